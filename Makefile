@@ -49,7 +49,7 @@ bench: $(READY) ## Measure events per second, CPU per event and latency over a r
 chaos: $(READY) ## The long test of the promise: faults of every kind, bad subscribers; nothing may be lost (ARGS="--group-protocol consumer")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-test-compose: $(READY) ## Bring docker-compose.yml up for real and send an event through it
+test-compose: $(READY) ## Start docker-compose.yml on a real Docker and send an event through it
 	@HEADRACE_TEST_COMPOSE=1 $(BIN)/pytest tests/compose $(ARGS)
 
 clean: ## Remove the environment, caches and the data of `make up`

@@ -54,7 +54,7 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 async def serve(servers: str | None) -> Any:
-    """Be the controller, until standard input closes."""
+    """Run the controller until standard input closes."""
     clock, log = SystemClock(), MemoryRoutingLog()
     store: ResourceStore = MemoryResourceStore(clock=clock)
     admin = None
@@ -87,7 +87,7 @@ async def serve(servers: str | None) -> Any:
 
 
 def trigger(name: str) -> bytes:
-    """A Trigger of ordinary size."""
+    """A Trigger of typical size."""
     spec = {
         "broker": "none",
         "filter": {"attributes": {"type": "com.example.order.created", "source": "/shop/checkout"}},
@@ -138,7 +138,7 @@ class Bench:
             time.sleep(0.1)
 
     def creates(self) -> dict[str, Any]:
-        """Triggers made one by one by several clients."""
+        """Triggers created one by one by several clients."""
 
         def create(number: int) -> float:
             begun = time.perf_counter()
@@ -163,7 +163,7 @@ class Bench:
         }
 
     def lists(self, accept: str) -> dict[str, Any]:
-        """The whole list, again and again."""
+        """The whole list, repeatedly."""
         took, size, cpu = [], 0, self._cpu()
         for _ in range(LISTS):
             begun = time.perf_counter()
@@ -178,8 +178,8 @@ class Bench:
         }
 
     async def watches(self) -> dict[str, Any]:
-        """Watches of one kind; the time from a change being answered to the last of them
-        having it.
+        """Watches of one kind; the time from the response to a change until the last
+        watch has it.
         """
         parts = urlsplit(self._url)
         before = self._process.memory_info().rss

@@ -1,5 +1,5 @@
 """What a backlog of one subscription costs another: the same paced events, measured alone and
-beside a drain.
+during a drain.
 """
 
 import time
@@ -19,7 +19,9 @@ PARTITIONS = 10
 PER_SECOND = 200.0
 CONNECTIONS = 8
 DRAINED_PER_SECOND_MAX = 20_000
-"""No dispatcher drains faster here: so much must wait that the drain outlasts the measurement."""
+"""No dispatcher drains faster here: the backlog must be large enough for the drain to outlast the
+measurement.
+"""
 START_SECONDS = 6
 """From the dispatcher's start to the end of the warming up."""
 
@@ -27,9 +29,7 @@ START_SECONDS = 6
 def beside_a_drain(
     system: HeadraceUnderTest, sink: NginxSink, url: str, *, seconds: int
 ) -> list[Figures]:
-    """Two figures: a paced subscription by itself, then while another one drains a backlog to
-    `url`.
-    """
+    """Two results: a paced subscription alone, then while another one drains a backlog to `url`."""
     slow = url == sink.slow_url
     name = "slowly" if slow else "fast"
     quiet, backlog = f"quiet-{name}", f"backlog-{name}"

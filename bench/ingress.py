@@ -55,22 +55,22 @@ class FixedRoutes:
         self.table.apply("addressable/bench", route)
 
     async def start(self) -> None:
-        """Nothing to read."""
+        """Does nothing."""
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """It is always up to date."""
+        """It is always current."""
         return True
 
     def watch(self, changed: Callable[[Collection[str]], None]) -> None:
         """It never changes."""
 
     async def stop(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing."""
 
 
 def serve(bootstrap_servers: str, topic: str) -> ExitCode:
-    """The ingress under test: everything `headrace ingress` has but the routing topic; prints its
-    port when ready.
+    """The ingress under test: all of `headrace ingress` except the routing topic; prints its port
+    when ready.
     """
 
     async def main() -> ExitCode:

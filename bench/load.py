@@ -1,5 +1,5 @@
-"""What drives and measures a benchmark: wrk as the sender, process times as the cost, and a backlog
-written straight to Kafka.
+"""Drives and measures a benchmark: wrk as the sender, process times as the cost, and a backlog
+written directly to Kafka.
 """
 
 import json
@@ -22,7 +22,7 @@ KEYS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What wrk did."""
+    """The result of wrk."""
 
     requests: int
     seconds: float
@@ -46,8 +46,8 @@ def wrk(
     per_second: float = 0.0,
     keyed: bool = True,
 ) -> Sent:
-    """Send events for `seconds`; `per_second` 0 is as fast as answers come. Raises RuntimeError
-    when wrk says nothing.
+    """Send events for `seconds`; with `per_second` 0 as fast as answers arrive. Raises RuntimeError
+    if wrk prints no result.
     """
     pause = connections / per_second * 1000 if per_second else 0
     command = [
@@ -86,7 +86,7 @@ def wrk(
 
 
 class Meter:
-    """User and system time of one process, from its making on; threads included, children not."""
+    """User and system time of one process since its start, with threads and without children."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -106,7 +106,7 @@ class Meter:
         return self.cpu_seconds() / events * 1e6 if events else math.nan
 
     def share(self) -> float:
-        """CPUs kept busy on average: 1.0 is one core."""
+        """CPUs used on average: 1.0 is one core."""
         return self.cpu_seconds() / max(1e-9, time.monotonic() - self._since)
 
     def rss_mib(self) -> float:
@@ -118,7 +118,7 @@ def write_backlog(
     bootstrap_servers: str, topic: str, events: int, *, size: int = EVENT_BYTES
 ) -> None:
     """Append events as the ingress would have, for a dispatcher that is not running yet. Raises
-    RuntimeError when not all were stored.
+    RuntimeError if not all were stored.
     """
     producer = Producer(
         {

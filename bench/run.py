@@ -1,8 +1,8 @@
 """`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone,
 and both together.
 
-wrk sends and nginx receives, so neither is what limits. CPU per event is user and system time of
-the one process; on a busy machine it is the figure to trust, events per second are not.
+wrk sends and nginx receives, so that neither is the limit. CPU per event is user and system time of
+the one process; on a busy machine it is reliable, events per second are not.
 """
 
 import argparse
@@ -38,14 +38,14 @@ class Sizes:
 
     ingress_seconds: int = 15
     warm_seconds: int = 30
-    """Kafka spends three times as much on an event in the first seconds of its life: what is
-    compiled then is not what it costs.
+    """Kafka spends three times as much on an event in its first seconds: JIT compilation is not
+    part of the cost.
     """
     deliveries: int = 100_000
     ordered_deliveries: int = 50_000
     together_seconds: int = 10
     deliveries_per_second: float = 2_000.0
-    """Paced, for latencies that are not those of a queue."""
+    """At a fixed rate, for latencies without queueing."""
 
 
 QUICK = Sizes(
@@ -75,7 +75,7 @@ class Bench:
         self._results = results
 
     def perform(self, triggers: tuple[int, ...], cases: Collection[str] = CASES) -> None:
-        """These cases, the dearest last."""
+        """These cases, the most expensive last."""
         self._system.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
         if "ingress" in cases:
             self._ingress(keyed=False)
@@ -103,8 +103,8 @@ class Bench:
         )
 
     def _ingress(self, *, keyed: bool) -> None:
-        """Without keys batches are whole; with keys each is shared out over the partitions, and
-        Kafka pays by the batch.
+        """Without keys batches are whole; with keys each is distributed over the partitions, and
+        Kafka's cost is per batch.
         """
         self._system.establish(broker(NAMESPACE, "alone", config="topics"))
         path, port = f"/{NAMESPACE}/alone", self._system.ingress_port
@@ -225,8 +225,8 @@ class Bench:
         self._system.delete(*manifests, seconds=120.0)
 
     def _full_speed(self) -> None:
-        """Both at once, as fast as wrk gets answers: what two processes and Kafka make of two
-        cores.
+        """Both at once, as fast as wrk gets answers: the throughput of two processes and Kafka on
+        two cores.
         """
         manifests = self._establish("full", 1, url=self._sink.url, ordered=False)
         deliveries = Deliveries(self._sink)

@@ -1,6 +1,4 @@
-"""nginx as the subscriber of a benchmark: on a free port, with a configuration and files of its
-own.
-"""
+"""nginx as the subscriber of a benchmark: on a free port, with its own configuration and files."""
 
 import contextlib
 import re
@@ -16,8 +14,8 @@ from tests.support.kafka import free_port
 
 CONFIGURATION = Path(__file__).with_name("nginx.conf")
 SLOW_PER_SECOND = 4_000
-"""What the slow location takes: a quarter of what a dispatcher could send, so that no core is busy
-all the time.
+"""Rate of the slow location: a quarter of what a dispatcher could send, so that no core is busy all
+the time.
 """
 
 
@@ -32,28 +30,28 @@ class NginxSink:
 
     @property
     def url(self) -> str:
-        """Where events go."""
+        """URL for events."""
         return f"http://127.0.0.1:{self.port}/"
 
     @property
     def timed_url(self) -> str:
-        """Where events go whose latency is wanted."""
+        """URL for events whose latency is measured."""
         return f"http://127.0.0.1:{self.port}/timed"
 
     @property
     def slow_url(self) -> str:
-        """Where events go that are taken at `SLOW_PER_SECOND`."""
+        """URL for events that are accepted at `SLOW_PER_SECOND`."""
         return f"http://127.0.0.1:{self.port}/slow"
 
     def requests(self) -> int:
-        """Requests so far, those for this figure included."""
+        """Requests so far, including those for this number."""
         text = self._http.request("GET", f"http://127.0.0.1:{self.port}/status").data.decode()
         found = re.search(r"\n\s*\d+\s+\d+\s+(\d+)", text)
         return int(found.group(1)) if found else 0
 
     def latencies_ms(self) -> list[float]:
-        """From sending to arrival, of all timed events so far, sorted; a second may pass before the
-        newest are in.
+        """From sending to arrival, of all timed events so far, sorted; the newest may be missing
+        for a second.
         """
         path = self.directory / "times.log"
         lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
@@ -72,7 +70,7 @@ class NginxSink:
 
 
 class Deliveries:
-    """Counts what a sink got from now on."""
+    """Counts what a sink received from now on."""
 
     def __init__(self, sink: NginxSink) -> None:
         self._sink = sink
@@ -80,7 +78,7 @@ class Deliveries:
         self._asked = 0
 
     def count(self) -> int:
-        """Deliveries so far. The question itself is a request of nginx too, and is taken off."""
+        """Deliveries so far. Reading the counter is a request to nginx too, and is subtracted."""
         self._asked += 1
         return self._sink.requests() - self._before - self._asked
 

@@ -1,1 +1,1 @@
-"""The compose file, for real: `make test-compose`."""
+"""The compose file on a real Docker: `make test-compose`."""

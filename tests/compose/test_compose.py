@@ -1,5 +1,5 @@
-"""docker-compose.yml brought up for real: the quickstart passes, crashed services come back,
-nothing listens beyond the loopback.
+"""docker-compose.yml on a real Docker: the quickstart passes, crashed services restart, nothing
+listens beyond the loopback.
 """
 
 import base64
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 class Stack:
-    """The compose project under a name and ports of its own."""
+    """The compose project with its own name and ports."""
 
     def __init__(self) -> None:
         self._project = f"headrace-test-{uuid.uuid4().hex[:8]}"
@@ -49,8 +49,8 @@ class Stack:
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
 
     def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
-        """Run `docker compose`; its standard output. AssertionError with everything it said when it
-        fails.
+        """Run `docker compose`; its standard output. AssertionError with its output when
+        it fails.
         """
         command = [
             "docker",
@@ -80,14 +80,14 @@ class Stack:
         return f"http://{self.compose('port', service, str(port)).strip()}"
 
     def containers(self) -> list[Mapping[str, object]]:
-        """What runs, as compose tells it."""
+        """What runs, as reported by compose."""
         return [
             json.loads(line)
             for line in self.compose("ps", "--all", "--format", "json").splitlines()
         ]
 
     def seen(self, event_id: str) -> set[str]:
-        """The paths on which the viewer was sent this event."""
+        """The paths on which the viewer received this event."""
         lines = self.compose("logs", "--no-log-prefix", "--no-color", "viewer").splitlines()
         return {
             line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1
@@ -96,7 +96,9 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    """The whole of it, healthy, with the quickstart applied; gone with its volume afterwards."""
+    """The whole project, healthy, with the quickstart applied; removed with its volume
+    afterwards.
+    """
     running = Stack()
     try:
         running.compose("up", "--build", "--detach", "--wait", timeout=UP_SECONDS)
@@ -123,8 +125,8 @@ def _send(stack: Stack, *, amount: str) -> str:
     return event_id
 
 
-def test_an_event_reaches_the_triggers_that_want_it(stack: Stack) -> None:
-    """The large order both, the small one only the first."""
+def test_an_event_reaches_the_matching_triggers(stack: Stack) -> None:
+    """The large order reaches both, the small one only the first."""
     large, small = _send(stack, amount="1500"), _send(stack, amount="20")
     wait_until(
         lambda: {"/orders", "/large-orders"} == stack.seen(large),
@@ -140,7 +142,7 @@ def test_an_event_reaches_the_triggers_that_want_it(stack: Stack) -> None:
     )
 
 
-def test_an_event_accepted_while_the_dispatcher_is_dead_arrives_when_it_is_back(
+def test_an_event_accepted_while_the_dispatcher_is_down_arrives_after_its_restart(
     stack: Stack,
 ) -> None:
     """What was acknowledged is in Kafka, in a volume."""
@@ -155,9 +157,9 @@ def test_an_event_accepted_while_the_dispatcher_is_dead_arrives_when_it_is_back(
     )
 
 
-def test_nothing_listens_beyond_the_loopback_and_nothing_of_ours_is_root(stack: Stack) -> None:
-    """Every published port is on 127.0.0.1; the services run without a name and cannot write their
-    file system.
+def test_nothing_listens_beyond_the_loopback_and_no_service_runs_as_root(stack: Stack) -> None:
+    """Every published port is on 127.0.0.1; the services run as a numeric user and cannot write to
+    their file system.
     """
     published: list[str] = []
     for container in stack.containers():
@@ -183,7 +185,7 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
             assert f"headrace_{service}_".encode() in pool.request("GET", f"{url}/metrics").data
 
 
-def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(
+def test_the_api_requires_the_generated_token_and_checks_the_host(
     stack: Stack, tmp_path: Path
 ) -> None:
     """No token is in the repository. The kubeconfig is fetched as README says; a page that rebinds
@@ -195,7 +197,7 @@ def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(
     assert len(token) > 40
     server = stack.url("controller", 8001).replace("http:", "https:")
     url = f"{server}/api/v1/secrets"
-    told = {"Authorization": f"Bearer {token}"}
+    authorization = {"Authorization": f"Bearer {token}"}
     authority = base64.b64decode(
         kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
     ).decode()
@@ -203,10 +205,13 @@ def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(
         retries=False, timeout=10.0, ssl_context=ssl.create_default_context(cadata=authority)
     ) as pool:
         assert 401 == pool.request("GET", url).status
-        assert 200 == pool.request("GET", url, headers=told).status
-        assert 403 == pool.request("GET", url, headers={**told, "Host": "evil.example"}).status
+        assert 200 == pool.request("GET", url, headers=authorization).status
+        assert (
+            403
+            == pool.request("GET", url, headers={**authorization, "Host": "evil.example"}).status
+        )
     if program := shutil.which("kubectl"):
-        # kubectl sends tokens over HTTPS only, so a client of ours proves nothing.
+        # kubectl sends tokens over HTTPS only, so the test uses its own client.
         command = [
             program,
             "--kubeconfig",
@@ -234,7 +239,7 @@ def test_the_api_wants_the_token_that_was_made_here_and_knows_its_names(
     assert "default" in stack.compose("run", "--rm", "--no-TTY", "headrace", "get", "brokers")
 
 
-def test_services_end_cleanly_when_asked(stack: Stack) -> None:
+def test_services_exit_cleanly_on_request(stack: Stack) -> None:
     """SIGTERM gives exit code 0, well within the grace period."""
     stack.compose("stop", "ingress", "dispatcher", "controller")
     ended = {str(each["Service"]): each["ExitCode"] for each in stack.containers()}

@@ -53,13 +53,13 @@ MAPS = "/api/v1/namespaces/default/configmaps"
 
 @pytest.fixture
 async def backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
-    """A fresh installation's ground, cleared afterwards."""
+    """The state of a new installation, emptied afterwards."""
     async with create_backends(kafka) as backends:
         yield backends
 
 
 async def started(backends: KafkaBackends, *, holder: str = "one") -> RunningController:
-    """A controller that writes, with its namespaces made."""
+    """A controller that is the writer, with its namespaces created."""
     running = RunningController(backends, holder=holder)
     await running.start()
     await wait_until_async(lambda: running.store.epoch is not None, 15, "the controller to write")
@@ -70,7 +70,7 @@ async def started(backends: KafkaBackends, *, holder: str = "one") -> RunningCon
 async def until(
     running: RunningController, method: str, path: str, code: int, body: object = None
 ) -> dict[str, Any]:
-    """Ask until the answer has this code."""
+    """Retry until the response has this code."""
     async with asyncio.timeout(15):
         while True:
             got, found = await running.call(method, path, body)
@@ -87,8 +87,8 @@ def _is_established(running: RunningController) -> bool:
 
 
 async def test_everything_is_stored_after_a_restart(backends: KafkaBackends) -> None:
-    """Namespaces, a user's definition and its objects, managers and uids; versions go on where they
-    were.
+    """Namespaces, a user's definition and its objects, managers and uids; resource versions
+    continue.
     """
     first = await started(backends)
     try:
@@ -115,8 +115,8 @@ async def test_everything_is_stored_after_a_restart(backends: KafkaBackends) -> 
         await second.stop()
 
 
-async def test_resources_of_a_time_without_namespaces_get_theirs(backends: KafkaBackends) -> None:
-    """The writer makes the Namespace that a stored resource lives in."""
+async def test_resources_without_a_namespace_object_get_one(backends: KafkaBackends) -> None:
+    """The writer creates the Namespace that a stored resource is in."""
     first = await started(backends)
     document = {
         "apiVersion": "v1",
@@ -133,8 +133,8 @@ async def test_resources_of_a_time_without_namespaces_get_theirs(backends: Kafka
 
 
 async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBackends) -> None:
-    """It answers from what it has followed, its watches see the writer's changes, and a write is
-    503 with the writer's name.
+    """It answers from its own copy, its watches see the writer's changes, and a write is 503 with
+    the writer's name.
     """
     writer = await started(backends)
     standby = RunningController(backends, holder="two")
@@ -163,9 +163,7 @@ async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBac
 
 
 async def test_a_watch_sees_every_write_once_and_in_order(backends: KafkaBackends) -> None:
-    """Fifty writes by several at once: their versions are what the watch shows, ascending, none
-    twice.
-    """
+    """Fifty concurrent writes: the watch shows their versions in ascending order, each once."""
     running = await started(backends)
     try:
         version = (await running.call("GET", MAPS))[1]["metadata"]["resourceVersion"]
@@ -190,8 +188,8 @@ async def test_a_watch_sees_every_write_once_and_in_order(backends: KafkaBackend
         await running.stop()
 
 
-async def test_a_namespace_takes_its_brokers_along(backends: KafkaBackends) -> None:
-    """kubectl delete ns: the Broker's topic goes with its finalizer, then the namespace."""
+async def test_deleting_a_namespace_deletes_its_brokers(backends: KafkaBackends) -> None:
+    """kubectl delete ns: the Broker's topic is deleted by its finalizer, then the namespace."""
     running = await started(backends)
     try:
         await running.make()

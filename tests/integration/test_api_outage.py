@@ -1,5 +1,5 @@
-"""The controller's API, as a process, while its Kafka is frozen or dead, and right after its first
-start.
+"""The controller's API, as a process, while its Kafka is frozen or stopped, and right after its
+first start.
 """
 
 import json
@@ -19,13 +19,15 @@ from tests.support.wait_until import wait_until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 ANSWER_SECONDS = 10.0
-"""Within which a write is answered and readiness tells, whatever Kafka does."""
+"""The time within which a write is answered and readiness is correct, whatever the state
+of Kafka.
+"""
 
 pytestmark = pytest.mark.kafka
 
 
 class Served:
-    """A controller's process and its two ports."""
+    """A controller process and its two ports."""
 
     def __init__(
         self, processes: Processes, kafka: ApacheKafka, directory: Path, *, name: str = "one"
@@ -49,7 +51,7 @@ class Served:
     def ask(
         self, method: str, path: str, body: object = None, *, port: int = 0
     ) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
-        """Status, document or text, seconds it took, and the whole answer."""
+        """Status, document or text, duration in seconds, and the whole response."""
         begun = time.monotonic()
         headers = {"Content-Type": "application/json"}
         url = f"http://127.0.0.1:{port or self.port}{path}"
@@ -65,7 +67,7 @@ class Served:
         return self.ask("POST", MAPS, {"metadata": {"name": name}})
 
     def ready(self) -> tuple[int, str]:
-        """What `/readyz` of the API says, 0 while nobody listens."""
+        """The status of the API's `/readyz`, 0 while nothing listens."""
         try:
             code, text, _, _ = self.ask("GET", "/readyz?verbose")
         except urllib3.exceptions.HTTPError:
@@ -75,7 +77,7 @@ class Served:
 
 @pytest.fixture
 def served(processes: Processes, private_kafka: ApacheKafka, tmp_path: Path) -> Iterator[Served]:
-    """A controller at its first start, as soon as it listens."""
+    """A controller at its first start, from the moment it listens."""
     found = Served(processes, private_kafka, tmp_path)
     wait_until(lambda: found.ready()[0] != 0, 60, "the API to listen", every=0.01)
     yield found
@@ -85,7 +87,7 @@ def served(processes: Processes, private_kafka: ApacheKafka, tmp_path: Path) -> 
 
 
 def test_the_first_write_is_answered(served: Served) -> None:
-    """It waits until this controller writes and the namespaces are there: a script sends it
+    """It waits until this controller is the writer and the namespaces exist: a script sends it
     once.
     """
     code, found, took, _ = served.make("first")
@@ -94,11 +96,11 @@ def test_the_first_write_is_answered(served: Served) -> None:
 
 
 @pytest.mark.parametrize("how", ["frozen", "dead"])
-def test_writes_are_answered_while_kafka_is_away(
+def test_writes_are_answered_while_kafka_is_unavailable(
     served: Served, private_kafka: ApacheKafka, how: str
 ) -> None:
-    """Within 10 s, by a Status that names Kafka and says what is known; readiness tells as fast;
-    afterwards all is as it was told.
+    """Within 10 s, with a Status that names Kafka and what is known; readiness changes as fast;
+    afterwards the state agrees with the answers.
     """
     assert 201 == served.make("before")[0]
     begun = time.monotonic()
@@ -115,7 +117,7 @@ def test_writes_are_answered_while_kafka_is_away(
     for thread in threads:
         thread.start()
         threads[0].join(0.5)
-    wait_until(lambda: served.ready()[0] == 503, ANSWER_SECONDS, "readiness to tell")
+    wait_until(lambda: served.ready()[0] == 503, ANSWER_SECONDS, "readiness to fail")
     assert time.monotonic() - begun < ANSWER_SECONDS
     assert "Kafka does not answer" in served.ready()[1]
     assert 200 == served.ask("GET", f"{MAPS}/before")[0]
@@ -127,7 +129,7 @@ def test_writes_are_answered_while_kafka_is_away(
         assert took < ANSWER_SECONDS, name
         assert "Kafka" in status["message"]
         assert ("retry-after" in answer.headers) == (code == 503), (
-            "clients send a write again by themselves when they are told a time"
+            "clients send a write again by themselves when the response has a time"
         )
         known = "nothing was stored" if code == 503 else "read before you write again"
         assert known in status["message"]
@@ -151,7 +153,7 @@ def test_writes_are_answered_while_kafka_is_away(
 def test_a_standby_answers_at_once_and_names_the_writer(
     served: Served, processes: Processes, private_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    """Nobody waits for it to take over."""
+    """The request does not wait until it takes over."""
     assert 201 == served.make("first")[0]
     standby = Served(processes, private_kafka, tmp_path, name="two")
     wait_until(lambda: standby.ready()[0] == 200, 60, "the standby to answer")

@@ -25,7 +25,7 @@ from headrace.resources.kinds import BROKER, KINDS
 from headrace.resources.resource import NotLeader, Resource
 from headrace.runtime.clock import SystemClock
 from tests.contract.feeds import KafkaFeedHarness, RecordingListener
-from tests.contract.test_log import Told
+from tests.contract.test_log import Outcomes
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kafka_proxy import KafkaProxy, kafka_proxy
 from tests.support.wait_until import wait_until_async
@@ -96,7 +96,7 @@ async def test_a_follower_goes_on_where_it_was(
 ) -> None:
     """What it had read is not applied a second time."""
     topic, heard = kafka.create_topic("followed"), list[int]()
-    straight, told = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)), Told()
+    straight, told = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)), Outcomes()
     reader = CompactedTopicReader(
         options, topic, lambda records: heard.extend(each.offset for each in records)
     )
@@ -126,7 +126,7 @@ async def test_a_log_goes_on(
     await log.start()
 
     async def stored() -> bool:
-        told = Told()
+        told = Outcomes()
         log.append(topic, Record(None, b"v", []), told)
         await log.flush(SECONDS)
         assert all(error is None or isinstance(error, LogUnavailable) for error in told.outcomes)

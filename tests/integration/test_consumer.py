@@ -1,5 +1,5 @@
-"""The Kafka feed where only Kafka can judge it: membership, added partitions, transaction markers,
-records that are gone.
+"""The Kafka feed where only Kafka can test it: membership, added partitions, transaction markers,
+deleted records.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def harness(kafka: KafkaUnderTest) -> AsyncIterator[KafkaFeedHarness]:
 
 @pytest.fixture
 async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterator[KafkaFeedHarness]:
-    """Four partitions, the protocol of the test."""
+    """Four partitions, the test's protocol."""
     made = KafkaFeedHarness(kafka, protocol, 4)
     yield made
     await made.close()
@@ -47,7 +47,7 @@ async def shared(kafka: KafkaUnderTest, protocol: GroupProtocol) -> AsyncIterato
 async def administer(
     harness: KafkaFeedHarness, ask: Callable[[AdminClient], Mapping[Any, "Future[Any]"]]
 ) -> list[Any]:
-    """Ask something of the cluster and return the answers."""
+    """Query the cluster and return the answers."""
 
     def asked() -> list[Any]:
         admin = AdminClient({"bootstrap.servers": harness.options.bootstrap_servers})
@@ -57,7 +57,7 @@ async def administer(
 
 
 async def members(harness: KafkaFeedHarness) -> int:
-    """How many members the group has now."""
+    """The current number of members of the group."""
     described = await administer(
         harness, lambda admin: admin.describe_consumer_groups([harness.group])
     )
@@ -81,8 +81,8 @@ async def test_two_members_share_and_one_takes_over(shared: KafkaFeedHarness) ->
 
 @BOTH
 async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFeedHarness) -> None:
-    """The client remembers a pause across assignments: a partition that went and came back would
-    stand still for ever.
+    """The client keeps a pause across assignments: a partition that was revoked and assigned again
+    would stay paused forever.
     """
     first, second = RecordingListener(finish=True), RecordingListener(finish=True)
     staying = shared.feed(first)
@@ -107,7 +107,7 @@ async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFee
 
 async def test_static_member_is_back_at_once(harness: KafkaFeedHarness) -> None:
     """A static member that crashed has its partitions again well before its session would have
-    ended.
+    expired.
     """
     first, second = RecordingListener(), RecordingListener(finish=True)
     crashing = harness.feed(first, instance="stays")
@@ -122,11 +122,11 @@ async def test_static_member_is_back_at_once(harness: KafkaFeedHarness) -> None:
 
 
 @pytest.mark.parametrize("protocol", [GroupProtocol.CLASSIC])
-async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition_behind(
+async def test_a_static_member_that_crashes_during_a_revocation_leaves_no_partition_unassigned(
     shared: KafkaFeedHarness,
 ) -> None:
-    """It is put back in its old place without a rebalance; what it was to give back must find an
-    owner all the same.
+    """It rejoins with its old assignment without a rebalance; the partition that it was to revoke
+    must still get an owner.
     """
     first, second, again = (
         RecordingListener(finish=True, give_back=False),
@@ -151,8 +151,8 @@ async def test_a_static_member_that_dies_while_it_gives_back_leaves_no_partition
     )
 
 
-async def test_static_member_leaves_when_told_to(harness: KafkaFeedHarness) -> None:
-    """`leave` takes a static member out of its group, so that the group can be deleted at once."""
+async def test_static_member_leaves_on_request(harness: KafkaFeedHarness) -> None:
+    """`leave` removes a static member from its group, so that the group can be deleted at once."""
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener, instance="goes")
     await harness.append(1)
@@ -172,9 +172,9 @@ async def test_dynamic_member_leaves_at_stop(harness: KafkaFeedHarness) -> None:
     assert await members(harness) == 0
 
 
-async def test_second_process_with_the_same_instance_id_is_told(harness: KafkaFeedHarness) -> None:
-    """The member that loses its instance id to another one raises an alarm and hands out nothing
-    more.
+async def test_a_fenced_static_member_raises_an_alarm(harness: KafkaFeedHarness) -> None:
+    """A member whose instance id is taken by another one raises an alarm and returns no more
+    records.
     """
     first, second = RecordingListener(finish=True), RecordingListener(finish=True)
     harness.feed(first, instance="twice")
@@ -192,8 +192,8 @@ async def test_second_process_with_the_same_instance_id_is_told(harness: KafkaFe
 
 @BOTH
 async def test_added_partitions_start_at_their_beginning(shared: KafkaFeedHarness) -> None:
-    """Records written to a new partition before anybody noticed it are handed out, without an
-    alarm.
+    """Records written to a new partition before it was discovered are returned, without
+    an alarm.
     """
     listener = RecordingListener(finish=True)
     feed = shared.feed(listener)
@@ -216,7 +216,7 @@ async def test_added_partitions_start_at_their_beginning(shared: KafkaFeedHarnes
 
 
 async def test_transaction_markers_do_not_hold_the_prefix(harness: KafkaFeedHarness) -> None:
-    """Markers and aborted records between and behind the records of transactions are passed:
+    """Markers and aborted records between and after the records of transactions are passed:
     committed offset = end, lag 0.
     """
     listener = RecordingListener(finish=True)
@@ -268,8 +268,8 @@ def lone_feed(
 async def test_expired_records_are_counted(
     harness: KafkaFeedHarness, policy: OutOfRange, expected: list[int]
 ) -> None:
-    """Where the committed offset is gone from the log, reading goes on by the policy, and an alarm
-    counts what was lost.
+    """If the committed offset is no longer in the log, reading continues by the policy, and an
+    alarm counts the lost records.
     """
     await harness.append(10)
     await delete_below(harness, 6)
@@ -288,7 +288,9 @@ async def test_expired_records_are_counted(
 
 
 async def test_expired_records_may_stop_a_partition(harness: KafkaFeedHarness) -> None:
-    """With the policy `stop` nothing is handed out and nothing committed, and an alarm says so."""
+    """With the policy `stop` no record is returned and nothing is committed, and an alarm is
+    raised.
+    """
     await harness.append(10)
     await delete_below(harness, 6)
     listener = RecordingListener(finish=True)
@@ -303,10 +305,12 @@ async def test_expired_records_may_stop_a_partition(harness: KafkaFeedHarness) -
 @pytest.mark.parametrize(
     ("policy", "expected"), [(OutOfRange.EARLIEST, [0, 1, 2, 3]), (OutOfRange.LATEST, [3])]
 )
-async def test_group_without_memory_is_an_alarm(
+async def test_group_without_offsets_is_an_alarm(
     harness: KafkaFeedHarness, policy: OutOfRange, expected: list[int]
 ) -> None:
-    """A group with no offset in any partition of its topic starts by the policy, and says so."""
+    """A group with no committed offset in any partition of its topic starts by the policy, and an
+    alarm is raised.
+    """
     await harness.append(3)
     harness.group += "-forgotten"
     listener = RecordingListener(finish=True)
@@ -320,7 +324,7 @@ async def test_group_without_memory_is_an_alarm(
 
 
 async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) -> None:
-    """A feed of a topic that is not there says so, hands nothing out, and can be stopped."""
+    """A feed of a missing topic raises an alarm, returns no records, and can be stopped."""
     listener = RecordingListener()
     feed = KafkaFeed(
         KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
@@ -337,9 +341,9 @@ async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) 
     await asyncio.wait_for(feed.stop(), 10)
 
 
-async def test_long_stall_pauses_and_goes_on(harness: KafkaFeedHarness) -> None:
-    """Bounds that stay reached for long pause the consumer; the lag goes on being told; room lets
-    it go on in order.
+async def test_long_stall_pauses_and_resumes(harness: KafkaFeedHarness) -> None:
+    """Bounds that stay reached pause the consumer; the lag is still reported; when there is room it
+    resumes in order.
     """
     listener = RecordingListener()
     feed = harness.feed(listener, bounds=FeedBounds(records_max=4))
@@ -359,8 +363,8 @@ async def test_long_stall_pauses_and_goes_on(harness: KafkaFeedHarness) -> None:
     assert listener.offsets() == list(range(20))
 
 
-async def test_hostile_headers_are_survived(harness: KafkaFeedHarness) -> None:
-    """Null header values become empty ones, and the records behind are not held up."""
+async def test_hostile_headers_are_accepted(harness: KafkaFeedHarness) -> None:
+    """Null header values become empty ones, and the records after them are not delayed."""
     listener = RecordingListener(finish=True)
     harness.feed(listener)
     producer = Producer(harness.options.client())
@@ -380,7 +384,7 @@ async def test_hostile_headers_are_survived(harness: KafkaFeedHarness) -> None:
 async def test_crash_points_are_passed(
     harness: KafkaFeedHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each point where a crash is worth testing is passed, in the order of the work."""
+    """Each failpoint is passed, in the order of the work."""
     passed: list[Failpoint] = []
     monkeypatch.setattr(poll_loop, "failpoint", passed.append)
     listener = RecordingListener(finish=True)

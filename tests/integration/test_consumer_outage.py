@@ -1,4 +1,4 @@
-"""The Kafka feed over a broker that goes away and comes back."""
+"""The Kafka feed with a broker that stops and restarts."""
 
 import asyncio
 from dataclasses import replace
@@ -18,10 +18,10 @@ from tests.support.wait_until import wait_until_async
 
 @pytest.mark.kafka
 async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> None:
-    """Reading goes on when the broker is back, and nothing is lost.
+    """Reading continues when the broker is back, and nothing is lost.
 
-    The session ended meanwhile, so what was done but not committed comes again: at most what was in
-    hand.
+    The session has expired, so what was done but not committed is returned again: at most what was
+    in flight.
     """
     harness = KafkaFeedHarness(
         KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka),
@@ -50,11 +50,11 @@ async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> No
 
 @pytest.mark.kafka
 @pytest.mark.timeout(120)
-async def test_a_member_that_is_cut_off_suspends_before_another_one_starts(
+async def test_an_isolated_member_suspends_before_its_successor_starts(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Its group gives its partition away after the session, which it learns at that very time and
-    not before; so it begins nothing once its commits have gone without an answer for half of that.
+    """Its group reassigns its partition when the session expires, and it learns of that only then;
+    so it starts nothing after half of the session timeout without an answer to its commits.
     """
     harness, cut, other = (
         KafkaFeedHarness(kafka, GroupProtocol.CLASSIC, 2),
@@ -75,7 +75,7 @@ async def test_a_member_that_is_cut_off_suspends_before_another_one_starts(
             (kept,) = {0, 1} - {record.partition for record in other.records}
             proxy.close()
             cut.finish(cut.records)
-            await wait_until_async(lambda: cut.unconfirmed_calls, 15, "doubt")
+            await wait_until_async(lambda: cut.unconfirmed_calls, 15, "an unconfirmed membership")
             assert Partition(harness.topic, kept) not in cut.lost
             assert not other.offsets(kept)
             assert [AlarmKind.UNCONFIRMED] == [

@@ -1,5 +1,5 @@
-"""Dead letter sinks that reject some letters for good, against a real Kafka: those hold up no
-other, and stay explained in the topic.
+"""Dead letter sinks that reject some dead letters permanently, on a real Kafka: these delay no
+others, and stay in the topic with the reason.
 """
 
 from dataclasses import replace
@@ -20,8 +20,8 @@ GOOD = b"good"
 
 
 def takes_good_events(exchange: Exchange) -> None:
-    """A sink that takes CloudEvents of one type and rejects everything else, as a Broker rejects
-    what is no CloudEvent.
+    """A sink that accepts CloudEvents of one type and rejects everything else, as a Broker rejects
+    what is not a CloudEvent.
     """
     (ok() if exchange.request.headers.get("ce-type") == GOOD.decode() else status(422))(exchange)
 
@@ -36,9 +36,9 @@ async def store(harness: KafkaDispatcherHarness, topic: str, count: int, record:
 
 
 @pytest.mark.clause("D1", "D2", "E11")
-async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnderTest) -> None:
-    """More of them than a feed has room for: none is posted to the sink, all stay in the topic, and
-    the event behind them arrives.
+async def test_records_that_are_no_events_delay_no_dead_letter(kafka: KafkaUnderTest) -> None:
+    """More of them than the limit of a feed: none is posted to the sink, all stay in the topic, and
+    the event after them arrives.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -65,9 +65,9 @@ async def test_records_that_are_no_events_hold_up_no_dead_letter(kafka: KafkaUnd
 
 
 @pytest.mark.clause("E11")
-async def test_dead_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaUnderTest) -> None:
-    """10,000 rejected letters: each is posted once and stands in the topic again with the sink's
-    answer; the one behind them arrives.
+async def test_dead_letters_that_the_sink_rejects_delay_no_other(kafka: KafkaUnderTest) -> None:
+    """10,000 rejected dead letters: each is posted once and appended to the topic with the sink's
+    answer; the one after them arrives.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -111,7 +111,7 @@ async def test_dead_letters_that_the_sink_rejects_hold_up_no_other(kafka: KafkaU
 
 
 async def test_another_sink_gets_later_dead_letters_only(kafka: KafkaUnderTest) -> None:
-    """What the first sink rejected is not posted to the second, nor after a restart of the
+    """What the first sink rejected is not posted to the second, also not after a restart of the
     dispatcher.
     """
     async with (

@@ -1,9 +1,8 @@
-"""Knative's delivery matrix (conformance of Broker and Trigger) against the running services, and
-the data plane's clauses around it.
+"""Knative's delivery matrix (conformance of Broker and Trigger) with the running services, and the
+related data plane clauses.
 
-Two Triggers of one Broker each turn an event down a number of times; where it ends up is decided by
-the policies of both. Where Knative drops an event, ours stands in the subscription's dead letter
-topic.
+Two Triggers of one Broker each refuse an event a number of times; the policies of both decide where
+it ends. Where Knative drops an event, Headrace writes it to the subscription's dead letter topic.
 """
 
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ def installation(
 
 @pytest.fixture
 def system(installation: HeadraceUnderTest, request: pytest.FixtureRequest) -> HeadraceUnderTest:
-    """It, for a test that it can be asked for."""
+    """The installation, for tests that can be run alone."""
     if isinstance(installation, EmbeddedHeadrace):
         skip_what_the_embedded_kafka_cannot(request)
     return installation
@@ -52,8 +51,8 @@ def system(installation: HeadraceUnderTest, request: pytest.FixtureRequest) -> H
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One Trigger of a row: its own delivery, how often its subscriber fails first, and where the
-    event must end up.
+    """One Trigger of a row: its own delivery policy, how often its subscriber fails first, and
+    where the event must end.
     """
 
     delivery: dict[str, Any] | None
@@ -63,7 +62,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the matrix; in `delivery` blocks a sink stands by its role: `broker` or
+    """One row of the matrix; in `delivery` blocks a sink is named by its role: `broker` or
     `trigger`.
     """
 
@@ -105,8 +104,8 @@ ROWS = (
 @pytest.mark.clause("E9", "E11")
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_row_of_the_matrix(system: HeadraceUnderTest, row: Row) -> None:
-    """Both Triggers bring the event where the policies of Trigger and Broker, field by
-    field, say.
+    """Both Triggers deliver the event as the policies of Trigger and Broker, merged field by field,
+    require.
     """
 
     def resolved(block: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -158,9 +157,9 @@ def test_row_of_the_matrix(system: HeadraceUnderTest, row: Row) -> None:
 
 
 @pytest.mark.clause("error extensions")
-def test_dead_letter_says_why(system: HeadraceUnderTest) -> None:
+def test_dead_letter_has_its_reason(system: HeadraceUnderTest) -> None:
     """The copy for the dead letter sink is the event itself with destination, code and the first
-    bytes of the answer.
+    bytes of the response.
     """
     system.sinks.script("refusing", Script(status=422, body="no such order"))
     system.sinks.script("dls-why", Script(record=True))
@@ -192,7 +191,7 @@ def test_dead_letter_says_why(system: HeadraceUnderTest) -> None:
 
 
 def test_unreachable_subscriber_has_a_destination_and_no_code(system: HeadraceUnderTest) -> None:
-    """Where no answer ever came, the dead letter names the destination alone."""
+    """If there was never a response, the dead letter has only the destination."""
     system.sinks.script("dls-nobody", Script(record=True))
     policy = delivery(sink=system.sinks.url("dls-nobody"), retry=1, delay=DELAY)
     system.establish(
@@ -208,8 +207,8 @@ def test_unreachable_subscriber_has_a_destination_and_no_code(system: HeadraceUn
 
 @pytest.mark.clause("D6", "E9")
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 503])
-def test_retryable_status_is_tried_again(system: HeadraceUnderTest, status: int) -> None:
-    """Each status that Knative's data plane calls retryable is retried until the subscriber takes
+def test_retryable_status_is_retried(system: HeadraceUnderTest, status: int) -> None:
+    """Each status that Knative's data plane calls retryable is retried until the subscriber accepts
     the event.
     """
     name = f"again-{status}"
@@ -231,7 +230,7 @@ def test_retryable_status_is_tried_again(system: HeadraceUnderTest, status: int)
 
 @pytest.mark.clause("D6")
 @pytest.mark.parametrize("status", [400, 401, 403, 410, 307])
-def test_final_status_is_not_tried_again(system: HeadraceUnderTest, status: int) -> None:
+def test_final_status_is_not_retried(system: HeadraceUnderTest, status: int) -> None:
     """Any other client error, and a redirect, goes to the dead letter topic after one attempt, and
     the redirect is not followed.
     """
@@ -258,7 +257,7 @@ def test_final_status_is_not_tried_again(system: HeadraceUnderTest, status: int)
 
 @pytest.mark.clause("D9")
 def test_retry_after_is_honoured(system: HeadraceUnderTest) -> None:
-    """A 429 with `Retry-After: 1` is not tried again before a second has passed."""
+    """After a 429 with `Retry-After: 1` the next attempt starts at least a second later."""
     system.sinks.script(
         "patience",
         Script(failures=1, failure_status=429, headers={"Retry-After": "1"}, record=True),
@@ -277,8 +276,8 @@ def test_retry_after_is_honoured(system: HeadraceUnderTest) -> None:
 
 
 def test_attempt_has_a_deadline(system: HeadraceUnderTest) -> None:
-    """A subscriber that never answers, and one that drips, cost one `timeout` each and are then
-    tried again.
+    """A subscriber that never answers, and one that sends slowly, cost one `timeout` each and are
+    then retried.
     """
     from tests.support.sink_scripts import Mode
 
@@ -306,9 +305,9 @@ def test_attempt_has_a_deadline(system: HeadraceUnderTest) -> None:
 
 
 @pytest.mark.clause("D14", "headers")
-def test_request_says_what_knative_says(system: HeadraceUnderTest) -> None:
-    """A delivery carries `Prefer: reply`, the namespace and the trace it came with; credentials of
-    the sender are dropped.
+def test_request_has_knatives_headers(system: HeadraceUnderTest) -> None:
+    """A delivery has `Prefer: reply`, the namespace and the received trace context; credentials of
+    the sender are removed.
     """
     system.sinks.script("headers", Script(record=True))
     system.establish(
@@ -345,7 +344,7 @@ def test_request_says_what_knative_says(system: HeadraceUnderTest) -> None:
 
 
 @pytest.mark.clause("D1")
-def test_old_version_is_delivered_as_it_came(system: HeadraceUnderTest) -> None:
+def test_old_version_is_delivered_unchanged(system: HeadraceUnderTest) -> None:
     """An event of CloudEvents 0.3 is accepted and not upgraded."""
     system.sinks.script("old", Script(record=True))
     system.establish(
@@ -364,10 +363,8 @@ def test_old_version_is_delivered_as_it_came(system: HeadraceUnderTest) -> None:
     assert request.headers["ce-specversion"] == "0.3"
 
 
-def test_nothing_comes_twice_in_peace(system: HeadraceUnderTest) -> None:
-    """Without a fault every event is delivered once to each Trigger, also where both have one
-    subscriber.
-    """
+def test_nothing_is_delivered_twice_without_faults(system: HeadraceUnderTest) -> None:
+    """Every event is delivered once to each Trigger, also if both have the same subscriber."""
     system.establish(
         broker(NAMESPACE, "once"),
         *(trigger(NAMESPACE, f"once-{n}", system.sinks.url("once"), broker="once") for n in (1, 2)),

@@ -1,5 +1,5 @@
-"""The dispatcher against a real Kafka and subscribers that misbehave: every path an event can take
-after it is stored.
+"""The dispatcher with a real Kafka and failing subscribers: every path of an event after it is
+stored.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ def ids(requests: Sequence[ReceivedRequest]) -> list[str]:
 
 
 @pytest.mark.clause("D2", "E2")
-async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> None:
-    """Matching events arrive with their attributes and data, the others are done without a
-    request.
+async def test_delivers_what_the_filter_matches(kafka: KafkaUnderTest) -> None:
+    """Matching events arrive with their attributes and data, the others are done without
+    a request.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(
@@ -66,8 +66,8 @@ async def test_delivers_what_the_filter_lets_through(kafka: KafkaUnderTest) -> N
 
 
 async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaUnderTest) -> None:
-    """A failing event leaves the live lane: its offset is committed while it waits, and it is
-    delivered in the end.
+    """A failing event leaves the live lane: its offset is committed while it waits, and a later
+    attempt succeeds.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -90,9 +90,9 @@ async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaU
         assert {f"{subscription.topic}/0/0"} == {state.origin for state in retries}
 
 
-async def test_exhausted_events_stand_in_the_dead_letter_topic(kafka: KafkaUnderTest) -> None:
+async def test_exhausted_events_are_in_the_dead_letter_topic(kafka: KafkaUnderTest) -> None:
     """After retry + 1 attempts the event is a dead letter with the reason; others are not
-    held up.
+    delayed.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -133,10 +133,10 @@ async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(
 
 
 @pytest.mark.clause("E11")
-async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_dead_letter(
+async def test_dead_letter_sink_is_fed_from_the_topic_until_it_accepts_the_dead_letter(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The sink gets the event with the error extensions, again and again until it answers 2xx."""
+    """The sink gets the event with the error extensions, repeatedly until it answers 2xx."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(422)) as subscriber,
@@ -159,7 +159,7 @@ async def test_dead_letter_sink_is_fed_from_the_topic_until_it_takes_the_dead_le
 
 
 async def test_a_sink_set_later_starts_at_the_oldest_dead_letter(kafka: KafkaUnderTest) -> None:
-    """Letters from before the sink existed reach it."""
+    """Dead letters written before the sink existed reach it."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(400)) as subscriber,
@@ -181,8 +181,8 @@ async def test_a_sink_set_later_starts_at_the_oldest_dead_letter(kafka: KafkaUnd
 async def test_dispatchers_share_retries_and_dead_letters_of_one_group(
     kafka: KafkaUnderTest, protocol: GroupProtocol
 ) -> None:
-    """Members that read the retry topic and members that read the letters share a group, and each
-    topic has a reader wherever they end.
+    """Members that read the retry topic and members that read the dead letter topic share a group,
+    and each topic has a reader with any assignment.
     """
     async with (
         kafka_dispatcher_harness(kafka, protocol=protocol) as harness,
@@ -238,7 +238,7 @@ async def test_replies_go_to_the_topic_with_a_hop_count(kafka: KafkaUnderTest) -
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 900_000])
 async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: int) -> None:
-    """The subscriber is called once, and its reply is stored whole."""
+    """The subscriber is called once, and its reply is stored completely."""
     answer = reply(
         {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"x" * size
     )
@@ -257,10 +257,10 @@ async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: 
 
 
 @pytest.mark.parametrize("structured", [False, True])
-async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
+async def test_a_reply_larger_than_its_broker_accepts_is_a_dead_letter_at_once(
     kafka: KafkaUnderTest, structured: bool
 ) -> None:
-    """As the ingress would refuse it there; the subscriber is not asked again."""
+    """As the ingress would refuse it there; the subscriber is not called again."""
     attributes = {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}
     event = json.dumps({**attributes, "data": "x" * 150_000}).encode()
     answer = (
@@ -293,10 +293,10 @@ async def test_a_reply_larger_than_its_broker_takes_is_a_dead_letter_at_once(
         assert 1 == len(subscriber.requests)
 
 
-async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_named(
+async def test_two_subscriptions_that_answer_each_other_are_throttled_and_named(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Each takes every reply of both: the hop count bounds the length of chains, and not their
+    """Each receives every reply of both: the hop count limits the length of chains, but not their
     number, which doubles with each hop.
     """
     first_answer, second_answer = (
@@ -329,14 +329,16 @@ async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_name
         def requests() -> int:
             return len(first.requests) + len(second.requests)
 
-        # Two deliveries of each chain of up to 9 replies come before; of what comes back then, each
-        # lets 10 a second through.
+        # Two deliveries of each chain of up to 9 replies come first; after that each subscription
+        # passes 10 replies a second.
         before = 2 ** (SubscriptionLimits().long_hops + 2) - 2
         await wait_until_async(
-            lambda: requests() >= before, timeout=30, what="what is not slowed down is over"
+            lambda: requests() >= before, timeout=30, what="the deliveries before throttling"
         )
         seen, started = requests(), time.monotonic()
-        await wait_until_async(lambda: requests() >= seen + 100, timeout=60, what="it goes on")
+        await wait_until_async(
+            lambda: requests() >= seen + 100, timeout=60, what="deliveries continue"
+        )
         rate = 100 / (time.monotonic() - started)
         print(f"{seen} deliveries, then {rate:.0f} a second")
         assert seen < 2 * before
@@ -344,9 +346,9 @@ async def test_two_subscriptions_that_answer_each_other_are_slowed_down_and_name
 
 
 @pytest.mark.clause("E6")
-async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> None:
-    """A subscriber that answers every event with an event of the same channel is stopped by the hop
-    count.
+async def test_a_reply_loop_ends_in_a_dead_letter(kafka: KafkaUnderTest) -> None:
+    """The hop count stops a subscriber that answers every event with an event of the same
+    channel.
     """
     answer = reply({"id": "again", "type": "loop", "source": "/s", "specversion": "1.0"})
     async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
@@ -364,7 +366,7 @@ async def test_a_reply_loop_ends_in_the_dead_letters(kafka: KafkaUnderTest) -> N
 async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The subscriber has done its work: only the reply is repeated."""
+    """The subscriber has done its work: only the reply is retried."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -383,11 +385,11 @@ async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
         assert "prefer" not in destination.requests[0].headers
 
 
-async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_address(
+async def test_an_undeliverable_reply_makes_the_original_a_dead_letter_with_the_reply_address(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Control plane E11: the original event is the dead letter, the destination of the reply is
-    what failed.
+    """Control plane E11: the original event is the dead letter, and its destination is that of the
+    reply.
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
     async with (
@@ -414,8 +416,8 @@ async def test_a_reply_that_never_arrives_kills_the_original_with_the_replys_add
 
 @pytest.mark.clause("E5")
 async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> None:
-    """A 200 with a body that is no CloudEvent is retried by the policy, then dead-lettered
-    as such.
+    """A 200 with a body that is not a CloudEvent is retried by the policy, then dead-lettered with
+    that reason.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -433,7 +435,7 @@ async def test_a_malformed_reply_fails_the_delivery(kafka: KafkaUnderTest) -> No
 
 
 @pytest.mark.clause("D16")
-async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
+async def test_a_body_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
     """Data plane D16."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, code=202)
     async with kafka_dispatcher_harness(kafka) as harness, serving(answer) as subscriber:
@@ -452,8 +454,8 @@ async def test_what_comes_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
 async def test_two_subscriptions_without_filters_one_replying_to_a_url(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The data plane knows no kinds: a channel with two plain subscriptions needs only its routing
-    records.
+    """The data plane has no notion of kinds: a channel with two plain subscriptions needs only its
+    routing records.
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
     async with (
@@ -476,10 +478,10 @@ async def test_two_subscriptions_without_filters_one_replying_to_a_url(
         assert "r1" == destination.requests[0].headers["ce-id"]
 
 
-async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(
+async def test_ordered_delivery_retries_in_place_and_does_not_delay_other_keys(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The followers of a failing key wait behind it, in order; another key does not."""
+    """The followers of a failing key wait behind it, in order; another key continues."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500), ok()) as subscriber:
         policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=Backoff.LINEAR)
         subscription = harness.subscription(
@@ -494,8 +496,8 @@ async def test_ordered_delivery_retries_in_place_and_lets_other_keys_pass(
         assert ["a1", "b1", "a1", "a2", "a3"] == ids(subscriber.requests)
 
 
-async def test_ordered_followers_go_on_after_a_dead_letter(kafka: KafkaUnderTest) -> None:
-    """The policy used up, the event is parked and its key moves on."""
+async def test_ordered_followers_continue_after_a_dead_letter(kafka: KafkaUnderTest) -> None:
+    """After the last attempt the event is dead-lettered and its key continues."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(400), ok()) as subscriber:
         subscription = harness.subscription(subscriber.url, order=DeliveryOrder.ORDERED)
         harness.routes.put(subscription)
@@ -508,7 +510,7 @@ async def test_ordered_followers_go_on_after_a_dead_letter(kafka: KafkaUnderTest
 
 @pytest.mark.clause("T4", "E8")
 async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
-    """A new subscriber, filter and format take effect while the consumer stays in its group."""
+    """A new subscriber, filter and format are applied while the consumer stays in its group."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(ok()) as old,
@@ -536,7 +538,7 @@ async def test_rules_change_in_place(kafka: KafkaUnderTest) -> None:
 
 
 async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTest) -> None:
-    """No request starts later than a second after the tombstone."""
+    """No request starts more than a second after the tombstone."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url)
         harness.routes.put(subscription)
@@ -552,7 +554,7 @@ async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTes
 
 
 async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
-    """The second attempt comes no sooner than the subscriber asked for."""
+    """The second attempt starts no sooner than the subscriber asked for."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(retry_after("2"), ok()) as subscriber,
@@ -567,7 +569,7 @@ async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
 
 
 async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
-    """A subscriber that never answers costs the timeout, not more."""
+    """A subscriber that never answers costs the timeout and no more."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(hang(), ok()) as subscriber:
         policy = DeliveryPolicy(retry=1, delay_seconds=0.01, timeout_seconds=0.5)
         subscription = harness.subscription(subscriber.url, delivery=policy)
@@ -579,9 +581,9 @@ async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
         assert 0.45 <= second.arrived_at - first.arrived_at < 2.0
 
 
-async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> None:
-    """Due later than 10 s: the record stands in a delay topic meanwhile, and the attempt is not
-    early.
+async def test_a_long_delay_uses_a_delay_topic(kafka: KafkaUnderTest) -> None:
+    """Due later than 10 s: the record is in a delay topic meanwhile, and the attempt is
+    not early.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -605,7 +607,7 @@ async def test_a_long_wait_goes_through_a_delay_topic(kafka: KafkaUnderTest) -> 
 
 
 async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUnderTest) -> None:
-    """Raw bytes and headers stay, with the reason; the partition goes on."""
+    """Raw bytes and headers are kept, with the reason; the partition continues."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url)
         harness.routes.put(subscription)
@@ -621,9 +623,7 @@ async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUn
 async def test_a_retry_record_of_another_subscription_is_dead_lettered(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Created again under the same name: what an older subscription left behind is not
-    delivered.
-    """
+    """Created again with the same name: records of the older subscription are not delivered."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(500)) as failing,
@@ -644,8 +644,8 @@ async def test_a_retry_record_of_another_subscription_is_dead_lettered(
 
 @pytest.mark.clause("D9")
 async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) -> None:
-    """While everything fails the breaker lets one probe out at a time; after the outage everything
-    is delivered.
+    """While everything fails the breaker lets one probe through at a time; after the outage
+    everything is delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
         policy = DeliveryPolicy(retry=10, delay_seconds=0.1)
@@ -669,7 +669,7 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
 
 
 async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> None:
-    """What is not HTTP counts as a failure and is tried again."""
+    """A response that is not HTTP is a failure and is retried."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(raw(b"nonsense\r\n\r\n", close=True), ok()) as subscriber,
@@ -682,11 +682,11 @@ async def test_a_garbled_answer_is_a_failed_attempt(kafka: KafkaUnderTest) -> No
 
 
 @pytest.mark.parametrize("protocol", list(GroupProtocol))
-async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating(
+async def test_dispatchers_share_partitions_and_hand_over_without_repeating(
     kafka: KafkaUnderTest, protocol: GroupProtocol
 ) -> None:
     """A second dispatcher joins and the first leaves under load: every event arrives, and drained
-    ones arrive once.
+    ones once.
     """
     async with (
         kafka_dispatcher_harness(kafka, protocol=protocol) as harness,
@@ -723,11 +723,11 @@ async def test_dispatchers_share_partitions_and_hand_them_over_without_repeating
         assert len(names) == len(subscriber.requests)
 
 
-async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(
+async def test_a_slow_subscriber_keeps_its_partitions_no_longer_than_the_drain(
     kafka: KafkaUnderTest,
 ) -> None:
-    """What cannot be finished in time is given up here and delivered by the next owner: twice at
-    worst, never lost.
+    """What cannot be finished in time is cancelled here and delivered by the next owner: at worst
+    twice, never lost.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(hang()) as subscriber:
         subscription = harness.subscription(
@@ -749,7 +749,7 @@ async def test_a_slow_subscriber_holds_its_partitions_no_longer_than_the_drain(
 
 @pytest.mark.clause("D12")
 async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
-    """An expression that fails lets nothing pass, and says so in the metrics."""
+    """An expression that fails matches nothing, and is counted in the metrics."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(
             subscriber.url, filters=({"cesql": "missing = 'x' OR INT(subject) = 1"},)
@@ -767,7 +767,9 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
 
 
 async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaUnderTest) -> None:
-    """From half of the retention on the state says how much of it the oldest event has used."""
+    """From half of the retention on, the state has the fraction of it that the oldest event has
+    used.
+    """
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500)) as subscriber:
         policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
         subscription = harness.subscription(
@@ -785,10 +787,10 @@ async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaU
         )
 
 
-async def test_expired_events_are_counted_and_never_skipped_in_silence(
+async def test_expired_events_are_counted_and_reported(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Records deleted under the group: the state says how many, and what is still there is
+    """Records deleted before the group read them: the state has their number, and what remains is
     delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
@@ -802,10 +804,10 @@ async def test_expired_events_are_counted_and_never_skipped_in_silence(
         assert 2 == dispatcher.workers[f"subscription/{subscription.uid}"].state().expired
 
 
-async def test_data_and_replies_that_are_slow_to_read_hold_nothing_up(
+async def test_data_and_replies_that_are_slow_to_parse_block_nothing(
     kafka: KafkaUnderTest,
 ) -> None:
-    """An unclosed string of escaped quotes inside of 101 arrays: as stored data in the JSON format,
+    """An unclosed string of escaped quotes inside 101 arrays: as stored data in the JSON format,
     and as a reply.
     """
     slow = b"[" * 101 + b'"' + b'\\"' * 450_000

@@ -1,5 +1,5 @@
-"""A dispatcher process with its default egress policy, and Triggers that name this machine: seen at
-once, and nothing is lost.
+"""A dispatcher process with its default egress policy, and Triggers that name this machine:
+reported at once, and nothing is lost.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ SHOWN_SECONDS = 10.0
 
 @pytest.mark.timeout(180)
 def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path) -> None:
-    """The condition comes before the first event; the event is a dead letter `refused`; with the
+    """The condition is set before the first event; the event is a dead letter `refused`; with the
     setting the next one arrives.
     """
     nothing_set = dict.fromkeys(LOOPBACK_SUBSCRIBERS, "")

@@ -1,4 +1,4 @@
-"""The embedded Kafka never forgets what was acknowledged: the log before it refuses first."""
+"""The embedded Kafka never discards what was acknowledged: the log in front of it refuses first."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -38,13 +38,13 @@ EVENT = Record(b"k", b"x" * 1000, [])
 
 
 class Readers:
-    """Feeds of which only the backlog is asked."""
+    """Feeds that are used for their lag only."""
 
     def __init__(self) -> None:
         self.left: dict[str, int] = {}
 
     async def backlog(self, groups: Mapping[str, Collection[str]]) -> Backlog:
-        """What is left, as told."""
+        """The reported remaining lag."""
         return Backlog(
             waiting={group: {Partition(group, 0): self.left[group]} for group in groups}, unknown={}
         )
@@ -74,8 +74,8 @@ def _fill(log: UnreadLimitedLog, topic: str) -> int:
         count += 1
 
 
-async def test_a_topic_with_too_much_unread_takes_no_more_until_it_is_read() -> None:
-    """Exactly as much room comes back as was read by every group."""
+async def test_a_topic_with_too_much_unread_accepts_no_more_until_it_is_read() -> None:
+    """Exactly as much room is released as every group has read."""
     readers = Readers()
     log = await _log(readers)
     assert 8 == _fill(log, "events")
@@ -90,16 +90,16 @@ async def test_a_topic_with_too_much_unread_takes_no_more_until_it_is_read() -> 
     assert 8 == _fill(log, "events")
 
 
-async def test_dead_letters_that_nobody_reads_are_never_displaced() -> None:
-    """There is no more room; the lane that parks there stops and says so."""
+async def test_unread_dead_letters_are_never_discarded() -> None:
+    """There is no more room; the lane that writes dead letters there stops and reports it."""
     log = await _log(Readers())
     assert 8 == _fill(log, "g.dead")
     await log.update_unread()
     assert 0 == _fill(log, "g.dead")
 
 
-async def test_a_topic_without_readers_holds_nobody_up() -> None:
-    """What no group reads is lost to nobody."""
+async def test_a_topic_without_readers_accepts_everything() -> None:
+    """Records that no group reads may be discarded."""
     log = await _log(Readers())
     _fill(log, "other")
     await log.update_unread()
@@ -108,12 +108,12 @@ async def test_a_topic_without_readers_holds_nobody_up() -> None:
 
 @pytest.fixture
 def specs() -> Sequence[TopicSpec]:
-    """A topic to make."""
+    """A topic to create."""
     return [TopicSpec(name="events", partitions=3, replication=1)]
 
 
 async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> None:
-    """Ends and commits go to the mock cluster, where the consumers look."""
+    """Ends and commits go to the mock cluster, where the consumers read them."""
     cluster = MockCluster()
     cluster.start()
     offsets = MockClusterOffsets(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))

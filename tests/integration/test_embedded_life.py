@@ -1,5 +1,5 @@
-"""Brokers and Triggers that come and go on the embedded Kafka, and what its groups must not cost:
-as on Apache Kafka, in its time.
+"""Brokers and Triggers that are created and deleted on the embedded Kafka, and the time that its
+groups take: as on Apache Kafka.
 """
 
 from collections.abc import Iterator
@@ -28,8 +28,8 @@ def _send(system: EmbeddedHeadrace, name: str, place: str, counter: int = 0) -> 
     assert system.send(numbered(system.seed, name, counter), f"/{NAMESPACE}/{place}") == 202
 
 
-def test_a_trigger_moves_to_another_broker(system: EmbeddedHeadrace) -> None:
-    """Deleted on one Broker and applied again on another it becomes Ready and gets what is sent
+def test_a_trigger_is_moved_to_another_broker(system: EmbeddedHeadrace) -> None:
+    """Deleted on one Broker and applied on another it becomes Ready and receives what is sent
     there.
     """
     system.establish(
@@ -47,9 +47,9 @@ def test_a_trigger_moves_to_another_broker(system: EmbeddedHeadrace) -> None:
     wait_for_events(system, "on-b", 1)
 
 
-def test_a_trigger_made_again_gets_nothing_from_before(system: EmbeddedHeadrace) -> None:
-    """Neither what was accepted in between, nor what waited for its next attempt when it was
-    deleted; each of several times.
+def test_a_recreated_trigger_gets_no_earlier_events(system: EmbeddedHeadrace) -> None:
+    """Neither events accepted in between, nor those that waited for their next attempt at its
+    deletion; several times.
     """
     system.establish(broker(NAMESPACE, "again"))
     for life in range(3):
@@ -81,7 +81,7 @@ def test_a_trigger_made_again_gets_nothing_from_before(system: EmbeddedHeadrace)
     assert [] == system.log.records(f"knative-trigger-{NAMESPACE}-again.dead")
 
 
-def test_a_broker_made_again_has_other_partitions(system: EmbeddedHeadrace) -> None:
+def test_a_recreated_broker_has_other_partitions(system: EmbeddedHeadrace) -> None:
     """Its topic is deleted with it."""
     system.establish(
         broker(NAMESPACE, "made"),
@@ -104,7 +104,7 @@ def test_a_broker_made_again_has_other_partitions(system: EmbeddedHeadrace) -> N
 
 @pytest.mark.parametrize("sink", [False, True], ids=["no-sink", "sink"])
 def test_the_first_retry_comes_when_it_is_due(system: EmbeddedHeadrace, sink: bool) -> None:
-    """Within a second of `backoffDelay`: no group has to wait for its members first."""
+    """Within a second of `backoffDelay`: the group does not wait for its members first."""
     name = f"retry-{sink}".lower()
     system.sinks.script(name, Script(failures=1, failure_status=503, record=True))
     policy = delivery(

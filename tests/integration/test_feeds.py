@@ -1,4 +1,4 @@
-"""What the feeds of a process know about Kafka beside their own records."""
+"""What the feeds of a process know about Kafka besides their own records."""
 
 import uuid
 
@@ -22,8 +22,8 @@ def produce(kafka: KafkaUnderTest, topic: str, count: int) -> None:
 
 
 async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) -> None:
-    """Whole topics where nothing is committed, the rest where something is, nothing for topics that
-    are empty or missing.
+    """Whole topics without a committed offset, the rest with one, zero for topics that are empty or
+    missing.
     """
     topic, empty, group = (
         kafka.create_topic("waiting"),
@@ -47,16 +47,16 @@ async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) 
         feeds.close()
 
 
-async def test_kip_848_is_chosen_where_it_notices_a_dead_member_soon(kafka: KafkaUnderTest) -> None:
-    """The test broker's consumer session is 6 s; a process with a lasting name stays with the
-    classic protocol all the same.
+async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUnderTest) -> None:
+    """The test broker's consumer session is 6 s; a static member uses the classic protocol in any
+    case.
     """
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     chosen = {}
     for name, instance, choose in (
-        ("free", None, True),
-        ("lasting", "pod-0", True),
-        ("told", None, False),
+        ("dynamic", None, True),
+        ("static", "pod-0", True),
+        ("configured", None, False),
     ):
         feeds = KafkaFeeds(options, instance=instance, choose_protocol=choose)
         try:
@@ -65,14 +65,14 @@ async def test_kip_848_is_chosen_where_it_notices_a_dead_member_soon(kafka: Kafk
         finally:
             feeds.close()
     assert {
-        "free": GroupProtocol.CONSUMER,
-        "lasting": GroupProtocol.CLASSIC,
-        "told": GroupProtocol.CLASSIC,
+        "dynamic": GroupProtocol.CONSUMER,
+        "static": GroupProtocol.CLASSIC,
+        "configured": GroupProtocol.CLASSIC,
     } == chosen
 
 
-async def test_a_kafka_that_does_not_answer_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error is temporary and says what could not be found out."""
+async def test_a_kafka_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is temporary and says what could not be read."""
     monkeypatch.setattr("headrace.adapters.kafka.consumer.feeds.LAG_QUERY_SECONDS", 0.2)
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
     try:

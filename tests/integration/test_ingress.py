@@ -25,7 +25,7 @@ from headrace.domain.routing import Addressable, route_key
 from headrace.runtime.metrics import Metrics
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
-from tests.contract.test_log import Told, read_topic
+from tests.contract.test_log import Outcomes, read_topic
 from tests.support.kafka import KafkaUnderTest, free_port
 from tests.support.wait_until import wait_until, wait_until_async
 from tests.unit.ingress.harness import ATTRIBUTES, request, talk
@@ -177,7 +177,7 @@ async def test_small_events_never_add_up_to_a_batch_that_is_too_large(
         KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=0.05)
     )
     await log.start()
-    told = Told()
+    told = Outcomes()
     for _ in range(1_000):
         log.append(topic, Record(None, b"x" * 1_024), told)
     assert 0 == await log.flush(10)
@@ -197,7 +197,7 @@ async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
     )
     await log.start()
     await log.warm_up(10)
-    told = Told()
+    told = Outcomes()
     for _ in range(10):
         log.append(topic, Record(None, b"x"), told)
     before = log._producer
@@ -215,7 +215,7 @@ async def test_a_stopped_log_tells_what_it_gave_up() -> None:
     """At the end every receiver has heard of its record, also when Kafka was never there."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     await log.start()
-    told = Told()
+    told = Outcomes()
     for _ in range(5):
         log.append("orders", Record(None, b"x"), told)
     await log.stop(0.1)

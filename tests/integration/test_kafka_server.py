@@ -1,4 +1,4 @@
-"""The session's Kafka fixture, and the Apache Kafka process of our own through its life."""
+"""The session's Kafka fixture, and the lifecycle of the project's Apache Kafka process."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def _read(servers: str, topic: str) -> bytes | None:
 
 @pytest.mark.kafka
 def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) -> None:
-    """What one client writes to a topic of the fixture, another reads."""
+    """A record that one client writes to a topic of the fixture is read by another."""
     topic = kafka.create_topic(partitions=3)
     assert 0 == _write(kafka.bootstrap_servers, topic, b"x")
     assert b"x" == _read(kafka.bootstrap_servers, topic)
@@ -50,8 +50,8 @@ def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) ->
 
 @pytest.mark.kafka
 def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: ApacheKafka) -> None:
-    """After kill -9 and a start the address is the same and the record still there; a stop ends the
-    process.
+    """After kill -9 and a start the address is the same and the record is still there; a stop ends
+    the process.
     """
     servers = private_kafka.bootstrap_servers
     _create(servers, "kept")
@@ -69,8 +69,8 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
 
 
 @pytest.mark.kafka
-def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka) -> None:
-    """A frozen broker stores nothing, and what waited is stored once it goes on."""
+def test_a_frozen_broker_answers_again_when_resumed(private_kafka: ApacheKafka) -> None:
+    """A frozen broker stores nothing, and waiting records are stored when it resumes."""
     _create(private_kafka.bootstrap_servers, "late")
     producer = Producer(
         {"bootstrap.servers": private_kafka.bootstrap_servers, "message.timeout.ms": 20_000}
@@ -84,11 +84,11 @@ def test_a_frozen_broker_answers_again_when_continued(private_kafka: ApacheKafka
 
 
 @pytest.mark.kafka
-def test_data_in_use_by_a_living_process_is_left_alone(
+def test_data_in_use_by_a_running_process_is_not_touched(
     private_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    """A second run on the same data must not take the first one's broker away; a broker whose owner
-    is gone is another matter.
+    """A second run on the same data must not stop the first one's broker; a broker whose owner has
+    exited is stopped.
     """
     code = (
         "import sys, time; from pathlib import Path; "

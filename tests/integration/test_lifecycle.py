@@ -1,5 +1,5 @@
-"""Resources and topics that come, go and change under load: nothing old is delivered, nothing
-acknowledged after Ready is lost.
+"""Resources and topics that are created, deleted and changed under load: no old event is delivered,
+no event acknowledged after Ready is lost.
 """
 
 import asyncio
@@ -38,16 +38,16 @@ pytestmark = pytest.mark.timeout(180)
 NAMESPACE = "life"
 BACKLOG = 100_000
 BACKLOG_SECONDS = 90.0
-"""On a machine that runs other tests beside it; alone it takes a quarter of that."""
+"""On a machine that runs other tests too; alone it takes a quarter of that."""
 BACKLOG_CPU_SECONDS = 20.0
-"""What the dispatcher itself may need: 200 µs an event. That is ours on any machine."""
+"""The dispatcher's own CPU time: 200 µs an event on any machine."""
 WAITING = 20_000
 MEMORY_MIB = 150.0
 NOISE_MS = 100.0
-"""Percentiles below this are the machine's, not ours."""
+"""Percentiles below this are due to the machine."""
 WINDOWS = 4
-"""How often latencies are looked at before they count as bad: what else the machine does comes and
-goes, a subscriber in the way stays.
+"""How often latencies are measured before they count as bad: other load on the machine is
+temporary, interference between subscribers is not.
 """
 IN_BACKOFF = 120
 FAILING_EVERY = 1_009
@@ -69,7 +69,7 @@ def installation(
 
 @pytest.fixture
 def system(installation: HeadraceUnderTest, request: pytest.FixtureRequest) -> HeadraceUnderTest:
-    """It, for a test that it can be asked for."""
+    """The installation, for tests that can be run alone."""
     if isinstance(installation, EmbeddedHeadrace):
         skip_what_the_embedded_kafka_cannot(request)
     return installation
@@ -79,7 +79,7 @@ def system(installation: HeadraceUnderTest, request: pytest.FixtureRequest) -> H
 async def _load(
     system: HeadraceUnderTest, path: str, directory: Path, *, names: int = 4, rate: float = 25.0
 ) -> AsyncIterator[Ledger]:
-    """Persistent writers at work on a path of the ingress."""
+    """Persistent writers that post to a path of the ingress."""
     ledger = Ledger(directory / "ledger.jsonl")
     prefix = path.rpartition("/")[2]
     writers = [
@@ -102,8 +102,8 @@ async def _load(
 
 
 def _run(system: HeadraceUnderTest, entries: list[Entry], *sinks: str, only: bool = False) -> Run:
-    """What a ledger and these sinks say, without faults; `only` leaves out arrivals of other
-    events.
+    """The checker's result for a ledger and these sinks, without faults; `only` leaves out arrivals
+    of other events.
     """
     known = {entry.id for entry in entries}
     arrivals = [
@@ -136,11 +136,11 @@ async def _wait_acknowledged(ledger: Ledger, more: int) -> None:
     )
 
 
-async def test_trigger_made_again_under_its_name_gets_nothing_old(
+async def test_recreated_trigger_gets_no_old_events(
     system: HeadraceUnderTest, tmp_path: Path
 ) -> None:
-    """A Trigger deleted with a backlog and made again under load gets all that is sent after Ready,
-    and nothing from before.
+    """A Trigger that is deleted with a backlog and created again under load gets all events sent
+    after Ready, and none from before.
     """
     system.sinks.script("old", Script(status=503))
     policy = delivery(retry=10, delay="PT5S")
@@ -183,8 +183,8 @@ async def test_trigger_made_again_under_its_name_gets_nothing_old(
 
 
 async def test_partitions_added_under_load(system: HeadraceUnderTest, tmp_path: Path) -> None:
-    """A channel topic gets more partitions under load: what a writer puts into the new ones at once
-    is delivered from the first on.
+    """A channel topic gets more partitions under load: what a writer sends to the new ones is
+    delivered from the first event on.
     """
     manifests = [
         broker_config(NAMESPACE, "few", partitions=2),
@@ -197,8 +197,8 @@ async def test_partitions_added_under_load(system: HeadraceUnderTest, tmp_path: 
         await _wait_acknowledged(ledger, 50)
         await asyncio.to_thread(system.log.grow, topic, 6)
         for partition in range(2, 6):
-            # Past the ingress: its producer learns of new partitions when it next refreshes its
-            # metadata.
+            # Not through the ingress: its producer learns of new partitions when it next refreshes
+            # its metadata.
             events = [
                 numbered(system.seed, f"direct-{partition}", counter) for counter in range(20)
             ]
@@ -224,8 +224,8 @@ async def test_partitions_added_under_load(system: HeadraceUnderTest, tmp_path: 
 async def test_event_after_ready_survives_a_crash_before_the_first_commit(
     system: HeadraceUnderTest,
 ) -> None:
-    """Ready is true: an event accepted right after it arrives, although the dispatcher is killed at
-    once.
+    """Ready is true: an event accepted right after it arrives, although the dispatcher is killed
+    immediately.
     """
     for attempt in range(2):
         name = f"ready-{attempt}"
@@ -246,8 +246,8 @@ async def test_event_after_ready_survives_a_crash_before_the_first_commit(
 
 
 def test_start_on_a_backlog(system: HeadraceUnderTest) -> None:
-    """A dispatcher that comes up on 100,000 waiting events delivers them all, once each, in the
-    time and at the cost it may take.
+    """A dispatcher that starts on 100,000 waiting events delivers them all, each once, within the
+    limits of time and CPU.
     """
     system.establish(
         broker_config(NAMESPACE, "wide", partitions=10), broker(NAMESPACE, "backlog", config="wide")
@@ -275,8 +275,8 @@ def test_start_on_a_backlog(system: HeadraceUnderTest) -> None:
 
 
 def test_largest_event_can_be_dead_lettered(system: HeadraceUnderTest) -> None:
-    """The largest event that the ingress takes, refused by its subscriber with a long answer,
-    stands whole in the dead letter topic.
+    """The largest event that the ingress accepts, refused by its subscriber with a long answer, is
+    complete in the dead letter topic.
     """
     system.sinks.script(
         "heavy", Script(status=400, body="x" * 4096, headers={"kne-detail": "y" * 200})
@@ -308,9 +308,9 @@ def test_largest_event_can_be_dead_lettered(system: HeadraceUnderTest) -> None:
     assert limit - size < 2048
 
 
-async def test_topic_deleted_behind_our_back(system: HeadraceUnderTest, tmp_path: Path) -> None:
-    """A channel topic vanishes: its Broker says so, nobody gets a 202 for it any more, and another
-    Broker's events flow on.
+async def test_topic_deleted_externally(system: HeadraceUnderTest, tmp_path: Path) -> None:
+    """A channel topic is deleted: its Broker reports it, no event for it gets a 202, and another
+    Broker's events continue.
     """
     manifests = {
         name: (
@@ -357,9 +357,9 @@ async def test_topic_deleted_behind_our_back(system: HeadraceUnderTest, tmp_path
     )
 
 
-def test_names_that_collide_stay_apart(system: HeadraceUnderTest) -> None:
+def test_colliding_names_stay_separate(system: HeadraceUnderTest) -> None:
     """`a`/`b-c` and `a-b`/`c` would have one topic and one group: each gets its own events only,
-    through deletion of the other too.
+    also while the other is deleted.
     """
     places = {"first": ("a", "b-c"), "second": ("a-b", "c")}
     manifests = {
@@ -395,8 +395,8 @@ def _all_arrived(system: HeadraceUnderTest, entries: list[Entry], sink: str) -> 
 async def _stays_undisturbed(
     system: HeadraceUnderTest, ledger: Ledger, calm_until: float, sink: str, *, events: int
 ) -> None:
-    """In one of a few windows of so many more events, those come to `sink` as the ones sent before
-    `calm_until` did.
+    """In one of a few windows of this many additional events, those reach `sink` as fast as the
+    ones sent before `calm_until`.
     """
     for _ in range(WINDOWS):
         begun = time.monotonic()
@@ -414,7 +414,7 @@ async def _stays_undisturbed(
 async def _p99_ms(
     system: HeadraceUnderTest, ledger: Ledger, sink: str, begin: float, end: float
 ) -> float:
-    """Of the acknowledged events sent in this time, all of which must come."""
+    """Latencies of the acknowledged events sent in this time, all of which must arrive."""
     acknowledged = [
         each
         for each in ledger.entries()
@@ -430,8 +430,8 @@ async def _p99_ms(
 async def test_hanging_subscriber_costs_only_itself(
     system: HeadraceUnderTest, tmp_path: Path
 ) -> None:
-    """With a subscriber that never answers and 20,000 events waiting for it, the other's come as
-    before and memory stays small.
+    """With a subscriber that never answers and 20,000 events waiting for it, the other's events
+    arrive as before and memory stays small.
     """
     system.sinks.script("stuck", Script(mode=Mode.HANG))
     free, stuck = (
@@ -455,11 +455,11 @@ async def test_hanging_subscriber_costs_only_itself(
     assert memory < MEMORY_MIB
 
 
-async def test_events_in_backoff_cost_the_others_of_their_trigger_nothing(
+async def test_events_in_backoff_do_not_delay_others_of_their_trigger(
     system: HeadraceUnderTest, tmp_path: Path
 ) -> None:
-    """With 120 events that wait for their next attempt, a thousand good ones of the same Trigger
-    come as before.
+    """With 120 events that wait for their next attempt, a thousand successful ones of the same
+    Trigger arrive as before.
     """
     path, policy = f"/{NAMESPACE}/mixed", delivery(retry=10, delay="PT1M")
     await asyncio.to_thread(

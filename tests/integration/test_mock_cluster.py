@@ -1,4 +1,4 @@
-"""The embedded Kafka: what `headrace up` relies on where nothing else runs."""
+"""The embedded Kafka: what `headrace up` relies on without another Kafka."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from headrace.domain.errors import Permanent
 
 @pytest.fixture
 def cluster() -> Iterator[MockCluster]:
-    """A started cluster."""
+    """A running cluster."""
     started = MockCluster()
     started.start()
     yield started
@@ -53,8 +53,8 @@ def test_a_group_gets_its_partitions_at_once(cluster: MockCluster) -> None:
     assert seconds < 2.0
 
 
-def test_topics_have_the_partitions_asked_for(cluster: MockCluster) -> None:
-    """`create_topic` is exact and refuses a second one of the name."""
+def test_topics_have_the_requested_partitions(cluster: MockCluster) -> None:
+    """`create_topic` is exact and refuses a second topic with the same name."""
     assert cluster.create_topic("ten", 10)
     assert not cluster.create_topic("ten", 10)
     producer = Producer({"bootstrap.servers": cluster.bootstrap_servers})
@@ -62,8 +62,8 @@ def test_topics_have_the_partitions_asked_for(cluster: MockCluster) -> None:
 
 
 def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel with its library elsewhere gives the plain cluster: no topic administration, the same
-    log.
+    """A wheel with its library in another place gives the plain cluster: no topic administration,
+    the same log.
     """
     monkeypatch.setattr(mock_cluster, "_library", lambda: None)
     plain = MockCluster()
@@ -79,6 +79,6 @@ def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_has_no_address_before_its_start() -> None:
-    """Asking a cluster that does not run is an error that says so."""
+    """Requesting it from a cluster that is not running is an error with that message."""
     with pytest.raises(Permanent, match="has not been started"):
         _ = MockCluster().bootstrap_servers

@@ -1,5 +1,5 @@
-"""A record that holds up the event loop of a real dispatcher process: it ends as a dead letter, and
-the others are delivered.
+"""A record that blocks the event loop of a real dispatcher process becomes a dead letter, and the
+others are delivered.
 """
 
 import uuid
@@ -42,7 +42,7 @@ class Scenario:
     def start(
         self, poison: str = "", *, how: str = "compute", limit: str = LIMIT
     ) -> ServiceProcess:
-        """Start the dispatcher (again); an event of this name holds its loop up."""
+        """Start the dispatcher, the first time or again; an event of this name blocks its loop."""
         self.process = self.processes.headrace(
             "dispatcher",
             "--bootstrap-servers",
@@ -63,7 +63,7 @@ class Scenario:
         return self.process
 
     async def dies(self, poison: str, *, how: str = "compute") -> None:
-        """The dispatcher is ended by its watchdog."""
+        """The watchdog ends the dispatcher."""
         process = self.start(poison, how=how)
         await wait_until_async(
             lambda: not process.running, 60, "the watchdog ends the dispatcher", every=0.1
@@ -79,14 +79,14 @@ async def scene(
     subscription: Subscription,
     harness: KafkaDispatcherHarness,
 ) -> AsyncIterator[Scenario]:
-    """The routing record is there, and is removed at the end."""
+    """The routing record exists, and is removed at the end."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     wanted = [
         NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
         for name in (ROUTING_TOPIC, INSTANCES_TOPIC)
     ]
     for made in admin.create_topics(wanted).values():
-        made.exception(20)  # there already
+        made.exception(20)  # exists already
     writer = KafkaRoutingWriter(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     await writer.write({route_key(subscription): routing.write(subscription)})
     state = tmp_path / uuid.uuid4().hex[:8]
@@ -101,16 +101,16 @@ async def scene(
 
 
 def ids(requests: Sequence[ReceivedRequest]) -> set[str]:
-    """The ids of events that a subscriber was sent."""
+    """The ids of the events that a subscriber received."""
     return {request.headers["ce-id"] for request in requests}
 
 
 @pytest.mark.parametrize("how", ["compute", "wait"])
 @pytest.mark.parametrize("order", [DeliveryOrder.UNORDERED, DeliveryOrder.ORDERED])
-async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are_delivered(
+async def test_an_event_that_blocks_the_loop_is_dead_lettered_and_the_others_are_delivered(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path, how: str, order: DeliveryOrder
 ) -> None:
-    """After three deaths, not after fewer; nothing is lost before it or after it."""
+    """After three crashes, not fewer; no event before or after it is lost."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url, order=order)
         async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
@@ -147,10 +147,10 @@ async def test_an_event_that_stalls_the_loop_is_dead_lettered_and_the_others_are
             assert stage.process.running
 
 
-async def test_a_process_that_is_killed_blames_no_record(
+async def test_a_killed_process_blames_no_record(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """SIGKILL while the same record is in hand, as often as the watchdog would have needed: then
+    """SIGKILL while the same record is in flight, as often as the watchdog would have needed: then
     the event is delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
@@ -161,7 +161,7 @@ async def test_a_process_that_is_killed_blames_no_record(
             for _ in range(DEATHS_MAX + 2):
                 process = stage.start("good", how="wait", limit="300")
                 await wait_until_async(
-                    lambda: note.exists() and any(note.read_bytes()), 60, "the record is in hand"
+                    lambda: note.exists() and any(note.read_bytes()), 60, "the record is in flight"
                 )
                 process.kill()
             stage.start()
@@ -171,10 +171,10 @@ async def test_a_process_that_is_killed_blames_no_record(
             assert not await harness.read(subscription.dead_topic, 1, timeout=0.5)
 
 
-async def test_a_retry_that_stalls_the_loop_is_dead_lettered(
+async def test_a_retry_that_blocks_the_loop_is_dead_lettered(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """The retry lane reads records of its own."""
+    """The retry lane reads its own records."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
         subscription = harness.subscription(
             subscriber.url,
@@ -189,10 +189,10 @@ async def test_a_retry_that_stalls_the_loop_is_dead_lettered(
             assert delivery_state.read(dead_letter.headers).reason.startswith("poison: ")
 
 
-async def test_a_dead_letter_that_stalls_the_loop_stays_and_the_next_is_posted(
+async def test_a_dead_letter_that_blocks_the_loop_stays_and_the_next_is_posted(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """It stands in its topic already; only the sink does not get it."""
+    """It is in its topic already; only the sink does not get it."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(400)) as subscriber,

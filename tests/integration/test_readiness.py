@@ -1,4 +1,4 @@
-"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without any
+"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without
 traffic.
 """
 
@@ -21,7 +21,7 @@ BACK_SECONDS = 30.0
 
 
 def page(port: int, name: str) -> tuple[int, str]:
-    """Status and text of a page of a management port; 0 when nobody answers."""
+    """Status and text of a page of a management port; 0 without an answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5.0) as answer:
             return answer.status, answer.read().decode()
@@ -33,11 +33,11 @@ def page(port: int, name: str) -> tuple[int, str]:
 
 @pytest.mark.kafka
 @pytest.mark.timeout(240)
-def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(
+def test_an_unavailable_kafka_shows_in_readiness_and_not_in_liveness(
     private_kafka: ApacheKafka, processes: Processes
 ) -> None:
-    """First it stands still, then it is killed; both times it comes back, and so does readiness.
-    Two seconds of it show nowhere.
+    """First it is frozen, then killed; both times it returns, and so does readiness. An outage of
+    two seconds is not shown.
     """
     admin = AdminClient({"bootstrap.servers": private_kafka.bootstrap_servers})
     wanted = [
@@ -74,7 +74,7 @@ def test_a_kafka_that_is_gone_shows_in_readiness_and_not_in_liveness(
 
 
 def noticed(ports: dict[str, int], *, since: float) -> None:
-    """Each says within ten seconds which check failed and since when; all are alive."""
+    """Each reports within ten seconds which check failed and since when; all are alive."""
     wait_until(
         lambda: {503} == {page(port, "readyz")[0] for port in ports.values()},
         since + NOTICED_SECONDS - time.monotonic(),

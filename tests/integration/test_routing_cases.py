@@ -1,5 +1,5 @@
-"""Knative's routing cases against the running services: which of a Broker's Triggers get an event,
-and where replies go.
+"""Knative's routing cases with the running services: which of a Broker's Triggers get an event, and
+where replies go.
 """
 
 from collections.abc import Iterator, Mapping
@@ -45,21 +45,21 @@ A, B = {"type": "ledger.a"}, {"type": "ledger.b"}
         ("two-open", [None, None], [True, True]),
     ],
 )
-def test_event_goes_to_those_whose_filter_matches(
+def test_event_is_routed_to_every_matching_filter(
     system: HeadraceUnderTest,
     name: str,
     filters: list[Mapping[str, str] | None],
     expected: list[bool],
 ) -> None:
-    """Every Trigger that matches gets the event once, every other one nothing."""
+    """Every matching Trigger gets the event once, the others do not get it."""
     sinks = [f"{name}-{number}" for number in range(len(filters))]
     triggers = [
         trigger(NAMESPACE, sink, system.sinks.url(sink), broker=name, attributes=attributes)
         for sink, attributes in zip(sinks, filters, strict=True)
     ]
     system.establish(broker(NAMESPACE, name), *triggers)
-    # Counter 0 has type a; a second event of type c, which only open filters take, ends the case:
-    # what was not sent by then never will be.
+    # Counter 0 has type a; a second event of type c, which only open filters match, ends the case:
+    # an event that was not delivered by then will not be.
     for counter in (0, 2):
         assert system.send(numbered(system.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
     for sink, attributes, match in zip(sinks, filters, expected, strict=True):
@@ -99,10 +99,10 @@ def test_event_goes_to_those_whose_filter_matches(
         ("absent", [{"exact": {"nosuchattribute": "x"}}], set()),
     ],
 )
-def test_each_dialect_decides_in_the_running_dispatcher(
+def test_each_dialect_filters_in_the_running_dispatcher(
     system: HeadraceUnderTest, name: str, filters: list[dict[str, Any]], counters: set[int]
 ) -> None:
-    """Of four events of types a, b, c, a exactly those that the dialect takes are delivered."""
+    """Of four events of types a, b, c, a exactly those that the dialect matches are delivered."""
     system.establish(
         broker(NAMESPACE, f"by-{name}"),
         trigger(
@@ -130,7 +130,7 @@ def test_each_dialect_decides_in_the_running_dispatcher(
 
 
 def test_filters_replace_filter(system: HeadraceUnderTest) -> None:
-    """`filters`, when there are any, decide alone; an empty list leaves it to `filter`."""
+    """`filters`, if there are any, replaces `filter`; an empty list does not."""
     system.establish(
         broker(NAMESPACE, "both"),
         trigger(
@@ -182,7 +182,7 @@ def test_reply_is_an_event_of_the_broker(system: HeadraceUnderTest) -> None:
 
 @pytest.mark.clause("D16")
 def test_accepted_answer_is_never_a_reply(system: HeadraceUnderTest) -> None:
-    """A 202 with an event in it is a delivery and nothing more."""
+    """A 202 with an event in its body is a delivery without a reply."""
     reply = {
         "ce-specversion": "1.0",
         "ce-id": "x.0",
@@ -210,7 +210,7 @@ def test_accepted_answer_is_never_a_reply(system: HeadraceUnderTest) -> None:
 
 
 def test_malformed_reply_is_a_failed_delivery(system: HeadraceUnderTest) -> None:
-    """A 200 whose body is no event counts as a failure, and the event is dead-lettered with that
+    """A 200 whose body is not an event is a failure, and the event is dead-lettered with that
     reason.
     """
     system.sinks.script(
@@ -232,8 +232,8 @@ def test_malformed_reply_is_a_failed_delivery(system: HeadraceUnderTest) -> None
 
 
 def test_reply_loop_ends(system: HeadraceUnderTest) -> None:
-    """A subscriber that answers every event with one that matches again is stopped by the hop
-    count, and the last event is kept.
+    """The hop count stops a subscriber that answers every event with a matching one, and the last
+    event is kept.
     """
     system.sinks.script("looping", Script(mode=Mode.REPLY, reply_type="ledger.a"))
     manifest = trigger(
@@ -292,8 +292,8 @@ def test_unknown_broker_is_not_found(system: HeadraceUnderTest) -> None:
     assert system.post(f"/{NAMESPACE}/nobody", headers) == 404
 
 
-def test_change_of_filter_takes_effect_without_loss(system: HeadraceUnderTest) -> None:
-    """After the Trigger is Ready again, only the new filter decides."""
+def test_change_of_filter_loses_nothing(system: HeadraceUnderTest) -> None:
+    """After the Trigger is Ready again, only the new filter applies."""
     first = trigger(
         NAMESPACE, "changing", system.sinks.url("changing"), broker="change", attributes=A
     )

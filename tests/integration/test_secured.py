@@ -1,5 +1,5 @@
-"""Kafka behind TLS and passwords, the ingress behind HTTPS: with the settings of docs/security.md,
-on a broker that demands them.
+"""Kafka with TLS and passwords, the ingress with HTTPS: the settings of docs/security.md, on a
+broker that requires them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,9 +17,9 @@ from tests.support.wait_until import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 NAMESPACE = "secured"
-TOLD_SECONDS = 20.0
+REPORT_SECONDS = 20.0
 LINES_MAX = 12
-"""What a service may write in its first seconds before a Kafka that refuses it."""
+"""Log output that a service may write in its first seconds when Kafka refuses it."""
 EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t"}
 
 
@@ -30,9 +30,9 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
         yield started
 
 
-def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Path) -> None:
-    """Over HTTPS into an ingress that logs in by PLAIN, past a controller by SCRAM, out of a
-    dispatcher that shows a certificate.
+def test_event_is_delivered_over_secured_connections(secured: SecuredKafka, tmp_path: Path) -> None:
+    """HTTPS to an ingress that authenticates with PLAIN, a controller with SCRAM, a dispatcher with
+    a client certificate.
     """
     certificate = secured.authority.sign("ingress")
     https = {
@@ -61,7 +61,7 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
             )
         with pytest.raises(
             urllib3.exceptions.SSLError
-        ):  # the system's authorities have not signed it
+        ):  # not signed by one of the system's authorities
             urllib3.request("POST", address, headers=EVENT, retries=False, timeout=5.0)
     except BaseException:
         print(system.processes.report())
@@ -70,7 +70,7 @@ def test_event_travels_through_locked_doors(secured: SecuredKafka, tmp_path: Pat
         system.close()
 
 
-def _told(service: ServiceProcess, setting: str) -> list[str]:
+def _error_lines(service: ServiceProcess, setting: str) -> list[str]:
     return [
         line
         for line in service.output().splitlines()
@@ -91,8 +91,8 @@ def _start(processes: Processes, env: Mapping[str, str]) -> list[ServiceProcess]
 def test_a_refusal_is_one_error_that_names_the_setting(
     secured: SecuredKafka, processes: Processes, tmp_path: Path, wrong: str
 ) -> None:
-    """A wrong password, an authority that did not sign, a certificate that is missing: each service
-    says once what to look at.
+    """A wrong password, an unknown authority, a missing client certificate: each service logs once
+    which setting to check.
     """
     password = tmp_path / "password"
     password.write_text("wrong", encoding="ascii")
@@ -124,27 +124,27 @@ def test_a_refusal_is_one_error_that_names_the_setting(
     services = _start(processes, env)
     for service in services:
         wait_until(
-            lambda service=service: _told(service, setting),  # type: ignore[misc]
-            TOLD_SECONDS,
+            lambda service=service: _error_lines(service, setting),  # type: ignore[misc]
+            REPORT_SECONDS,
             f"{service.name} names {setting}",
         )
     for service in services:
         assert service.running, service.tail()
-        assert 1 == len(_told(service, setting)), service.output()
+        assert 1 == len(_error_lines(service, setting)), service.output()
         assert len(service.output().splitlines()) <= LINES_MAX, service.output()
         assert "wrong" not in service.output().replace("wrong version", "")
 
 
-def test_files_that_cannot_be_are_named_at_the_start(
+def test_unusable_files_are_named_at_the_start(
     secured: SecuredKafka, processes: Processes, tmp_path: Path
 ) -> None:
-    """A password file that is not there, and a key that is none, end the service with one line."""
+    """A missing password file, and an invalid key, end the service with one line."""
     missing = {
         **secured.by_password("PLAIN"),
         "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "none"),
     }
     (service,) = _start(processes, missing)[2:]
-    assert 2 == service.wait(TOLD_SECONDS)
+    assert 2 == service.wait(REPORT_SECONDS)
     assert "HEADRACE_KAFKA_SASL_PASSWORD_FILE: cannot read" in service.output()
     broken = tmp_path / "broken.pem"
     broken.write_text("no key", encoding="ascii")
@@ -152,6 +152,6 @@ def test_files_that_cannot_be_are_named_at_the_start(
     ingress = _start(
         processes, {**secured.by_password("PLAIN"), **dict.fromkeys(names, str(broken))}
     )[1]
-    assert 2 == ingress.wait(TOLD_SECONDS)
+    assert 2 == ingress.wait(REPORT_SECONDS)
     assert names[0] in ingress.output()
     assert 1 == len(ingress.output().splitlines())

@@ -1,5 +1,5 @@
-"""Reading a topic from its end: on a real Kafka and on the embedded one, which
-`headrace dead-letters` reads the same way.
+"""Reading a topic from its end: on a real Kafka and on the embedded one, which `headrace
+dead-letters` reads in the same way.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ SECONDS = 20.0
 
 @pytest.fixture
 def embedded() -> Iterator[MockCluster]:
-    """An embedded cluster of this test's own."""
+    """An embedded cluster for this test."""
     cluster = MockCluster()
     cluster.start()
     try:
@@ -30,7 +30,7 @@ def embedded() -> Iterator[MockCluster]:
 
 
 def _fill(servers: str, topic: str, partitions: int) -> None:
-    """Ten records, `0` to `9`, a second apart, in turn over the partitions."""
+    """Ten records, `0` to `9`, a second apart, distributed over the partitions."""
     producer = Producer({"bootstrap.servers": servers, "acks": "all"})
     for number in range(10):
         producer.produce(
@@ -59,24 +59,24 @@ def _check(servers: str, topic: str) -> None:
 
 @pytest.mark.kafka
 @pytest.mark.parametrize("partitions", [1, 3])
-def test_the_newest_come_first_and_the_whole_is_read(
+def test_the_newest_are_returned_first_and_the_whole_topic_is_read(
     kafka: KafkaUnderTest, partitions: int
 ) -> None:
-    """Window by window, each record once, and what is not kept is left out."""
+    """Window by window, each record once; deleted records are left out."""
     topic = kafka.create_topic(partitions=partitions)
     _fill(kafka.bootstrap_servers, topic, partitions)
     _check(kafka.bootstrap_servers, topic)
 
 
-def test_the_embedded_kafka_is_read_as_well(embedded: MockCluster) -> None:
-    """From another process too: it is a port on loopback."""
+def test_the_embedded_kafka_is_read_in_the_same_way(embedded: MockCluster) -> None:
+    """Also from another process: it is a port on loopback."""
     embedded.create_topic("dead", 1)
     _fill(embedded.bootstrap_servers, "dead", 1)
     _check(embedded.bootstrap_servers, "dead")
 
 
 def test_a_kafka_that_does_not_answer_is_given_up() -> None:
-    """After the time that was given, with the address in question."""
+    """After the given time, with the address in the error."""
     port = free_port()
     with (
         closing(

@@ -1,4 +1,4 @@
-"""The watchdog on real processes: what it must end, and what it must not."""
+"""The watchdog on real processes: which it must end, and which not."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LIMIT = 1.5
 
 
 def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> ServiceProcess:
-    """A small service that holds its loop up."""
+    """A small service that blocks its loop."""
     process = processes.start(
         what,
         [sys.executable, "-m", "tests.support.stalling_service", str(seconds), what],
@@ -30,17 +30,15 @@ def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> Serv
 
 
 @pytest.mark.parametrize("what", ["regex", "lock", "socket", "python"])
-def test_a_loop_that_stands_still_is_ended_and_its_stack_shown(
-    processes: Processes, what: str
-) -> None:
+def test_a_blocked_loop_is_ended_and_its_stack_shown(processes: Processes, what: str) -> None:
     """Whether it computes with the interpreter lock, computes without, or waits."""
     process = stalling(processes, what)
     assert process.wait(30) == ExitCode.STALLED
     assert "in hold" in process.output()
 
 
-def test_a_loop_that_waits_is_named_in_one_log_record(processes: Processes) -> None:
-    """Where the interpreter lock is free, the log has it in its own form."""
+def test_a_waiting_loop_is_reported_in_one_log_record(processes: Processes) -> None:
+    """If the interpreter lock is free, the log has it in its own format."""
     process = stalling(processes, "lock")
     process.wait(30)
     records = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
@@ -48,30 +46,30 @@ def test_a_loop_that_waits_is_named_in_one_log_record(processes: Processes) -> N
     assert any("in hold" in entry for entry in stalled["stack"]), stalled
 
 
-def test_a_process_that_was_stopped_goes_on(processes: Processes) -> None:
-    """For more than twice the limit; it then still notices a signal."""
+def test_a_process_that_was_stopped_continues(processes: Processes) -> None:
+    """For more than twice the limit; it then still handles a signal."""
     process = stalling(processes, "nothing")
     process.freeze()
-    time.sleep(LIMIT * 2.5)  # Time in which the process does not run is what this is about.
+    time.sleep(LIMIT * 2.5)  # The test is about time in which the process does not run.
     process.cont()
-    goes_on(process)
+    continues(process)
 
 
-def test_a_process_that_is_starved_goes_on(processes: Processes) -> None:
-    """With the lowest priority beside more burners than there are processors."""
+def test_a_process_without_cpu_time_continues(processes: Processes) -> None:
+    """With the lowest priority next to more busy processes than there are processors."""
     process = stalling(processes, "nothing")
     os.setpriority(os.PRIO_PROCESS, process.pid, 19)
     burners = [
         processes.start(f"burner{number}", [sys.executable, "-c", "while True: pass"])
         for number in range(3 * (os.cpu_count() or 1))
     ]
-    goes_on(process, seconds=LIMIT * 3)
+    continues(process, seconds=LIMIT * 3)
     for burner in burners:
         burner.kill()
 
 
-def goes_on(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
-    """It lives for longer than the limit, and ends when it is asked to."""
+def continues(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
+    """It runs for longer than the limit, and ends on request."""
     until = time.monotonic() + seconds
     wait_until(
         lambda: not process.running or time.monotonic() > until, seconds + 10, "the time is over"
@@ -80,8 +78,8 @@ def goes_on(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
     assert process.stop(60) == 0
 
 
-def test_zero_turns_it_off(processes: Processes) -> None:
-    """Then nothing ends the process."""
+def test_zero_disables_it(processes: Processes) -> None:
+    """Then a blocked process is not ended."""
     process = stalling(processes, "lock", seconds=0)
     until = time.monotonic() + LIMIT * 2
     wait_until(lambda: not process.running or time.monotonic() > until, 30, "the time is over")
@@ -93,7 +91,7 @@ def test_zero_turns_it_off(processes: Processes) -> None:
 def test_every_service_has_one(
     processes: Processes, tmp_path: Path, service: str, how: str
 ) -> None:
-    """Its loop is held up at the first beat."""
+    """Its loop is blocked at the first heartbeat."""
     setting = "dispatcher" if service == "up" else service
     options = {
         "up": [
@@ -134,7 +132,7 @@ def test_every_service_has_one(
 
 
 def test_a_worker_of_the_ingress_has_one_and_is_replaced(processes: Processes) -> None:
-    """Its parent says with which exit code it ended."""
+    """Its parent logs the exit code."""
     process = processes.headrace(
         "ingress",
         "--port",

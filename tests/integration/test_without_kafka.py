@@ -1,6 +1,4 @@
-"""Services, as processes, where no Kafka answers: they wait, say why, and go when they are
-told to.
-"""
+"""Services, as processes, without Kafka: they wait, report the reason, and stop on request."""
 
 import urllib.error
 import urllib.request
@@ -12,11 +10,11 @@ from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 
 END_SECONDS = 8.0
-"""Less than a question to Kafka may take, which is 10 s or more everywhere."""
+"""Less than a request to Kafka may take, which is 10 s or more everywhere."""
 
 
 def readiness(port: int) -> tuple[int, str]:
-    """Status and page of `/readyz`; 0 while nobody listens."""
+    """Status and page of `/readyz`; 0 while nothing listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5.0) as answer:
             return answer.status, answer.read().decode()
@@ -27,10 +25,10 @@ def readiness(port: int) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("service", ["controller", "dispatcher", "ingress"])
-def test_a_service_waits_for_kafka_says_so_and_ends_when_told(
+def test_a_service_waits_for_kafka_reports_it_and_stops_on_request(
     processes: Processes, service: str
 ) -> None:
-    """Not ready for a reason that names Kafka, within seconds."""
+    """Not ready with a reason that names Kafka, within seconds."""
     process, management, kafka = _alone(processes, service)
     wait_until(
         lambda: any(each in readiness(management)[1] for each in (kafka, "the cluster")),
@@ -41,9 +39,9 @@ def test_a_service_waits_for_kafka_says_so_and_ends_when_told(
     assert 0 == process.stop()
 
 
-def test_a_question_to_kafka_does_not_hold_up_the_end(processes: Processes) -> None:
-    """The controller has just asked what cluster it is; the answer would be waited for another ten
-    seconds.
+def test_a_request_to_kafka_does_not_delay_the_stop(processes: Processes) -> None:
+    """The controller has just requested the cluster's description; the answer would take up to ten
+    more seconds.
     """
     process, _, _ = _alone(processes, "controller")
     process.wait_for("Connection refused", 60)
@@ -51,7 +49,7 @@ def test_a_question_to_kafka_does_not_hold_up_the_end(processes: Processes) -> N
 
 
 def _alone(processes: Processes, service: str) -> tuple[ServiceProcess, int, str]:
-    """The process, its management port, and the address at which it looks for Kafka."""
+    """The process, its management port, and its address of Kafka."""
     management, nobody = free_port(), f"127.0.0.1:{free_port()}"
     own = [] if service == "dispatcher" else ["--port", "0"]
     return (

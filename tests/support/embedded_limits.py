@@ -14,7 +14,7 @@ LIMITS: dict[str, str] = {
     "test_largest_event_can_be_dead_lettered": (
         "the routing table is not in a topic, and a topic takes a record of any size"
     ),
-    "test_topic_deleted_behind_our_back": "other clients cannot delete its topics",
+    "test_topic_deleted_externally": "other clients cannot delete its topics",
     "test_hanging_subscriber_costs_only_itself": (
         "a topic takes no more than 4 MiB that nobody has read"
     ),

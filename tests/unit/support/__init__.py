@@ -1,1 +1,1 @@
-"""Tests of what the proofs are made with: a judge that was never seen red is not trusted."""
+"""Tests of the test support: a checker that never failed is not trusted."""

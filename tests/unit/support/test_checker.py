@@ -1,4 +1,4 @@
-"""The judge of proof runs goes red for every planted fault, and stays green on a good run."""
+"""The checker of ledger runs reports every planted fault, and nothing for a good run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ ALL = frozenset(TYPES)
 
 
 def curve(value: Callable[[int], float]) -> Curve:
-    """100 seconds of a process's memory, which may reach 150 MiB."""
+    """100 seconds of a process's memory, with a limit of 150 MiB."""
     points = [(float(second), value(second)) for second in range(100)]
     return Curve(
         invariant=9, subject="dispatcher-0", unit="MiB", points=points, ceiling=150.0, growth=10.0
@@ -23,7 +23,7 @@ def curve(value: Callable[[int], float]) -> Curve:
 
 @dataclass
 class Story:
-    """A good run that a test spoils: 2 writers, 30 events each, all delivered to `all` in order,
+    """A good run that a test changes: 2 writers, 30 events each, all delivered to `all` in order,
     one kill at 20 s.
     """
 
@@ -84,7 +84,7 @@ class Story:
         )
 
     def forget(self, *events: str) -> None:
-        """Take away all arrivals of these."""
+        """Remove all arrivals of these."""
         self.arrivals = [arrival for arrival in self.arrivals if arrival.event not in events]
 
     def run(self) -> Run:
@@ -109,13 +109,13 @@ class Story:
         )
 
     def broken(self) -> set[int]:
-        """The numbers of the invariants that do not hold."""
+        """The numbers of the violated invariants."""
         return {violation.invariant for violation in check(self.run()).violations}
 
 
-def test_good_run_is_green() -> None:
-    """A run with all delivered, one redelivery after a kill and its offsets committed breaks
-    nothing.
+def test_good_run_has_no_violations() -> None:
+    """A run with all events delivered, one redelivery after a kill and its offsets committed
+    violates nothing.
     """
     report = check(Story().run())
     assert report.violations == []
@@ -133,8 +133,8 @@ def test_good_run_is_green() -> None:
     ("event", "position"), [("w0.0", "prefix"), ("w1.15", "middle"), ("w1.29", "postfix")]
 )
 def test_planted_loss_is_found(event: str, position: str) -> None:
-    """An acknowledged event that never arrived is lost, and where in its writer's sequence
-    is said.
+    """An acknowledged event that did not arrive is lost, and its position in its writer's sequence
+    is reported.
     """
     story = Story()
     story.forget(event)
@@ -143,7 +143,7 @@ def test_planted_loss_is_found(event: str, position: str) -> None:
 
 
 def test_lost_event_names_where_it_was_found() -> None:
-    """The places in which a lost event still stands come with the report."""
+    """The places in which a lost event is still stored are reported."""
     story = Story()
     story.forget("w0.3")
     report = check(replace(story.run(), places={"w0.3": ("knative-trigger-a-b.retry",)}))
@@ -152,7 +152,7 @@ def test_lost_event_names_where_it_was_found() -> None:
 
 
 def test_refused_or_unknown_events_need_not_arrive() -> None:
-    """Only acknowledged events are owed."""
+    """Only acknowledged events have to be delivered."""
     story = Story()
     story.forget("w0.3", "w0.4")
     story.entries["w0.3"].outcome = Outcome.FAIL
@@ -372,23 +372,25 @@ def _never_back(story: Story) -> None:
         (16, _wrong_status),
     ],
 )
-def test_planted_fault_turns_the_run_red(invariant: int, spoil: Callable[[Story], None]) -> None:
-    """Each spoiled story breaks the invariant it was spoiled for."""
+def test_planted_fault_violates_its_invariant(
+    invariant: int, spoil: Callable[[Story], None]
+) -> None:
+    """Each changed story violates the invariant that it was changed for."""
     story = Story()
     spoil(story)
     assert invariant in story.broken()
 
 
-def test_only_the_spoiled_invariant_is_blamed() -> None:
-    """A swap of two events of one key is an order violation and nothing else."""
+def test_only_the_planted_fault_is_reported() -> None:
+    """A swap of two events of one key is an order violation and no other."""
     story = Story()
     _swap(story)
     assert {5} == story.broken()
 
 
-def test_process_that_was_frozen_may_overlap_as_it_goes_on() -> None:
-    """A delivery out of a process that has just gone on is excused beside its key's new owner; a
-    second later it is not.
+def test_a_resumed_process_may_overlap() -> None:
+    """A delivery of a process that was resumed just now may overlap with that of its key's new
+    owner; a second later it may not.
     """
     story = Story()
     story.faults.append(Fired(Fault(6.0, FaultKind.FREEZE_DISPATCHER, 8.0), 6.0, 14.0, "pid 1"))
@@ -399,7 +401,7 @@ def test_process_that_was_frozen_may_overlap_as_it_goes_on() -> None:
 
 
 def test_unordered_subscription_may_swap() -> None:
-    """Order is owed only where it was asked for."""
+    """Order is required only where it is configured."""
     story = Story()
     story.expectation = replace(story.expectation, ordered=False)
     _swap(story)
@@ -408,16 +410,16 @@ def test_unordered_subscription_may_swap() -> None:
 
 
 def test_event_posted_twice_is_counted_as_repeated() -> None:
-    """A second delivery of an event that its writer posted twice is not our duplicate."""
+    """A second delivery of an event that its writer posted twice is not a duplicate."""
     story = Story()
     story.entries["w0.19"].posts = 2
     report = check(story.run())
     assert (report.duplicates, report.repeated) == (0, 1)
 
 
-def test_filter_change_leaves_open_what_both_filters_may_judge() -> None:
-    """While an old filter may still be in force somewhere, an event that the two judge differently
-    may arrive or not; later it must not.
+def test_events_near_a_filter_change_may_match_either_filter() -> None:
+    """While a process may still use the old filter, an event on which the two differ may arrive or
+    not; later the new one decides.
     """
     story = Story()
     narrow = frozenset({"ledger.a", "ledger.b"})
@@ -436,9 +438,9 @@ def test_filter_change_leaves_open_what_both_filters_may_judge() -> None:
     assert {4} == story.broken()
 
 
-def test_disturbance_excuses_attempts_but_not_loss() -> None:
-    """Around a kill an event may be tried more often than the policy says; lost is lost all the
-    same.
+def test_fault_excuses_attempts_but_not_loss() -> None:
+    """Around a kill an event may have more attempts than the policy says; a lost event is still
+    lost.
     """
     story = Story()
     for at in (20.6, 20.7, 20.8, 20.9):
@@ -462,7 +464,7 @@ def test_recovery_is_measured_from_the_end_of_the_fault() -> None:
 
 
 def test_recovery_leaves_out_the_time_of_other_faults() -> None:
-    """A fault that strikes while an earlier one is being got over does not count against
+    """A fault during the recovery from an earlier one does not count as recovery time of
     that one.
     """
     story = Story()
@@ -472,9 +474,9 @@ def test_recovery_leaves_out_the_time_of_other_faults() -> None:
     assert not [each for each in check(story.run()).violations if each.invariant == 12]
 
 
-def test_short_curve_tells_no_direction() -> None:
-    """A curve of a few seconds is judged by its ceiling alone: a process that has just
-    begun grows.
+def test_short_curve_has_no_trend() -> None:
+    """A curve of a few seconds is compared with its ceiling only: a process that has just started
+    grows.
     """
     rising = replace(
         curve(lambda second: 40.0 + second),
@@ -485,15 +487,15 @@ def test_short_curve_tells_no_direction() -> None:
 
 
 def test_report_is_printable() -> None:
-    """The report comes as JSON and as text, and both carry the verdict."""
+    """The report is written as JSON and as text, and both have the result."""
     report = check(Story().run())
     assert '"ok": true' in report.as_json()
     assert report.as_text().endswith("every invariant holds")
 
 
-def test_a_deadline_that_the_sink_noticed_late_is_no_fault() -> None:
-    """The attempt began 1.2 s before the next and had 1 s: the sender waited 0.2 s, though the sink
-    saw it hang up 0.05 s before.
+def test_a_deadline_that_the_sink_noticed_late_is_no_violation() -> None:
+    """The attempt began 1.2 s before the next and had 1 s: the delay was 0.2 s, although the sink
+    noticed its end 0.05 s before.
     """
     story = Story()
     story.expectation = replace(story.expectation, timeout_seconds=1.0)

@@ -1,6 +1,4 @@
-"""Tests of `tests.support.complexity`: it finds planted quadratic work and lets linear work
-pass.
-"""
+"""Tests of `tests.support.complexity`: it detects quadratic work and accepts linear work."""
 
 import re
 from functools import partial

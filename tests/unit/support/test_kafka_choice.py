@@ -1,4 +1,4 @@
-"""The choice of a Kafka for the tests leaves nothing behind when Docker is there in part."""
+"""The choice of a Kafka for the tests leaves nothing open when Docker is only partly available."""
 
 import contextlib
 import gc
@@ -44,12 +44,12 @@ class _Engine(BaseHTTPRequestHandler):
         return "unix"
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def _nothing_left_open() -> Iterator[None]:
-    """Fail when the block leaves an object whose collection warns."""
+    """Fail if the block leaves an object whose garbage collection warns."""
     left: list[str] = []
     gc.collect()
     with mock.patch.object(
@@ -68,7 +68,7 @@ def engine_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_socket_that_outlived_its_engine_is_no_docker(engine_socket: Path) -> None:
-    """Seen: Docker's library leaves its own socket open then, and some later test failed for it."""
+    """Docker's library leaves its own socket open then, and some later test failed for it."""
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(engine_socket))
     with _nothing_left_open():

@@ -1,4 +1,6 @@
-"""Events are functions of seed, writer and counter, and the ledger keeps what is known of them."""
+"""Events are functions of seed, writer and counter, and the ledger stores what is known
+about them.
+"""
 
 import json
 from pathlib import Path
@@ -28,10 +30,8 @@ def _received(seed: int, writer: str, counter: int) -> tuple[dict[str, str], byt
     }, event.data
 
 
-def test_received_event_proves_itself() -> None:
-    """Headers as written and data as made are intact, also when percent-encoding was redone in
-    another way.
-    """
+def test_received_event_is_verified_alone() -> None:
+    """Headers as written and data as created are intact, also with another percent-encoding."""
     attributes, data = _received(7, "w01", 12)
     assert damage(7, attributes, data) is None
     attributes["oddity"] = quote(numbered(7, "w01", 12).attributes["oddity"], safe="")
@@ -51,7 +51,7 @@ def test_received_event_proves_itself() -> None:
     ],
 )
 def test_damage_is_named(change: dict[str, str], data: bytes | None, said: str) -> None:
-    """Whatever changed on the way is told."""
+    """Any change on the way is described."""
     attributes, sent = _received(7, "w01", 12)
     found = damage(7, {**attributes, **change}, sent if data is None else data)
     assert found is not None
@@ -66,7 +66,7 @@ def test_every_bit_counts() -> None:
     assert damage(8, attributes, data) is not None
 
 
-def test_acknowledgement_is_never_taken_back(tmp_path: Path) -> None:
+def test_acknowledgement_is_never_withdrawn(tmp_path: Path) -> None:
     """An event posted twice and acknowledged once stays acknowledged, and the file has
     every step.
     """
@@ -84,8 +84,8 @@ def test_acknowledgement_is_never_taken_back(tmp_path: Path) -> None:
     assert steps == ["send", "info", "send", "ok", "send", "info"]
 
 
-def test_arrivals_survive_a_cut_line() -> None:
-    """A file whose last line was cut by a kill gives all whole lines."""
+def test_arrivals_survive_a_truncated_line() -> None:
+    """A file whose last line was cut off by a kill gives all complete lines."""
     arrivals = [
         Arrival("s", "w.0", "w", 1.0, 2.0, 202),
         Arrival("s", "w.1", "w", 2.0, 3.0, None, "data differs"),

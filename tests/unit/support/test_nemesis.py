@@ -1,4 +1,6 @@
-"""Plans of faults are values of their seed, and what could not be carried out is told."""
+"""Fault plans are functions of their seed, and faults that could not be carried out are
+reported.
+"""
 
 import itertools
 import time
@@ -14,22 +16,24 @@ from tests.support.nemesis import (
 )
 
 
-def test_plan_is_a_value_of_its_seed() -> None:
+def test_plan_is_a_function_of_its_seed() -> None:
     """The same seed gives the same plan, another seed another one."""
     assert plan(3, 60.0) == plan(3, 60.0)
     assert plan(3, 60.0) != plan(4, 60.0)
 
 
-def test_every_kind_comes_and_long_runs_repeat_them() -> None:
-    """A short plan has each kind, a long one several times and ends in time."""
+def test_every_kind_is_planned_and_long_runs_repeat_them() -> None:
+    """A short plan has each kind once, a long one several times, and it ends in time."""
     assert {fault.kind for fault in plan(1, 60.0)} == set(FaultKind)
     long = plan(1, 300.0)
     assert {kind for kind in FaultKind if sum(fault.kind is kind for fault in long) < 3} == set()
     assert all(fault.at + fault.seconds <= 300.0 for fault in long)
 
 
-def test_disturbing_faults_leave_room_to_recover() -> None:
-    """Two faults that disturb the data path never overlap, a restarting Kafka's start included."""
+def test_disturbing_faults_leave_time_to_recover() -> None:
+    """Two faults that disturb the data path never overlap, the start of a restarted Kafka
+    included.
+    """
     quiet = {FaultKind.KILL_CONTROLLER, FaultKind.RECONFIGURE}
     loud = [fault for fault in plan(9, 300.0) if fault.kind not in quiet]
     for earlier, later in itertools.pairwise(loud):
@@ -37,8 +41,8 @@ def test_disturbing_faults_leave_room_to_recover() -> None:
         assert later.at - earlier.at >= SECONDS[earlier.kind] + (RESTART_SECONDS if kafka else 0.0)
 
 
-async def test_failed_fault_is_reported_and_others_go_on() -> None:
-    """An act that raises, or does not end in time, becomes an error of its fault."""
+async def test_failed_fault_is_reported_and_others_continue() -> None:
+    """A fault that raises, or does not end in time, is reported as an error of that fault."""
 
     async def refuse(fault: Fault) -> str:
         raise ProcessLookupError("no such process")

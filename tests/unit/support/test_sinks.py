@@ -1,6 +1,4 @@
-"""Writers and sinks, one against the other: what a sink is told to do is what its caller sees, and
-the record says so.
-"""
+"""Writers and sinks together: a sink's script is what its client sees, and the record has it."""
 
 import asyncio
 import time
@@ -21,7 +19,7 @@ SEED = 5
 
 @pytest.fixture(scope="module")
 def sinks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SinkProcess]:
-    """One process of sinks for all tests here; each uses a name of its own."""
+    """One process of sinks for all tests here; each uses its own sink."""
     directory = tmp_path_factory.mktemp("sinks")
     processes = Processes(directory)
     try:
@@ -64,14 +62,16 @@ async def test_what_was_written_arrived_intact(sinks: SinkProcess) -> None:
 
 
 async def test_persistent_writer_repeats_until_acknowledged(sinks: SinkProcess) -> None:
-    """Two failures per event mean three posts, and the event is acknowledged in the end."""
+    """Two failures per event mean three posts, and the event is acknowledged by the last."""
     sinks.script("flaky", Script(failures=2, failure_status=503))
     entries = await _write(sinks, _writer(sinks, "flaky"), 3)
     assert {(entry.posts, entry.outcome) for entry in entries} == {(3, Outcome.OK)}
 
 
-async def test_writer_without_patience_leaves_events_unknown(sinks: SinkProcess) -> None:
-    """A 503 or a cut connection leaves the event's fate open, a 400 settles it."""
+async def test_writer_without_retries_leaves_events_unknown(sinks: SinkProcess) -> None:
+    """After a 503 or a closed connection the event's outcome is unknown, after a 400 it
+    is refused.
+    """
     sinks.script("cut", Script(mode=Mode.RESET))
     sinks.script("storm", Script(status=503))
     sinks.script("strict", Script(status=400))
@@ -83,15 +83,15 @@ async def test_writer_without_patience_leaves_events_unknown(sinks: SinkProcess)
 
 
 async def test_poison_concerns_some_counters_only(sinks: SinkProcess) -> None:
-    """Events whose counter the rule names are refused for ever, the others pass."""
+    """Events whose counter the rule names are always refused, the others are accepted."""
     sinks.script("poison", Script(poison={"4:1": 400}))
     entries = await _write(sinks, _writer(sinks, "poison", persistent=False), 8)
     assert {entry.counter % 4 == 1 for entry in entries if entry.outcome is Outcome.FAIL} == {True}
     assert {entry.counter % 4 == 1 for entry in entries if entry.outcome is Outcome.OK} == {False}
 
 
-async def test_slow_answer_takes_its_time_and_a_reset_is_recorded(sinks: SinkProcess) -> None:
-    """An arrival lasts from the first byte to the answer; one without answer has no status."""
+async def test_slow_answer_is_delayed_and_a_reset_is_recorded(sinks: SinkProcess) -> None:
+    """An arrival lasts from the first byte to the answer; one without an answer has no status."""
     sinks.script("slow", Script(delay_seconds=0.05))
     sinks.script("reset", Script(mode=Mode.RESET))
     for sink in ("slow", "reset"):
@@ -101,8 +101,8 @@ async def test_slow_answer_takes_its_time_and_a_reset_is_recorded(sinks: SinkPro
     assert {arrival.status for arrival in sinks.arrivals() if arrival.sink == "reset"} == {None}
 
 
-async def test_hanging_and_dripping_sinks_never_finish(sinks: SinkProcess) -> None:
-    """A caller with a deadline gives up, and the arrival ends with its connection."""
+async def test_hanging_and_slow_sinks_never_finish(sinks: SinkProcess) -> None:
+    """A client with a deadline closes the connection, and the arrival ends with it."""
     from tests.support.ledger import numbered
 
     for mode in (Mode.HANG, Mode.DRIP):
@@ -125,7 +125,7 @@ async def test_hanging_and_dripping_sinks_never_finish(sinks: SinkProcess) -> No
 
 
 async def test_reply_carries_the_event_back(sinks: SinkProcess) -> None:
-    """A replying sink answers with the event under a new id, which another sink knows again as that
+    """A replying sink answers with the event under a new id, which another sink recognises as that
     of the ledger.
     """
     import urllib3
@@ -152,7 +152,7 @@ async def test_reply_carries_the_event_back(sinks: SinkProcess) -> None:
 
 
 async def test_times_are_comparable(sinks: SinkProcess) -> None:
-    """Arrival times are of the same clock as the writers'."""
+    """Arrival times use the same clock as the writers'."""
     before = time.monotonic()
     await _write(sinks, _writer(sinks, "clock"), 1)
     arrival = next(each for each in sinks.arrivals() if each.sink == "clock")

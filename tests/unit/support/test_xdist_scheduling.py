@@ -1,4 +1,4 @@
-"""How tests are shared out among processes: by file, what measures time together, the longest
+"""How tests are distributed over processes: by file, tests that measure time together, the longest
 first.
 """
 
@@ -6,15 +6,15 @@ from tests.support.xdist_scheduling import rank, scope_of
 
 
 def test_a_file_stays_together() -> None:
-    """Its tests share a world; parameters with colons in them change nothing."""
+    """Its tests share an installation; colons in parameters change nothing."""
     assert {"tests/unit/domain/test_lanes.py"} == {
         scope_of(f"tests/unit/domain/test_lanes.py::{name}") for name in ("test_a", "test_b[x::y]")
     }
 
 
-def test_what_measures_time_is_never_side_by_side() -> None:
-    """The long ledger run and the life cycle go to one process; the second ledger run may go to
-    another.
+def test_tests_that_measure_time_do_not_run_in_parallel() -> None:
+    """The long ledger run and the lifecycle tests go to one process; the second ledger run may go
+    to another.
     """
     ledger = "tests/chaos/test_ledger_run.py::"
     timed = {
@@ -25,8 +25,8 @@ def test_what_measures_time_is_never_side_by_side() -> None:
     assert {scope_of(f"{ledger}test_nothing_is_lost_under_the_new_group_protocol")} != timed
 
 
-def test_what_waits_long_begins_first() -> None:
-    """The timed ones, then crash points, then other tests with a Kafka, then pure ones."""
+def test_the_longest_start_first() -> None:
+    """Those that measure time, then failpoints, then others with a Kafka, then pure ones."""
     files = [
         "tests/unit/domain/test_lanes.py",
         "tests/integration/test_up.py",

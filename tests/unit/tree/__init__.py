@@ -1,3 +1,3 @@
-"""Tests of the source tree itself: names in one place, nothing dead, and documents that say what is
-so.
+"""Tests of the source tree itself: names built in one place, no dead code, and correct
+documents.
 """

@@ -90,7 +90,7 @@ _BOUNDS = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"))
 
 
 def _meanings(kind: type[Settings]) -> dict[str, str]:
-    """What the text below each field says."""
+    """The description below each field."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}

@@ -1,4 +1,4 @@
-"""The source files of production, parsed once."""
+"""The production source files, parsed once."""
 
 import ast
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def modules() -> dict[str, ast.Module]:
 
 
 def texts(module: ast.Module) -> Iterator[tuple[int, str]]:
-    """(line, text) of each string that the code uses, but for docstrings and names of loggers; an
-    f-string's fixed parts come singly.
+    """(line, text) of each string that the code uses, except docstrings and logger names; the fixed
+    parts of an f-string are separate.
     """
     left_out = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
     left_out |= {
@@ -45,7 +45,7 @@ def _makes_logger(call: ast.Call) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EnumClass:
-    """An enumeration of production."""
+    """An enumeration in production code."""
 
     path: str
     name: str
@@ -76,8 +76,8 @@ def enums() -> Iterator[EnumClass]:
 
 
 def uses_of(enum: EnumClass) -> Iterator[tuple[str, int, str]]:
-    """(path, line, member) of each `Enum.MEMBER` in production code; the package of the enumeration
-    may pass it on.
+    """(path, line, member) of each `Enum.MEMBER` in production code; the enumeration's package may
+    re-export it.
     """
     home = enum.path.removesuffix(".py").rpartition("src/")[2].replace("/", ".")
     home = (

@@ -1,5 +1,5 @@
-"""Documents say what is so: files, links, settings and metrics that they name exist, and each
-setting is documented.
+"""Documents are correct: files, links, settings and metrics that they name exist, and each setting
+is documented.
 """
 
 import ast
@@ -23,12 +23,12 @@ DOCUMENTS = sorted(
     ]
 )
 CURRENT = [each for each in DOCUMENTS if each.name != "CHANGELOG.md"]
-"""Those that describe what is, not what was."""
+"""Those that describe the current state."""
 _TOPS = ("src", "services", "cli", "tests", "docs", "bench", "charts", "examples", ".ci", ".github")
 _SUFFIXES = (".py", ".md", ".yaml", ".yml", ".toml", ".lock", ".json", ".sh", ".lua", ".conf")
 _MADE_BY_RUNS = {".headrace/"}
 _SHORTENED = re.compile(r"[<>*{}$… ]")
-"""Characters of a path that stands for several."""
+"""Characters of a path pattern."""
 _CODE = re.compile(r"`([^`\n]+)`")
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -44,7 +44,7 @@ def _code(path: Path) -> Iterator[str]:
 
 @cache
 def _files(within: Path = ROOT) -> frozenset[str]:
-    """Every file and folder of the project with all ends of its path: `c.py`, `b/c.py`,
+    """Every file and directory of the project with all suffixes of its path: `c.py`, `b/c.py`,
     `a/b/c.py`.
     """
     tops = [ROOT / top for top in _TOPS] if within == ROOT else [within]
@@ -70,7 +70,7 @@ def _is_path(code: str) -> bool:
 
 @pytest.mark.parametrize("document", CURRENT, ids=_title)
 def test_each_file_that_a_document_names_exists(document: Path) -> None:
-    """By its path or the end of it; a bare name in the README of a service is of that service."""
+    """By its path or a suffix of it; a bare name in the README of a service is of that service."""
     own = document.parent if document.parent.parent == ROOT / "services" else ROOT
     named = [code for code in _code(document) if _is_path(code)]
     assert [] == [
@@ -81,8 +81,8 @@ def test_each_file_that_a_document_names_exists(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_title)
-def test_each_link_leads_somewhere(document: Path) -> None:
-    """To a file of the project, and to a heading of it where one is named."""
+def test_each_link_has_a_target(document: Path) -> None:
+    """A file of the project, and a heading of it if one is named."""
     broken = []
     for link in re.findall(
         r"\]\(([^)\s]+)\)", _FENCE.sub("", document.read_text(encoding="utf-8"))
@@ -128,17 +128,13 @@ def _variables_in_code() -> frozenset[str]:
 
 
 def test_the_page_of_settings_shows_each_of_them() -> None:
-    """docs/settings.md is what the code says; `python -m tests.unit.tree.settings_page`
-    writes it.
-    """
+    """docs/settings.md is the output of `python -m tests.unit.tree.settings_page`."""
     assert page() == PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("document", CURRENT, ids=_title)
 def test_each_metric_that_a_document_names_exists(document: Path) -> None:
-    """A name in backticks that begins with `headrace_`, is no package, and does not stand for
-    several.
-    """
+    """A name in backticks that starts with `headrace_`, is no package, and is no pattern."""
     wrong = [
         code
         for code in _code(document)
@@ -151,8 +147,8 @@ def test_each_metric_that_a_document_names_exists(document: Path) -> None:
 
 @cache
 def _metrics() -> frozenset[str]:
-    """The names of metrics, as scrapers see them; where the first part is a variable, with each
-    prefix that there is.
+    """The names of metrics as they are scraped; if the first part is a variable, with each possible
+    prefix.
     """
     found = set()
     for module in modules().values():
@@ -173,7 +169,7 @@ def _metrics() -> frozenset[str]:
 
 @cache
 def _headers() -> frozenset[str]:
-    """Names of headers of records, which begin alike."""
+    """Names of record headers, which have the same prefix."""
     return frozenset(
         text
         for _, text in texts(modules()["src/headrace/codec/delivery_state.py"])

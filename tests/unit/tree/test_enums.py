@@ -1,5 +1,5 @@
-"""Every member of an enumeration is reached by production code: a step, reason or crash point that
-nothing takes is untrue in documents.
+"""Every member of an enumeration is used by production code: an unused step, reason or failpoint
+would make documents wrong.
 """
 
 import pytest
@@ -16,15 +16,15 @@ BY_VALUE = {
     "src/headrace/runtime/settings.py:SaslMechanism",
     "src/headrace/runtime/settings.py:SecurityProtocol",
 }
-"""Enumerations whose members come in by value (a setting, an option, a parameter of a request), so
-that not every one needs to be named.
+"""Enumerations whose members are created from values (a setting, an option, a request parameter),
+so not every one is named.
 """
 ELSEWHERE = {
     "src/headrace/domain/attempt.py:AttemptEvent",
     "src/headrace/runtime/failpoints.py:Failpoint",
 }
-"""Enumerations whose own module lists members in tables: they count when another module
-names them.
+"""Enumerations whose own module lists members in tables: they count only if another module names
+them.
 """
 
 
@@ -39,7 +39,7 @@ ENUMS = sorted(enums(), key=_title)
     "enum", [each for each in ENUMS if _title(each) not in BY_VALUE], ids=_title
 )
 def test_every_member_is_named_by_production_code(enum: EnumClass) -> None:
-    """Outside of its definition."""
+    """Outside its definition."""
     used = {
         member
         for path, line, member in uses_of(enum)
@@ -49,5 +49,5 @@ def test_every_member_is_named_by_production_code(enum: EnumClass) -> None:
 
 
 def test_the_exceptions_exist() -> None:
-    """None is left over from a name that is gone."""
+    """None is left over from a removed name."""
     assert {_title(each) for each in ENUMS} >= BY_VALUE | ELSEWHERE

@@ -1,4 +1,4 @@
-"""Kafka names and routing keys are built in one module each."""
+"""Kafka names and routing keys are each built in one module."""
 
 import re
 
@@ -16,7 +16,7 @@ HOMES = {
 
 
 def test_names_in_kafka_and_routing_keys_are_built_in_one_place() -> None:
-    """A second copy of a name or of its form would one day differ."""
+    """A second copy of a name or format could diverge."""
     elsewhere = [
         f"{path}:{line} {text!r} belongs in {home}"
         for path, module in modules().items()

@@ -1,15 +1,15 @@
-"""Every port has its in-memory twin, as its module says."""
+"""Every port has an in-memory implementation, as its module says."""
 
 import ast
 
 from tests.unit.tree.sources import modules
 
 PARTS = {"FeedListener", "Attempt", "Target"}
-"""Protocols that are no port: what a port calls, and what it returns."""
+"""Protocols that are not ports: what a port calls, and what it returns."""
 
 
-def test_every_port_has_a_twin_in_memory() -> None:
-    """Called like it: `Feeds` and `MemoryFeeds`."""
+def test_every_port_has_an_in_memory_implementation() -> None:
+    """Named after it: `Feeds` and `MemoryFeeds`."""
     ports, twins = set(), set()
     for path, module in modules().items():
         classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]

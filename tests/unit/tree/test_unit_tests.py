@@ -1,4 +1,4 @@
-"""`tests/unit` mirrors the source tree: the tests of a module are where its path says."""
+"""`tests/unit` mirrors the source tree: a module's tests have its path."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def _names_a_module(path: str) -> bool:
 
 @pytest.mark.parametrize("directory", sorted({str(Path(each).parent) for each in _test_modules()}))
 def test_each_directory_has_a_source_package_of_the_same_path(directory: str) -> None:
-    """Nobody has to search for the tests of a module."""
+    """The path of a test says which package it tests."""
     assert f"{_package(Path(directory))}/__init__.py" in modules()
 
 

@@ -1,6 +1,4 @@
-"""What production code defines, production code uses: a name that only tests call keeps code alive
-that no user reaches.
-"""
+"""Production code uses all that it defines: a name that only tests use would keep dead code."""
 
 import ast
 import importlib
@@ -36,9 +34,9 @@ FOR_TESTS_AND_DOCUMENTS = {
     "Cacher.watching",
     "as_markdown",
 }
-"""What tests look at, what they build worlds of, and what writes the tables of documents."""
+"""What tests inspect or construct, and what writes tables of documents."""
 WAITING = {"channel_topic", "subscription_group"}
-"""Names of Knative's channels, which come next."""
+"""Names of Knative's channels, which are implemented next."""
 COUNTED = {
     "ClientCounts.connections_failed",
     "ClientCounts.connections_opened",
@@ -60,7 +58,7 @@ def test_each_name_is_used_by_production_code() -> None:
 
 
 def test_the_exceptions_are_exceptions() -> None:
-    """A name that is used, or gone, leaves the lists."""
+    """A name that is used or no longer exists is removed from the lists."""
     assert set() == ALLOWED - _unused()
 
 
