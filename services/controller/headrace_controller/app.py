@@ -20,7 +20,6 @@ from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
@@ -36,6 +35,8 @@ from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
 from headrace_controller.eventing_api import create_api_server
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 log = structlog.stdlib.get_logger("headrace.controller")
@@ -55,6 +56,7 @@ class Controller:
         health: Health | None = None,
         metrics: Metrics | None = None,
         catalog: Catalog | None = None,
+        reconcilers: Reconcilers = RECONCILERS,
     ) -> None:
         """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a
         file it needs cannot be used.
@@ -67,6 +69,7 @@ class Controller:
             backends,
             clock=clock,
             metrics=metrics,
+            reconcilers=reconcilers,
             record_event=api.recorder.event,
         )
         self.loop = self._runtime.loop
@@ -102,26 +105,30 @@ class Controller:
         await self._runtime.stop()
 
 
-def kafka_backends(settings: ControllerSettings, options: KafkaOptions) -> ControllerBackends:
+def kafka_backends(
+    settings: ControllerSettings, options: KafkaOptions, reconcilers: Reconcilers = RECONCILERS
+) -> ControllerBackends:
     """Everything in Kafka."""
     holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
+    kinds = reconcilers.stored_kinds
     return _backends_on(
-        options, KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder=holder)
+        options, KafkaResourceStore(options, kinds=kinds, clock=SystemClock(), holder=holder)
     )
 
 
 def cluster_backends(
-    settings: ControllerSettings, options: KafkaOptions, cluster: KubernetesSettings
+    settings: ControllerSettings,
+    options: KafkaOptions,
+    cluster: KubernetesSettings,
+    reconcilers: Reconcilers = RECONCILERS,
 ) -> ControllerBackends:
-    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent when there is no
-    way to the API server.
+    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent if no API server is
+    configured.
     """
     from headrace_controller.cluster_store import create_cluster_store
 
-    return _backends_on(
-        options,
-        create_cluster_store(cluster, options, holder=settings.instance or socket.gethostname()),
-    )
+    holder = settings.instance or socket.gethostname()
+    return _backends_on(options, create_cluster_store(cluster, options, reconcilers, holder=holder))
 
 
 def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBackends:
@@ -144,7 +151,11 @@ def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBacke
 
 
 def compose(
-    service: Service, settings: ControllerSettings, backends: ControllerBackends, metrics: Metrics
+    service: Service,
+    settings: ControllerSettings,
+    backends: ControllerBackends,
+    metrics: Metrics,
+    reconcilers: Reconcilers = RECONCILERS,
 ) -> Controller:
     """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
     controller = Controller(
@@ -153,6 +164,7 @@ def compose(
         clock=SystemClock(),
         health=service.health,
         metrics=metrics,
+        reconcilers=reconcilers,
     )
     _add(service, backends, controller)
     return controller
@@ -164,6 +176,7 @@ def compose_in_cluster(
     cluster: KubernetesSettings,
     backends: ControllerBackends,
     metrics: Metrics,
+    reconcilers: Reconcilers = RECONCILERS,
 ) -> ControllerRuntime:
     """Put a controller without an API of its own into `service`: the cluster has one."""
     clock = SystemClock()
@@ -176,6 +189,7 @@ def compose_in_cluster(
         backends,
         clock=clock,
         metrics=metrics,
+        reconcilers=reconcilers,
         record_event=recorder.event,
     )
     _add(service, backends, runtime)
@@ -196,10 +210,9 @@ async def run(
     kafka: KafkaSettings,
     management: ManagementSettings,
     cluster: KubernetesSettings | None = None,
+    reconcilers: Reconcilers = RECONCILERS,
 ) -> ExitCode:
-    """Control until a signal comes, with resources in Kafka or in a `cluster`; return the exit
-    code.
-    """
+    """Run until a signal is received, with resources in Kafka or in a `cluster`; the exit code."""
     # Kafka may come up later than this, much later after an outage of everything: no restart would
     # be sooner.
     metrics, service = Metrics(), Service("controller", start_seconds=None)
@@ -207,9 +220,9 @@ async def run(
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
     if cluster is None:
-        compose(service, settings, kafka_backends(settings, options), metrics)
+        backends = kafka_backends(settings, options, reconcilers)
+        compose(service, settings, backends, metrics, reconcilers)
     else:
-        compose_in_cluster(
-            service, settings, cluster, cluster_backends(settings, options, cluster), metrics
-        )
+        backends = cluster_backends(settings, options, cluster, reconcilers)
+        compose_in_cluster(service, settings, cluster, backends, metrics, reconcilers)
     return await service.run()

@@ -15,21 +15,13 @@ from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.domain.errors import Conflict, NotFound
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import (
-    BROKER,
-    CONFIG_MAP,
-    EVENT_TYPE,
-    KINDS,
-    OWNERSHIP_RECORD,
-    TRIGGER,
-)
+from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.resource import Change, Reference, Resource, ResourceKey, ResourceKind
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition, not_found
 from headrace.runtime.clock import SystemClock
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import KubernetesSettings
 
-CLUSTER_KINDS = (BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP)
-"""What is followed always; other kinds only while something refers to them."""
 EVENTS = "events"
 EVENTS_MAX = 1_000
 """Events of this process that are remembered, to count one up that happens again."""
@@ -156,7 +148,7 @@ class ClusterResourceStore:
 
 
 def create_cluster_store(
-    settings: KubernetesSettings, options: KafkaOptions, *, holder: str
+    settings: KubernetesSettings, options: KafkaOptions, reconcilers: Reconcilers, *, holder: str
 ) -> ClusterResourceStore:
     """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent when
     there is no way to the API server.
@@ -164,7 +156,7 @@ def create_cluster_store(
     clock = SystemClock()
     cluster = KubernetesResourceStore(
         connect(settings.kubeconfig, context=settings.context),
-        kinds=CLUSTER_KINDS,
+        kinds=reconcilers.watched_kinds,
         clock=clock,
         holder=holder,
         lease_namespace=settings.system_namespace,
@@ -173,7 +165,7 @@ def create_cluster_store(
     )
     records = KafkaResourceStore(
         options,
-        kinds=KINDS,
+        kinds=reconcilers.stored_kinds,
         clock=clock,
         holder=holder,
         may_write=lambda: cluster.epoch is not None,

@@ -12,7 +12,9 @@ from headrace.runtime.retry import retry_until_success
 from headrace.runtime.service import Component
 from headrace_controller.metrics import register_controller_metrics
 from headrace_controller.plan_executor import RecordEvent
+from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile_loop import ReconcileLoop
 from headrace_controller.topic_purge import TopicPurger
 
@@ -39,6 +41,7 @@ class ControllerRuntime:
         *,
         clock: Clock,
         metrics: Metrics | None = None,
+        reconcilers: Reconcilers = RECONCILERS,
         record_event: RecordEvent = lambda *_: None,
     ) -> None:
         self._store = backends.store
@@ -53,6 +56,7 @@ class ControllerRuntime:
             routes=backends.routes,
             instances=backends.instances,
             clock=clock,
+            reconcilers=reconcilers,
             record_event=record_event,
         )
         self._purger = TopicPurger(store=backends.store, admin=backends.admin)

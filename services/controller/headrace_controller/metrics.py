@@ -1,11 +1,10 @@
-"""What is watched about the controller."""
+"""The controller's metrics."""
 
 from collections import Counter
 from collections.abc import Callable
 
 from headrace.resources.conditions import READY, condition_of
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.runtime.metrics import Metrics
 from headrace_controller.reconcile_loop import ReconcileLoop
 
@@ -13,22 +12,27 @@ from headrace_controller.reconcile_loop import ReconcileLoop
 def register_controller_metrics(
     metrics: Metrics, store: ResourceStore, loop: ReconcileLoop
 ) -> Callable[[], None]:
-    """Register the controller's metrics; they are read off its parts when somebody scrapes."""
+    """Register the controller's metrics; their values are read when they are scraped."""
     writer = metrics.gauge(
-        "controller_writer", "1 while this controller writes, 0 while it stands by"
+        "controller_writer", "1 while this controller is the leader, 0 while it is a standby"
     )
     converged = metrics.gauge(
-        "controller_converged", "1 when nothing is left to do, 0 while it works or waits"
+        "controller_converged",
+        "1 when nothing is left to do, 0 while it executes steps or waits",
     )
-    waiting = metrics.gauge("controller_waits", "things the newest plan waits for")
+    waiting = metrics.gauge("controller_waits", "conditions that the newest plan waits for")
     rejections = metrics.gauge(
-        "controller_refusals", "topics and groups about which Kafka refused a step"
+        "controller_refusals",
+        "topics, groups and objects for which Kafka or the store rejected a step",
     )
     resources = metrics.gauge(
         "controller_resources", "resources by kind and Ready status", ["kind", "ready"]
     )
-    turns = metrics.gauge("controller_turns", "turns of the reconcile loop since the start")
-    errors = metrics.gauge("controller_errors", "turns that failed since the start")
+    turns = metrics.gauge("controller_turns", "iterations of the reconcile loop since the start")
+    errors = metrics.gauge(
+        "controller_errors",
+        "failed iterations, and resources not reconciled, since the start",
+    )
 
     def update() -> None:
         writer.set(0 if store.epoch is None else 1)
@@ -37,7 +41,7 @@ def register_controller_metrics(
         rejections.set(len(loop.executor.rejections))
         turns.set(loop.turns)
         errors.set(loop.errors)
-        for kind in (BROKER, TRIGGER):
+        for kind in loop.reconcilers.kinds:
             found = Counter(_ready(each.status) for each in store.list(kind))
             for status in ("True", "False", "Unknown"):
                 resources.labels(kind.kind, status).set(found[status])

@@ -1,5 +1,5 @@
-"""Performs the steps of a plan. What Kafka or the store refuses is remembered; the next reconcile
-shows it, and waits.
+"""Executes the steps of a plan. What Kafka or the store rejects is remembered: the next reconcile
+shows it in a status, and waits.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from headrace_controller.reconcile.plan import (
     AddPartitions,
     AlterTopic,
     CommitInitialOffsets,
-    CreateEventType,
+    CreateObject,
     CreateTopic,
     DeleteGroup,
     DeleteOwnershipRecord,
@@ -38,28 +38,28 @@ from headrace_controller.reconcile.plan import (
     WriteTombstone,
 )
 
-log = structlog.stdlib.get_logger("headrace.controller")
+logger = structlog.get_logger(__name__)
 
 _BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 _WRITES_IN_FLIGHT_MAX = 64
-"""Writes to the store in flight together; the store groups them."""
+"""Concurrent writes to the store; the store groups them."""
 
 StoreStep = (
     SaveOwnershipRecord
     | DeleteOwnershipRecord
     | AddFinalizer
     | RemoveFinalizer
-    | CreateEventType
+    | CreateObject
     | SetStatus
 )
 S = TypeVar("S")
 RecordEvent = Callable[[Resource, str, str, str], None]
-"""Tells people what happened to a resource: type (Normal or Warning), reason, message."""
+"""Records a Kubernetes Event about a resource: type (Normal or Warning), reason, message."""
 
 
 class PlanExecutor:
-    """Acts on the store, on Kafka's topics and groups, and on the routing table; keeps what came of
-    it.
+    """Writes to the store, to Kafka's topics and groups, and to the routing table, and keeps the
+    results.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PlanExecutor:
         clock: Clock,
         record_event: RecordEvent = lambda *_: None,
     ) -> None:
-        """`record_event` is told what people want to know of a resource."""
+        """`record_event` is called when a resource becomes ready or stops being ready."""
         self._record_event = record_event
         self._store = store
         self._admin = admin
@@ -79,28 +79,28 @@ class PlanExecutor:
         self._clock = clock
         self._failures: dict[str, int] = {}
         self.rejections: dict[str, StepRejection] = {}
-        """By topic or group name, what Kafka refused and when it is tried again."""
+        """By topic, group or object name, what was rejected and when it is retried."""
         self.positions: dict[str, int] = {}
-        """By key, where in the routing log our newest write of it stands."""
+        """By key, the position in the routing log of this process's newest write."""
         self.written: dict[str, Route | None] = {}
-        """By key, what that write was."""
+        """By key, what was written there."""
         self.stale_topics: set[str] = set()
-        """Topics that are not as they were described any more; who describes them anew empties
-        this.
+        """Topics that have changed since they were described; emptied when they are described
+        again.
         """
 
     def reset(self) -> None:
-        """Start anew, as a new writer: what was refused or written before says nothing
-        about now.
+        """Drop everything remembered, at the start of a term: earlier rejections and writes may be
+        outdated.
         """
         for memory in (self._failures, self.rejections, self.positions, self.written):
             memory.clear()
 
     async def execute(self, steps: Sequence[Step]) -> None:
-        """Perform steps of one plan: what gives before what takes, statuses last.
+        """Execute the steps of one plan: creations before deletions, statuses last.
 
-        Raises NotLeader or LogUnavailable when the store cannot be written; what was not performed
-        is planned again.
+        Raises NotLeader or LogUnavailable if the store cannot be written; what was not executed is
+        planned again.
         """
         await self._write_all(
             [step for step in steps if isinstance(step, AddFinalizer | SaveOwnershipRecord)]
@@ -112,20 +112,19 @@ class PlanExecutor:
         await self._write_routes(steps)
         if self._store.epoch is None:
             raise NotLeader(
-                "this controller ceased to be the one that works; what was to be deleted is left to"
-                " the next"
+                "this controller is no longer the leader; deletions are left to the new leader"
             )
         await self._delete_groups([step.group for step in steps if isinstance(step, DeleteGroup)])
         await self._delete_topics([step.topic for step in steps if isinstance(step, DeleteTopic)])
         await self._write_all(
             [step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)]
         )
-        await self._write_all([step for step in steps if isinstance(step, CreateEventType)])
+        await self._write_all([step for step in steps if isinstance(step, CreateObject)])
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
-        """The steps that need not wait because the store refused one about the same object a moment
-        ago.
+        """The steps that can be executed now: not those about an object for which the store has
+        just rejected one.
         """
         return [
             step
@@ -148,19 +147,18 @@ class PlanExecutor:
                     raise result
 
     async def _write_one(self, step: StoreStep) -> None:
-        """Perform one step. What the store refuses for good concerns its object alone: the others
-        go on, this one is tried later.
+        """Execute one step. A permanent rejection concerns this object only: the other steps are
+        executed, this one is retried later.
         """
         name = object_name(step)
         try:
             await self._write(step)
         except (NotFound, Conflict, AlreadyExists):
-            # Somebody was quicker. The next look shows what they did, and decides anew.
+            # Another client has written first. The next reconcile sees what it wrote.
             return
         except NamespaceTerminating as error:
-            self._update_rejections(
-                [name], {name: str(error)}, expected=True
-            )  # It passes by itself.
+            # Temporary: the namespace is deleted with everything in it.
+            self._update_rejections([name], {name: str(error)}, expected=True)
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
@@ -188,13 +186,13 @@ class PlanExecutor:
                 stored = self._stored(resource)
                 left = [each for each in stored.finalizers if each != FINALIZER]
                 await self._store.replace(stored.with_metadata(finalizers=left or None))
-                log.info(
-                    "resource removed",
+                logger.info(
+                    "resource_finalized",
                     kind=resource.kind.kind,
                     namespace=resource.namespace,
                     name=resource.name,
                 )
-            case CreateEventType(resource):
+            case CreateObject(resource):
                 await self._store.create(resource)
             case SetStatus(resource, status):
                 await self._store.replace_status(resource.with_status(status))
@@ -217,15 +215,15 @@ class PlanExecutor:
             )
 
     def _stored(self, decided: Resource) -> Resource:
-        """The object as its owner wrote it: what was decided upon may have had defaults filled in
-        that are not ours to store.
+        """The object as its owner wrote it: the one that was decided on has defaults that must not
+        be stored.
 
-        Raises NotFound when it is gone or another one.
+        Raises NotFound if it is gone, or replaced by another object of the same name.
         """
         stored = self._store.get(decided.kind, decided.namespace, decided.name)
         if stored.uid != decided.uid:
             raise NotFound(
-                f"{decided.kind.kind} {decided.namespace}/{decided.name} is another one now"
+                f"{decided.kind.kind} {decided.namespace}/{decided.name} is another object now"
             )
         return stored
 
@@ -242,7 +240,7 @@ class PlanExecutor:
                 case AddPartitions(topic, total):
                     await self._change_topic(topic, self._admin.add_partitions(topic, total))
                 case AlterTopic(topic, settings):
-                    log.info("topic settings corrected", topic=topic, settings=dict(settings))
+                    logger.info("topic_settings_corrected", topic=topic, settings=dict(settings))
                     await self._change_topic(topic, self._admin.alter(topic, settings))
 
     async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:
@@ -297,13 +295,13 @@ class PlanExecutor:
     async def _delete_topics(self, topics: Sequence[str]) -> None:
         if topics:
             self.stale_topics.update(topics)
-            log.info("topics deleted", topics=list(topics))
+            logger.info("topics_deleted", topics=list(topics))
             self._update_rejections(
                 topics, await self._call(topics, self._admin.delete(topics), {})
             )
 
     async def _call(self, names: Sequence[str], call: Awaitable[S], otherwise: S) -> S:
-        """Await a call about `names`; its failure is a refusal of them all."""
+        """Await a call about `names`; if it fails, it counts as rejected for all of them."""
         try:
             result = await call
         except HeadraceError as error:
@@ -318,8 +316,8 @@ class PlanExecutor:
     ) -> None:
         for name in names:
             if name not in refused:
-                # A call that failed as a whole has settled its names already; it must not be taken
-                # for a success.
+                # A call that failed as a whole has recorded rejections already; this must not count
+                # as its success.
                 if (
                     self.rejections.get(name) is None
                     or self.rejections[name].retry_at <= self._clock.now()
@@ -331,13 +329,17 @@ class PlanExecutor:
             self._failures[name] = count + 1
             retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
             self.rejections[name] = StepRejection(refused[name], retry_at)
-            (log.debug if expected else log.warning)(
-                "refused", about=name, reason=refused[name], tried=count + 1
+            (logger.debug if expected else logger.warning)(
+                "step_rejected",
+                about=name,
+                error=refused[name],
+                attempts=count + 1,
+                retry_seconds=retry_at - self._clock.now(),
             )
 
 
 def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Resource:
-    """The object with this `spec.delivery`, unless its owner gave one."""
+    """The object with this `spec.delivery`, unless its owner set one."""
     spec = stored.object.get("spec") or {}
     if delivery is None or spec.get("delivery") is not None:
         return stored
@@ -345,7 +347,7 @@ def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Reso
 
 
 def object_name(step: StoreStep) -> str:
-    """Whose step this is, as refusals are kept: kind, namespace and name."""
+    """The object that a step is about, as the key of rejections: kind, namespace and name."""
     match step:
         case SaveOwnershipRecord(ownership):
             return f"OwnershipRecord {ownership.uid}"

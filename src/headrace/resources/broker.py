@@ -6,6 +6,14 @@ from typing import Any
 from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
 from headrace.resources import delivery_spec
 from headrace.resources.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
+from headrace.resources.condition_types import (
+    ADDRESSABLE,
+    CONFIG_MAP_UPDATED,
+    DATA_PLANE_AVAILABLE,
+    DEAD_LETTER_SINK_RESOLVED,
+    PROBE_SUCCEEDED,
+    TOPIC_READY,
+)
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import unsupported_uri
@@ -20,18 +28,12 @@ __all__ = ["DEFAULT_CONFIG", "KAFKA_CLASS"]
 CLASS_ANNOTATION = "eventing.knative.dev/broker.class"
 EXTERNAL_TOPIC_ANNOTATION = "kafka.eventing.knative.dev/external.topic"
 
-ADDRESSABLE = "Addressable"
-CONFIG_MAP_UPDATED = "ConfigMapUpdated"
 CONFIG_PARSED = "ConfigParsed"
-DATA_PLANE_AVAILABLE = "DataPlaneAvailable"
-DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
 EVENT_POLICIES_READY = "EventPoliciesReady"
-PROBE_SUCCEEDED = "ProbeSucceeded"
 SYSTEM_CONFIG_VALID = "SystemConfigValid"
 """Headrace-specific informational condition: whether the ConfigMaps for all resources are valid.
 Shown only if they are not.
 """
-TOPIC_READY = "TopicReady"
 
 CONDITIONS = ConditionSet(
     CONFIG_PARSED,

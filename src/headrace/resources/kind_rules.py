@@ -72,14 +72,15 @@ _BY_NAME = {(kind.group, kind.kind): rules for kind, rules in RULES.items()}
 
 
 def default_and_validate(
-    resource: Resource, system: SystemConfig = BUILT_IN
+    resource: Resource, system: SystemConfig = BUILT_IN, rules: KindRules | None = None
 ) -> tuple[Resource, list[FieldError]]:
-    """A resource that another API server stored: with the defaults that admission would have set,
-    and the errors for which it would have been refused.
+    """A resource that another API server has accepted: with the defaults that admission would have
+    set, and the errors for which it would have been rejected.
 
-    If there are errors, only the metadata of the resource may be relied on.
+    `rules` are the kind's; by default those of `RULES`. If there are errors, only the resource's
+    metadata is valid.
     """
-    rules = _BY_NAME[resource.kind.group, resource.kind.kind]
+    rules = rules or _BY_NAME[resource.kind.group, resource.kind.kind]
     bare = Resource(resource.kind, without_nulls(resource.object))
     spec = bare.object.get("spec")
     errors = [

@@ -66,4 +66,7 @@ STORE_IDENTITY = _record_kind("Source", "sources")
 does not treat them as its own.
 """
 
-KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, OWNERSHIP_RECORD, STORE_IDENTITY))
+RECORD_KINDS = (OWNERSHIP_RECORD, STORE_IDENTITY)
+"""The controller's own records, which are stored beside the resources."""
+
+KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, *RECORD_KINDS))

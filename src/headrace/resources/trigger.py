@@ -24,6 +24,11 @@ from headrace.resources.broker import (
     delivery_remarks,
     validate_delivery,
 )
+from headrace.resources.condition_types import (
+    DEAD_LETTER_SINK_RESOLVED,
+    SUBSCRIBER_RESOLVED,
+    SUBSCRIPTION_READY,
+)
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import unsupported_uri, validate_ref
@@ -43,15 +48,8 @@ LABEL_VALUE_MAX = 63
 NAME_MAX = 253
 
 BROKER_READY = "BrokerReady"
-DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"
-DELIVERY_HEALTHY = "DeliveryHealthy"
-"""Headrace-specific informational condition: runtime health of a correctly configured subscription.
-Does not affect Ready.
-"""
 DEPENDENCY_READY = "DependencyReady"
 OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
-SUBSCRIBER_RESOLVED = "SubscriberResolved"
-SUBSCRIPTION_READY = "SubscriptionReady"
 
 CONDITIONS = ConditionSet(
     BROKER_READY,

@@ -18,9 +18,8 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
-from headrace_controller.reconcile import Plan
 from headrace_controller.reconcile.observed_state import Installation
-from headrace_controller.reconcile.plan import Step
+from headrace_controller.reconcile.plan import Plan, Step
 from headrace_controller.reconcile_loop import ReconcileLoop
 from tests.support.api_admission import admit
 
@@ -170,7 +169,7 @@ class ControllerHarness:
 
     def routes(self) -> dict[str, Any]:
         """The routing table by key."""
-        return dict(self.loop._routes())
+        return self.loop.observer.routes()
 
     def group(self, name: str) -> MemoryGroup:
         """A consumer group."""

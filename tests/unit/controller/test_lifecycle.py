@@ -13,6 +13,7 @@ from headrace.domain.routing import Addressable, Delays, DeliveryOrder, Removal,
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.kinds import BROKER, OWNERSHIP_RECORD, TRIGGER
+from headrace_controller.observer import store_identity_record
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import (
     CommitInitialOffsets,
@@ -21,7 +22,6 @@ from headrace_controller.reconcile.plan import (
     SetStatus,
     Step,
 )
-from headrace_controller.reconcile_loop import store_identity_record
 from tests.unit.controller.harness import (
     NAMESPACE,
     ControllerHarness,
@@ -676,7 +676,7 @@ async def test_a_controller_that_was_replaced_removes_nothing_and_ends_nothing(
     key = next(key for key in routes if key.startswith("subscription/"))
     harness.routing.append(key, codec.write(Removal(epoch=routes[key].epoch - 1)))
     await asyncio.sleep(0)
-    assert {} == old._applied_removals()
+    assert {} == old.observer._applied_removals()
     await harness.settle()
     assert routes == harness.routes()
     assert all(record.value is not None for record in harness.routing.records)
@@ -747,7 +747,7 @@ async def test_topics_of_other_resources_are_left_alone(harness: ControllerHarne
     await harness.store.replace(store_identity_record("kubernetes/other"))
     await harness.restart()
     with pytest.raises(
-        Permanent, match="belong to the resources of kubernetes/other, and here are those of memory"
+        Permanent, match="belong to the resources of kubernetes/other, but this controller reads"
     ):
         await harness.loop.run_once()
     harness.installation = Installation(adopts_store=True)

@@ -1,9 +1,9 @@
 """The delay topics, which belong to the installation and not to a resource, and the routing record
 that names them.
 
-They carry no conditions, so the two answers that need a person elsewhere are given here: an
-existing topic of right settings is taken over (its name is reserved for us), and a deleted one is
-made again, for without it every subscription's late retries would stop.
+They have no conditions, so the two decisions that need an operator for other topics are made here:
+an existing topic with the right settings is taken over (its name is reserved), and a deleted one is
+recreated, because without it all retries with a long delay would stop.
 """
 
 from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier

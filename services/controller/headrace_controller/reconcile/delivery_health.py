@@ -1,8 +1,7 @@
-"""What the dispatchers say of a subscription, as a condition for people; it does not make a Trigger
-unready.
+"""What the dispatchers report of a subscription, as an informational condition; it does not affect
+Ready.
 
-Counts stay in the metrics: a status that changed with every event would be written with every
-event.
+Counts are in the metrics: a status that changed with every event would be written with every event.
 """
 
 from headrace.domain.egress import ALLOW_SETTING
@@ -13,93 +12,90 @@ from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
 
 def health_condition(
-    state: SubscriptionState, trigger: Resource, unsupported: str = ""
+    state: SubscriptionState, subscription: Resource, source: str, unsupported: str = ""
 ) -> Condition:
-    """The DeliveryHealthy condition of this Trigger: the worst first as reason, everything in the
-    message.
+    """The DeliveryHealthy condition of a subscription: the most severe finding is the reason, the
+    message has all of them.
 
-    `unsupported` says which of its destinations can never be called.
+    `source` is the kind it reads from; `unsupported` says which of its destinations can never be
+    called.
     """
-    findings: list[tuple[str, str]] = [(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []
-    if state.refused:
-        findings.append(
-            (
-                "ParkingRefused",
-                (
-                    "an event can neither be delivered nor parked and its lane stands still:"
-                    f" {state.refused}"
-                ),
-            )
-        )
-    if state.denied:
-        step = (
-            f"give another address, or allow its network with {ALLOW_SETTING} of the dispatchers"
-            " (docs/security.md)"
-        )
-        findings.append(
-            (
-                "EgressDenied",
-                f"{state.denied}; what should go there is kept in the dead letter topic; {step}",
-            )
-        )
-    if state.expired:
-        findings.append(
-            (
-                "EventsExpired",
-                (
-                    "events expired from the Broker's topic before they were delivered; raise its"
-                    " retention"
-                ),
-            )
-        )
-    if state.retention_used:
-        lag = (
-            f"the oldest event not delivered has used {state.retention_used} % of the Broker's"
-            " retention"
-        )
-        findings.append(
-            (
-                "EventsExpiringSoon",
-                f"{lag}; mend the subscriber or raise the retention before it expires",
-            )
-        )
-    if state.loop:
-        step = (
-            "let a filter of one of them leave out the replies of the others; such replies are"
-            " slowed down until then"
-        )
-        findings.append(("ReplyLoop", f"{state.loop}; {step}"))
-    look = f"headrace dead-letters {trigger.name} -n {trigger.namespace}"
-    if state.sink_rejected:
-        said = (
-            "the dead letter sink rejected dead letters in the last 10 minutes; they stay in the"
-            " topic and are not posted again"
-        )
-        findings.append(("DeadLettersRejected", f"{said}: {look}"))
-    if state.dead_letters:
-        findings.append(
-            (
-                "DeadLetters",
-                (
-                    "events could not be delivered in the last 10 minutes and are dead letters;"
-                    f" see them and why: {look}"
-                ),
-            )
-        )
-    if state.stalled:
-        findings.append(("PartitionsStalled", "partitions with work had no progress for 10 s"))
-    if state.breaker:
-        findings.append(
-            (
-                "BreakerOpen",
-                (
-                    "the subscriber fails every attempt and is probed until it answers again;"
-                    " events wait"
-                ),
-            )
-        )
+    findings = [
+        *([(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []),
+        *_stopped(state),
+        *_expiring(state, source),
+        *_failing(state, f"headrace dead-letters {subscription.name} -n {subscription.namespace}"),
+    ]
     return (
         failed(findings[0][0], "; ".join(message for _, message in findings))
         if findings
         else happy("")
     )
+
+
+def _stopped(state: SubscriptionState) -> list[tuple[str, str]]:
+    findings = []
+    if state.refused:
+        message = (
+            "an event can neither be delivered nor written to the retry or dead letter topic, and"
+            f" its lane has stopped: {state.refused}; fix the topic, delivery resumes automatically"
+        )
+        findings.append(("ParkingRefused", message))
+    if state.denied:
+        message = (
+            f"{state.denied}; events for this address become dead letters; use another address, or"
+            f" allow its network with {ALLOW_SETTING} of the dispatchers (docs/security.md)"
+        )
+        findings.append(("EgressDenied", message))
+    return findings
+
+
+def _expiring(state: SubscriptionState, source: str) -> list[tuple[str, str]]:
+    findings = []
+    if state.expired:
+        message = (
+            f"events expired from the {source}'s topic before they were delivered; raise its"
+            " retention"
+        )
+        findings.append(("EventsExpired", message))
+    if state.retention_used:
+        message = (
+            f"the oldest event not delivered has used {state.retention_used} % of the {source}'s"
+            " retention; fix the subscriber or raise the retention before it expires"
+        )
+        findings.append(("EventsExpiringSoon", message))
+    return findings
+
+
+def _failing(state: SubscriptionState, look: str) -> list[tuple[str, str]]:
+    findings = []
+    if state.loop:
+        message = (
+            f"{state.loop}; exclude the replies of the others with a filter in one of them; such"
+            " replies are slowed down until then"
+        )
+        findings.append(("ReplyLoop", message))
+    if state.sink_rejected:
+        message = (
+            "the dead letter sink rejected dead letters in the last 10 minutes; they stay in the"
+            f" topic and are not posted again: {look}"
+        )
+        findings.append(("DeadLettersRejected", message))
+    if state.dead_letters:
+        message = (
+            "events could not be delivered in the last 10 minutes and are dead letters; see them"
+            f" and the reasons: {look}"
+        )
+        findings.append(("DeadLetters", message))
+    if state.stalled:
+        message = (
+            "partitions with undelivered events had no progress for 10 s; look at the subscriber"
+            " and at the dispatchers' logs"
+        )
+        findings.append(("PartitionsStalled", message))
+    if state.breaker:
+        message = (
+            "the subscriber fails every attempt and is probed until it answers again; events wait"
+        )
+        findings.append(("BreakerOpen", message))
+    return findings

@@ -1,4 +1,6 @@
-"""The object a Trigger says it depends on: not Ready before that one is, for its own generation."""
+"""The object that a Trigger's annotation names as its dependency: the Trigger is not Ready before
+that object is, at its newest generation.
+"""
 
 from collections.abc import Mapping
 
@@ -50,11 +52,11 @@ def _propagated(found: Mapping[str, object]) -> Condition:
     generation = metadata.get("generation") if isinstance(metadata, Mapping) else None
     observed = status.get("observedGeneration") if isinstance(status, Mapping) else None
     if generation != observed:
-        told = (
+        message = (
             f'The dependency\'s metadata.generation, "{generation}", is not equal to its'
             f' status.observedGeneration, "{observed or 0}".'
         )
-        return unknown("GenerationNotEqual", told)
+        return unknown("GenerationNotEqual", message)
     ready = condition_of(status if isinstance(status, Mapping) else {}, READY)
     if ready is None:
         return unknown("DependencyNotConfigured", "The dependency has not yet been reconciled.")

@@ -1,35 +1,36 @@
-"""EventTypes: whether what they refer to exists, and those that are made out of what the data plane
-has seen.
+"""EventType: whether the object it refers to exists; and EventTypes that are created for the event
+types that the data plane has seen.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 from headrace.resources import event_type as rules
 from headrace.resources.conditions import Condition, failed, happy, unknown
 from headrace.resources.destination import Unresolved, api_version_of
-from headrace.resources.resource import Resource
+from headrace.resources.kind_rules import RULES
+from headrace.resources.kinds import EVENT_TYPE
+from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.observed_state import ObservedState
-from headrace_controller.reconcile.plan import CreateEventType, Draft
+from headrace_controller.reconcile.plan import CreateObject, Draft
+from headrace_controller.reconcile.references import named
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import INVALID_SPEC, set_status
 
 AUTO_CREATED_MAX = 1_000
-"""EventTypes made for one owner. Somebody who puts an id into the type of every event would fill
-the store with them.
+"""EventTypes created for one owner. A producer that puts an id into the type of every event would
+fill the store with them.
 """
 
 
-def reconcile_event_type(observed: ObservedState, event_type: Resource, draft: Draft) -> None:
-    """Plan this EventType's status."""
-    fault = observed.validation_errors.get(event_type.uid)
-    decided = {
-        rules.REFERENCE_EXISTS: failed(INVALID_SPEC, fault)
-        if fault
-        else _reference_condition(observed, event_type)
-    }
-    conditions = rules.CONDITIONS.render(
-        decided, before=event_type.status.get("conditions") or (), now=observed.now_text
+def decide(request: ReconcileRequest) -> None:
+    """Plan an EventType's status."""
+    event_type = request.resource
+    fault = request.observed.validation_errors.get(event_type.uid)
+    request.conditions[rules.REFERENCE_EXISTS] = (
+        failed(INVALID_SPEC, fault) if fault else _reference_condition(request.observed, event_type)
     )
-    set_status(event_type, {}, conditions, draft)
+    set_status(request, rules.CONDITIONS)
 
 
 def _reference_condition(observed: ObservedState, event_type: Resource) -> Condition:
@@ -54,30 +55,43 @@ def _reference_condition(observed: ObservedState, event_type: Resource) -> Condi
 
 
 def create_observed_event_types(observed: ObservedState, draft: Draft) -> None:
-    """Plan EventTypes for what was seen and has none: of every addressable's events, and of every
-    subscription's replies.
+    """Plan EventTypes for event types that were seen and have none: of every addressable's events,
+    and of every subscription's replies.
     """
     if not observed.system.features.eventtype_auto_create or not any(
         instance.types for instance in observed.instances
     ):
         return
-    owners = {
-        each.uid: each for each in (*observed.brokers, *observed.triggers) if not each.deleting
-    }
-    there = {(each.namespace, each.name) for each in observed.event_types}
-    made = Counter(_owner_uid(each) for each in observed.event_types)
+    owners = {each.uid: each for each in observed.all() if not each.deleting}
+    existing = observed.of(EVENT_TYPE)
+    names = {(each.namespace, each.name) for each in existing}
+    created = Counter(_owner_uid(each) for each in existing)
     for seen in (seen for instance in observed.instances for seen in instance.types):
         owner = owners.get(seen.uid)
-        if owner is None or made[seen.uid] >= AUTO_CREATED_MAX:
+        if owner is None or created[seen.uid] >= AUTO_CREATED_MAX:
             continue
         wanted = rules.auto_created(owner, seen)
-        if (wanted.namespace, wanted.name) not in there:
-            there.add((wanted.namespace, wanted.name))
-            made[seen.uid] += 1
-            draft.add(CreateEventType(wanted))
+        if (wanted.namespace, wanted.name) not in names:
+            names.add((wanted.namespace, wanted.name))
+            created[seen.uid] += 1
+            draft.add(CreateObject(wanted))
 
 
 def _owner_uid(event_type: Resource) -> str:
     owners = event_type.metadata.get("ownerReferences")
     first = owners[0] if isinstance(owners, list) and owners else None
     return str(first.get("uid")) if isinstance(first, dict) else ""
+
+
+def _references(event_type: Resource) -> Iterator[Reference]:
+    return named(event_type, rules.reference_of(event_type))
+
+
+RECONCILER = KindReconciler(
+    kind=EVENT_TYPE,
+    rules=RULES[EVENT_TYPE],
+    references=_references,
+    decide=decide,
+    decide_all=create_observed_event_types,
+    creates=(EVENT_TYPE,),
+)

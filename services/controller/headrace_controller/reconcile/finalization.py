@@ -1,20 +1,20 @@
-"""What leaves: owners that are being deleted, owners that are gone, and dead letter topics whose
-grace period is over.
+"""Clean-up of owners that are being deleted, of owners that disappeared, and of dead letter topics
+whose grace period is over.
 
-Driven by the holding, not by the resource, so that nothing stays behind when a resource went
-without us. Order: the routing record is removed; every live process has seen that; no process reads
-any more; offsets are forgotten; topics are deleted; the holding is retired or dropped; only then
-the finalizer goes and the name can be used anew.
+It is driven by the ownership record, not by the resource, so that nothing is left behind when a
+resource disappeared without a finalizer. The order: the routing record is removed; every live
+process has read that; no consumer is left; offsets are deleted; topics are deleted; the ownership
+record is retired or deleted; then the finalizer is removed and the name can be used again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from enum import Enum
 
 from headrace.domain.routing import Addressable, Subscription, addressable_key, subscription_key
 from headrace.resources.control_ports import GroupState
-from headrace.resources.naming import retry_group
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
-from headrace.resources.resource import Resource
+from headrace_controller.reconcile.group_queries import groups_of, readers_of
 from headrace_controller.reconcile.observed_state import FINALIZER, ObservedState
 from headrace_controller.reconcile.plan import (
     DeleteGroup,
@@ -26,46 +26,50 @@ from headrace_controller.reconcile.plan import (
     SaveOwnershipRecord,
     WriteTombstone,
 )
+from headrace_controller.reconcile.registry import ReconcileRequest
 
 _OWNED_STAGES = (TopicStage.CREATED, TopicStage.INTENDED)
 
 
-def finalize(
-    observed: ObservedState, owner: Resource, ownership: OwnershipRecord | None, draft: Draft
-) -> None:
-    """Plan what comes next for an owner that is being deleted."""
-    if ownership is not None and ownership.retired_until is None:
-        if (
-            _remove_route(observed, ownership, draft)
-            and _wait_for_consumers(observed, ownership, draft)
-            and _delete_groups_and_topics(observed, ownership, draft)
-        ):
-            _retire(observed, ownership, draft)
+class Progress(Enum):
+    """How far one stage of a clean-up is."""
+
+    DONE = "done"
+    PENDING = "pending"
+    """Steps were planned, or something has to be waited for: the next stage must not begin."""
+
+
+Stage = Callable[[ObservedState, OwnershipRecord, Draft], Progress]
+
+
+def finalize(request: ReconcileRequest) -> None:
+    """Plan the next steps for an owner that is being deleted."""
+    ownership = request.ownership
+    if ownership is None or ownership.retired_until is not None:
+        if FINALIZER in request.resource.finalizers:
+            request.draft.add(RemoveFinalizer(request.resource))
         return
-    if FINALIZER in owner.finalizers:
-        draft.add(RemoveFinalizer(owner))
+    stages = (remove_routes, wait_for_consumers, delete_groups, delete_topics)
+    if _run(stages, request.observed, ownership, request.draft) is Progress.DONE:
+        dead = tuple(t for t in ownership.topics if t.role is TopicRole.DEAD)
+        retire(request.observed, ownership, dead, request.draft)
 
 
 def finalize_orphaned(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> None:
-    """Plan what comes next for what an owner held that is not there and was never seen being
-    deleted.
+    """Plan the next steps for an owner that does not exist and was never seen being deleted.
 
-    Its finalizer should have kept it. So somebody took that off, or the resources are not those
-    they were: restored, another cluster's, out of sight. Nobody can be served any more, but nothing
-    is deleted before the grace period is over: everything may be a mistake.
+    Its finalizer should have kept it. So it was removed by hand, or these are other resources:
+    restored from a backup, of another cluster, in a namespace that is not served. It can no longer
+    be served, but nothing is deleted before the grace period is over: this may be an accident.
     """
-    if _remove_route(observed, ownership, draft) and _wait_for_consumers(
-        observed, ownership, draft
-    ):
-        kept = tuple(
-            t for t in ownership.topics if t.stage in _OWNED_STAGES and t.name in observed.topics
-        )
-        _retain_for_grace_period(observed, ownership, kept, draft)
+    stages = (remove_routes, wait_for_consumers)
+    if _run(stages, observed, ownership, draft) is Progress.DONE:
+        retire(observed, ownership, ownership.topics, draft)
 
 
 def finalize_retired(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> None:
-    """Plan the end of a retired holding: its topics when their time has come, then itself. A reader
-    that is still there holds it up.
+    """Plan the end of a retired ownership record: its topics once the grace period is over, then
+    the record.
     """
     if ownership.retired_until is None or observed.now < ownership.retired_until:
         draft.requeue(ownership.retired_until or observed.now)
@@ -73,14 +77,14 @@ def finalize_retired(observed: ObservedState, ownership: OwnershipRecord, draft:
     present = [topic.name for topic in ownership.topics if topic.name in observed.topics]
     draft.add(*(DeleteTopic(name) for name in present if observed.blocked(name) is None))
     if present:
-        draft.wait(f"what was kept of {ownership.namespace}/{ownership.name} to be deleted")
+        draft.wait(f"retained topics of {ownership.namespace}/{ownership.name} to be deleted")
     else:
         draft.add(DeleteOwnershipRecord(ownership.uid))
 
 
 def remove_orphaned_routes(observed: ObservedState, owners: Iterable[str], draft: Draft) -> None:
-    """Remove routing records that nobody owns: written late by a controller that has been replaced,
-    or left by a lost store.
+    """Remove routing records without an owner: written late by a controller that was replaced, or
+    left over from a lost store.
     """
     known = frozenset(owners)
     for key, route in observed.routes.items():
@@ -89,7 +93,9 @@ def remove_orphaned_routes(observed: ObservedState, owners: Iterable[str], draft
 
 
 def write_tombstones(observed: ObservedState, draft: Draft) -> None:
-    """End what was removed from the routing table, by us or by who wrote before us."""
+    """Write tombstones for what this controller or an earlier one removed from the routing
+    table.
+    """
     draft.add(
         *(
             WriteTombstone(key)
@@ -99,32 +105,40 @@ def write_tombstones(observed: ObservedState, draft: Draft) -> None:
     )
 
 
-def groups_of(ownership: OwnershipRecord) -> Sequence[str]:
-    """The consumer groups of an owner: the live one and the retry one."""
-    return (ownership.group, retry_group(ownership.group)) if ownership.group else ()
+def _run(
+    stages: Sequence[Stage], observed: ObservedState, ownership: OwnershipRecord, draft: Draft
+) -> Progress:
+    for stage in stages:
+        if stage(observed, ownership, draft) is Progress.PENDING:
+            return Progress.PENDING
+    return Progress.DONE
 
 
-def readers_of(observed: ObservedState, ownership: OwnershipRecord) -> Sequence[OwnershipRecord]:
-    """Subscriptions that have a place in this owner's channel topic."""
-    held = ownership.topic(TopicRole.CHANNEL)
-    return observed.readers(held.name) if held else ()
+def remove_routes(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> Progress:
+    """Remove the owner's routing records; done once every live process has read that."""
+    progress = Progress.DONE
+    for key in _keys_of(ownership):
+        if key in observed.routes:
+            draft.add(RemoveRoute(key))
+            progress = Progress.PENDING
+        elif not observed.applied(key):
+            draft.wait(f"all processes to read the removal of {key}")
+            progress = Progress.PENDING
+    return progress
 
 
-def _remove_route(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> bool:
-    """Whether every live process knows that this is over."""
-    key = subscription_key(ownership.uid) if ownership.group else addressable_key(ownership.uid)
-    if key in observed.routes:
-        draft.add(RemoveRoute(key))
-        return False
-    if not observed.applied(key):
-        draft.wait(f"all processes to forget {key}")
-        return False
-    return True
+def _keys_of(ownership: OwnershipRecord) -> list[str]:
+    keys = [subscription_key(ownership.uid)] if ownership.group else []
+    if ownership.topic(TopicRole.CHANNEL) or not keys:
+        keys.append(addressable_key(ownership.uid))
+    return keys
 
 
-def _wait_for_consumers(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> bool:
-    """Whether nobody reads what is about to be deleted: a consumer would be left with a topic that
-    is not there.
+def wait_for_consumers(
+    observed: ObservedState, ownership: OwnershipRecord, draft: Draft
+) -> Progress:
+    """Done once nothing reads what is about to be deleted: a consumer would be left with a topic
+    that does not exist.
     """
     held = ownership.topic(TopicRole.CHANNEL)
     if held is not None and any(
@@ -132,58 +146,62 @@ def _wait_for_consumers(observed: ObservedState, ownership: OwnershipRecord, dra
         for route in observed.routes.values()
     ):
         draft.wait(f"subscriptions to stop reading {held.name}")
-        return False
+        return Progress.PENDING
     groups = [*groups_of(ownership), *(reader.group for reader in readers_of(observed, ownership))]
-    open_groups = [
+    live = [
         group
         for group in groups
         if observed.groups.get(group) not in (GroupState.EMPTY, GroupState.ABSENT)
     ]
-    if open_groups:
-        draft.wait(f"consumers to leave {', '.join(open_groups[:3])}")
-    return not open_groups
+    if live:
+        draft.wait(f"consumers to leave {', '.join(live[:3])}")
+        return Progress.PENDING
+    return Progress.DONE
 
 
-def _delete_groups_and_topics(
-    observed: ObservedState, ownership: OwnershipRecord, draft: Draft
-) -> bool:
-    """Whether groups and topics are gone, but for what outlives its owner."""
-    left = False
-    for group in groups_of(ownership):
-        if observed.groups.get(group) is GroupState.EMPTY:
-            left = True
-            if observed.blocked(group) is None:
-                draft.add(DeleteGroup(group))
+def delete_groups(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> Progress:
+    """Delete the owner's consumer groups; done once they do not exist."""
+    empty = [each for each in groups_of(ownership) if observed.groups.get(each) is GroupState.EMPTY]
+    draft.add(*(DeleteGroup(group) for group in empty if observed.blocked(group) is None))
+    if empty:
+        draft.wait(f"groups of {ownership.namespace}/{ownership.name} to be deleted")
+        return Progress.PENDING
+    return Progress.DONE
+
+
+def delete_topics(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> Progress:
+    """Delete the owner's topics one after another, except dead letters; done once they do not
+    exist.
+    """
     for topic in ownership.topics:
-        # A name that was only claimed may be somebody else's topic: it is not ours to delete.
-        ours = topic.stage in _OWNED_STAGES and topic.role is not TopicRole.DEAD
-        if ours and topic.name in observed.topics and not left:
-            left = True
+        # A name that was only claimed may be a topic of another owner: it must not be deleted.
+        if (
+            topic.stage in _OWNED_STAGES
+            and topic.role is not TopicRole.DEAD
+            and topic.name in observed.topics
+        ):
             if observed.blocked(topic.name) is None:
                 draft.add(DeleteTopic(topic.name))
-    if left:
-        draft.wait(f"topics and groups of {ownership.namespace}/{ownership.name} to be deleted")
-    return not left
+            draft.wait(f"topics of {ownership.namespace}/{ownership.name} to be deleted")
+            return Progress.PENDING
+    return Progress.DONE
 
 
-def _retire(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> None:
-    kept = tuple(
-        t
-        for t in ownership.topics
-        if t.role is TopicRole.DEAD and t.stage in _OWNED_STAGES and t.name in observed.topics
-    )
-    _retain_for_grace_period(observed, ownership, kept, draft)
-
-
-def _retain_for_grace_period(
-    observed: ObservedState, ownership: OwnershipRecord, kept: tuple[OwnedTopic, ...], draft: Draft
+def retire(
+    observed: ObservedState,
+    ownership: OwnershipRecord,
+    topics: Sequence[OwnedTopic],
+    draft: Draft,
 ) -> None:
+    """Keep those of `topics` that exist and are owned for the grace period, and the record with
+    them; delete the record if there are none.
+    """
+    kept = tuple(t for t in topics if t.stage in _OWNED_STAGES and t.name in observed.topics)
     if kept:
         until = int(observed.now) + observed.installation.dead_grace_seconds
-        draft.add(
-            SaveOwnershipRecord(
-                replace(ownership, group="", topics=kept, source="", started=0, retired_until=until)
-            )
+        retired = replace(
+            ownership, group="", topics=kept, source="", started=0, retired_until=until
         )
+        draft.add(SaveOwnershipRecord(retired))
     else:
         draft.add(DeleteOwnershipRecord(ownership.uid))

@@ -1,8 +1,8 @@
-"""What a reconcile looks at: everything that is known, as one value, and the few questions that are
-asked of it again and again.
+"""The observed state: everything a reconcile decides on, as one value, with the lookups that are
+needed for each resource.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,8 @@ from headrace.domain.routing import Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription
 from headrace.resources.destination import Unresolved
-from headrace.resources.kinds import BROKER
 from headrace.resources.ownership_record import OwnershipRecord
-from headrace.resources.resource import Resource
+from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace.resources.timestamps import write_seconds
 
@@ -22,47 +21,47 @@ DISPATCHER = "dispatcher"
 FINALIZER = "headrace.dev/kafka"
 
 TOPICS_ANNOTATION = "headrace.dev/existing-topics"
-"""`adopt` takes over topics that exist under our names, when partitions and settings are right."""
+"""`adopt` takes over existing topics of the same name, if their partitions and settings match."""
 LOST_ANNOTATION = "headrace.dev/lost-topics"
-"""`recreate` accepts that a topic of ours was removed, and what was in it with it."""
+"""`recreate` accepts that a topic was deleted together with the events in it."""
 OFFSETS_ANNOTATION = "headrace.dev/lost-offsets"
-"""`earliest` or `latest`: where a group begins again whose offsets Kafka has forgotten."""
+"""`earliest` or `latest`: where a group restarts after Kafka has removed its offsets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
-    """What the operator decided once for all resources."""
+    """Settings of the operator that apply to all resources."""
 
     ingress_url: str = "http://127.0.0.1:8080"
-    """What Broker addresses begin with."""
+    """The prefix of the addresses of addressables."""
     cluster_domain: str = "cluster.local"
     in_cluster: bool = False
-    """Whether there is a cluster around us, whose DNS knows Services."""
+    """Whether the controller runs against a cluster, whose DNS resolves Services."""
     dead_grace_seconds: int = 7 * 24 * 3600
-    """How long dead letter topics outlive their subscriptions, and all topics an owner that went
-    without being deleted.
+    """How long dead letter topics outlive their subscriptions, and how long all topics outlive an
+    owner that disappeared without being deleted.
     """
     namespaces: tuple[str, ...] = ()
-    """Namespaces that are served; none: all of them."""
+    """The namespaces that are served; empty: all of them."""
     adopts_store: bool = False
-    """Whether topics that belong to resources of another place may be taken over."""
+    """Whether topics that belong to the resources of another store may be taken over."""
 
     def serves(self, namespace: str) -> bool:
-        """Whether resources of this namespace can be seen at all: of the others, none seen does not
-        mean none there.
+        """Whether resources of this namespace are visible. In other namespaces, not seeing a
+        resource does not mean that it does not exist.
         """
         return not self.namespaces or namespace in self.namespaces
 
     @property
     def service_domain(self) -> str | None:
-        """The domain of Services; None where there is no cluster to have any."""
+        """The DNS domain of Services; None outside a cluster."""
         return self.cluster_domain if self.in_cluster else None
 
 
 @dataclass(frozen=True, slots=True)
 class StepRejection:
-    """Kafka refused a step about this topic or group; it is tried again at `retry_at` (Unix
-    seconds).
+    """Kafka or the store rejected a step about one topic, group or object; it is retried at
+    `retry_at` (Unix seconds).
     """
 
     message: str
@@ -71,47 +70,43 @@ class StepRejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedState:
-    """Everything a reconcile decides upon. Absent facts are unknown, not false, where a field says
-    so.
+    """Everything a reconcile decides on. Where a field says so, a missing entry means unknown, not
+    false.
     """
 
     installation: Installation
     now: float
     epoch: int
     cluster: ClusterDescription
-    brokers: Sequence[Resource] = ()
-    triggers: Sequence[Resource] = ()
-    """Both as `ResourceValidator` gives them: with their defaults."""
-    event_types: Sequence[Resource] = ()
+    resources: Mapping[ResourceKind, Sequence[Resource]] = field(default_factory=dict)
+    """The resources of every registered kind, with their defaults (see `ResourceValidator`)."""
     validation_errors: Mapping[str, str] = field(default_factory=dict)
-    """By uid, what is wrong with resources that nothing may be done about for that reason."""
+    """By uid, why a resource is invalid; invalid resources are not acted on."""
     system: SystemConfig = BUILT_IN
     system_problems: Mapping[str, str] = field(default_factory=dict)
     """What is wrong with the ConfigMaps behind `system`, by name."""
     referenced: Sequence[Resource] = ()
-    """Objects of any kind that resources refer to, as far as they exist (see `references`)."""
+    """The existing objects of any kind that resources refer to (see `references`)."""
     unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """By apiVersion and kind, why objects of that kind cannot be read here."""
+    """By apiVersion and kind, why objects of that kind cannot be read."""
     ownership_records: Mapping[str, OwnershipRecord] = field(default_factory=dict)
     topics: Mapping[str, TopicDescription] = field(default_factory=dict)
-    """Of the topics in any holding, those that exist."""
+    """The existing topics among those in the ownership records."""
     committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Committed offsets by group, of the groups that were asked for; a group that is not here is
-    unknown.
-    """
+    """Committed offsets of the groups that were queried; a missing group is unknown."""
     groups: Mapping[str, GroupState] = field(default_factory=dict)
-    """States of the groups that were asked for; a group that is not here is unknown."""
+    """States of the groups that were queried; a missing group is unknown."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     """The routing table as stored."""
     removals: Mapping[str, int] = field(default_factory=dict)
-    """Epoch by key of removals in the routing table that no tombstone has followed yet."""
+    """Epoch by key of removals in the routing table that have no tombstone yet."""
     route_positions: Mapping[str, int] = field(default_factory=dict)
-    """Log position of the newest write or removal by key, where this process made it."""
+    """Log position by key of this process's newest write or removal."""
     routes_end: int = -1
     """Log position of the routing table's newest record."""
     instances: Sequence[Instance] = ()
     rejections: Mapping[str, StepRejection] = field(default_factory=dict)
-    """By topic or group name."""
+    """By topic or group name, or by object name."""
     _objects: Mapping[tuple[str, str, str, str], Resource] = field(
         init=False, repr=False, compare=False
     )
@@ -119,13 +114,12 @@ class ObservedState:
     _now_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Index what is asked for once per Trigger: with a thousand of them every search would be a
-        million steps.
+        """Build the indexes of lookups that every subscription does: with a thousand of them, each
+        linear search would be a million steps.
         """
-        everything = (*self.referenced, *self.brokers, *self.triggers)
         objects = {
             (each.kind.group, str(each.object.get("kind")), each.namespace, each.name): each
-            for each in everything
+            for each in (*self.referenced, *self.all())
         }
         readers: dict[str, list[OwnershipRecord]] = {}
         for ownership in self.ownership_records.values():
@@ -137,11 +131,19 @@ class ObservedState:
 
     @property
     def now_text(self) -> str:
-        """`now` as conditions carry it."""
+        """`now` in the format of condition timestamps."""
         return self._now_text
 
+    def of(self, kind: ResourceKind) -> Sequence[Resource]:
+        """The resources of a registered kind."""
+        return self.resources.get(kind, ())
+
+    def all(self) -> Iterator[Resource]:
+        """The resources of all registered kinds."""
+        return (each for resources in self.resources.values() for each in resources)
+
     def applied(self, key: str) -> bool:
-        """Whether every live process has seen the newest record (or removal) of `key`."""
+        """Whether every live process has read the newest record (or removal) of `key`."""
         position = self.route_positions.get(key, self.routes_end)
         return all(instance.applied >= position for instance in self.instances)
 
@@ -150,21 +152,21 @@ class ObservedState:
         return any(instance.service == service for instance in self.instances)
 
     def state_of(self, uid: str) -> SubscriptionState:
-        """What the dispatchers say of a subscription."""
+        """The state of a subscription, merged over all dispatchers that report one."""
         return merge(
             read(instance.groups[uid]) for instance in self.instances if uid in instance.groups
         )
 
     def blocked(self, name: str) -> StepRejection | None:
-        """The refusal that a step about this topic or group still has to wait for."""
+        """The rejection that a step about this topic or group still has to wait for."""
         rejection = self.rejections.get(name)
         return rejection if rejection is not None and rejection.retry_at > self.now else None
 
     def lookup(
         self, api_version: str, kind: str, namespace: str, name: str
     ) -> Mapping[str, Any] | None:
-        """Any object by reference. Raises Unresolved where its kind cannot be read: what is not
-        known is not absent.
+        """Any object by reference. Raises Unresolved if its kind cannot be read: unknown is not
+        absent.
         """
         group = api_version.rpartition("/")[0]
         found = self._objects.get((group, kind, namespace, name)) or self._objects.get(
@@ -176,10 +178,10 @@ class ObservedState:
             )
         return found.object if found else None
 
-    def broker(self, namespace: str, name: str) -> Resource | None:
-        """The Broker of that name."""
-        return self._objects.get((BROKER.group, BROKER.kind, namespace, name))
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource | None:
+        """The resource of a registered kind with that name."""
+        return self._objects.get((kind.group, kind.kind, namespace, name))
 
     def readers(self, topic: str) -> Sequence[OwnershipRecord]:
-        """Subscriptions that have a place in this topic."""
+        """Subscriptions whose group has start offsets in this topic."""
         return self._readers.get(topic, ())

@@ -1,8 +1,8 @@
 """What a reconcile decides: steps, as values. Nothing here acts.
 
-Every step is safe to repeat and safe to lose: who performs half of a plan and dies, or performs it
-twice, leaves a world from which the next reconcile goes on. Steps of one plan do not depend on each
-other's success; what must come after something is planned when that something has been seen.
+Every step is safe to repeat and safe to lose: if a plan is executed in part, or twice, the next
+reconcile continues from the resulting state. Steps of one plan do not depend on each other's
+success; a step that must come after another one is planned once the other's effect was observed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,24 +18,24 @@ from headrace.resources.resource import Resource
 
 @dataclass(frozen=True, slots=True)
 class SaveOwnershipRecord:
-    """Remember what an owner holds."""
+    """Store what an owner has in Kafka."""
 
     ownership: OwnershipRecord
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteOwnershipRecord:
-    """Forget an owner that holds nothing any more; its names are free again."""
+    """Delete the record of an owner that has nothing left in Kafka; its names are free again."""
 
     uid: str
 
 
 @dataclass(frozen=True, slots=True)
 class AddFinalizer:
-    """Ask the store to keep the resource, once deleted, until we have cleaned up.
+    """Keep the resource, once deleted, until the controller has cleaned up.
 
-    It is the first write to an object and there is one such in its life, so defaults that an object
-    should show go with it.
+    This is the first write to an object and there is one per object, so defaults that should be
+    visible in the object are written with it.
     """
 
     resource: Resource
@@ -45,21 +45,21 @@ class AddFinalizer:
 
 @dataclass(frozen=True, slots=True)
 class RemoveFinalizer:
-    """We have cleaned up."""
+    """The clean-up is complete; the resource may go."""
 
     resource: Resource
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTopic:
-    """Make a topic."""
+    """Create a topic."""
 
     topic: TopicSpec
 
 
 @dataclass(frozen=True, slots=True)
 class AddPartitions:
-    """Raise a topic's number of partitions."""
+    """Raise a topic's number of partitions to `total`."""
 
     topic: str
     total: int
@@ -67,7 +67,7 @@ class AddPartitions:
 
 @dataclass(frozen=True, slots=True)
 class AlterTopic:
-    """Bring settings back to what they should be."""
+    """Set topic settings that have drifted."""
 
     topic: str
     settings: Mapping[str, str]
@@ -82,8 +82,8 @@ class DeleteTopic:
 
 @dataclass(frozen=True, slots=True)
 class CommitInitialOffsets:
-    """Give a group its place: at the end of some partitions as it is when performed, at the
-    beginning of others.
+    """Commit start offsets of a group: the end offset at execution time for some partitions, 0 for
+    others.
     """
 
     group: str
@@ -94,46 +94,46 @@ class CommitInitialOffsets:
 
 @dataclass(frozen=True, slots=True)
 class DeleteGroup:
-    """Forget a group's offsets."""
+    """Delete a consumer group with its offsets."""
 
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class PutRoute:
-    """RecordEvent the data plane."""
+    """Write a record of the routing table."""
 
     route: Route
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveRoute:
-    """RecordEvent the data plane that this is over."""
+    """Write the removal of a record of the routing table."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class WriteTombstone:
-    """Let compaction forget a key whose removal was applied.
+    """Let compaction drop a key whose removal was applied.
 
-    The tombstone carries no epoch, so it is planned only for a removal that the routing table took:
-    a controller that was replaced sees its own removals ignored.
+    A tombstone carries no epoch, so it is planned only for a removal that the routing table has
+    accepted: the removals of a controller that was replaced are ignored.
     """
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
-class CreateEventType:
-    """Describe a type of events that was seen; one that is there already stays as it is."""
+class CreateObject:
+    """Create an object; one that exists already stays as it is."""
 
     resource: Resource
 
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """Show how a resource does."""
+    """Write a resource's status."""
 
     resource: Resource
     status: Mapping[str, Any]
@@ -153,30 +153,28 @@ Step = (
     | PutRoute
     | RemoveRoute
     | WriteTombstone
-    | CreateEventType
+    | CreateObject
     | SetStatus
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps to perform now. `waiting_for` says what else must happen before more can be decided:
-    look again soon.
+    """The steps to execute now. `waiting_for` lists what else must happen before more can be
+    decided: reconcile again soon.
     """
 
     steps: Sequence[Step] = ()
     waiting_for: Sequence[str] = ()
     requeue_at: float | None = None
-    """Unix time of the next thing that is due by the clock alone."""
+    """Unix time of the next deadline that depends on the clock only."""
     internal_errors: Sequence[tuple[Resource, Exception]] = ()
-    """Resources that could not be decided upon, by a mistake of ours: nothing is planned about
-    them.
-    """
+    """Resources whose decision raised an unexpected exception: nothing is planned for them."""
 
 
 @dataclass(slots=True)
 class Draft:
-    """A plan being written."""
+    """A plan under construction."""
 
     steps: list[Step] = field(default_factory=list)
     waiting_for: list[str] = field(default_factory=list)
@@ -188,17 +186,17 @@ class Draft:
         self.steps += steps
 
     def wait(self, what: str) -> None:
-        """Nothing to do about this but look again soon."""
+        """Record that the next decision depends on `what`: reconcile again soon."""
         self.waiting_for.append(what)
 
     def requeue(self, at: float) -> None:
-        """Look again at this Unix time."""
+        """Reconcile again at this Unix time."""
         self.requeue_times.append(at)
 
     @contextmanager
     def isolated(self, resource: Resource) -> Iterator[None]:
-        """What is planned within is about this resource: if that fails, nothing of it is planned,
-        and the others' plans stand.
+        """Plan steps about one resource: if that raises, none of its steps are planned and the
+        plans of other resources are kept.
         """
         before = len(self.steps)
         try:
@@ -208,7 +206,7 @@ class Draft:
             self.internal_errors.append((resource, error))
 
     def finish(self) -> Plan:
-        """The plan."""
+        """The finished plan."""
         return Plan(
             tuple(self.steps),
             tuple(self.waiting_for),

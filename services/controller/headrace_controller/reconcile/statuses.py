@@ -1,10 +1,12 @@
-"""What all kinds show alike: conditions with the generation they are about, dead letter sinks, and
-why a resource is not acted upon.
+"""What the statuses of all kinds have in common: conditions with the generation they are about,
+destinations, and why a resource is not acted on.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headrace.domain.routing import Destination
+from headrace.resources.condition_types import DEAD_LETTER_SINK_RESOLVED, SUBSCRIBER_RESOLVED
 from headrace.resources.conditions import (
     READY,
     Condition,
@@ -15,9 +17,10 @@ from headrace.resources.conditions import (
     is_true,
     unknown,
 )
-from headrace.resources.destination import unsupported
+from headrace.resources.destination import Unresolved, resolve, unsupported
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.plan import Draft, SetStatus
+from headrace_controller.reconcile.plan import SetStatus
+from headrace_controller.reconcile.registry import ReconcileRequest
 from headrace_controller.reconcile.topics import ReconcileProblem
 
 INVALID_SPEC = "InvalidSpec"
@@ -34,85 +37,134 @@ EVENTS_DEAD_LETTERED = (
 _CONDITION_FIELDS = ("conditions", "observedGeneration")
 
 
-def set_status(
-    resource: Resource,
-    status: Mapping[str, Any],
-    conditions: Sequence[Mapping[str, Any]],
-    draft: Draft,
-) -> None:
-    """Plan the status, when it is another one than before.
-
-    A generation counts as observed when there is a verdict on it: while Ready is Unknown, somebody
-    who waits for this generation must not be told that it is in force.
-    """
-    undecided = any(entry["type"] == READY and entry["status"] == "Unknown" for entry in conditions)
-    observed = resource.status.get("observedGeneration") if undecided else resource.generation
-    shown = {**status, "conditions": list(conditions)} | (
-        {} if observed is None else {"observedGeneration": observed}
-    )
-    if shown != resource.status:
-        draft.add(SetStatus(resource, shown))
+def set_status(request: ReconcileRequest, conditions: ConditionSet) -> None:
+    """Plan the status that was decided on, if it differs from the present one."""
+    before = request.resource.status.get("conditions") or ()
+    entries = conditions.render(request.conditions, before=before, now=request.observed.now_text)
+    _plan_status(request, request.status, entries)
 
 
 def set_fault_status(
-    resource: Resource,
-    conditions: ConditionSet,
-    name: str,
-    fault: Condition,
-    draft: Draft,
-    *,
-    now: str,
+    request: ReconcileRequest, conditions: ConditionSet, name: str, fault: Condition
 ) -> None:
-    """Plan a status that says why nothing is done about this resource: condition `name`; what it
-    shows otherwise stands, as it goes on.
+    """Plan a status that says, in condition `name`, why the resource is not acted on. Its other
+    conditions and fields stay as they are: what was set up before keeps running.
     """
-    standing = {
+    resource = request.resource
+    present = {
         each: found
         for each in conditions.dependents
         if (found := condition_of(resource.status, each))
     }
     before = resource.status.get("conditions")
     entries = conditions.render(
-        {**standing, name: fault}, before=before if isinstance(before, list) else (), now=now
+        {**present, name: fault},
+        before=before if isinstance(before, list) else (),
+        now=request.observed.now_text,
     )
     kept = {key: value for key, value in resource.status.items() if key not in _CONDITION_FIELDS}
-    set_status(resource, kept, entries, draft)
+    _plan_status(request, kept, entries)
+
+
+def _plan_status(
+    request: ReconcileRequest, fields: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> None:
+    """A generation counts as observed once Ready is True or False: while Ready is Unknown, a client
+    that waits for this generation must not conclude that it is in effect.
+    """
+    resource = request.resource
+    undecided = any(entry["type"] == READY and entry["status"] == "Unknown" for entry in entries)
+    observed = resource.status.get("observedGeneration") if undecided else resource.generation
+    status = {**fields, "conditions": list(entries)} | (
+        {} if observed is None else {"observedGeneration": observed}
+    )
+    if status != resource.status:
+        request.draft.add(SetStatus(resource, status))
 
 
 def invalid_spec(fault: str) -> Condition:
-    """The condition of a resource that would have been refused, had it come through our own API."""
+    """The condition of a resource that the controller's own API would have rejected."""
     return failed(INVALID_SPEC, fault)
 
 
-def resolved(url: str, path: str, consequence: str) -> Condition:
-    """The condition of a destination whose URL is known; it says when that can never be called, and
-    the `consequence`.
+def condition_of_problem(problem: ReconcileProblem) -> Condition:
+    """A problem as a condition: Unknown if it is temporary, False if it needs action."""
+    return (unknown if problem.waiting else failed)(problem.reason, problem.message)
+
+
+def was_ready(resource: Resource) -> bool:
+    """Whether the present generation has been Ready before.
+
+    A process that starts reads the whole routing table before it serves, so a record that all live
+    processes had read once is read by all of them.
+    """
+    return resource.status.get("observedGeneration") == resource.generation and is_true(
+        resource.status, READY
+    )
+
+
+def resolve_subscriber(
+    request: ReconcileRequest, destination: Mapping[str, Any], path: str
+) -> Destination | None:
+    """Resolve the subscriber that `path` of the resource names, into condition and status; None if
+    that is not possible.
+    """
+    try:
+        found = _resolve(request, destination)
+    except Unresolved as error:
+        request.conditions[SUBSCRIBER_RESOLVED] = failed(
+            "Unable to get the Subscriber's URI", str(error)
+        )
+        return None
+    request.conditions[SUBSCRIBER_RESOLVED] = _resolved(found.url, path, EVENTS_DEAD_LETTERED)
+    _set_fields(request, "subscriber", found, uri="subscriberUri")
+    return found
+
+
+def resolve_dead_letter_sink(
+    request: ReconcileRequest, destination: Mapping[str, Any] | None, path: str
+) -> Destination | None:
+    """Resolve the dead letter sink that `path` of the resource names, into condition and status;
+    None if there is none, or if it cannot be resolved.
+    """
+    if not destination:
+        request.conditions[DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
+        return None
+    try:
+        found = _resolve(request, destination)
+    except Unresolved as error:
+        request.conditions[DEAD_LETTER_SINK_RESOLVED] = failed(
+            "Unable to get the dead letter sink's URI", str(error)
+        )
+        return None
+    request.conditions[DEAD_LETTER_SINK_RESOLVED] = _resolved(
+        found.url, path, DEAD_LETTERS_RETAINED
+    )
+    _set_fields(request, "deadLetterSink", found, uri="deadLetterSinkUri")
+    return found
+
+
+def _resolve(request: ReconcileRequest, destination: Mapping[str, Any]) -> Destination:
+    return resolve(
+        destination,
+        namespace=request.resource.namespace,
+        cluster_domain=request.observed.installation.service_domain,
+        lookup=request.observed.lookup,
+    )
+
+
+def _resolved(url: str, path: str, consequence: str) -> Condition:
+    """A URL of an unsupported scheme counts as resolved; the condition says that it can never be
+    called, and the `consequence`.
     """
     problem = unsupported(url, path)
     return happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
 
 
-def condition_of_problem(problem: ReconcileProblem) -> Condition:
-    """A problem as a condition: one that passes by itself is Unknown, the others need somebody."""
-    return (unknown if problem.waiting else failed)(problem.reason, problem.message)
-
-
-def dead_letter_status(url: str, ca_certs: str | None, audience: str | None) -> dict[str, str]:
-    """The fields of the delivery status."""
+def _set_fields(request: ReconcileRequest, prefix: str, found: Destination, *, uri: str) -> None:
     fields = {
-        "deadLetterSinkUri": url,
-        "deadLetterSinkCACerts": ca_certs,
-        "deadLetterSinkAudience": audience,
+        uri: found.url,
+        f"{prefix}CACerts": found.ca_certs,
+        f"{prefix}Audience": found.audience,
     }
-    return {key: value for key, value in fields.items() if value}
-
-
-def was_ready(resource: Resource) -> bool:
-    """Whether this very generation was Ready before.
-
-    A process that joins reads the whole table before it serves, so what all live processes once
-    had, all of them have still.
-    """
-    return resource.status.get("observedGeneration") == resource.generation and is_true(
-        resource.status, READY
-    )
+    request.status.update({key: value for key, value in fields.items() if value})

@@ -1,8 +1,8 @@
-"""How each kind of topic is to be.
+"""The specification of each kind of topic.
 
-Retry, delay and dead letter topics never expire by time or size: what stands in them has been
-acknowledged and is not delivered yet. They take 64 KiB more than the channel, so that an event that
-was accepted can always be parked with its private headers.
+Retry, delay and dead letter topics never expire by time or size: their events were acknowledged and
+are not delivered yet. They take records 64 KiB larger than the channel does, so that every accepted
+event can be written there together with its private headers.
 """
 
 from collections.abc import Iterable
@@ -48,8 +48,8 @@ def retry_or_dead_letter_topic_spec(
 
 
 def delay_topic_specs(*, bytes_max: int, brokers: int) -> list[TopicSpec]:
-    """The delay topics; their records wait from append time, which therefore is the broker's clock
-    and no producer's.
+    """The delay topics. Their records wait from their append time, which must therefore come from
+    the broker's clock and not from a producer's.
     """
     return [
         TopicSpec(
@@ -76,12 +76,11 @@ def control_topic_specs(names: Iterable[str], *, brokers: int) -> list[TopicSpec
             replication=effective_replication(None, brokers)[0],
             settings={
                 "cleanup.policy": "compact",
-                # A record must stay readable long enough for a follower that was away for a while
-                # to learn of removals.
+                # A reader that was down for a while must still find removals.
                 "delete.retention.ms": str(24 * 3600 * 1000),
-                # Leases and heartbeats are written every second or two for ever, and only closed
-                # segments are compacted: with Kafka's own week per segment every start would read a
-                # week of them.
+                # Leases and heartbeats are written every second or two, and only closed segments
+                # are compacted: with Kafka's default of a week per segment, every start would read
+                # a week of them.
                 "segment.ms": str(10 * 60 * 1000),
                 "segment.bytes": str(16 * 1024 * 1024),
                 "min.cleanable.dirty.ratio": "0.1",

@@ -1,18 +1,18 @@
-"""Topics of an owner: made when they may be, verified always, never taken on trust.
+"""Topics of an owner: created when that is safe, verified always, never assumed.
 
 | stage of the name | topic in Kafka | what follows |
 |---|---|---|
 | claimed | absent | the intent is recorded |
-| claimed | present | `TopicNotOwned`, unless the owner says to adopt it |
-| intended | absent | it is made |
-| intended | present | ours: recorded with Kafka's id |
-| made | absent | `TopicLost`: what was in it is gone; made again only when the owner accepts that |
-| made | another id | `TopicReplaced`: somebody removed and made it; as above |
-| made | same id | settings are brought back to what they should be, missing partitions added |
+| claimed | present | `TopicNotOwned`, unless an annotation of the owner says to adopt it |
+| intended | absent | it is created |
+| intended | present | created by this controller: recorded with Kafka's id |
+| created | absent | `TopicLost`: its events are gone; recreated if an annotation accepts that |
+| created | another id | `TopicReplaced`: deleted and created again elsewhere; as above |
+| created | same id | settings that drifted are corrected, missing partitions added |
 | external | absent | `TopicNotPresent` |
 | external | present | used as it is |
 
-A lost topic is not silently made anew: an empty topic under the old name would look healthy while
+A lost topic is not recreated silently: an empty topic under the old name would look healthy while
 acknowledged events are gone.
 """
 
@@ -33,8 +33,8 @@ from headrace_controller.reconcile.plan import AddPartitions, AlterTopic, Create
 
 @dataclass(frozen=True, slots=True)
 class ReconcileProblem:
-    """Why a topic cannot be used, as a condition's reason and message. `waiting` ones pass by
-    themselves.
+    """What prevents a resource from being ready, as a condition's reason and message. A `waiting`
+    problem is temporary and needs no action.
     """
 
     reason: str
@@ -44,8 +44,8 @@ class ReconcileProblem:
 
 @dataclass(frozen=True, slots=True)
 class TopicAssessment:
-    """What is to be done about one topic: a changed record of it, a step, a problem; or none of
-    these, and it can be used.
+    """What to do about one topic: a changed record of it, a step, a problem; or none of these, and
+    it can be used.
     """
 
     held: OwnedTopic
@@ -53,12 +53,12 @@ class TopicAssessment:
     problem: ReconcileProblem | None = None
     facts: TopicDescription | None = None
     note: str = ""
-    """Something worth showing that does not stand in the way."""
+    """Information for the status that does not prevent the topic's use."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopicPermissions:
-    """What the owner allows beyond the usual."""
+    """What the owner allows beyond the default."""
 
     adopt: bool = False
     recreate: bool = False
@@ -84,9 +84,9 @@ def assess_topic(
             return TopicAssessment(held, facts=facts)
         case TopicStage.CLAIMED if not permissions.adopt:
             text = (
-                f"topic {held.name} exists already and was not made for this resource; delete it,"
-                f" set annotation {TOPICS_ANNOTATION}: adopt here to take it over, or (a Broker)"
-                " name it as kafka.eventing.knative.dev/external.topic"
+                f"topic {held.name} exists already and was not created for this resource; delete"
+                f" it, set annotation {TOPICS_ANNOTATION}: adopt here to take it over, or (a"
+                " Broker) name it as kafka.eventing.knative.dev/external.topic"
             )
             return TopicAssessment(
                 held, problem=ReconcileProblem("TopicNotOwned", text), facts=facts
@@ -95,8 +95,8 @@ def assess_topic(
             held.id and facts.id and held.id != facts.id and not permissions.recreate
         ):
             text = (
-                f"topic {held.name} was deleted and made again by somebody else; the events in the"
-                " first one are gone. " + _remedy()
+                f"topic {held.name} was deleted and created again outside Headrace; the events in"
+                " the first one are gone. " + _remedy()
             )
             return TopicAssessment(
                 held, problem=ReconcileProblem("TopicReplaced", text), facts=facts
@@ -110,16 +110,14 @@ def _assess_absent(
 ) -> TopicAssessment:
     match held.stage:
         case TopicStage.EXTERNAL:
-            return TopicAssessment(
-                held,
-                problem=ReconcileProblem(
-                    "TopicNotPresent",
-                    f"external topic {held.name} does not exist; somebody else must make it",
-                ),
+            text = (
+                f"external topic {held.name} does not exist; create it, Headrace does not create"
+                " external topics"
             )
+            return TopicAssessment(held, problem=ReconcileProblem("TopicNotPresent", text))
         case TopicStage.CREATED if not permissions.recreate:
             text = (
-                f"topic {held.name} was deleted by somebody else; the events in it are gone. "
+                f"topic {held.name} was deleted outside Headrace; the events in it are gone. "
                 + _remedy()
             )
             return TopicAssessment(held, problem=ReconcileProblem("TopicLost", text))
@@ -129,7 +127,7 @@ def _assess_absent(
                 ReconcileProblem("TopicCreationFailed", f"topic {held.name}: {rejection.message}")
                 if rejection
                 else ReconcileProblem(
-                    "TopicCreating", f"topic {held.name} is being made", waiting=True
+                    "TopicCreating", f"topic {held.name} is being created", waiting=True
                 )
             )
             return TopicAssessment(
@@ -138,11 +136,10 @@ def _assess_absent(
                 problem=problem,
             )
         case _:
-            intended = replace(held, stage=TopicStage.INTENDED, id="")
             return TopicAssessment(
-                intended,
+                replace(held, stage=TopicStage.INTENDED, id=""),
                 problem=ReconcileProblem(
-                    "TopicCreating", f"topic {held.name} is about to be made", waiting=True
+                    "TopicCreating", f"topic {held.name} is about to be created", waiting=True
                 ),
             )
 
@@ -150,7 +147,7 @@ def _assess_absent(
 def _remedy() -> str:
     return (
         f"Delete this resource and create it again, or set annotation {LOST_ANNOTATION}: recreate"
-        " here to go on with an empty topic"
+        " here to continue with an empty topic"
     )
 
 
@@ -160,37 +157,34 @@ def _assess_settings(
     blocked, rejection = observed.blocked(held.name), observed.rejections.get(held.name)
     drifted = drift(facts.settings, wanted.settings)
     if drifted:
-        told = (
-            f"topic {held.name} needs"
-            f" {', '.join(f'{key}={value}' for key, value in sorted(drifted.items()))}"
-        )
+        needed = ", ".join(f"{key}={value}" for key, value in sorted(drifted.items()))
         problem = ReconcileProblem(
-            "TopicSettings", _with_rejection(told, rejection), waiting=rejection is None
+            "TopicSettings",
+            _with_rejection(f"topic {held.name} needs {needed}", rejection),
+            waiting=rejection is None,
         )
         return TopicAssessment(
             held, step=None if blocked else AlterTopic(held.name, drifted), problem=problem
         )
+    difference = (
+        f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted"
+    )
     if facts.partitions < wanted.partitions:
-        told = (
-            f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted"
-        )
         step = None if blocked else AddPartitions(held.name, wanted.partitions)
-        return TopicAssessment(held, step=step, facts=facts, note=_with_rejection(told, rejection))
+        note = _with_rejection(difference, rejection)
+        return TopicAssessment(held, step=step, facts=facts, note=note)
     note = ""
     if facts.partitions > wanted.partitions:
-        note = (
-            f"topic {held.name} has {facts.partitions} partitions, {wanted.partitions} are wanted;"
-            " Kafka cannot take any away"
-        )
+        note = f"{difference}; Kafka cannot remove partitions"
     return TopicAssessment(held, facts=facts, note=note)
 
 
 def drift(actual: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Wanted settings that differ from the actual ones. What Kafka does not report (an embedded one
-    reports nothing) does not differ.
+    """Wanted settings that differ from the actual ones. A setting that Kafka does not report (the
+    embedded one reports none) does not differ.
     """
     return {key: value for key, value in wanted.items() if key in actual and actual[key] != value}
 
 
-def _with_rejection(told: str, rejection: StepRejection | None) -> str:
-    return f"{told}; Kafka refused: {rejection.message}" if rejection else told
+def _with_rejection(message: str, rejection: StepRejection | None) -> str:
+    return f"{message}; Kafka rejected the change: {rejection.message}" if rejection else message

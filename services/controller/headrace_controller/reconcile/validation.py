@@ -1,8 +1,9 @@
-"""Resources as the reconcile may rely on them: defaults filled in, and those that break a rule of
-their kind named with what is wrong.
+"""Resources as a reconcile may rely on them: with their defaults, and the invalid ones with what is
+wrong.
 
-In a cluster nobody has judged an object beyond its schema before it is seen here; an object may
-also have become wrong since it was written, by a flag. What our own API took in passes unchanged.
+In a cluster, an object was validated by its schema only before it is seen here; an object may also
+have become invalid since it was written, by a feature flag. What the controller's own API accepted
+passes unchanged.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,11 +13,12 @@ from headrace.domain.field_errors import render
 from headrace.resources.kind_rules import default_and_validate
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import SystemConfig
+from headrace_controller.reconcile.registry import KindReconciler
 
 
 class ResourceValidator:
-    """Judges objects, and those it has judged only again when they or the system's configuration
-    have changed.
+    """Validates objects, and validates them again only when they or the system configuration have
+    changed.
     """
 
     def __init__(self) -> None:
@@ -25,23 +27,27 @@ class ResourceValidator:
         ] = {}
 
     def default_and_validate(
-        self, resources: Iterable[Resource], system: SystemConfig, validation_errors: dict[str, str]
+        self,
+        reconciler: KindReconciler,
+        resources: Iterable[Resource],
+        system: SystemConfig,
+        validation_errors: dict[str, str],
     ) -> list[Resource]:
-        """The resources with their defaults, all of one kind; what is wrong with them is put into
-        `validation_errors` by uid.
+        """The resources of one kind with their defaults; errors are added to `validation_errors` by
+        uid.
         """
-        validated, seen, kind = [], set(), ""
+        validated, seen, kind = [], set(), reconciler.kind.qualified
         for each in resources:
-            kind = each.kind.plural
             key = (kind, each.uid)
             known = self._known.get(key)
             if known is None or known[0] is not each.object or known[1] is not system:
-                defaulted, errors = default_and_validate(each, system)
+                resource = Resource(reconciler.kind, each.object)
+                defaulted, errors = default_and_validate(resource, system, reconciler.rules)
                 known = self._known[key] = (each.object, system, defaulted, render(errors))
             seen.add(each.uid)
             validated.append(known[2])
             if known[3]:
                 validation_errors[each.uid] = known[3]
-        for gone in [key for key in self._known if key[0] == kind and key[1] not in seen]:
-            del self._known[gone]
+        for removed in [key for key in self._known if key[0] == kind and key[1] not in seen]:
+            del self._known[removed]
         return validated

@@ -210,13 +210,13 @@ async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
     ]
     for part in parts:
         await see(harness, *part)
-        assert harness.loop._presence() != harness.loop._seen_presence
+        assert harness.loop.observer.has_process_changes()
         await harness.run_once()
         await see(harness, *part)
         await harness.run_once()
-        assert harness.loop._presence() == harness.loop._seen_presence
+        assert not harness.loop.observer.has_process_changes()
     await see(harness, *parts[0])
-    assert harness.loop._presence() == harness.loop._seen_presence
+    assert not harness.loop.observer.has_process_changes()
 
 
 def test_an_instance_is_told_with_its_types() -> None:

@@ -29,9 +29,15 @@ from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile import ObservedState, reconcile
-from headrace_controller.reconcile.observed_state import FINALIZER, Installation, StepRejection
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.observed_state import (
+    FINALIZER,
+    Installation,
+    ObservedState,
+    StepRejection,
+)
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
+from headrace_controller.reconcile.reconciler import reconcile
 from headrace_controller.reconcile.topic_specs import (
     delay_topic_specs,
     retry_or_dead_letter_topic_spec,
@@ -115,7 +121,14 @@ TOPICS = {
     },
 }
 ROUTE_B = Addressable(
-    uid="ub", generation=1, epoch=1, namespace="ns", name="b", topic=TOPIC, paths=("/ns/b",)
+    uid="ub",
+    generation=1,
+    epoch=1,
+    namespace="ns",
+    name="b",
+    kind="Broker",
+    topic=TOPIC,
+    paths=("/ns/b",),
 )
 ROUTE_T = Subscription(
     uid="ut",
@@ -123,6 +136,7 @@ ROUTE_T = Subscription(
     epoch=1,
     namespace="ns",
     name="t",
+    kind="Trigger",
     topic=TOPIC,
     group=GROUP,
     retry_topic=f"{GROUP}.retry",
@@ -149,8 +163,7 @@ WHOLE = ObservedState(
     now=NOW,
     epoch=1,
     cluster=ClusterDescription("c", BROKERS),
-    brokers=(BROKER_B,),
-    triggers=(TRIGGER_T,),
+    resources={BROKER: (BROKER_B,), TRIGGER: (TRIGGER_T,)},
     ownership_records={"ub": BROKER_RECORD, "ut": TRIGGER_RECORD, "delays": DELAYS_RECORD},
     topics=TOPICS,
     routes=_routes(ROUTE_B, ROUTE_T),
@@ -165,13 +178,15 @@ def _converged(observed: ObservedState) -> ObservedState:
     for _ in range(3):
         shown = {
             step.resource.uid: step.resource.with_status(step.status)
-            for step in reconcile(observed).steps
+            for step in reconcile(observed, RECONCILERS).steps
             if isinstance(step, SetStatus)
         }
         observed = replace(
             observed,
-            brokers=tuple(shown.get(each.uid, each) for each in observed.brokers),
-            triggers=tuple(shown.get(each.uid, each) for each in observed.triggers),
+            resources={
+                kind: tuple(shown.get(each.uid, each) for each in resources)
+                for kind, resources in observed.resources.items()
+            },
         )
     return observed
 
@@ -189,7 +204,12 @@ def _deleting(resource: Resource) -> Resource:
 
 EMPTY_GROUPS = {GROUP: GroupState.EMPTY, f"{GROUP}.retry": GroupState.ABSENT}
 GONE_GROUPS = {GROUP: GroupState.ABSENT, f"{GROUP}.retry": GroupState.ABSENT}
-LEAVING = replace(CONVERGED, triggers=(_deleting(CONVERGED.triggers[0]),), routes=_routes(ROUTE_B))
+(CONVERGED_B,), (CONVERGED_T,) = CONVERGED.of(BROKER), CONVERGED.of(TRIGGER)
+LEAVING = replace(
+    CONVERGED,
+    resources={BROKER: (CONVERGED_B,), TRIGGER: (_deleting(CONVERGED_T),)},
+    routes=_routes(ROUTE_B),
+)
 NO_INITIAL_OFFSETS = {
     **CONVERGED.ownership_records,
     "ut": replace(TRIGGER_RECORD, source="", started=0),
@@ -213,7 +233,13 @@ ROWS = [
     Row("only the statuses are missing", WHOLE, shows=("SubscriptionReady", "True", "")),
     Row(
         "no finalizer yet",
-        replace(CONVERGED, triggers=(CONVERGED.triggers[0].with_metadata(finalizers=None),)),
+        replace(
+            CONVERGED,
+            resources={
+                BROKER: (CONVERGED_B,),
+                TRIGGER: (CONVERGED_T.with_metadata(finalizers=None),),
+            },
+        ),
         ["AddFinalizer"],
     ),
     Row(
@@ -374,7 +400,7 @@ ROWS = [
     ),
     Row(
         "the Broker is gone",
-        replace(CONVERGED, brokers=()),
+        replace(CONVERGED, resources={TRIGGER: (CONVERGED_T,)}),
         ["RemoveRoute", "RemoveRoute"],
         ("BrokerReady", "False", "BrokerDoesNotExist"),
     ),
@@ -419,7 +445,7 @@ ROWS = [
         "the grace period is over",
         replace(
             CONVERGED,
-            triggers=(),
+            resources={BROKER: (CONVERGED_B,)},
             routes=_routes(ROUTE_B),
             ownership_records={
                 **CONVERGED.ownership_records,
@@ -437,7 +463,7 @@ ROWS = [
         "the dead letters are gone",
         replace(
             CONVERGED,
-            triggers=(),
+            resources={BROKER: (CONVERGED_B,)},
             routes=_routes(ROUTE_B),
             topics=_without(TOPICS, f"{GROUP}.dead"),
             ownership_records={
@@ -455,7 +481,9 @@ ROWS = [
     Row(
         "a Broker leaves while its Trigger is told",
         replace(
-            CONVERGED, brokers=(_deleting(CONVERGED.brokers[0]),), groups={GROUP: GroupState.LIVE}
+            CONVERGED,
+            resources={BROKER: (_deleting(CONVERGED_B),), TRIGGER: (CONVERGED_T,)},
+            groups={GROUP: GroupState.LIVE},
         ),
         ["RemoveRoute", "RemoveRoute"],
         ("BrokerReady", "False", "BrokerDoesNotExist"),
@@ -470,7 +498,7 @@ def _kinds(plan: Plan) -> list[str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_a_world_calls_for(row: Row) -> None:
     """Exactly these steps, in this order, and this condition."""
-    plan = reconcile(row.observed)
+    plan = reconcile(row.observed, RECONCILERS)
     assert list(row.steps) == _kinds(plan)
     if row.shows is not None:
         name, *expected = row.shows
@@ -492,10 +520,10 @@ def _status_of(steps: Sequence[Step]) -> Any:
 
 def test_a_converged_world_calls_for_nothing() -> None:
     """Neither steps nor statuses nor another look."""
-    assert Plan() == reconcile(CONVERGED)
+    assert Plan() == reconcile(CONVERGED, RECONCILERS)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_decision_is_a_function_of_its_world(row: Row) -> None:
     """The same world gives the same plan."""
-    assert reconcile(row.observed) == reconcile(row.observed)
+    assert reconcile(row.observed, RECONCILERS) == reconcile(row.observed, RECONCILERS)

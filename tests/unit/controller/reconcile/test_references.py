@@ -2,11 +2,13 @@
 concern all of them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from headrace.resources.kinds import EVENT_TYPE
-from headrace.resources.resource import Reference
-from headrace_controller.reconcile.references import references
+from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
+from headrace.resources.resource import Reference, Resource
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.references import SYSTEM_REFERENCES
 from tests.unit.controller.harness import NAMESPACE, broker, manifest, trigger
 
 SYSTEM = {
@@ -15,6 +17,18 @@ SYSTEM = {
 }
 SERVICE = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
 CHANNEL = {"group": "messaging.knative.dev", "kind": "Channel", "name": "c", "namespace": "other"}
+
+
+def references(
+    brokers: Sequence[Resource],
+    triggers: Sequence[Resource],
+    event_types: Sequence[Resource] = (),
+    *,
+    services: bool = True,
+) -> frozenset[Reference]:
+    """Everything that a reconcile of these resources is shown."""
+    resources = {BROKER: brokers, TRIGGER: triggers, EVENT_TYPE: event_types}
+    return SYSTEM_REFERENCES | RECONCILERS.references(resources, services=services)
 
 
 def test_the_systems_config_maps_are_always_looked_at() -> None:

@@ -440,7 +440,9 @@ async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
     await harness.report()
     await harness.settle()
     assert (FALSE, "ReplyLoop") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
-    assert harness.message(TRIGGER, "orders", "DeliveryHealthy").startswith(f"{loop}; let a filter")
+    assert harness.message(TRIGGER, "orders", "DeliveryHealthy").startswith(
+        f"{loop}; exclude the replies of the others with a filter"
+    )
 
 
 async def test_letters_that_the_sink_rejects_are_shown() -> None:

@@ -2,6 +2,7 @@
 nothing is half done, what ran goes on.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from structlog.testing import capture_logs
 
 from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
 from headrace.resources.resource import Resource
+from headrace_controller.reconcile import brokers, triggers
 from headrace_controller.reconcile.plan import RemoveRoute
-from headrace_controller.reconcile.triggers import reconcile_trigger
+from headrace_controller.reconcile.registry import ReconcileRequest, Reconcilers
 from tests.unit.controller.harness import ControllerHarness, broker, config_map, manifest, trigger
 
 FALSE, TRUE = "False", "True"
@@ -243,17 +245,18 @@ async def test_an_invalid_event_type_says_so(harness: ControllerHarness) -> None
     assert "missing field(s): spec.type" == harness.message(EVENT_TYPE, "e", "Ready")
 
 
-async def test_a_mistake_about_one_object_holds_up_no_other(
-    harness: ControllerHarness, monkeypatch: pytest.MonkeyPatch
+async def test_an_internal_error_about_one_object_holds_up_no_other(
+    harness: ControllerHarness,
 ) -> None:
     """It is counted and logged; nothing of it is half planned, and everybody else is served."""
 
-    def fail_for_one(observed: Any, trigger: Resource, allocator: Any, draft: Any) -> None:
-        reconcile_trigger(observed, trigger, allocator, draft)
-        if trigger.name == "bad":
-            raise RuntimeError("a mistake")
+    def fail_for_one(request: ReconcileRequest) -> None:
+        triggers.decide(request)
+        if request.resource.name == "bad":
+            raise RuntimeError("an internal error")
 
-    monkeypatch.setattr("headrace_controller.reconcile.reconcile_trigger", fail_for_one)
+    failing = replace(triggers.RECONCILER, decide=fail_for_one)
+    harness.loop.reconcilers = Reconcilers(brokers.RECONCILER, failing)
     await put(harness, trigger("bad"))
     await put(harness, trigger("good"))
     errors = harness.loop.errors

@@ -1,0 +1,288 @@
+"""Observes what a reconcile decides on: resources, topics, groups, the routing table and the live
+processes.
+
+This is the only expensive part of an iteration. Topics are described again when a step has changed
+them, when they are unknown, and every half minute (an operator may have deleted one); groups are
+queried only where the decision depends on them.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from headrace.domain.errors import HeadraceError, NotFound, Permanent
+from headrace.domain.ports import Clock, Instances, RoutingReader
+from headrace.domain.routing import DELAYS_KEY, Route, route_key
+from headrace.domain.observed_event_types import ObservedEventType
+from headrace.resources.control_ports import (
+    ClusterDescription,
+    GroupState,
+    ResourceStore,
+    TopicAdmin,
+    TopicDescription,
+)
+from headrace.resources.kinds import OWNERSHIP_RECORD, STORE_IDENTITY
+from headrace.resources.ownership_record import OwnershipRecord, read_ownership_record
+from headrace.resources.resource import Resource
+from headrace_controller.plan_executor import PlanExecutor
+from headrace_controller.reconcile.group_queries import GroupQueries, topics_to_describe
+from headrace_controller.reconcile.observed_state import Installation, ObservedState
+from headrace_controller.reconcile.references import SYSTEM_REFERENCES
+from headrace_controller.reconcile.registry import Reconcilers
+from headrace_controller.reconcile.validation import ResourceValidator
+from headrace_controller.system_config import SystemConfigReader
+
+logger = structlog.get_logger(__name__)
+
+RESYNC_SECONDS = 30.0
+_VERIFY_SECONDS = 300.0
+_REFRESH_SECONDS = 10.0
+_TYPES_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the observed state comes from."""
+
+    store: ResourceStore
+    admin: TopicAdmin
+    routing: RoutingReader
+    instances: Instances
+    clock: Clock
+
+
+class Observer:
+    """Looks at everything once per iteration, and remembers what need not be read again."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        reconcilers: Reconcilers,
+        sources: Sources,
+        executor: PlanExecutor,
+    ) -> None:
+        """`executor` knows the writes that have not come back through the routing log yet."""
+        self._installation = installation
+        self._reconcilers = reconcilers
+        self._sources = sources
+        self._store = sources.store
+        self._executor = executor
+        self._system_config = SystemConfigReader(sources.store.find)
+        self._validator = ResourceValidator()
+        self._parsed_records: dict[str, tuple[Resource, OwnershipRecord]] = {}
+        self._seen_types: set[ObservedEventType] = set()
+        self._seen_processes: object = None
+        self._term: int | None = None
+        self._cluster = ClusterDescription("", 0)
+        self._topics: dict[str, TopicDescription] = {}
+        self._described_topics: set[str] = set()
+        self._described_at = self._verified_at = float("-inf")
+
+    async def look(self) -> ObservedState:
+        """The state as it is now."""
+        epoch = self._store.epoch
+        if epoch is None or epoch != self._term:
+            await self._begin_term(epoch)
+        self._seen_processes = self._processes()
+        records = self._ownership_records()
+        await self._describe(topics_to_describe(records.values()))
+        observed = self._observed_state(epoch or 0, records, {}, {})
+        queries = self._reconcilers.required_group_queries(observed, verify=self._must_verify())
+        if queries.committed or queries.states:
+            committed, states = await self._query_groups(queries)
+            observed = self._observed_state(epoch or 0, records, committed, states)
+        self._mark_types_seen(observed)
+        return observed
+
+    def has_process_changes(self) -> bool:
+        """Whether processes have started or ended since the last look, or report something else of
+        their subscriptions.
+        """
+        return self._processes() != self._seen_processes
+
+    def routes(self) -> dict[str, Route]:
+        """The routing table by key, with the writes that have not come back through the log yet."""
+        table = self._sources.routing.table
+        delays = table.delays()
+        known: list[Route] = [*table.addressables(), *table.subscriptions()]
+        routes = {route_key(each): each for each in known}
+        if delays is not None:
+            routes[DELAYS_KEY] = delays
+        for key, route in self._executor.written.items():
+            if self._executor.positions[key] <= table.position:
+                continue
+            if route is None:
+                routes.pop(key, None)
+            else:
+                routes[key] = route
+        return routes
+
+    def _processes(self) -> object:
+        """The live processes and what they report of their subscriptions. What they have applied is
+        left out, because it changes with every record; so are event types that were seen at an
+        earlier look, because a process reports its own again and again.
+        """
+        live = self._sources.instances.live()
+        new = not self._seen_types.issuperset(seen for each in live for seen in each.types)
+        return new, sorted((each.id, each.service, sorted(each.groups.items())) for each in live)
+
+    def _mark_types_seen(self, observed: ObservedState) -> None:
+        if len(self._seen_types) > _TYPES_MAX:
+            self._seen_types.clear()
+        self._seen_types.update(seen for each in observed.instances for seen in each.types)
+
+    async def _begin_term(self, epoch: int | None) -> None:
+        """Read the routing table to its end, and drop what was remembered in an earlier term."""
+        self._executor.reset()
+        self._described_at = self._verified_at = float("-inf")
+        if not await self._sources.routing.refresh(_REFRESH_SECONDS):
+            logger.warning(
+                "routing_table_not_read",
+                seconds=_REFRESH_SECONDS,
+                next_step="look at the Kafka brokers; the controller continues with what it has"
+                " read",
+            )
+        await self._check_store_identity()
+        self._term = epoch
+
+    async def _check_store_identity(self) -> None:
+        """Make sure that the topics in this Kafka belong to the resources of this store: those of
+        other resources would look like topics whose owners are gone.
+
+        Raises Permanent if they do not.
+        """
+        here = self._store.identity
+        try:
+            record = self._store.get(STORE_IDENTITY, "", "source")
+        except NotFound:
+            await self._store.create(store_identity_record(here))
+            return
+        found = str(record.spec.get("source"))
+        if found == here:
+            return
+        if not self._installation.adopts_store:
+            raise Permanent(
+                f"the topics of this Kafka belong to the resources of {found}, but this controller"
+                f" reads the resources of {here}: nothing is changed, because the topics would look"
+                " like topics whose owners are gone. Choose another Kafka or cluster, or set"
+                " HEADRACE_CONTROLLER_ADOPT_STORE=true"
+            )
+        logger.warning("store_adopted", before=found, now=here)
+        await self._store.replace(store_identity_record(here))
+
+    def _must_verify(self) -> bool:
+        """Whether it is time to query the committed offsets of all groups."""
+        now = self._sources.clock.monotonic()
+        if now - self._verified_at <= _VERIFY_SECONDS:
+            return False
+        self._verified_at = now
+        return True
+
+    async def _query_groups(
+        self, queries: GroupQueries
+    ) -> tuple[dict[str, dict[int, int]], dict[str, GroupState]]:
+        admin = self._sources.admin
+        committed = await admin.committed(queries.committed) if queries.committed else {}
+        states = await admin.groups(queries.states) if queries.states else {}
+        return {group: dict(offsets) for group, offsets in committed.items()}, dict(states)
+
+    async def _describe(self, names: set[str]) -> None:
+        now = self._sources.clock.monotonic()
+        if now - self._described_at > RESYNC_SECONDS:
+            self._cluster = await self._sources.admin.cluster()
+            self._described_at = now
+            wanted = names
+        else:
+            wanted = (names & self._executor.stale_topics) | (names - self._described_topics)
+        if wanted:
+            found = await self._sources.admin.describe(wanted)
+            self._executor.stale_topics -= wanted
+            self._topics = {
+                name: facts for name, facts in self._topics.items() if name not in wanted
+            } | dict(found)
+        self._described_topics = names
+
+    def _observed_state(
+        self,
+        epoch: int,
+        ownership_records: dict[str, OwnershipRecord],
+        committed: dict[str, dict[int, int]],
+        groups: dict[str, GroupState],
+    ) -> ObservedState:
+        system, validation_errors = self._system_config.read(), dict[str, str]()
+        resources = {
+            each.kind: self._validator.default_and_validate(
+                each, self._store.list(each.kind), system, validation_errors
+            )
+            for each in self._reconcilers
+        }
+        named = SYSTEM_REFERENCES | self._reconcilers.references(
+            resources, services=not self._installation.in_cluster
+        )
+        return ObservedState(
+            installation=self._installation,
+            now=self._sources.clock.now(),
+            epoch=epoch,
+            cluster=self._cluster,
+            resources=resources,
+            validation_errors=validation_errors,
+            system=system,
+            system_problems=dict(self._system_config.problems),
+            referenced=[found for each in named if (found := self._store.find(each)) is not None],
+            unreadable=self._store.track_kinds({(each.api_version, each.kind) for each in named}),
+            ownership_records=ownership_records,
+            topics=self._topics,
+            committed=committed,
+            groups=groups,
+            routes=self.routes(),
+            removals=self._applied_removals(),
+            route_positions=dict(self._executor.positions),
+            routes_end=self._sources.routing.table.position,
+            instances=self._sources.instances.live(),
+            rejections=dict(self._executor.rejections),
+        )
+
+    def _ownership_records(self) -> dict[str, OwnershipRecord]:
+        found: dict[str, tuple[Resource, OwnershipRecord]] = {}
+        for record in self._store.list(OWNERSHIP_RECORD):
+            known = self._parsed_records.get(record.name)
+            try:
+                found[record.name] = (
+                    known
+                    if known is not None and known[0] is record
+                    else (record, read_ownership_record(record))
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                # Written by a newer version. Without its names, they could be given out twice.
+                raise _unreadable_record(record, error) from error
+        self._parsed_records = found
+        return {name: ownership for name, (_, ownership) in found.items()}
+
+    def _applied_removals(self) -> dict[str, int]:
+        """Removals that have come back through the log and were not overwritten since."""
+        table, positions = self._sources.routing.table, self._executor.positions
+        return {
+            key: epoch
+            for key, epoch in table.removals.items()
+            if positions.get(key, -1) <= table.position
+        }
+
+
+def store_identity_record(identity: str) -> Resource:
+    """The record that says to which store the topics in this Kafka belong."""
+    return Resource(
+        STORE_IDENTITY,
+        {
+            "apiVersion": STORE_IDENTITY.api_version,
+            "kind": STORE_IDENTITY.kind,
+            "metadata": {"name": "source"},
+            "spec": {"source": identity},
+        },
+    )
+
+
+def _unreadable_record(record: Resource, error: Exception) -> HeadraceError:
+    return HeadraceError(
+        f"the ownership record {record.name} cannot be read ({error}); if a newer version of"
+        " Headrace wrote it, run that version"
+    )

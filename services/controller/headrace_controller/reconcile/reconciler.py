@@ -1,0 +1,100 @@
+"""The decision over all resources: each by its kind's reconciler, then what has no owner."""
+
+from collections.abc import Iterator
+
+from headrace.resources.broker_config import BYTES_MAX
+from headrace.resources.naming import NameAllocator
+from headrace.resources.ownership_record import TopicRole
+from headrace_controller.reconcile.addressable import topic_bytes_max
+from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
+from headrace_controller.reconcile.delays import reconcile_delays
+from headrace_controller.reconcile.finalization import (
+    finalize_orphaned,
+    finalize_retired,
+    remove_orphaned_routes,
+    write_tombstones,
+)
+from headrace_controller.reconcile.observed_state import ObservedState
+from headrace_controller.reconcile.plan import Draft, Plan
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest, Reconcilers
+
+SLICE_RESOURCES = 50
+"""Resources per slice: some milliseconds of work."""
+
+
+def reconcile(observed: ObservedState, reconcilers: Reconcilers) -> Plan:
+    """Decide what to do next.
+
+    A converged state gives a plan without steps. From any state, executing a plan's steps in order,
+    all or only some of them, observing and deciding again leads to a converged state.
+    """
+    return next(plan for plan in reconcile_in_slices(observed, reconcilers) if plan is not None)
+
+
+def reconcile_in_slices(observed: ObservedState, reconcilers: Reconcilers) -> Iterator[Plan | None]:
+    """`reconcile` in slices: None after each of them, the plan at the end.
+
+    With a thousand Triggers a reconcile takes a tenth of a second, which is too long to block other
+    users of the thread (such as the API).
+    """
+    draft = Draft()
+    names = NameAllocator(
+        {
+            name: uid
+            for uid, ownership in observed.ownership_records.items()
+            for name in ownership.names
+        }
+    )
+    reconcile_delays(observed, draft, bytes_max=_largest_channel(observed, reconcilers))
+    resources = [
+        (reconciler, resource)
+        for reconciler in reconcilers
+        for resource in observed.of(reconciler.kind)
+    ]
+    for number, (reconciler, resource) in enumerate(resources):
+        if number % SLICE_RESOURCES == SLICE_RESOURCES - 1:
+            yield None
+        with draft.isolated(resource):
+            _reconcile_one(reconciler, ReconcileRequest(observed, resource, names, draft))
+    for reconciler in reconcilers:
+        if reconciler.decide_all is not None:
+            reconciler.decide_all(observed, draft)
+    _clean_up(observed, {resource.uid for _, resource in resources}, draft)
+    yield draft.finish()
+
+
+def _reconcile_one(reconciler: KindReconciler, request: ReconcileRequest) -> None:
+    if not request.resource.deleting:
+        reconciler.decide(request)
+    elif reconciler.finalize is not None:
+        reconciler.finalize(request)
+
+
+def _clean_up(observed: ObservedState, existing: set[str], draft: Draft) -> None:
+    for uid, ownership in observed.ownership_records.items():
+        if ownership.retired_until is not None:
+            finalize_retired(observed, ownership, draft)
+        elif (
+            uid not in existing
+            and uid != DELAYS_OWNER
+            and observed.installation.serves(ownership.namespace)
+        ):
+            finalize_orphaned(observed, ownership, draft)
+    remove_orphaned_routes(observed, existing | set(observed.ownership_records), draft)
+    write_tombstones(observed, draft)
+
+
+def _largest_channel(observed: ObservedState, reconcilers: Reconcilers) -> int:
+    """The largest record of any channel: the shared delay topics must take it."""
+    sizes = [BYTES_MAX]
+    for ownership in observed.ownership_records.values():
+        held = ownership.topic(TopicRole.CHANNEL)
+        facts = observed.topics.get(held.name) if held else None
+        if facts is not None:
+            sizes.append(topic_bytes_max(facts))
+    for reconciler in reconcilers:
+        sizes += (
+            reconciler.channel_bytes_max(observed, resource)
+            for resource in observed.of(reconciler.kind)
+        )
+    return max(sizes)

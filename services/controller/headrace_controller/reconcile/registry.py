@@ -1,0 +1,148 @@
+"""What the controller knows of a kind, as one object, and the registry of these objects.
+
+A new kind is a CRD file and one module with a `KindReconciler`. The reconcile loop, the observed
+state, the group queries, the metrics, the kinds that are watched in a cluster and the RBAC rules
+for that are derived from the registry; no other module lists kinds.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.resources.broker_config import BYTES_MAX
+from headrace.resources.conditions import Condition
+from headrace.resources.kind_rules import KindRules
+from headrace.resources.kinds import CONFIG_MAP, RECORD_KINDS
+from headrace.resources.naming import NameAllocator
+from headrace.resources.ownership_record import OwnershipRecord
+from headrace.resources.resource import KindRegistry, Reference, Resource, ResourceKind
+from headrace_controller.reconcile.group_queries import GroupQueries, add_finalization_queries
+from headrace_controller.reconcile.observed_state import ObservedState
+from headrace_controller.reconcile.plan import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRequest:
+    """One resource to decide on: what is known, and where the decision is written to."""
+
+    observed: ObservedState
+    resource: Resource
+    names: NameAllocator
+    draft: Draft
+    conditions: dict[str, Condition] = field(default_factory=dict)
+    """The conditions decided so far, by type."""
+    status: dict[str, Any] = field(default_factory=dict)
+    """The other fields of the status."""
+
+    @property
+    def ownership(self) -> OwnershipRecord | None:
+        """What the resource has in Kafka; None before its names were recorded."""
+        return self.observed.ownership_records.get(self.resource.uid)
+
+
+def _no_references(_resource: Resource) -> Iterable[Reference]:
+    return ()
+
+
+def _no_queries(
+    _observed: ObservedState, _resource: Resource, _queries: GroupQueries, _verify: bool, /
+) -> None:
+    return None
+
+
+def _default_size(_observed: ObservedState, _resource: Resource) -> int:
+    return BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindReconciler:
+    """Everything the controller has to know of one kind.
+
+    All functions are pure; they write their decisions to the request's draft.
+    """
+
+    kind: ResourceKind
+    decide: Callable[[ReconcileRequest], None]
+    """Plan the next steps and the status of a resource that is not being deleted."""
+    finalize: Callable[[ReconcileRequest], None] | None = None
+    """Plan the clean-up of a resource that is being deleted. None: resources of this kind have
+    nothing in Kafka and no finalizer.
+    """
+    rules: KindRules = field(default_factory=KindRules)
+    """Defaults and validation beyond the schema of the CRD."""
+    references: Callable[[Resource], Iterable[Reference]] = _no_references
+    """The objects of other kinds that a resource refers to, which `ObservedState.lookup` must
+    find.
+    """
+    group_queries: Callable[[ObservedState, Resource, GroupQueries, bool], None] = _no_queries
+    """Add what has to be asked about consumer groups; the last argument asks for all offsets."""
+    channel_bytes_max: Callable[[ObservedState, Resource], int] = _default_size
+    """The largest record that the resource's channel will take: delay topics must take it too."""
+    decide_all: Callable[[ObservedState, Draft], None] | None = None
+    """Plan steps about the kind as a whole, after every resource was decided on."""
+    creates: tuple[ResourceKind, ...] = ()
+    """Kinds of objects that this reconciler creates."""
+
+
+class Reconcilers:
+    """The registered kinds, in the order in which they are decided on."""
+
+    def __init__(self, *reconcilers: KindReconciler) -> None:
+        self._reconcilers: Mapping[tuple[str, str], KindReconciler] = {
+            (each.kind.group, each.kind.kind): each for each in reconcilers
+        }
+        if len(self._reconcilers) != len(reconcilers):
+            raise ValueError("a kind can be registered once only")
+
+    def __iter__(self) -> Iterator[KindReconciler]:
+        """All of them, in order."""
+        return iter(self._reconcilers.values())
+
+    @property
+    def kinds(self) -> tuple[ResourceKind, ...]:
+        """The registered kinds."""
+        return tuple(each.kind for each in self)
+
+    @property
+    def watched_kinds(self) -> tuple[ResourceKind, ...]:
+        """The kinds that are always watched in a cluster, those of created objects included; other
+        kinds are watched while a resource refers to them.
+        """
+        created = (kind for each in self for kind in each.creates)
+        return tuple(dict.fromkeys((*self.kinds, *created, CONFIG_MAP)))
+
+    @property
+    def stored_kinds(self) -> KindRegistry:
+        """The kinds of a store that also keeps the controller's own records."""
+        return KindRegistry((*self.watched_kinds, *RECORD_KINDS))
+
+    def of(self, resource: Resource) -> KindReconciler:
+        """The reconciler of a resource, in whichever version. Raises LookupError."""
+        return self._reconcilers[resource.kind.group, resource.kind.kind]
+
+    def references(
+        self, resources: Mapping[ResourceKind, Iterable[Resource]], *, services: bool
+    ) -> set[Reference]:
+        """Every object that resources refer to. `services` is False where Services have DNS names
+        and need not be read.
+        """
+        found = {
+            reference
+            for each in self
+            for resource in resources.get(each.kind, ())
+            for reference in each.references(resource)
+        }
+        if services:
+            return found
+        return {each for each in found if (each.api_version, each.kind) != ("v1", "Service")}
+
+    def required_group_queries(self, observed: ObservedState, *, verify: bool) -> GroupQueries:
+        """What has to be asked about groups, for a state without answers; `verify` asks for all
+        committed offsets, to detect that Kafka has removed some.
+        """
+        queries = GroupQueries()
+        add_finalization_queries(observed, queries)
+        for reconciler in self:
+            for resource in observed.of(reconciler.kind):
+                reconciler.group_queries(observed, resource, queries, verify)
+        return queries

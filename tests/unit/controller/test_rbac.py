@@ -1,0 +1,36 @@
+"""The example role of the controller in a cluster grants what the registered kinds need."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace_controller.reconcile.kinds import RECONCILERS
+from tests.support.roles import rules_of
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes" / "rbac.yaml"
+
+
+def _granted() -> Iterator[tuple[str, str, str]]:
+    for document in yaml.safe_load_all(EXAMPLE.read_text()):
+        if (document["kind"], document["metadata"]["name"]) == (
+            "ClusterRole",
+            "headrace-controller",
+        ):
+            yield from _flat(document["rules"])
+
+
+def _flat(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                for verb in rule["verbs"]:
+                    yield group, resource, verb
+
+
+@pytest.mark.parametrize("needed", sorted(_flat(rules_of(RECONCILERS))))
+def test_the_role_lets_the_controller_do_what_its_kinds_need(needed: tuple[str, str, str]) -> None:
+    """A kind that is registered without its rule would stop every controller in a cluster."""
+    assert needed in set(_granted())
