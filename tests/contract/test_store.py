@@ -5,7 +5,7 @@ finalizers, and one writer at a time.
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -251,6 +251,44 @@ async def test_a_write_that_changes_nothing_creates_no_version(store: ResourceSt
     status = await store.replace_status(made)
     assert again is not None
     assert made.version == again.version == status.version
+
+
+async def test_an_apply_creates_changes_and_removes_its_own_fields(store: ResourceStore) -> None:
+    """Fields of others and the status stay; a field that is no longer applied is removed."""
+    first = _resource("a", spec={"x": 1, "in": {"y": 1}})
+    made = await store.apply(first.with_metadata(labels={"k": "v"}))
+    assert {"x": 1, "in": {"y": 1}} == made.spec
+    shown = await store.replace_status(made.with_status({"ok": True}))
+    other = await store.replace(Resource(THING, {**shown.object, "spec": {**shown.spec, "o": 3}}))
+    assert other is not None
+    changed = await store.apply(_resource("a", spec={"x": 2}))
+    assert ({"x": 2, "o": 3}, {"ok": True}) == (_without_empty(changed.spec), changed.status)
+    assert {} == changed.metadata.get("labels", {})
+    assert changed == store.get(THING, "default", "a")
+
+
+def _without_empty(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if value != {}}
+
+
+async def test_an_apply_that_changes_nothing_makes_no_version(store: ResourceStore) -> None:
+    """Also when others have added fields."""
+    made = await store.apply(_resource("a", spec={"x": 1}))
+    other = await store.replace(Resource(THING, {**made.object, "spec": {"x": 1, "o": 3}}))
+    assert other is not None
+    assert other.version == (await store.apply(_resource("a", spec={"x": 1}))).version
+
+
+async def test_an_apply_adds_its_owner_to_the_others(store: ResourceStore) -> None:
+    """References are merged by uid."""
+    one, two = (
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": name} for name in "ab"
+    )
+    made = await store.create(_resource("a").with_metadata(ownerReferences=[one]))
+    changed = await store.apply(_resource("a").with_metadata(ownerReferences=[two]))
+    assert [one, two] == changed.metadata["ownerReferences"]
+    again = await store.apply(_resource("a").with_metadata(ownerReferences=[two]))
+    assert changed.version == again.version != made.version
 
 
 async def test_an_old_version_conflicts(store: ResourceStore) -> None:

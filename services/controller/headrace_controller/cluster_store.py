@@ -112,6 +112,10 @@ class ClusterResourceStore:
             raise
         return new and self._cache_event(new)
 
+    async def apply(self, resource: Resource) -> Resource:
+        """As `ResourceStore.apply`."""
+        return await self._store_of(resource.kind).apply(resource)
+
     async def replace_status(self, resource: Resource) -> Resource:
         """As `ResourceStore.replace_status`."""
         return await self._store_of(resource.kind).replace_status(resource)

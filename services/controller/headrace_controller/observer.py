@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import structlog
 
 from headrace.domain.errors import HeadraceError, NotFound, Permanent
+from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Clock, Instances, RoutingReader
 from headrace.domain.routing import DELAYS_KEY, Route, route_key
-from headrace.domain.observed_event_types import ObservedEventType
 from headrace.resources.control_ports import (
     ClusterDescription,
     GroupState,

@@ -17,16 +17,19 @@ from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.ownership_record import ownership_record_resource
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, NotLeader, Resource
+from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.reconcile.observed_state import FINALIZER, StepRejection
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
     AddPartitions,
     AlterTopic,
+    ApplyObject,
     CommitInitialOffsets,
     CreateObject,
     CreateTopic,
     DeleteGroup,
+    DeleteObject,
     DeleteOwnershipRecord,
     DeleteTopic,
     PutRoute,
@@ -50,6 +53,8 @@ StoreStep = (
     | AddFinalizer
     | RemoveFinalizer
     | CreateObject
+    | ApplyObject
+    | DeleteObject
     | SetStatus
 )
 S = TypeVar("S")
@@ -119,7 +124,9 @@ class PlanExecutor:
         await self._write_all(
             [step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)]
         )
-        await self._write_all([step for step in steps if isinstance(step, CreateObject)])
+        await self._write_all(
+            [step for step in steps if isinstance(step, CreateObject | ApplyObject | DeleteObject)]
+        )
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
@@ -194,6 +201,15 @@ class PlanExecutor:
                 )
             case CreateObject(resource):
                 await self._store.create(resource)
+            case ApplyObject(resource):
+                await self._store.apply(resource)
+            case DeleteObject(resource):
+                await self._store.delete(
+                    resource.kind,
+                    resource.namespace,
+                    resource.name,
+                    precondition=Precondition(uid=resource.uid),
+                )
             case SetStatus(resource, status):
                 await self._store.replace_status(resource.with_status(status))
                 self._record_readiness_event(resource, status)

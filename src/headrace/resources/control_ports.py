@@ -102,6 +102,15 @@ class ResourceStore(Protocol):
         """
         ...
 
+    async def apply(self, resource: Resource) -> Resource:
+        """Create the object, or set the fields given here and remove those that this controller has
+        applied before and that are not given (server-side apply, forced).
+
+        Fields of other managers and the status stay. Nothing is written if nothing changes. Raises
+        as `replace` does.
+        """
+        ...
+
     async def replace_status(self, resource: Resource) -> Resource:
         """Store a new status, without changing anything else. Raises as `replace` does."""
         ...

@@ -20,6 +20,7 @@ from headrace.resources.resource import (
     ResourceKey,
     ResourceKind,
 )
+from headrace.resources.server_side_apply import applied
 
 _SERVER_FIELDS = (
     "uid",
@@ -97,6 +98,14 @@ def replaced(wanted: Resource, old: Resource | None) -> Resource | None:
         metadata["generation"] = old.generation + 1
     new = Resource(wanted.kind, {**content, "metadata": metadata})
     return old if _same(new, old) else new
+
+
+def apply_changes(wanted: Resource, old: Resource | None, *, uid: str, now: str) -> Resource:
+    """What a server-side apply of this controller stores: `old` itself when nothing changes."""
+    new = applied(wanted, old, now=now)
+    if old is None:
+        return created(new, None, uid=uid, now=now)
+    return replaced(new, old) or old
 
 
 def status_replaced(wanted: Resource, old: Resource | None) -> Resource:

@@ -35,8 +35,15 @@ FOR_TESTS_AND_DOCUMENTS = {
     "as_markdown",
 }
 """What tests inspect or construct, and what writes tables of documents."""
-WAITING = {"channel_topic", "subscription_group"}
-"""Names of Knative's channels, which are implemented next."""
+WAITING = {
+    "channel_topic",
+    "ensure_object",
+    "readiness_of",
+    "reference_to",
+    "remove_object",
+    "subscription_group",
+}
+"""Names of Knative's channels, and objects that a kind owns: both for the kinds that come next."""
 COUNTED = {
     "ClientCounts.connections_failed",
     "ClientCounts.connections_opened",

@@ -132,6 +132,20 @@ class CreateObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyObject:
+    """Create an object, or set the fields given here and remove those that were given before."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteObject:
+    """Delete this very object; another one of the same name stays."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """Write a resource's status."""
 
@@ -154,6 +168,8 @@ Step = (
     | RemoveRoute
     | WriteTombstone
     | CreateObject
+    | ApplyObject
+    | DeleteObject
     | SetStatus
 )
 

@@ -19,6 +19,7 @@ from lightkube.types import PatchType
 
 from headrace.domain.errors import Conflict, NotFound, Permanent, Temporary
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Resource, ResourceKind
+from headrace.resources.server_side_apply import FIELD_MANAGER
 
 CALL_SECONDS = 10.0
 PAGE = 500
@@ -66,7 +67,7 @@ def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "K
                 " service account"
             )
         client = AsyncClient(
-            single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager="headrace-controller"
+            single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager=FIELD_MANAGER
         )
     except (ConfigError, OSError) as error:
         raise Permanent(f"the kubeconfig cannot be used: {error}") from error
@@ -144,6 +145,21 @@ class KubernetesClient:
                     self._object(resource), **_namespace_scope(resource.kind, resource.namespace)
                 ),
             )
+
+    async def apply(self, resource: Resource) -> Resource:
+        """Apply it (server-side, forced) as this controller's field manager."""
+        kind = resource.kind
+        with _converted_errors(f"apply {kind.qualified}"):
+            found = await self._client.patch(
+                _class(kind),
+                resource.name,
+                self._object(resource),
+                **_namespace_scope(kind, resource.namespace),
+                patch_type=PatchType.APPLY,
+                field_manager=FIELD_MANAGER,
+                force=True,
+            )
+            return _resource(kind, found)
 
     async def patch_status(
         self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]

@@ -24,6 +24,7 @@ from headrace.resources.resource import (
     kind_of_reference,
 )
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition, not_found
+from headrace.resources.server_side_apply import is_applied
 
 SYNC_SECONDS = 30.0
 READ_BACK_SECONDS = 5.0
@@ -201,6 +202,14 @@ class KubernetesResourceStore:
             await self._wait_until_deleted(new)
             return None
         return await self._wait_until_seen(new)
+
+    async def apply(self, resource: Resource) -> Resource:
+        """As `ResourceStore.apply`."""
+        self._require_leadership()
+        old = self._get(resource.key)
+        if old is not None and is_applied(resource, old):
+            return old
+        return await self._wait_until_seen(await self._client.apply(resource))
 
     async def replace_status(self, resource: Resource) -> Resource:
         """As `ResourceStore.replace_status`: a patch of the difference, so that fields of other

@@ -22,6 +22,7 @@ from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
     ResourceIndex,
+    apply_changes,
     created,
     deleted,
     not_found,
@@ -123,6 +124,12 @@ class MemoryResourceStore:
         if new is None:
             self._apply(resource.key, None)
             return None
+        return new if new is old else self._put(new.key, new)
+
+    async def apply(self, resource: Resource) -> Resource:
+        """As `ResourceStore.apply`."""
+        old = self._old(resource.key)
+        new = apply_changes(resource, old, uid=str(uuid4()), now=self._now())
         return new if new is old else self._put(new.key, new)
 
     async def replace_status(self, resource: Resource) -> Resource:

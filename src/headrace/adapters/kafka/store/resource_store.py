@@ -49,6 +49,7 @@ from headrace.resources.resource_rules import (
     ANY_OBJECT,
     Precondition,
     ResourceIndex,
+    apply_changes,
     created,
     deleted,
     not_found,
@@ -188,6 +189,15 @@ class KafkaResourceStore:
     async def replace(self, resource: Resource) -> Resource | None:
         """As `ResourceStore.replace`."""
         return await self._submit(resource.key, lambda old: replaced(resource, old))
+
+    async def apply(self, resource: Resource) -> Resource:
+        """As `ResourceStore.apply`."""
+        uid, now = str(uuid4()), self._now()
+        return _require_stored(
+            await self._submit(
+                resource.key, lambda old: apply_changes(resource, old, uid=uid, now=now)
+            )
+        )
 
     async def replace_status(self, resource: Resource) -> Resource:
         """As `ResourceStore.replace_status`."""

@@ -1,0 +1,95 @@
+"""Objects of any kind that a resource owns: created, kept as wanted, and deleted with it."""
+
+from headrace.resources.conditions import READY, Condition, condition_of, unknown
+from headrace.resources.destination import Unresolved
+from headrace.resources.resource import Reference, Resource
+from headrace.resources.server_side_apply import is_applied
+from headrace_controller.reconcile.finalization import Progress
+from headrace_controller.reconcile.plan import ApplyObject, DeleteObject
+from headrace_controller.reconcile.registry import ReconcileRequest
+from headrace_controller.reconcile.topics import ReconcileProblem
+
+
+def owned(owner: Resource, wanted: Resource) -> Resource:
+    """`wanted` with `owner` as its controller: it is deleted by garbage collection when the owner
+    is.
+    """
+    reference = {
+        "apiVersion": owner.kind.api_version,
+        "kind": owner.kind.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+    document = {
+        "apiVersion": wanted.kind.api_version,
+        "kind": wanted.kind.kind,
+        **wanted.object,
+    }
+    return Resource(wanted.kind, document).with_metadata(ownerReferences=[reference])
+
+
+def reference_to(child: Resource) -> Reference:
+    """What the owner's kind must add to its references, so that the child is observed."""
+    return Reference(child.kind.api_version, child.kind.kind, child.namespace, child.name)
+
+
+def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProblem | None:
+    """Plan that the owned object `wanted` exists with these fields; what is in the way.
+
+    An object of that name that the resource does not own is left alone.
+    """
+    wanted = owned(request.resource, wanted)
+    try:
+        present = _present(request, wanted)
+    except Unresolved as error:
+        return ReconcileProblem("ObjectUnknown", str(error), waiting=True)
+    if present is not None and not _is_owned(request.resource, present):
+        text = (
+            f'{wanted.kind.kind} "{wanted.name}" exists and belongs to another owner; delete it, or'
+            " rename this resource"
+        )
+        return ReconcileProblem("ObjectNotOwned", text)
+    if present is None or not is_applied(wanted, present):
+        request.draft.add(ApplyObject(wanted))
+    return None
+
+
+def remove_object(request: ReconcileRequest, child: Resource) -> Progress:
+    """Plan that the owned object of `child`'s kind and name is deleted; done once it does not
+    exist.
+    """
+    try:
+        present = _present(request, child)
+    except Unresolved as error:
+        request.draft.wait(str(error))
+        return Progress.PENDING
+    if present is None or not _is_owned(request.resource, present):
+        return Progress.DONE
+    if not present.deleting:
+        request.draft.add(DeleteObject(present))
+    request.draft.wait(f"{child.kind.kind} {child.namespace}/{child.name} to be deleted")
+    return Progress.PENDING
+
+
+def readiness_of(request: ReconcileRequest, child: Resource) -> Condition:
+    """The Ready condition of an owned object, once it is about the object's newest generation."""
+    present = _present(request, child)
+    kind = child.kind.kind
+    if present is None or present.status.get("observedGeneration") != present.generation:
+        return unknown(f"{kind}NotReconciled", f"{kind} {child.name} has not yet been reconciled")
+    return condition_of(present.status, READY) or unknown(
+        f"{kind}NotReconciled", f"{kind} {child.name} has no Ready condition"
+    )
+
+
+def _present(request: ReconcileRequest, child: Resource) -> Resource | None:
+    kind = child.kind
+    found = request.observed.lookup(kind.api_version, kind.kind, child.namespace, child.name)
+    return None if found is None else Resource(kind, found)
+
+
+def _is_owned(owner: Resource, child: Resource) -> bool:
+    references = child.metadata.get("ownerReferences") or ()
+    return any(each.get("uid") == owner.uid and each.get("controller") for each in references)
