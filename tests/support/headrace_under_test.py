@@ -20,6 +20,7 @@ import urllib3
 
 from headrace.adapters.kafka.local.kafka_jars import missing_requirement
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
+from headrace.resources.resource import guess_plural
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
 from tests.support.manifests import Manifest
@@ -33,7 +34,6 @@ is measured by other tests.
 """
 CALL_SECONDS = 10.0
 WORKERS_MAX = 16
-PLURALS = {"Broker": "brokers", "Trigger": "triggers", "ConfigMap": "configmaps"}
 
 
 class Refused(AssertionError):
@@ -383,7 +383,7 @@ def path_of(manifest: Manifest) -> str:
     """The API path of a resource."""
     namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
     group = "/api/v1" if manifest["apiVersion"] == "v1" else f"/apis/{manifest['apiVersion']}"
-    return f"{group}/namespaces/{namespace}/{PLURALS[manifest['kind']]}/{name}"
+    return f"{group}/namespaces/{namespace}/{guess_plural(manifest['kind'])}/{name}"
 
 
 def condition(resource: Manifest, kind: str) -> Mapping[str, Any]:

@@ -7,8 +7,8 @@ from headrace_controller.reconcile.registry import Reconcilers
 
 
 def rules_of(reconcilers: Reconcilers) -> list[dict[str, Any]]:
-    """Read every watched kind, set finalizers and statuses of the registered ones, create what they
-    create.
+    """Read every watched kind, set finalizers and statuses of the registered ones, and write the
+    objects that they create and own.
     """
     rules = [_rule(kind, "get", "list", "watch") for kind in reconcilers.watched_kinds]
     for each in reconcilers:
@@ -16,6 +16,7 @@ def rules_of(reconcilers: Reconcilers) -> list[dict[str, Any]]:
         if each.finalize is not None:
             rules.append(_rule(each.kind, "update"))
         rules += (_rule(kind, "create") for kind in each.creates)
+        rules += (_rule(kind, "create", "patch", "delete") for kind in each.owns)
     return rules
 
 

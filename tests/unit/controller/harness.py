@@ -18,8 +18,10 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
+from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import Plan, Step
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile_loop import ReconcileLoop
 from tests.support.api_admission import admit
 
@@ -77,6 +79,7 @@ class ControllerHarness:
     admin: MemoryTopicAdmin = field(default_factory=lambda: MemoryTopicAdmin(brokers=3))
     routing: MemoryRoutingLog = field(default_factory=MemoryRoutingLog)
     installation: Installation = field(default_factory=Installation)
+    reconcilers: Reconcilers = RECONCILERS
     services: tuple[str, ...] = ("ingress", "dispatcher")
     applies: bool = True
     """Whether the data plane keeps up with the routing table."""
@@ -99,6 +102,7 @@ class ControllerHarness:
             routes=MemoryRoutingWriter(self.routing),
             instances=self.instances,
             clock=self.clock,
+            reconcilers=self.reconcilers,
         )
         await self.report()
 

@@ -20,7 +20,6 @@ def owned(owner: Resource, wanted: Resource) -> Resource:
         "name": owner.name,
         "uid": owner.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
     }
     document = {
         "apiVersion": wanted.kind.api_version,

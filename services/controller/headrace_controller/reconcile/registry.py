@@ -81,7 +81,9 @@ class KindReconciler:
     decide_all: Callable[[ObservedState, Draft], None] | None = None
     """Plan steps about the kind as a whole, after every resource was decided on."""
     creates: tuple[ResourceKind, ...] = ()
-    """Kinds of objects that this reconciler creates."""
+    """Kinds of objects that are created once and not changed afterwards."""
+    owns: tuple[ResourceKind, ...] = ()
+    """Kinds of objects that are applied and deleted (see `reconcile.objects`)."""
 
 
 class Reconcilers:
@@ -108,7 +110,7 @@ class Reconcilers:
         """The kinds that are always watched in a cluster, those of created objects included; other
         kinds are watched while a resource refers to them.
         """
-        created = (kind for each in self for kind in each.creates)
+        created = (kind for each in self for kind in (*each.creates, *each.owns))
         return tuple(dict.fromkeys((*self.kinds, *created, CONFIG_MAP)))
 
     @property

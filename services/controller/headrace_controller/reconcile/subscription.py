@@ -11,9 +11,9 @@ from typing import Any
 
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.routing import (
+    DeliveryOrder,
     Destination,
     Format,
-    Order,
     Reply,
     Subscription,
     route_key,
@@ -82,7 +82,7 @@ class SubscriptionSpec:
     replies_to_source: bool = False
     """Whether the subscriber's replies are appended to the source's topic."""
     filters: tuple[Mapping[str, Any], ...] = ()
-    order: Order = Order.UNORDERED
+    order: DeliveryOrder = DeliveryOrder.UNORDERED
     breaker: bool = True
 
 
