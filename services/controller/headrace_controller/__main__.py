@@ -16,7 +16,7 @@ from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
 
 def main() -> int:
-    """Take the settings, live by them."""
+    """Read the settings and run the service."""
     given = exec_settings.read(int(sys.argv[1]))
     configure(given.take("logs", LogSettings), service="controller")
     settings, kafka = given.take("own", ControllerSettings), given.take("kafka", KafkaSettings)

@@ -1,16 +1,14 @@
-"""The controller as a part of a process, and as a process of its own.
+"""The controller as a component of a process, and as a process of its own.
 
-`Controller` is given its ports, so that `headrace up` can run it beside the other services on
-memory adapters. `compose` is the one place that makes it, whatever it stands on; `kafka_backends`
-is what it stands on in production.
+`Controller` takes its ports as arguments, so that `headrace up` can run it beside the other
+services on memory adapters. `compose` is the only place that creates it, with any backends;
+`kafka_backends` are those of production.
 """
 
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-import structlog
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.control.instances import KafkaInstances
@@ -39,12 +37,10 @@ from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
-log = structlog.stdlib.get_logger("headrace.controller")
-
 
 class Controller:
-    """A part of a service: store, routing table, reconcile loop and API. Instances and the admin
-    are the caller's to start and stop.
+    """A component of a service: store, routing table, reconcile loop and API. The caller starts and
+    stops the other backends.
     """
 
     def __init__(
@@ -58,8 +54,8 @@ class Controller:
         catalog: Catalog | None = None,
         reconcilers: Reconcilers = RECONCILERS,
     ) -> None:
-        """Open the API's socket; raises PortInUse, and Permanent when nobody would guard it or a
-        file it needs cannot be used.
+        """Open the API's socket. Raises PortInUse, and Permanent if the API would be unprotected or
+        a file that it needs cannot be used.
         """
         self._started = False
         api = create_api_server(backends.store, clock, catalog=catalog)
@@ -76,20 +72,18 @@ class Controller:
 
     @property
     def url(self) -> str:
-        """Where the API answers."""
+        """The URL of the API."""
         return self._listener.url
 
     @property
     def kubeconfig(self) -> Path | None:
-        """The kubeconfig that leads there, once it is written."""
+        """The kubeconfig for the API, once it is written."""
         return self._listener.kubeconfig
 
     def not_ready(self) -> str | None:
-        """Why resources cannot be served, None when they can; a standby serves reads and is
-        ready.
-        """
+        """Why resources cannot be served; None if they can. A standby serves reads and is ready."""
         return self._runtime.not_ready() or (
-            None if self._started else "the API does not answer yet"
+            None if self._started else "the API is not started yet"
         )
 
     async def start(self) -> None:
@@ -99,7 +93,7 @@ class Controller:
         self._started = True
 
     async def stop(self) -> None:
-        """Serve no more, stop deciding, give the writer's place back."""
+        """Stop serving and reconciling, and release leadership."""
         self._started = False
         await self._listener.stop()
         await self._runtime.stop()
@@ -108,7 +102,7 @@ class Controller:
 def kafka_backends(
     settings: ControllerSettings, options: KafkaOptions, reconcilers: Reconcilers = RECONCILERS
 ) -> ControllerBackends:
-    """Everything in Kafka."""
+    """Resources and everything else in Kafka."""
     holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
     kinds = reconcilers.stored_kinds
     return _backends_on(
@@ -133,7 +127,7 @@ def cluster_backends(
 
 def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBackends:
     clock, admin, writer = SystemClock(), KafkaTopicAdmin(options), KafkaRoutingWriter(options)
-    # A controller reports nothing: the log behind its view of the others is never started.
+    # A controller does not report itself: the log behind its view of the others is not started.
     instances = KafkaInstances(options, KafkaLog(options), clock, follow=True)
     return ControllerBackends(
         store=store,
@@ -157,7 +151,7 @@ def compose(
     metrics: Metrics,
     reconcilers: Reconcilers = RECONCILERS,
 ) -> Controller:
-    """Put a controller and what it stands on into `service`. Raises what `Controller` does."""
+    """Add a controller and its backends to `service`. Raises what `Controller` does."""
     controller = Controller(
         settings,
         backends,
@@ -178,9 +172,9 @@ def compose_in_cluster(
     metrics: Metrics,
     reconcilers: Reconcilers = RECONCILERS,
 ) -> ControllerRuntime:
-    """Put a controller without an API of its own into `service`: the cluster has one."""
+    """Add a controller without an API of its own to `service`: the cluster has one."""
     clock = SystemClock()
-    # Events of an earlier process are not read back here: this one's have names of their own.
+    # Events of earlier processes are not read back: the stamp gives this one's other names.
     recorder, events = create_event_recorder(
         backends.store, lambda: datetime.fromtimestamp(clock.now(), UTC), stamp=f"{clock.now():.3f}"
     )
@@ -213,8 +207,8 @@ async def run(
     reconcilers: Reconcilers = RECONCILERS,
 ) -> ExitCode:
     """Run until a signal is received, with resources in Kafka or in a `cluster`; the exit code."""
-    # Kafka may come up later than this, much later after an outage of everything: no restart would
-    # be sooner.
+    # Kafka may start later than this process, much later after an outage of everything: waiting is
+    # no slower than a restart.
     metrics, service = Metrics(), Service("controller", start_seconds=None)
     service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)

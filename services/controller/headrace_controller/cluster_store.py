@@ -1,9 +1,9 @@
-"""Cluster mode: resources in a Kubernetes API server, and beside them, in Kafka, what this
-installation holds there.
+"""Cluster mode: resources are in a Kubernetes API server, the controller's own records in Kafka.
 
-Two things say who works: the Lease in the cluster says who may begin, Kafka's writer place fences
-whoever is late. A controller works only with both, and without the Lease it lets go of the other,
-so the two can never be with different processes for long.
+Leadership needs two things: the Lease in the cluster decides which controller may start, Kafka's
+transactional id fences an earlier one that is late. A controller is the leader only with both, and
+releases Kafka's leadership without the Lease, so the two cannot be with different processes for
+long.
 """
 
 from collections import OrderedDict
@@ -24,11 +24,11 @@ from headrace_controller.settings import KubernetesSettings
 
 EVENTS = "events"
 EVENTS_MAX = 1_000
-"""Events of this process that are remembered, to count one up that happens again."""
+"""Events of this process that are cached, so that a repeated one is counted."""
 
 
 class ClusterResourceStore:
-    """A `ResourceStore`: the cluster's for its kinds, Kafka's for the controller's own records."""
+    """A `ResourceStore`: the cluster for its kinds, Kafka for the controller's own records."""
 
     def __init__(self, cluster: KubernetesResourceStore, records: KafkaResourceStore) -> None:
         self._cluster = cluster
@@ -37,13 +37,13 @@ class ClusterResourceStore:
 
     @property
     def epoch(self) -> int | None:
-        """As `ResourceStore.epoch`: Kafka's, while this process holds the Lease too."""
+        """As `ResourceStore.epoch`: Kafka's, while this process also holds the Lease."""
         return self._records.epoch if self._cluster.epoch is not None else None
 
     @property
     def is_becoming_leader(self) -> bool:
-        """As `ResourceStore.is_becoming_leader`: who holds the Lease waits only for Kafka's
-        place.
+        """As `ResourceStore.is_becoming_leader`: with the Lease, only Kafka's leadership is
+        missing.
         """
         return self._cluster.epoch is not None and self._records.is_becoming_leader
 
@@ -54,7 +54,7 @@ class ClusterResourceStore:
 
     @property
     def last_error(self) -> str | None:
-        """As `ResourceStore.last_error`, of resources and of the records beside them."""
+        """As `ResourceStore.last_error`, of the cluster and of the records in Kafka."""
         return self._cluster.last_error or self._records.last_error
 
     @property
@@ -68,15 +68,15 @@ class ClusterResourceStore:
         await self._records.start()
 
     async def stop(self) -> None:
-        """As `ResourceStore.stop`: Kafka's place first, so that whoever gets the Lease finds it
-        free.
+        """As `ResourceStore.stop`: Kafka's leadership is released first, so that the next holder of
+        the Lease can acquire it.
         """
         await self._records.stop()
         await self._cluster.stop()
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
-        """As `ResourceStore.get`; of Events those that this process wrote, the cluster's are not
-        followed.
+        """As `ResourceStore.get`; only the Events that this process wrote, because those of the
+        cluster are not watched.
         """
         if kind.qualified == EVENTS:
             found = self._events.get(ResourceKey(kind.group, kind.plural, namespace, name))
@@ -94,7 +94,7 @@ class ClusterResourceStore:
         return self._cluster.find(wanted)
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """As `ResourceStore.refer`."""
+        """As `ResourceStore.track_kinds`."""
         return self._cluster.track_kinds(kinds)
 
     async def create(self, resource: Resource) -> Resource:
@@ -106,8 +106,8 @@ class ClusterResourceStore:
         try:
             new = await self._store_of(resource.kind).replace(resource)
         except (Conflict, NotFound):
-            # An Event that the cluster has let go of, or somebody touched: the next one of its name
-            # is made anew.
+            # An Event that has expired, or that another client changed: the next one of its name
+            # is a new object.
             self._events.pop(resource.key, None)
             raise
         return new and self._cache_event(new)
@@ -154,8 +154,8 @@ class ClusterResourceStore:
 def create_cluster_store(
     settings: KubernetesSettings, options: KafkaOptions, reconcilers: Reconcilers, *, holder: str
 ) -> ClusterResourceStore:
-    """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent when
-    there is no way to the API server.
+    """The store of cluster mode. `holder` names this process in the Lease. Raises Permanent if no
+    API server is configured.
     """
     clock = SystemClock()
     cluster = KubernetesResourceStore(

@@ -1,5 +1,5 @@
-"""Store, routing table and reconcile loop as one part of a service: the controller without a door
-of its own.
+"""Store, routing table and reconcile loop as one component of a service: the controller without an
+API of its own.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from headrace_controller.topic_purge import TopicPurger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerBackends:
-    """What a controller stands on. `parts` start before it, in this order, and stop after it."""
+    """The backends of a controller. `parts` start before it, in this order, and stop after it."""
 
     store: ResourceStore
     admin: TopicAdmin
@@ -32,7 +32,7 @@ class ControllerBackends:
 
 
 class ControllerRuntime:
-    """A part of a service. Instances and the admin are the caller's to start and stop."""
+    """A component of a service. The caller starts and stops `parts`."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class ControllerRuntime:
             register_controller_metrics(metrics, backends.store, self.loop)
 
     def not_ready(self) -> str | None:
-        """Why resources cannot be read, None when they can; a standby reads, and is ready."""
+        """Why resources cannot be read; None if they can. A standby reads, and is ready."""
         return self._store.last_error if self._started else self._reason
 
     async def start(self) -> None:
-        """Read resources and the routing table, then reconcile. Waits for as long as they cannot be
-        read, and says so.
+        """Read resources and the routing table, then reconcile. Waits while they cannot be read;
+        `not_ready` says why.
         """
         for start in (self._store.start, self._routing.start):
             await retry_until_success(
@@ -83,7 +83,7 @@ class ControllerRuntime:
         self._reason = reason
 
     async def stop(self) -> None:
-        """Stop deciding, give the writer's place back."""
+        """Stop reconciling and release leadership."""
         self._started = False
         await self._purger.stop()
         await self.loop.stop()

@@ -19,67 +19,67 @@ _NOWHERE = Path("-")
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerSettings(Settings):
-    """What an operator may set for one controller process."""
+    """The settings of one controller process."""
 
     env_prefix: ClassVar[str] = "HEADRACE_CONTROLLER_"
 
     host: str = LOOPBACK
-    """Address of the API; another than loopback needs a token file or client certificates."""
+    """Address of the API; beyond loopback it needs a token file or client certificates."""
     port: Annotated[int, Ge(0), Le(65_535)] = CONTROLLER_PORT
     """Port of the API; 0 for any free one."""
     ingress_url: Annotated[str, Pattern(r"^https?://[^/\s]+(/[^\s]*)?$")] = "http://127.0.0.1:8080"
-    """What the addresses of Brokers begin with."""
+    """The prefix of the addresses of Brokers."""
     cluster_domain: Annotated[str, Pattern(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = "cluster.local"
-    """DNS domain that references to v1 Services resolve in."""
+    """DNS domain of references to v1 Services."""
     dead_letter_grace_seconds: Annotated[int, Ge(0)] = 7 * 24 * 3600
-    """How long a dead letter topic outlives its Trigger; after that its events are gone."""
+    """How long a dead letter topic is kept after its Trigger was deleted."""
     instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._:-]{1,100}$")] = None
-    """Lasting name: after a crash it writes again at once, another name waits 8 s; default: host
-    and port.
+    """Stable instance name: after a crash it becomes the leader again at once, another name waits
+    8 s; default: host and port.
     """
 
     token_file: Annotated[
         Path | None, Variables("HEADRACE_API_TOKEN_FILE", "HEADRACE_CONTROLLER_TOKEN_FILE")
     ] = None
-    """File of bearer tokens, one a line: TOKEN or TOKEN,user,uid,group; whoever has one may do
-    everything.
+    """File of bearer tokens, one per line: TOKEN or TOKEN,user,uid,group; each token grants full
+    access.
     """
     create_token_file: bool = False
-    """Make the token file with a random token, mode 0600, when it is not there."""
+    """Create the token file with a random token, mode 0600, if it does not exist."""
     api_hosts: Annotated[
         str, Pattern(r"^$|^[A-Za-z0-9._:\[\]-]{1,255}(,[A-Za-z0-9._:\[\]-]{1,255}){0,63}$")
     ] = ""
-    """Names, separated by commas, by which clients address the API, beside localhost and loopback
-    addresses. When set, or on a loopback address, requests with another Host, and requests of web
-    pages from elsewhere, are refused.
+    """Host names, separated by commas, by which clients address the API, beside localhost and
+    loopback addresses. If set, or on a loopback address, requests with another Host, and requests
+    of web pages of another origin, are rejected.
     """
     client_ca_file: Path | None = None
     """CA certificates (PEM) that sign clients' certificates; needs TLS."""
     tls_cert_file: Path | None = None
-    """Certificate chain (PEM) of the API; speaks HTTPS when set."""
+    """Certificate chain (PEM) of the API, which then uses HTTPS."""
     tls_key_file: Path | None = None
     """Its private key (PEM)."""
     kubeconfig_out: Path | None = None
-    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`:
-    nowhere.
+    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`: it is
+    not written.
     """
 
     adopt_store: bool = False
-    """Take over topics that belong to the resources of another place: after a restore, or a move
+    """Take over topics that belong to the resources of another store: after a restore, or a move
     between modes or clusters.
     """
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
-    long as it likes.
+    """How long the event loop may be blocked before the process exits (exit code 27); 0: without
+    limit.
     """
 
     def __post_init__(self) -> None:
         if self.kubeconfig_out == _NOWHERE:
-            # Whichever way it came: a file of that name would hold the token.
+            # From the environment or the command line: a file of that name would contain the token.
             object.__setattr__(self, "kubeconfig_out", None)
 
     def host_names(self) -> frozenset[str]:
-        """`api_hosts` as they are compared: in lower case, without brackets and final dot."""
+        """`api_hosts` in the form that is compared: lower case, without brackets and final dot."""
         return frozenset(
             name.lower().strip("[]").removesuffix(".") for name in self.api_hosts.split(",") if name
         )
@@ -99,7 +99,7 @@ class ControllerSettings(Settings):
         )
 
     def installation(self) -> Installation:
-        """As the reconcile takes them."""
+        """The settings that a reconcile uses."""
         return Installation(
             ingress_url=self.ingress_url,
             cluster_domain=self.cluster_domain,
@@ -110,25 +110,23 @@ class ControllerSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesSettings(Settings):
-    """Where the cluster's API server is, and what of it concerns this controller."""
+    """The cluster's API server, and which of its resources this controller serves."""
 
     env_prefix: ClassVar[str] = "HEADRACE_KUBERNETES_"
 
     kubeconfig: Path | None = None
-    """The file that says where the API server is; default: the pod's service account, else
-    KUBECONFIG.
-    """
+    """The kubeconfig of the API server; default: the pod's service account, else KUBECONFIG."""
     context: str | None = None
     """The context of the kubeconfig; default: its current one."""
     namespaces: Annotated[str, Pattern(r"^$|^[a-z0-9-]{1,63}(,[a-z0-9-]{1,63})*$")] = ""
     """Namespaces to serve, separated by commas; default: all of them, which needs a ClusterRole."""
     system_namespace: Annotated[str, Pattern(r"^[a-z0-9-]{1,63}$")] = "knative-eventing"
-    """Where the Lease stands, and the ConfigMaps that concern all resources."""
+    """The namespace of the Lease, and of the ConfigMaps that apply to all resources."""
     lease: Annotated[str, Pattern(r"^[a-z0-9.-]{1,253}$")] = "headrace-controller"
-    """Name of the Lease that says who works."""
+    """Name of the Lease of the leader."""
 
     def served_namespaces(self) -> tuple[str, ...]:
-        """Namespaces to follow, none for all; the system's among them for its ConfigMaps."""
+        """Namespaces to watch, empty for all; includes the system namespace for its ConfigMaps."""
         named = tuple(self.namespaces.split(",")) if self.namespaces else ()
         return (
             named

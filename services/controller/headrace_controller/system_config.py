@@ -1,5 +1,5 @@
-"""Reads the ConfigMaps that concern all resources. One that cannot be used is said; what it said
-before it was broken stays in force.
+"""Reads the ConfigMaps that apply to all resources. An invalid one is reported, and its last valid
+content stays in effect.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,26 +21,26 @@ from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
 
-log = structlog.stdlib.get_logger("headrace.controller")
+logger = structlog.get_logger(__name__)
 
 Find = Callable[[Reference], Resource | None]
 
 
 class SystemConfigReader:
-    """Keeps what was good. The value stays the same object while nothing changes, so others may
-    remember what follows from it.
+    """Keeps the last valid content. The value stays the same object while nothing changes, so that
+    callers can cache what they derive from it.
     """
 
     def __init__(self, find: Find) -> None:
-        """`find` gives an object of the store, as `ResourceStore.find` does."""
+        """`find` returns an object of the store, as `ResourceStore.find` does."""
         self._find = find
         self._last_data: dict[str, Mapping[str, Any] | None] = {}
         self._config = SystemConfig()
         self.problems: dict[str, str] = {}
-        """What is wrong, by ConfigMap."""
+        """What is wrong, by name of the ConfigMap."""
 
     def read(self) -> SystemConfig:
-        """What is in force now."""
+        """The configuration in effect now."""
         if found := self._changed(FEATURES_CONFIG_MAP):
             features, errors = read_features(found[0], before=self._config.features)
             self._accept(FEATURES_CONFIG_MAP, render(errors), features=features)
@@ -50,7 +50,7 @@ class SystemConfigReader:
         return self._config
 
     def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
-        """The ConfigMap's data, empty when it is gone, if it is another than at the last look."""
+        """The ConfigMap's data if it has changed since the last read; empty if it is gone."""
         found = self._find(
             Reference(CONFIG_MAP.api_version, CONFIG_MAP.kind, SYSTEM_NAMESPACE, name)
         )
@@ -72,13 +72,15 @@ class SystemConfigReader:
         config = SystemConfig(
             features or self._config.features, defaults or self._config.broker_defaults
         )
-        # Who remembers by identity need not begin anew for a ConfigMap that came again as it was.
+        # Caches by identity stay valid when a ConfigMap was written again without a change.
         self._config = self._config if config == self._config else config
         if problem and problem != self.problems.get(name):
-            log.warning(
-                "a ConfigMap cannot be used as it is",
-                configmap=f"{SYSTEM_NAMESPACE}/{name}",
-                problem=problem,
+            logger.warning(
+                "config_map_invalid",
+                namespace=SYSTEM_NAMESPACE,
+                name=name,
+                error=problem,
+                next_step="fix the ConfigMap; its last valid content stays in effect",
             )
         if problem:
             self.problems[name] = problem
@@ -87,8 +89,8 @@ class SystemConfigReader:
 
 
 def validate(config_map: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
-    """What is wrong with a ConfigMap, its document in YAML included: what is read here can be
-    refused when it is written.
+    """What is wrong with a ConfigMap, including the YAML document in it, so that a write can be
+    rejected.
     """
     errors = config_maps.validate(config_map, system)
     if errors or (config_map.namespace, config_map.name) != (SYSTEM_NAMESPACE, DEFAULTS_CONFIG_MAP):
@@ -106,7 +108,7 @@ def _read_defaults(data: Mapping[str, Any]) -> tuple[BrokerDefaults, list[FieldE
 
 
 def _document(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The document in a ConfigMap's text, empty when there is none. Raises InvalidManifest."""
+    """The YAML document in a ConfigMap; empty if there is none. Raises InvalidManifest."""
     documents = read_manifests(str(data.get(DEFAULTS_KEY) or "").encode(), DEFAULTS_KEY)
     if len(documents) > 1:
         raise InvalidManifest(f"{documents[1].place}: expected one document")

@@ -1,9 +1,9 @@
-"""Gives up what is done in the topics that never expire by themselves.
+"""Deletes finished records from the topics that never expire by themselves.
 
-Retry and delay topics keep their records without limit, because what stands in them is not
-delivered yet. What their readers have committed is: below a committed offset everything is done (a
-commit never passes unfinished work), so records there are deleted. Without this an hour of failing
-subscribers would stay on disk for ever.
+Retry and delay topics keep their records without limit, because their events are not delivered yet.
+Below a committed offset everything is finished (a commit never passes unfinished work), so those
+records are deleted. Without this, the events of an hour of failing subscribers would stay on disk
+forever.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from headrace.resources.naming import DELAY_GROUP, retry_group
 from headrace.resources.ownership_record import TopicRole, TopicStage, read_ownership_record
 from headrace.runtime.service import end_task
 
-log = structlog.stdlib.get_logger("headrace.controller")
+logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 60.0
 
 
 class TopicPurger:
-    """Trims once a minute while this controller writes."""
+    """Deletes finished records once a minute while this controller is the leader."""
 
     def __init__(
         self, *, store: ResourceStore, admin: TopicAdmin, every_seconds: float = EVERY_SECONDS
@@ -35,11 +35,11 @@ class TopicPurger:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="trim")
+        """Start the task."""
+        self._task = asyncio.create_task(self._run(), name="topic purge")
 
     async def stop(self) -> None:
-        """End."""
+        """Stop the task."""
         task, self._task = self._task, None
         await end_task(task)
 
@@ -51,12 +51,16 @@ class TopicPurger:
             try:
                 await self.delete_records()
             except HeadraceError as error:
-                log.warning("could not trim, trying again later", error=str(error))
+                logger.warning("purge_failed", error=str(error), retry_seconds=self._every)
             except Exception:
-                log.exception("trimming failed by a mistake of ours")
+                logger.exception(
+                    "purge_internal_error",
+                    retry_seconds=self._every,
+                    next_step="please report this with the traceback",
+                )
 
     async def delete_records(self) -> None:
-        """Trim every retry and delay topic to what its group has committed."""
+        """Delete the records of every retry and delay topic below its group's committed offsets."""
         for topic, group in self._topics():
             committed = (await self._admin.committed({group: topic})).get(group, {})
             new = {
@@ -69,7 +73,7 @@ class TopicPurger:
                 self._purged |= {(topic, partition): offset for partition, offset in new.items()}
 
     def _topics(self) -> list[tuple[str, str]]:
-        """Topics with the groups that read them."""
+        """The topics to purge, each with the group that reads it."""
         found = []
         for record in self._store.list(OWNERSHIP_RECORD):
             ownership = read_ownership_record(record)

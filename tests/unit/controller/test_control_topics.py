@@ -58,7 +58,7 @@ async def test_the_start_waits_for_kafka_and_says_so() -> None:
     ("partitions", "policy", "message"),
     [
         (3, "compact", "has 3 partitions instead of 1"),
-        (1, "delete", "cleanup.policy=delete and would forget records; set it to compact"),
+        (1, "delete", "cleanup.policy=delete and would lose records; set it to compact"),
     ],
 )
 async def test_a_control_topic_that_cannot_be_used_stops_the_start(
@@ -84,5 +84,5 @@ async def test_a_control_topic_that_cannot_be_used_stops_the_start(
 async def test_a_refused_control_topic_says_which_right_is_missing() -> None:
     """Kafka's words, and the way on."""
     admin = MemoryTopicAdmin(brokers=0)
-    with pytest.raises(Permanent, match="the control topics cannot be made"):
+    with pytest.raises(Permanent, match="the control topics cannot be created"):
         await ControlTopics(admin).start()

@@ -1,4 +1,4 @@
-"""The example role of the controller in a cluster grants what the registered kinds need."""
+"""The example roles of the controller in a cluster grant what the registered kinds need."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +10,13 @@ import yaml
 from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.support.roles import rules_of
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "kubernetes" / "rbac.yaml"
+EXAMPLES = Path(__file__).parents[3] / "examples" / "kubernetes"
 
 
-def _granted() -> Iterator[tuple[str, str, str]]:
-    for document in yaml.safe_load_all(EXAMPLE.read_text()):
-        if (document["kind"], document["metadata"]["name"]) == (
-            "ClusterRole",
-            "headrace-controller",
-        ):
-            yield from _flat(document["rules"])
+def _granted(example: str) -> Iterator[tuple[str, str, str]]:
+    for document in yaml.safe_load_all((EXAMPLES / example).read_text()):
+        if document["metadata"]["name"] == "headrace-controller":
+            yield from _flat(document.get("rules", []))
 
 
 def _flat(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
@@ -30,7 +27,10 @@ def _flat(rules: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
                     yield group, resource, verb
 
 
+@pytest.mark.parametrize("example", ["rbac.yaml", "rbac-namespaced.yaml"])
 @pytest.mark.parametrize("needed", sorted(_flat(rules_of(RECONCILERS))))
-def test_the_role_lets_the_controller_do_what_its_kinds_need(needed: tuple[str, str, str]) -> None:
+def test_the_roles_let_the_controller_do_what_its_kinds_need(
+    needed: tuple[str, str, str], example: str
+) -> None:
     """A kind that is registered without its rule would stop every controller in a cluster."""
-    assert needed in set(_granted())
+    assert needed in set(_granted(example))
