@@ -149,7 +149,7 @@ class RunningController:
         return (await self.call("GET", path))[1]
 
     async def until_gone(self, path: str) -> None:
-        """Wait until the resource is not there any more."""
+        """Wait until the resource does not exist."""
         async with asyncio.timeout(20):
             while (await self.call("GET", path))[0] != 404:
                 await asyncio.sleep(0.02)
@@ -358,10 +358,10 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
         await second.stop()
 
 
-async def test_a_fenced_controller_notices_and_stands_by(
+async def test_a_fenced_controller_notices_and_is_a_standby(
     backends: KafkaBackends, running: RunningController
 ) -> None:
-    """A controller that was stopped for a while and replaced cannot write any more, and says so."""
+    """A controller that was stopped for a while and replaced can no longer write, and says so."""
     resources, _ = backends.topics
     usurper = TransactionalLog(backends.options, resources, transactional_id=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)

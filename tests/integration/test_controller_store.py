@@ -39,7 +39,7 @@ class ForgetfulLog(TransactionalLog):
     loses: str = ""
 
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
-        """Store, and lose the answer if told so."""
+        """Store, and lose the answer if `loses` says so."""
         loses, self.loses = self.loses, ""
         if loses == "request":
             raise OutcomeUnknown("the request was lost on the way")
@@ -57,7 +57,7 @@ def topic(kafka: KafkaUnderTest) -> str:
 
 @pytest.fixture
 async def store(kafka: KafkaUnderTest, topic: str) -> AsyncIterator[KafkaResourceStore]:
-    """A store that writes, over a log that can be told to forget."""
+    """A store that writes, over a log that can lose answers."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     made = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
     made._log = ForgetfulLog(options, topic, transactional_id=f"{topic}.writer")
@@ -73,8 +73,8 @@ def _lose(store: KafkaResourceStore, what: str) -> None:
     log.loses = what
 
 
-async def test_a_lost_answer_is_found_out_and_given(store: KafkaResourceStore) -> None:
-    """The group was stored: the caller is told so, and the store goes on in its term."""
+async def test_a_lost_answer_is_recovered(store: KafkaResourceStore) -> None:
+    """The group was stored: the caller gets the answer, and the term continues."""
     epoch = store.epoch
     _lose(store, "answer")
     made = await store.create(_broker("a"))
@@ -84,7 +84,7 @@ async def test_a_lost_answer_is_found_out_and_given(store: KafkaResourceStore) -
         await store.create(_broker("a"))
 
 
-async def test_a_lost_request_is_found_out_and_told(store: KafkaResourceStore) -> None:
+async def test_a_lost_request_is_detected_and_reported(store: KafkaResourceStore) -> None:
     """Nothing was stored, and the caller may try again."""
     _lose(store, "request")
     with pytest.raises(LogUnavailable, match="nothing was stored"):

@@ -36,7 +36,7 @@ def manifest(
     annotations: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Resource:
-    """A resource as somebody would post it."""
+    """A resource as a client would post it."""
     metadata: dict[str, Any] = {"name": name, "namespace": namespace}
     if annotations:
         metadata["annotations"] = dict(annotations)
@@ -87,7 +87,7 @@ class ControllerHarness:
     """What it says of its subscriptions, by uid."""
 
     async def restart(self) -> None:
-        """Begin, or begin anew after a kill: nothing of the old process is asked."""
+        """Start, or start again after a crash: nothing of the old process is kept."""
         self.resources.waiting.clear()
         self.store = MemoryResourceStore(self.resources, clock=self.clock)
         await self.store.start()
@@ -166,7 +166,7 @@ class ControllerHarness:
         raise AssertionError(f"not settled after {turns_max} turns, still: {plan.steps}")
 
     async def resync(self) -> list[Step]:
-        """Let time pass until topics are described anew, and settle."""
+        """Let time pass until topics are described again, and settle."""
         self.clock.advance(31.0)
         await self.report()
         return await self.settle()

@@ -34,7 +34,7 @@ async def test_missing_control_topics_are_made() -> None:
 
 
 async def test_the_start_waits_for_kafka_and_says_so() -> None:
-    """It goes on when the cluster answers, and until then whoever asks hears what it waits for."""
+    """It continues when the cluster answers; until then `not_ready` says what it waits for."""
 
     class Away(MemoryTopicAdmin):
         away = True

@@ -33,7 +33,7 @@ class LateStore(MemoryResourceStore):
 
 
 async def test_a_start_waits_until_resources_can_be_read() -> None:
-    """It does not end the process, and whoever asks hears what it waits for."""
+    """The process does not exit, and `not_ready` says what it waits for."""
     clock, log = SystemClock(), MemoryRoutingLog()
     store = LateStore(clock=clock)
     backends = ControllerBackends(

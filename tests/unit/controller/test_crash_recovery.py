@@ -72,7 +72,7 @@ def _cut(harness: ControllerHarness, budget: list[int]) -> None:
 
 
 async def _live(kill_after: int) -> tuple[dict[str, Any], int]:
-    """The world at the end of the life, and how many steps there were."""
+    """The final state of the installation, and the number of steps."""
     harness = ControllerHarness()
     await harness.restart()
     budget = [kill_after]

@@ -135,7 +135,7 @@ def _stage(step: Step) -> str:
 
 
 async def test_a_converged_world_is_left_alone(harness: ControllerHarness) -> None:
-    """No step, no write, also after everything was looked at anew."""
+    """No step, no write, also after everything was observed again."""
     await harness.apply(broker(), trigger())
     await harness.settle()
     position, records = harness.store.resource_version, len(harness.routing.records)
@@ -294,7 +294,7 @@ async def test_an_unresolved_subscriber_is_a_condition_in_knatives_words(
 async def test_a_subscriber_that_gets_lost_leaves_the_last_good_record(
     harness: ControllerHarness,
 ) -> None:
-    """Ready is False, and the data plane goes on delivering to the last known URL."""
+    """Ready is False, and the data plane keeps delivering to the last known URL."""
     ref = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "other"}
     await harness.apply(broker(), broker("other"), trigger(spec={"subscriber": {"ref": ref}}))
     await harness.settle()
@@ -536,7 +536,7 @@ async def test_a_topic_under_our_name_that_is_not_ours_is_not_taken(
 
 
 @pytest.mark.parametrize("name", [TOPIC, f"{GROUP}.retry", f"{GROUP}.dead"])
-async def test_a_topic_deleted_behind_our_back_is_told_and_not_made_anew(
+async def test_a_topic_deleted_outside_headrace_is_reported_and_not_recreated(
     harness: ControllerHarness, name: str
 ) -> None:
     """The condition names the topic and the way on; only the owner's word makes an empty one."""
@@ -561,7 +561,7 @@ async def test_a_topic_deleted_behind_our_back_is_told_and_not_made_anew(
     assert ("True", "") == harness.condition(TRIGGER, "orders")
 
 
-async def test_a_topic_made_again_by_somebody_is_seen(harness: ControllerHarness) -> None:
+async def test_a_topic_recreated_outside_headrace_is_detected(harness: ControllerHarness) -> None:
     """Kafka's id is another one: the events in the first are gone, whatever the name says."""
     await harness.apply(broker(), trigger())
     await harness.settle()
@@ -571,7 +571,7 @@ async def test_a_topic_made_again_by_somebody_is_seen(harness: ControllerHarness
 
 
 async def test_settings_that_drift_are_brought_back(harness: ControllerHarness) -> None:
-    """A retry topic that somebody gave an expiry would lose events."""
+    """A retry topic with a retention time would lose events."""
     await harness.apply(broker(), trigger())
     await harness.settle()
     name = f"{GROUP}.retry"
@@ -699,8 +699,8 @@ async def test_a_removal_that_its_controller_did_not_end_is_ended_by_the_next(
 
 
 async def test_what_is_gone_without_us_is_kept_for_a_while(harness: ControllerHarness) -> None:
-    """A Trigger whose finalizer somebody removed is served no more, and its topics go when the
-    grace period is over and not before.
+    """A Trigger whose finalizer was removed by hand is no longer served; its topics are deleted
+    when the grace period is over and not before.
     """
     await harness.apply(broker(), trigger())
     await harness.settle()
@@ -739,8 +739,8 @@ async def test_what_cannot_be_seen_does_not_count_as_gone(harness: ControllerHar
 
 
 async def test_topics_of_other_resources_are_left_alone(harness: ControllerHarness) -> None:
-    """Whose topics a Kafka holds is written in it: a controller of another place does nothing,
-    unless it is told to take them over.
+    """A record in Kafka says to which store its topics belong: a controller of another store does
+    nothing, unless a setting says to take them over.
     """
     await harness.apply(broker(), trigger())
     await harness.settle()
@@ -762,7 +762,7 @@ async def test_manifest_builder_is_what_the_api_would_store() -> None:
     assert ("x", NAMESPACE) == (made.name, made.namespace)
 
 
-async def test_what_ails_a_subscription_is_shown_and_does_not_unready_it(
+async def test_an_unhealthy_subscription_is_shown_and_stays_ready(
     harness: ControllerHarness,
 ) -> None:
     """Each ill has its reason, the worst comes first, and when all is well again the condition says

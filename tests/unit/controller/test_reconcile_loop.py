@@ -1,5 +1,5 @@
-"""The loop: it acts only as the writer, begins every term anew, rests when there is nothing to do,
-and survives what Kafka does.
+"""The loop: it acts only as the leader, drops its memory at the start of a term, rests when there
+is nothing to do, and tolerates failures of Kafka.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, 
 
 
 async def test_a_standby_does_nothing_until_it_writes() -> None:
-    """Its loop begins to act when its store does, with the world as it is then."""
+    """Its loop begins to act when its store does, with the state as it is then."""
     harness = ControllerHarness()
     first = MemoryResourceStore(harness.resources, clock=harness.clock)
     await harness.restart()

@@ -183,8 +183,8 @@ async def test_a_ready_broker_shows_its_address_and_sink() -> None:
 
 @pytest.mark.clause("B1")
 async def test_the_address_stays_while_events_are_taken_there() -> None:
-    """A ConfigMap that is broken, or gone, makes the Broker not Ready and says why; it goes on as
-    it was, and whoever refers to it too.
+    """A ConfigMap that is broken, or gone, makes the Broker not Ready and says why; it keeps
+    working as before, and so does what refers to it.
     """
     harness = ControllerHarness()
     await harness.restart()

@@ -36,7 +36,7 @@ async def site_with(flag: str = "") -> ControllerHarness:
 async def see(
     harness: ControllerHarness, *types: ObservedEventType, instance: str = "ingress"
 ) -> None:
-    """A process tells what it has seen."""
+    """A process reports what it has seen."""
     known = next(each for each in harness.instances.live() if each.id == instance)
     await harness.instances.report(replace(known, types=types))
 
@@ -172,7 +172,7 @@ async def test_the_data_plane_is_asked_to_look_when_it_is_on() -> None:
     )
 
 
-async def test_what_was_seen_where_nothing_is_any_more_is_passed_over() -> None:
+async def test_what_was_seen_of_a_deleted_owner_is_ignored() -> None:
     """A Broker that is gone or going owns nothing new."""
     harness = await site_with("enabled")
     gone = uid(harness, BROKER, "default")
@@ -183,8 +183,8 @@ async def test_what_was_seen_where_nothing_is_any_more_is_passed_over() -> None:
 
 
 async def test_one_addressable_does_not_fill_the_store() -> None:
-    """Somebody who puts an id into the type of every event gets a thousand descriptions, and no
-    more.
+    """A producer that puts an id into the type of every event gets a thousand descriptions, and
+    no more.
     """
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
@@ -199,8 +199,8 @@ async def test_one_addressable_does_not_fill_the_store() -> None:
 
 
 async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
-    """A process with many types tells another part of them every second; that must not cost a turn
-    every second.
+    """A process with many types reports another part of them every second; that must not cost an
+    iteration every second.
     """
     harness = await site_with("enabled")
     owner = uid(harness, BROKER, "default")
@@ -219,9 +219,9 @@ async def test_a_rotating_report_wakes_the_loop_only_for_what_is_new() -> None:
     assert not harness.loop.observer.has_process_changes()
 
 
-def test_an_instance_is_told_with_its_types() -> None:
+def test_an_instance_is_reported_with_its_types() -> None:
     """The reports of this and the last version are read by the next and this one."""
-    told = Instance(
+    report = Instance(
         "i",
         "ingress",
         3,
@@ -229,9 +229,9 @@ def test_an_instance_is_told_with_its_types() -> None:
         {"u": "x"},
         (ObservedEventType("u", "t", "/s", "http://schema/", "1.0"),),
     )
-    assert told == read(write(told))
-    assert b"types" not in write(replace(told, types=()))
-    assert replace(told, types=()) == read(write(replace(told, types=())))
+    assert report == read(write(report))
+    assert b"types" not in write(replace(report, types=()))
+    assert replace(report, types=()) == read(write(replace(report, types=())))
     newer = (
         b'{"v":1,"id":"i","service":"s","applied":1,"seenMs":2,'
         b'"types":[["u","t","/s","x","1.0","more"],["u"],7]}'

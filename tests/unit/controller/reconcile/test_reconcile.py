@@ -479,7 +479,7 @@ ROWS = [
         ["DeleteOwnershipRecord"],
     ),
     Row(
-        "a Broker leaves while its Trigger is told",
+        "a Broker is deleted while its Trigger reads",
         replace(
             CONVERGED,
             resources={BROKER: (_deleting(CONVERGED_B),), TRIGGER: (CONVERGED_T,)},

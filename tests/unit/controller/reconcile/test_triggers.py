@@ -273,23 +273,23 @@ async def test_a_trigger_before_its_broker_becomes_ready_later() -> None:
     await harness.restart()
     await harness.apply(trigger())
     await harness.settle()
-    told = (FALSE, "BrokerDoesNotExist")
+    missing = (FALSE, "BrokerDoesNotExist")
     assert (
-        told
+        missing
         == harness.condition(TRIGGER, "orders")
         == harness.condition(TRIGGER, "orders", "BrokerReady")
     )
     harness.clock.advance(5.0)
     await harness.report()
     await harness.settle()
-    assert told == harness.condition(TRIGGER, "orders")
+    assert missing == harness.condition(TRIGGER, "orders")
     await harness.apply(broker())
     await harness.settle()
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
     await harness.delete(BROKER, "default")
     await harness.settle()
     assert harness.find(BROKER, "default") is None
-    assert told == harness.condition(TRIGGER, "orders")
+    assert missing == harness.condition(TRIGGER, "orders")
     await harness.apply(broker())
     await harness.settle()
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
@@ -463,8 +463,8 @@ async def test_letters_that_the_sink_rejects_are_shown() -> None:
 
 
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
-    """DeliveryHealthy names the command, Ready stays; when the dispatchers tell of none any more,
-    all is well.
+    """DeliveryHealthy names the command, Ready stays; when the dispatchers report none, the
+    condition is True again.
     """
     harness = ControllerHarness()
     await harness.restart()

@@ -1,5 +1,5 @@
-"""Objects that nobody admitted, as a cluster's API server lets them pass: what is wrong is said,
-nothing is half done, what ran goes on.
+"""Objects that were not validated, as a cluster's API server accepts them: errors are reported,
+nothing is done in part, what was running keeps running.
 """
 
 from dataclasses import replace
@@ -120,11 +120,11 @@ async def test_an_invalid_trigger_says_so_and_nothing_is_made_for_it(
 
 
 @pytest.mark.parametrize(("spec", "message"), BROKEN_TRIGGERS)
-async def test_a_trigger_that_becomes_invalid_goes_on_as_it_was(
+async def test_a_trigger_that_becomes_invalid_keeps_running(
     harness: ControllerHarness, spec: dict[str, Any], message: str
 ) -> None:
-    """The last good record stays, and with it what is shown of it; mended, the new one takes its
-    place.
+    """The last good record stays, and with it its status; once the Trigger is fixed, the new one
+    takes its place.
     """
     routes, before = harness.routes(), harness.status(TRIGGER, "orders")
     await put(harness, trigger(spec=spec))
@@ -155,7 +155,7 @@ async def test_an_invalid_trigger_can_be_deleted(harness: ControllerHarness) -> 
 
 
 async def test_a_broker_can_go_from_under_an_invalid_trigger(harness: ControllerHarness) -> None:
-    """Its record would otherwise keep the topic for ever."""
+    """Its record would otherwise keep the topic forever."""
     await put(harness, trigger(spec={"delivery": {"retry": -1}}))
     await harness.settle()
     await harness.delete(BROKER, "default")
@@ -271,7 +271,7 @@ async def test_an_internal_error_about_one_object_holds_up_no_other(
     assert "bad" in {each.get("name") for each in logs if each["log_level"] == "error"}
 
 
-async def test_a_status_that_somebody_else_wrote_is_survived(harness: ControllerHarness) -> None:
+async def test_a_status_that_another_client_wrote_is_replaced(harness: ControllerHarness) -> None:
     """Whatever is in it, what is true takes its place."""
     found = await stored(harness, TRIGGER, "orders")
     for status in (
