@@ -28,6 +28,7 @@ from headrace.runtime.failpoints import Failpoint
 from headrace_controller import controller_runtime, plan_executor
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
+from headrace_controller.kafka_backend import backend as kafka_backend
 from headrace_controller.settings import ControllerSettings
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -298,6 +299,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
             raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
 
     monkeypatch.setattr(plan_executor, "failpoint", crash)
+    monkeypatch.setattr(kafka_backend, "failpoint", crash)
     first = RunningController(backends)
     await first.start()
     await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")

@@ -10,6 +10,7 @@ from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.service import Component
+from headrace_controller.kafka_backend.backend import KafkaBackend
 from headrace_controller.metrics import register_controller_metrics
 from headrace_controller.plan_executor import RecordEvent
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -51,7 +52,7 @@ class ControllerRuntime:
         self.loop = ReconcileLoop(
             installation=installation,
             store=backends.store,
-            admin=backends.admin,
+            backend=KafkaBackend(backends.admin, clock),
             routing=backends.routing,
             routes=backends.routes,
             instances=backends.instances,

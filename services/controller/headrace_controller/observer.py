@@ -1,9 +1,5 @@
-"""Observes what a reconcile decides on: resources, topics, groups, the routing table and the live
-processes.
-
-This is the only expensive part of an iteration. Topics are described again when a step has changed
-them, when they are unknown, and every half minute (an operator may have deleted one); groups are
-queried only where the decision depends on them.
+"""Observes what a reconcile decides on: resources, what the backend has of them, the routing table
+and the live processes. This is the only expensive part of an iteration.
 """
 
 from dataclasses import dataclass
@@ -16,16 +12,13 @@ from headrace.domain.ports import Clock, Instances, RoutingReader
 from headrace.domain.routing import DELAYS_KEY, Route, route_key
 from headrace.resources.control_ports import (
     ClusterDescription,
-    GroupState,
     ResourceStore,
-    TopicAdmin,
-    TopicDescription,
 )
 from headrace.resources.kinds import OWNERSHIP_RECORD, STORE_IDENTITY
 from headrace.resources.ownership_record import OwnershipRecord, read_ownership_record
 from headrace.resources.resource import Resource
 from headrace_controller.plan_executor import PlanExecutor
-from headrace_controller.reconcile.group_queries import GroupQueries, topics_to_describe
+from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.observed_state import Installation, ObservedState
 from headrace_controller.reconcile.references import SYSTEM_REFERENCES
 from headrace_controller.reconcile.registry import Reconcilers
@@ -34,8 +27,6 @@ from headrace_controller.system_config import SystemConfigReader
 
 logger = structlog.get_logger(__name__)
 
-RESYNC_SECONDS = 30.0
-_VERIFY_SECONDS = 300.0
 _REFRESH_SECONDS = 10.0
 _TYPES_MAX = 20_000
 
@@ -45,7 +36,7 @@ class Sources:
     """Where the observed state comes from."""
 
     store: ResourceStore
-    admin: TopicAdmin
+    backend: Backend
     routing: RoutingReader
     instances: Instances
     clock: Clock
@@ -66,6 +57,7 @@ class Observer:
         self._reconcilers = reconcilers
         self._sources = sources
         self._store = sources.store
+        self._backend = sources.backend
         self._executor = executor
         self._system_config = SystemConfigReader(sources.store.find)
         self._validator = ResourceValidator()
@@ -74,9 +66,6 @@ class Observer:
         self._seen_processes: object = None
         self._term: int | None = None
         self._cluster = ClusterDescription("", 0)
-        self._topics: dict[str, TopicDescription] = {}
-        self._described_topics: set[str] = set()
-        self._described_at = self._verified_at = float("-inf")
 
     async def look(self) -> ObservedState:
         """The state as it is now."""
@@ -85,12 +74,12 @@ class Observer:
             await self._begin_term(epoch)
         self._seen_processes = self._processes()
         records = self._ownership_records()
-        await self._describe(topics_to_describe(records.values()))
-        observed = self._observed_state(epoch or 0, records, {}, {})
-        queries = self._reconcilers.required_group_queries(observed, verify=self._must_verify())
-        if queries.committed or queries.states:
-            committed, states = await self._query_groups(queries)
-            observed = self._observed_state(epoch or 0, records, committed, states)
+        self._cluster, facts = await self._backend.observe(records)
+        observed = self._observed_state(epoch or 0, records, facts)
+        subscriptions = self._reconcilers.subscriptions(observed)
+        more = await self._backend.observe_subscriptions(observed, subscriptions)
+        if more is not None:
+            observed = self._observed_state(epoch or 0, records, more)
         self._mark_types_seen(observed)
         return observed
 
@@ -134,7 +123,6 @@ class Observer:
     async def _begin_term(self, epoch: int | None) -> None:
         """Read the routing table to its end, and drop what was remembered in an earlier term."""
         self._executor.reset()
-        self._described_at = self._verified_at = float("-inf")
         if not await self._sources.routing.refresh(_REFRESH_SECONDS):
             logger.warning(
                 "routing_table_not_read",
@@ -170,44 +158,11 @@ class Observer:
         logger.warning("store_adopted", before=found, now=here)
         await self._store.replace(store_identity_record(here))
 
-    def _must_verify(self) -> bool:
-        """Whether it is time to query the committed offsets of all groups."""
-        now = self._sources.clock.monotonic()
-        if now - self._verified_at <= _VERIFY_SECONDS:
-            return False
-        self._verified_at = now
-        return True
-
-    async def _query_groups(
-        self, queries: GroupQueries
-    ) -> tuple[dict[str, dict[int, int]], dict[str, GroupState]]:
-        admin = self._sources.admin
-        committed = await admin.committed(queries.committed) if queries.committed else {}
-        states = await admin.groups(queries.states) if queries.states else {}
-        return {group: dict(offsets) for group, offsets in committed.items()}, dict(states)
-
-    async def _describe(self, names: set[str]) -> None:
-        now = self._sources.clock.monotonic()
-        if now - self._described_at > RESYNC_SECONDS:
-            self._cluster = await self._sources.admin.cluster()
-            self._described_at = now
-            wanted = names
-        else:
-            wanted = (names & self._executor.stale_topics) | (names - self._described_topics)
-        if wanted:
-            found = await self._sources.admin.describe(wanted)
-            self._executor.stale_topics -= wanted
-            self._topics = {
-                name: facts for name, facts in self._topics.items() if name not in wanted
-            } | dict(found)
-        self._described_topics = names
-
     def _observed_state(
         self,
         epoch: int,
         ownership_records: dict[str, OwnershipRecord],
-        committed: dict[str, dict[int, int]],
-        groups: dict[str, GroupState],
+        facts: object,
     ) -> ObservedState:
         system, validation_errors = self._system_config.read(), dict[str, str]()
         resources = {
@@ -231,9 +186,7 @@ class Observer:
             referenced=[found for each in named if (found := self._store.find(each)) is not None],
             unreadable=self._store.track_kinds({(each.api_version, each.kind) for each in named}),
             ownership_records=ownership_records,
-            topics=self._topics,
-            committed=committed,
-            groups=groups,
+            backend=facts,
             routes=self.routes(),
             removals=self._applied_removals(),
             route_positions=dict(self._executor.positions),

@@ -1,37 +1,32 @@
-"""Executes the steps of a plan. What Kafka or the store rejects is remembered: the next reconcile
-shows it in a status, and waits.
+"""Executes the steps of a plan. What the backend or the store rejects is remembered: the next
+reconcile shows it in a status, and waits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 
 from headrace.codec import routing as routing_codec
-from headrace.domain.errors import Conflict, Fenced, HeadraceError, NotFound, Permanent
+from headrace.domain.errors import Conflict, Fenced, NotFound, Permanent
 from headrace.domain.ports import Clock, RoutingWriter
 from headrace.domain.routing import Removal, Route, route_key
 from headrace.resources.conditions import READY, ConditionStatus, condition_of
-from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.ownership_record import ownership_record_resource
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, NotLeader, Resource
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.observed_state import FINALIZER, StepRejection
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
-    AddPartitions,
-    AlterTopic,
     ApplyObject,
-    CommitInitialOffsets,
     CreateObject,
-    CreateTopic,
-    DeleteGroup,
     DeleteObject,
     DeleteOwnershipRecord,
-    DeleteTopic,
     PutRoute,
     RemoveFinalizer,
     RemoveRoute,
@@ -40,10 +35,10 @@ from headrace_controller.reconcile.plan import (
     Step,
     WriteTombstone,
 )
+from headrace_controller.rejections import Rejections
 
 logger = structlog.get_logger(__name__)
 
-_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 _WRITES_IN_FLIGHT_MAX = 64
 """Concurrent writes to the store; the store groups them."""
 
@@ -57,21 +52,18 @@ StoreStep = (
     | DeleteObject
     | SetStatus
 )
-S = TypeVar("S")
 RecordEvent = Callable[[Resource, str, str, str], None]
 """Records a Kubernetes Event about a resource: type (Normal or Warning), reason, message."""
 
 
 class PlanExecutor:
-    """Writes to the store, to Kafka's topics and groups, and to the routing table, and keeps the
-    results.
-    """
+    """Writes to the store, to the backend and to the routing table, and keeps the results."""
 
     def __init__(
         self,
         *,
         store: ResourceStore,
-        admin: TopicAdmin,
+        backend: Backend,
         routes: RoutingWriter,
         clock: Clock,
         record_event: RecordEvent = lambda *_: None,
@@ -79,27 +71,27 @@ class PlanExecutor:
         """`record_event` is called when a resource becomes ready or stops being ready."""
         self._record_event = record_event
         self._store = store
-        self._admin = admin
+        self._backend = backend
         self._routes = routes
-        self._clock = clock
-        self._failures: dict[str, int] = {}
-        self.rejections: dict[str, StepRejection] = {}
-        """By topic, group or object name, what was rejected and when it is retried."""
+        self._rejections = Rejections(clock)
         self.positions: dict[str, int] = {}
         """By key, the position in the routing log of this process's newest write."""
         self.written: dict[str, Route | None] = {}
         """By key, what was written there."""
-        self.stale_topics: set[str] = set()
-        """Topics that have changed since they were described; emptied when they are described
-        again.
-        """
+
+    @property
+    def rejections(self) -> Mapping[str, StepRejection]:
+        """What the backend and the store have rejected, by name of topic, group or object."""
+        return {**self._backend.rejections, **self._rejections.current}
 
     def reset(self) -> None:
         """Drop everything remembered, at the start of a term: earlier rejections and writes may be
         outdated.
         """
-        for memory in (self._failures, self.rejections, self.positions, self.written):
-            memory.clear()
+        self._rejections.clear()
+        self._backend.reset()
+        self.positions.clear()
+        self.written.clear()
 
     async def execute(self, steps: Sequence[Step]) -> None:
         """Execute the steps of one plan: creations before deletions, statuses last.
@@ -110,17 +102,13 @@ class PlanExecutor:
         await self._write_all(
             [step for step in steps if isinstance(step, AddFinalizer | SaveOwnershipRecord)]
         )
-        await self._topics(steps)
-        for step in steps:
-            if isinstance(step, CommitInitialOffsets):
-                await self._commit_initial_offsets(step)
+        await self._backend.create(steps)
         await self._write_routes(steps)
         if self._store.epoch is None:
             raise NotLeader(
                 "this controller is no longer the leader; deletions are left to the new leader"
             )
-        await self._delete_groups([step.group for step in steps if isinstance(step, DeleteGroup)])
-        await self._delete_topics([step.topic for step in steps if isinstance(step, DeleteTopic)])
+        await self._backend.delete(steps)
         await self._write_all(
             [step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)]
         )
@@ -136,12 +124,8 @@ class PlanExecutor:
         return [
             step
             for step in steps
-            if not isinstance(step, StoreStep) or not self._is_rejected(object_name(step))
+            if not isinstance(step, StoreStep) or not self._rejections.blocks(object_name(step))
         ]
-
-    def _is_rejected(self, name: str) -> bool:
-        rejection = self.rejections.get(name)
-        return rejection is not None and rejection.retry_at > self._clock.now()
 
     async def _write_all(self, steps: Sequence[StoreStep]) -> None:
         for start in range(0, len(steps), _WRITES_IN_FLIGHT_MAX):
@@ -165,13 +149,13 @@ class PlanExecutor:
             return
         except NamespaceTerminating as error:
             # Temporary: the namespace is deleted with everything in it.
-            self._update_rejections([name], {name: str(error)}, expected=True)
+            self._rejections.update([name], {name: str(error)}, expected=True)
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
-            self._update_rejections([name], {name: str(error)})
+            self._rejections.update([name], {name: str(error)})
         else:
-            self._update_rejections([name], {})
+            self._rejections.update([name], {})
 
     async def _write(self, step: StoreStep) -> None:
         match step:
@@ -243,40 +227,6 @@ class PlanExecutor:
             )
         return stored
 
-    async def _topics(self, steps: Sequence[Step]) -> None:
-        new = [step.topic for step in steps if isinstance(step, CreateTopic)]
-        if new:
-            names = [topic.name for topic in new]
-            self.stale_topics.update(names)
-            refused = await self._call(names, self._admin.create(new), {})
-            self._update_rejections(names, refused)
-            failpoint(Failpoint.AFTER_TOPICS)
-        for step in steps:
-            match step:
-                case AddPartitions(topic, total):
-                    await self._change_topic(topic, self._admin.add_partitions(topic, total))
-                case AlterTopic(topic, settings):
-                    logger.info("topic_settings_corrected", topic=topic, settings=dict(settings))
-                    await self._change_topic(topic, self._admin.alter(topic, settings))
-
-    async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:
-        self.stale_topics.add(topic)
-        await self._call([topic], call, None)
-
-    async def _commit_initial_offsets(self, step: CommitInitialOffsets) -> None:
-        async def commit() -> None:
-            ends = (
-                (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {})
-                if step.at_end
-                else {}
-            )
-            await self._admin.commit(
-                step.group, step.topic, {**ends, **dict.fromkeys(step.at_beginning, 0)}
-            )
-
-        await self._call([step.group], commit(), None)
-        failpoint(Failpoint.AFTER_START_OFFSETS)
-
     async def _write_routes(self, steps: Sequence[Step]) -> None:
         routes: dict[str, Route | None] = {}
         for step in steps:
@@ -301,57 +251,6 @@ class PlanExecutor:
         failpoint(Failpoint.AFTER_ROUTING_RECORD)
         if None in routes.values():
             failpoint(Failpoint.AFTER_TOMBSTONE)
-
-    async def _delete_groups(self, groups: Sequence[str]) -> None:
-        if groups:
-            self._update_rejections(
-                groups, await self._call(groups, self._admin.delete_groups(groups), {})
-            )
-
-    async def _delete_topics(self, topics: Sequence[str]) -> None:
-        if topics:
-            self.stale_topics.update(topics)
-            logger.info("topics_deleted", topics=list(topics))
-            self._update_rejections(
-                topics, await self._call(topics, self._admin.delete(topics), {})
-            )
-
-    async def _call(self, names: Sequence[str], call: Awaitable[S], otherwise: S) -> S:
-        """Await a call about `names`; if it fails, it counts as rejected for all of them."""
-        try:
-            result = await call
-        except HeadraceError as error:
-            self._update_rejections(names, dict.fromkeys(names, str(error)))
-            return otherwise
-        if otherwise is None:
-            self._update_rejections(names, {})
-        return result
-
-    def _update_rejections(
-        self, names: Sequence[str], refused: Mapping[str, str], *, expected: bool = False
-    ) -> None:
-        for name in names:
-            if name not in refused:
-                # A call that failed as a whole has recorded rejections already; this must not count
-                # as its success.
-                if (
-                    self.rejections.get(name) is None
-                    or self.rejections[name].retry_at <= self._clock.now()
-                ):
-                    self.rejections.pop(name, None)
-                    self._failures.pop(name, None)
-                continue
-            count = self._failures.get(name, 0)
-            self._failures[name] = count + 1
-            retry_at = self._clock.now() + _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
-            self.rejections[name] = StepRejection(refused[name], retry_at)
-            (logger.debug if expected else logger.warning)(
-                "step_rejected",
-                about=name,
-                error=refused[name],
-                attempts=count + 1,
-                retry_seconds=retry_at - self._clock.now(),
-            )
 
 
 def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Resource:

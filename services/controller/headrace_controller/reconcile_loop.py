@@ -13,10 +13,11 @@ import structlog
 
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
-from headrace.resources.control_ports import ResourceStore, TopicAdmin
+from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.service import end_task
-from headrace_controller.observer import RESYNC_SECONDS, Observer, Sources
+from headrace_controller.observer import Observer, Sources
 from headrace_controller.plan_executor import PlanExecutor, RecordEvent
+from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation, ObservedState
 from headrace_controller.reconcile.plan import Plan
@@ -25,6 +26,7 @@ from headrace_controller.reconcile.registry import Reconcilers
 
 logger = structlog.get_logger(__name__)
 
+_RESYNC_SECONDS = 30.0
 _WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
 _PROCESSES_SECONDS = 1.0
@@ -35,7 +37,7 @@ must be reported, and must not use a CPU core.
 
 
 class ReconcileLoop:
-    """Keeps Kafka, the routing table and the statuses in line with the resources, while this
+    """Keeps the backend, the routing table and the statuses in line with the resources, while this
     process is the leader.
     """
 
@@ -44,7 +46,7 @@ class ReconcileLoop:
         *,
         installation: Installation,
         store: ResourceStore,
-        admin: TopicAdmin,
+        backend: Backend,
         routing: RoutingReader,
         routes: RoutingWriter,
         instances: Instances,
@@ -55,12 +57,13 @@ class ReconcileLoop:
         self._store = store
         self._routing = routing
         self._clock = clock
+        self._backend = backend
         self.reconcilers = reconcilers
         self.executor = PlanExecutor(
-            store=store, admin=admin, routes=routes, clock=clock, record_event=record_event
+            store=store, backend=backend, routes=routes, clock=clock, record_event=record_event
         )
         sources = Sources(
-            store=store, admin=admin, routing=routing, instances=instances, clock=clock
+            store=store, backend=backend, routing=routing, instances=instances, clock=clock
         )
         self.observer = Observer(installation, reconcilers, sources, self.executor)
         self._changed = asyncio.Event()
@@ -90,7 +93,7 @@ class ReconcileLoop:
         idle, failures, busy = 0, 0, 0
         while True:
             self._changed.clear()
-            pause: float = RESYNC_SECONDS
+            pause: float = _RESYNC_SECONDS
             try:
                 if self._store.epoch is not None:
                     plan = await self.run_once()
@@ -139,7 +142,9 @@ class ReconcileLoop:
 
     def _pause(self, plan: Plan, idle: int) -> float:
         pause = (
-            _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)] if plan.waiting_for else RESYNC_SECONDS
+            _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)]
+            if plan.waiting_for
+            else _RESYNC_SECONDS
         )
         now = self._clock.now()
         due = [rejection.retry_at for rejection in self.executor.rejections.values()]
@@ -163,7 +168,7 @@ class ReconcileLoop:
         """Decide, and let other tasks run in between; the observed state does not change
         meanwhile.
         """
-        for plan in reconcile_in_slices(observed, self.reconcilers):
+        for plan in reconcile_in_slices(observed, self.reconcilers, self._backend.decisions):
             if plan is not None:
                 return plan
             await asyncio.sleep(0)

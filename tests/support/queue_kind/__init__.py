@@ -19,8 +19,8 @@ from headrace.resources.condition_types import (
 from headrace.resources.conditions import ConditionSet, happy
 from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace_controller.reconcile.addressable import Channel, reconcile_addressable
-from headrace_controller.reconcile.finalization import Progress, finalize
-from headrace_controller.reconcile.group_queries import GroupQueries
+from headrace_controller.reconcile.backend import Progress
+from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.objects import ensure_object, readiness_of, remove_object
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.references import named, ref_of
@@ -33,7 +33,6 @@ from headrace_controller.reconcile.statuses import (
 )
 from headrace_controller.reconcile.subscription import (
     SubscriptionSpec,
-    add_group_queries,
     reconcile_subscription,
 )
 
@@ -113,12 +112,6 @@ def queue_of(observed: ObservedState, reader: Resource) -> Resource | None:
     return observed.get(QUEUE, reader.namespace, str(reader.spec.get("queue")))
 
 
-def _group_queries(
-    observed: ObservedState, reader: Resource, queries: GroupQueries, verify: bool
-) -> None:
-    add_group_queries(observed, reader, queue_of(observed, reader), queries, verify)
-
-
 def _references(reader: Resource) -> Iterator[Reference]:
     return named(reader, ref_of(reader.spec.get("subscriber")))
 
@@ -127,7 +120,7 @@ QUEUES = KindReconciler(kind=QUEUE, decide=decide_queue, finalize=finalize_queue
 READERS = KindReconciler(
     kind=READER,
     references=_references,
-    group_queries=_group_queries,
+    source=queue_of,
     decide=decide_reader,
     finalize=finalize,
 )

@@ -18,6 +18,7 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
+from headrace_controller.kafka_backend.backend import KafkaBackend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import Plan, Step
@@ -97,7 +98,7 @@ class ControllerHarness:
         self.loop = ReconcileLoop(
             installation=self.installation,
             store=self.store,
-            admin=self.admin,
+            backend=KafkaBackend(self.admin, self.clock),
             routing=self.follower,
             routes=MemoryRoutingWriter(self.routing),
             instances=self.instances,

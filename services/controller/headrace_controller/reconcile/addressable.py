@@ -5,7 +5,7 @@ once the one before was observed.
 from dataclasses import dataclass
 
 from headrace.domain.routing import Addressable, addressable_key, route_key
-from headrace.resources.broker_config import BYTES_MAX, OVERHEAD_BYTES, TopicConfig
+from headrace.resources.broker_config import OVERHEAD_BYTES, TopicConfig
 from headrace.resources.condition_types import (
     ADDRESSABLE,
     CONFIG_MAP_UPDATED,
@@ -14,15 +14,12 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import condition_of, failed, happy, unknown
-from headrace.resources.control_ports import TopicDescription
-from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
-from headrace.resources.resource import Resource
-from headrace_controller.reconcile.observed_state import FINALIZER, INGRESS, ObservedState
+from headrace.resources.ownership_record import OwnershipRecord
+from headrace_controller.reconcile.backend import ObservedChannel
+from headrace_controller.reconcile.observed_state import FINALIZER, INGRESS
 from headrace_controller.reconcile.plan import AddFinalizer, PutRoute, SaveOwnershipRecord
 from headrace_controller.reconcile.registry import ReconcileRequest
 from headrace_controller.reconcile.statuses import condition_of_problem, was_ready
-from headrace_controller.reconcile.topic_specs import channel_topic_spec
-from headrace_controller.reconcile.topics import assess_topic, topic_permissions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,86 +47,35 @@ def reconcile_addressable(request: ReconcileRequest, channel: Channel) -> None:
     if FINALIZER not in request.resource.finalizers:
         request.draft.add(AddFinalizer(request.resource, request.resource.spec.get("delivery")))
     elif ownership is None:
-        request.draft.add(SaveOwnershipRecord(_new_ownership_record(request, channel)))
+        claimed = request.backend.claim_channel(
+            request.resource, request.names, topic=channel.topic, external=channel.external_topic
+        )
+        request.draft.add(SaveOwnershipRecord(claimed))
     elif channel.config is not None:
-        facts = _ensure_topic(request, ownership, channel.config)
-        if facts is not None:
-            _ensure_route(request, facts, channel, channel.config)
+        found = _ensure_channel(request, ownership, channel.config)
+        if found is not None:
+            _ensure_route(request, found, channel, channel.config)
     if "address" not in request.status:
         _keep_address(request, channel)
 
 
-def usable_topic(
-    observed: ObservedState, addressable: Resource
-) -> tuple[OwnedTopic, TopicDescription] | None:
-    """The addressable's topic if subscriptions may read it: it exists, and is the one that was
-    created for (or named by) this addressable.
-    """
-    ownership = observed.ownership_records.get(addressable.uid)
-    held = ownership.topic(TopicRole.CHANNEL) if ownership else None
-    facts = observed.topics.get(held.name) if held else None
-    if held is None or facts is None or held.stage not in (TopicStage.CREATED, TopicStage.EXTERNAL):
-        return None
-    return None if held.id and facts.id and held.id != facts.id else (held, facts)
-
-
-def topic_bytes_max(facts: TopicDescription, default: int = BYTES_MAX) -> int:
-    """The largest record that a topic takes; `default` if Kafka does not report it."""
-    return int(facts.settings.get("max.message.bytes", default))
-
-
-def retention_seconds(facts: TopicDescription) -> float | None:
-    """How long a topic keeps records; None if without limit, or if Kafka does not report it."""
-    retention_ms = int(facts.settings.get("retention.ms", "-1"))
-    return retention_ms / 1000 if retention_ms >= 0 else None
-
-
-def _new_ownership_record(request: ReconcileRequest, channel: Channel) -> OwnershipRecord:
-    resource = request.resource
-    if channel.external_topic:
-        topic = OwnedTopic(
-            name=channel.external_topic, role=TopicRole.CHANNEL, stage=TopicStage.EXTERNAL
-        )
-    else:
-        topic = OwnedTopic(
-            name=request.names.allocate_topic(channel.topic, resource.uid), role=TopicRole.CHANNEL
-        )
-    return OwnershipRecord(
-        uid=resource.uid,
-        kind=resource.kind.kind,
-        namespace=resource.namespace,
-        name=resource.name,
-        topics=(topic,),
-    )
-
-
-def _ensure_topic(
+def _ensure_channel(
     request: ReconcileRequest, ownership: OwnershipRecord, config: TopicConfig
-) -> TopicDescription | None:
-    """Plan what the topic needs; the topic once it can be used."""
-    held = ownership.required_topic(TopicRole.CHANNEL)
-    assessment = assess_topic(
-        request.observed,
-        held,
-        channel_topic_spec(held.name, config),
-        topic_permissions(request.resource),
+) -> ObservedChannel | None:
+    """Plan what the channel needs; the channel once it can be used."""
+    result = request.backend.ensure_channel(
+        request.observed, request.resource, ownership, config, request.draft
     )
-    if assessment.step:
-        request.draft.add(assessment.step)
-    if assessment.held != held:
-        request.draft.add(SaveOwnershipRecord(ownership.with_topic(assessment.held)))
-    if assessment.problem:
-        request.conditions[TOPIC_READY] = condition_of_problem(assessment.problem)
-        if assessment.problem.waiting:
-            request.draft.wait(assessment.problem.message)
-        return None
-    reason = "PartitionsDiffer" if assessment.note else ""
-    request.conditions[TOPIC_READY] = happy(reason, assessment.note)
-    return assessment.facts
+    if result.problem:
+        request.conditions[TOPIC_READY] = condition_of_problem(result.problem)
+    else:
+        reason = "PartitionsDiffer" if result.note else ""
+        request.conditions[TOPIC_READY] = happy(reason, result.note)
+    return result.channel
 
 
 def _ensure_route(
-    request: ReconcileRequest, facts: TopicDescription, channel: Channel, config: TopicConfig
+    request: ReconcileRequest, found: ObservedChannel, channel: Channel, config: TopicConfig
 ) -> None:
     observed, resource, conditions = request.observed, request.resource, request.conditions
     route = Addressable(
@@ -139,10 +85,10 @@ def _ensure_route(
         namespace=resource.namespace,
         name=resource.name,
         kind=resource.kind.kind,
-        topic=facts.name,
+        topic=found.topic,
         paths=(channel.path,),
         hosts=channel.hosts,
-        event_bytes_max=topic_bytes_max(facts, config.bytes_max) - OVERHEAD_BYTES,
+        event_bytes_max=(found.bytes_max or config.bytes_max) - OVERHEAD_BYTES,
         event_types=observed.system.features.eventtype_auto_create,
     )
     key = route_key(route)

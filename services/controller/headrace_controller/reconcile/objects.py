@@ -4,10 +4,9 @@ from headrace.resources.conditions import READY, Condition, condition_of, unknow
 from headrace.resources.destination import Unresolved
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.server_side_apply import is_applied
-from headrace_controller.reconcile.finalization import Progress
-from headrace_controller.reconcile.plan import ApplyObject, DeleteObject
+from headrace_controller.reconcile.backend import Progress
+from headrace_controller.reconcile.plan import ApplyObject, DeleteObject, ReconcileProblem
 from headrace_controller.reconcile.registry import ReconcileRequest
-from headrace_controller.reconcile.topics import ReconcileProblem
 
 
 def owned(owner: Resource, wanted: Resource) -> Resource:

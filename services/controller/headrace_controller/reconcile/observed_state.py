@@ -9,7 +9,7 @@ from typing import Any
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
-from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription
+from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource, ResourceKind
@@ -90,12 +90,8 @@ class ObservedState:
     unreadable: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """By apiVersion and kind, why objects of that kind cannot be read."""
     ownership_records: Mapping[str, OwnershipRecord] = field(default_factory=dict)
-    topics: Mapping[str, TopicDescription] = field(default_factory=dict)
-    """The existing topics among those in the ownership records."""
-    committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Committed offsets of the groups that were queried; a missing group is unknown."""
-    groups: Mapping[str, GroupState] = field(default_factory=dict)
-    """States of the groups that were queried; a missing group is unknown."""
+    backend: object = None
+    """What the backend has observed; only the backend understands it."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     """The routing table as stored."""
     removals: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.domain.routing import Route
-from headrace.resources.control_ports import TopicSpec
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 
@@ -50,53 +49,10 @@ class RemoveFinalizer:
     resource: Resource
 
 
-@dataclass(frozen=True, slots=True)
-class CreateTopic:
-    """Create a topic."""
+class BackendStep:
+    """A step that a backend plans and executes."""
 
-    topic: TopicSpec
-
-
-@dataclass(frozen=True, slots=True)
-class AddPartitions:
-    """Raise a topic's number of partitions to `total`."""
-
-    topic: str
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class AlterTopic:
-    """Set topic settings that have drifted."""
-
-    topic: str
-    settings: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteTopic:
-    """Delete a topic."""
-
-    topic: str
-
-
-@dataclass(frozen=True, slots=True)
-class CommitInitialOffsets:
-    """Commit start offsets of a group: the end offset at execution time for some partitions, 0 for
-    others.
-    """
-
-    group: str
-    topic: str
-    at_end: tuple[int, ...] = ()
-    at_beginning: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteGroup:
-    """Delete a consumer group with its offsets."""
-
-    group: str
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +114,7 @@ Step = (
     | DeleteOwnershipRecord
     | AddFinalizer
     | RemoveFinalizer
-    | CreateTopic
-    | AddPartitions
-    | AlterTopic
-    | DeleteTopic
-    | CommitInitialOffsets
-    | DeleteGroup
+    | BackendStep
     | PutRoute
     | RemoveRoute
     | WriteTombstone
@@ -172,6 +123,17 @@ Step = (
     | DeleteObject
     | SetStatus
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileProblem:
+    """What prevents a resource from being ready, as a condition's reason and message. A `waiting`
+    problem is temporary and needs no action.
+    """
+
+    reason: str
+    message: str
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

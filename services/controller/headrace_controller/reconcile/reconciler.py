@@ -4,10 +4,7 @@ from collections.abc import Iterator
 
 from headrace.resources.broker_config import BYTES_MAX
 from headrace.resources.naming import NameAllocator
-from headrace.resources.ownership_record import TopicRole
-from headrace_controller.reconcile.addressable import topic_bytes_max
-from headrace_controller.reconcile.delays import OWNER as DELAYS_OWNER
-from headrace_controller.reconcile.delays import reconcile_delays
+from headrace_controller.reconcile.backend import BackendDecisions
 from headrace_controller.reconcile.finalization import (
     finalize_orphaned,
     finalize_retired,
@@ -22,16 +19,19 @@ SLICE_RESOURCES = 50
 """Resources per slice: some milliseconds of work."""
 
 
-def reconcile(observed: ObservedState, reconcilers: Reconcilers) -> Plan:
+def reconcile(observed: ObservedState, reconcilers: Reconcilers, backend: BackendDecisions) -> Plan:
     """Decide what to do next.
 
     A converged state gives a plan without steps. From any state, executing a plan's steps in order,
     all or only some of them, observing and deciding again leads to a converged state.
     """
-    return next(plan for plan in reconcile_in_slices(observed, reconcilers) if plan is not None)
+    plans = reconcile_in_slices(observed, reconcilers, backend)
+    return next(plan for plan in plans if plan is not None)
 
 
-def reconcile_in_slices(observed: ObservedState, reconcilers: Reconcilers) -> Iterator[Plan | None]:
+def reconcile_in_slices(
+    observed: ObservedState, reconcilers: Reconcilers, backend: BackendDecisions
+) -> Iterator[Plan | None]:
     """`reconcile` in slices: None after each of them, the plan at the end.
 
     With a thousand Triggers a reconcile takes a tenth of a second, which is too long to block other
@@ -45,7 +45,8 @@ def reconcile_in_slices(observed: ObservedState, reconcilers: Reconcilers) -> It
             for name in ownership.names
         }
     )
-    reconcile_delays(observed, draft, bytes_max=_largest_channel(observed, reconcilers))
+    size = _largest_channel(observed, reconcilers)
+    backend.prepare(observed, draft, record_bytes_max=size)
     resources = [
         (reconciler, resource)
         for reconciler in reconcilers
@@ -55,11 +56,11 @@ def reconcile_in_slices(observed: ObservedState, reconcilers: Reconcilers) -> It
         if number % SLICE_RESOURCES == SLICE_RESOURCES - 1:
             yield None
         with draft.isolated(resource):
-            _reconcile_one(reconciler, ReconcileRequest(observed, resource, names, draft))
+            _reconcile_one(reconciler, ReconcileRequest(observed, resource, names, draft, backend))
     for reconciler in reconcilers:
         if reconciler.decide_all is not None:
             reconciler.decide_all(observed, draft)
-    _clean_up(observed, {resource.uid for _, resource in resources}, draft)
+    _clean_up(observed, {resource.uid for _, resource in resources}, backend, draft)
     yield draft.finish()
 
 
@@ -70,31 +71,31 @@ def _reconcile_one(reconciler: KindReconciler, request: ReconcileRequest) -> Non
         reconciler.finalize(request)
 
 
-def _clean_up(observed: ObservedState, existing: set[str], draft: Draft) -> None:
+def _clean_up(
+    observed: ObservedState, existing: set[str], backend: BackendDecisions, draft: Draft
+) -> None:
     for uid, ownership in observed.ownership_records.items():
         if ownership.retired_until is not None:
-            finalize_retired(observed, ownership, draft)
+            finalize_retired(observed, ownership, backend, draft)
         elif (
             uid not in existing
-            and uid != DELAYS_OWNER
+            and ownership.namespace  # a record without one is the backend's own
             and observed.installation.serves(ownership.namespace)
         ):
-            finalize_orphaned(observed, ownership, draft)
+            finalize_orphaned(observed, ownership, backend, draft)
     remove_orphaned_routes(observed, existing | set(observed.ownership_records), draft)
     write_tombstones(observed, draft)
 
 
 def _largest_channel(observed: ObservedState, reconcilers: Reconcilers) -> int:
-    """The largest record of any channel: the shared delay topics must take it."""
-    sizes = [BYTES_MAX]
-    for ownership in observed.ownership_records.values():
-        held = ownership.topic(TopicRole.CHANNEL)
-        facts = observed.topics.get(held.name) if held else None
-        if facts is not None:
-            sizes.append(topic_bytes_max(facts))
-    for reconciler in reconcilers:
-        sizes += (
-            reconciler.channel_bytes_max(observed, resource)
-            for resource in observed.of(reconciler.kind)
-        )
-    return max(sizes)
+    """The largest record that a channel is configured for: what the backend shares between channels
+    must take it.
+    """
+    return max(
+        (
+            each.channel_bytes_max(observed, resource)
+            for each in reconcilers
+            for resource in observed.of(each.kind)
+        ),
+        default=BYTES_MAX,
+    )

@@ -1,8 +1,8 @@
 """What the controller knows of a kind, as one object, and the registry of these objects.
 
 A new kind is a CRD file and one module with a `KindReconciler`. The reconcile loop, the observed
-state, the group queries, the metrics, the kinds that are watched in a cluster and the RBAC rules
-for that are derived from the registry; no other module lists kinds.
+state, what the backend observes, the metrics, the kinds that are watched in a cluster and the RBAC
+rules for that are derived from the registry; no other module lists kinds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ from headrace.resources.kinds import CONFIG_MAP, RECORD_KINDS
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import KindRegistry, Reference, Resource, ResourceKind
-from headrace_controller.reconcile.group_queries import GroupQueries, add_finalization_queries
+from headrace_controller.reconcile.backend import BackendDecisions
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft
 
@@ -29,6 +29,7 @@ class ReconcileRequest:
     resource: Resource
     names: NameAllocator
     draft: Draft
+    backend: BackendDecisions
     conditions: dict[str, Condition] = field(default_factory=dict)
     """The conditions decided so far, by type."""
     status: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +37,7 @@ class ReconcileRequest:
 
     @property
     def ownership(self) -> OwnershipRecord | None:
-        """What the resource has in Kafka; None before its names were recorded."""
+        """What the resource has in the backend; None before its names were recorded."""
         return self.observed.ownership_records.get(self.resource.uid)
 
 
@@ -44,9 +45,7 @@ def _no_references(_resource: Resource) -> Iterable[Reference]:
     return ()
 
 
-def _no_queries(
-    _observed: ObservedState, _resource: Resource, _queries: GroupQueries, _verify: bool, /
-) -> None:
+def _no_source(_observed: ObservedState, _resource: Resource) -> Resource | None:
     return None
 
 
@@ -66,7 +65,7 @@ class KindReconciler:
     """Plan the next steps and the status of a resource that is not being deleted."""
     finalize: Callable[[ReconcileRequest], None] | None = None
     """Plan the clean-up of a resource that is being deleted. None: resources of this kind have
-    nothing in Kafka and no finalizer.
+    nothing in the backend and no finalizer.
     """
     rules: KindRules = field(default_factory=KindRules)
     """Defaults and validation beyond the schema of the CRD."""
@@ -74,8 +73,8 @@ class KindReconciler:
     """The objects of other kinds that a resource refers to, which `ObservedState.lookup` must
     find.
     """
-    group_queries: Callable[[ObservedState, Resource, GroupQueries, bool], None] = _no_queries
-    """Add what has to be asked about consumer groups; the last argument asks for all offsets."""
+    source: Callable[[ObservedState, Resource], Resource | None] = _no_source
+    """The addressable that a subscription reads from; the backend observes its position there."""
     channel_bytes_max: Callable[[ObservedState, Resource], int] = _default_size
     """The largest record that the resource's channel will take: delay topics must take it too."""
     decide_all: Callable[[ObservedState, Draft], None] | None = None
@@ -138,13 +137,10 @@ class Reconcilers:
             return found
         return {each for each in found if (each.api_version, each.kind) != ("v1", "Service")}
 
-    def required_group_queries(self, observed: ObservedState, *, verify: bool) -> GroupQueries:
-        """What has to be asked about groups, for a state without answers; `verify` asks for all
-        committed offsets, to detect that Kafka has removed some.
-        """
-        queries = GroupQueries()
-        add_finalization_queries(observed, queries)
-        for reconciler in self:
-            for resource in observed.of(reconciler.kind):
-                reconciler.group_queries(observed, resource, queries, verify)
-        return queries
+    def subscriptions(self, observed: ObservedState) -> list[tuple[Resource, Resource | None]]:
+        """Every resource with the addressable that it reads from, None if there is none."""
+        return [
+            (resource, each.source(observed, resource))
+            for each in self
+            for resource in observed.of(each.kind)
+        ]

@@ -19,9 +19,8 @@ from headrace.resources.conditions import (
 )
 from headrace.resources.destination import Unresolved, resolve, unsupported
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.plan import SetStatus
+from headrace_controller.reconcile.plan import ReconcileProblem, SetStatus
 from headrace_controller.reconcile.registry import ReconcileRequest
-from headrace_controller.reconcile.topics import ReconcileProblem
 
 INVALID_SPEC = "InvalidSpec"
 UNSUPPORTED_SCHEME = "UnsupportedScheme"

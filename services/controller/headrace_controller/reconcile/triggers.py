@@ -17,7 +17,6 @@ from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.brokers import channel_bytes_max, is_managed
 from headrace_controller.reconcile.dependencies import dependency_condition
 from headrace_controller.reconcile.finalization import finalize
-from headrace_controller.reconcile.group_queries import GroupQueries
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
@@ -31,7 +30,6 @@ from headrace_controller.reconcile.statuses import (
 )
 from headrace_controller.reconcile.subscription import (
     SubscriptionSpec,
-    add_group_queries,
     reconcile_subscription,
     remove_route_to_lost_topic,
 )
@@ -125,17 +123,11 @@ def _dependency(trigger: Resource) -> Any:
         return None
 
 
-def _group_queries(
-    observed: ObservedState, trigger: Resource, queries: GroupQueries, verify: bool
-) -> None:
-    add_group_queries(observed, trigger, _broker_of(observed, trigger), queries, verify)
-
-
 RECONCILER = KindReconciler(
     kind=TRIGGER,
     rules=RULES[TRIGGER],
     references=_references,
-    group_queries=_group_queries,
+    source=_broker_of,
     decide=decide,
     finalize=finalize,
 )

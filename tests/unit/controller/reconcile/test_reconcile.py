@@ -5,8 +5,9 @@ Rows are the situations in which the order of things matters;
 `tests/unit/controller/test_lifecycle.py` runs the same decisions in sequence.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -29,6 +30,12 @@ from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
+from headrace_controller.kafka_backend.backend import KafkaDecisions
+from headrace_controller.kafka_backend.state import KafkaState
+from headrace_controller.kafka_backend.topic_specs import (
+    delay_topic_specs,
+    retry_or_dead_letter_topic_spec,
+)
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import (
     FINALIZER,
@@ -38,10 +45,6 @@ from headrace_controller.reconcile.observed_state import (
 )
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
 from headrace_controller.reconcile.reconciler import reconcile
-from headrace_controller.reconcile.topic_specs import (
-    delay_topic_specs,
-    retry_or_dead_letter_topic_spec,
-)
 from tests.support.api_admission import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
@@ -154,6 +157,18 @@ ROUTE_DELAYS = Delays(
 LIVE = tuple(Instance(service, service, 100, 0) for service in ("ingress", "dispatcher"))
 
 
+def replace(value: Any, **changes: Any) -> Any:
+    """As `dataclasses.replace`; of an observed state also what the backend has observed."""
+    if isinstance(value, ObservedState):
+        facts = {
+            key: changes.pop(key) for key in ("topics", "committed", "groups") if key in changes
+        }
+        if facts:
+            assert isinstance(value.backend, KafkaState)
+            changes["backend"] = dataclasses.replace(value.backend, **facts)
+    return dataclasses.replace(value, **changes)
+
+
 def _routes(*routes: Route) -> dict[str, Route]:
     return {route_key(route): route for route in (ROUTE_DELAYS, *routes)}
 
@@ -165,7 +180,7 @@ WHOLE = ObservedState(
     cluster=ClusterDescription("c", BROKERS),
     resources={BROKER: (BROKER_B,), TRIGGER: (TRIGGER_T,)},
     ownership_records={"ub": BROKER_RECORD, "ut": TRIGGER_RECORD, "delays": DELAYS_RECORD},
-    topics=TOPICS,
+    backend=KafkaState(topics=TOPICS),
     routes=_routes(ROUTE_B, ROUTE_T),
     routes_end=100,
     instances=LIVE,
@@ -178,7 +193,7 @@ def _converged(observed: ObservedState) -> ObservedState:
     for _ in range(3):
         shown = {
             step.resource.uid: step.resource.with_status(step.status)
-            for step in reconcile(observed, RECONCILERS).steps
+            for step in reconcile(observed, RECONCILERS, KafkaDecisions()).steps
             if isinstance(step, SetStatus)
         }
         observed = replace(
@@ -498,7 +513,7 @@ def _kinds(plan: Plan) -> list[str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_a_world_calls_for(row: Row) -> None:
     """Exactly these steps, in this order, and this condition."""
-    plan = reconcile(row.observed, RECONCILERS)
+    plan = reconcile(row.observed, RECONCILERS, KafkaDecisions())
     assert list(row.steps) == _kinds(plan)
     if row.shows is not None:
         name, *expected = row.shows
@@ -520,10 +535,12 @@ def _status_of(steps: Sequence[Step]) -> Any:
 
 def test_a_converged_world_calls_for_nothing() -> None:
     """Neither steps nor statuses nor another look."""
-    assert Plan() == reconcile(CONVERGED, RECONCILERS)
+    assert Plan() == reconcile(CONVERGED, RECONCILERS, KafkaDecisions())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_decision_is_a_function_of_its_world(row: Row) -> None:
     """The same world gives the same plan."""
-    assert reconcile(row.observed, RECONCILERS) == reconcile(row.observed, RECONCILERS)
+    assert reconcile(row.observed, RECONCILERS, KafkaDecisions()) == reconcile(
+        row.observed, RECONCILERS, KafkaDecisions()
+    )

@@ -9,10 +9,10 @@ recreated, because without it all retries with a long delay would stop.
 from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier
 from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
+from headrace_controller.kafka_backend.topic_specs import delay_topic_specs
+from headrace_controller.kafka_backend.topics import TopicPermissions, assess_topic
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft, PutRoute, SaveOwnershipRecord
-from headrace_controller.reconcile.topic_specs import delay_topic_specs
-from headrace_controller.reconcile.topics import TopicPermissions, assess_topic
 
 OWNER = "delays"
 

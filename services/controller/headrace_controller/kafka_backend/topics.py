@@ -22,24 +22,15 @@ from dataclasses import dataclass, replace
 from headrace.resources.control_ports import TopicDescription, TopicSpec
 from headrace.resources.ownership_record import OwnedTopic, TopicStage
 from headrace.resources.resource import Resource
+from headrace_controller.kafka_backend.state import state_of
+from headrace_controller.kafka_backend.steps import AddPartitions, AlterTopic, CreateTopic
 from headrace_controller.reconcile.observed_state import (
     LOST_ANNOTATION,
     TOPICS_ANNOTATION,
     ObservedState,
     StepRejection,
 )
-from headrace_controller.reconcile.plan import AddPartitions, AlterTopic, CreateTopic, Step
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileProblem:
-    """What prevents a resource from being ready, as a condition's reason and message. A `waiting`
-    problem is temporary and needs no action.
-    """
-
-    reason: str
-    message: str
-    waiting: bool = False
+from headrace_controller.reconcile.plan import ReconcileProblem, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +67,7 @@ def assess_topic(
     observed: ObservedState, held: OwnedTopic, wanted: TopicSpec, permissions: TopicPermissions
 ) -> TopicAssessment:
     """Decide about one topic by the table above."""
-    facts = observed.topics.get(held.name)
+    facts = state_of(observed).topics.get(held.name)
     if facts is None:
         return _assess_absent(observed, held, wanted, permissions)
     match held.stage:

@@ -1,0 +1,248 @@
+"""Kafka as a `Backend`: its decisions, and what they need of Kafka and do to it."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+
+from headrace.domain.ports import Clock
+from headrace.resources.broker_config import TopicConfig
+from headrace.resources.control_ports import (
+    ClusterDescription,
+    TopicAdmin,
+    TopicDescription,
+    TopicSpec,
+)
+from headrace.resources.naming import NameAllocator
+from headrace.resources.ownership_record import OwnershipRecord
+from headrace.resources.resource import Resource
+from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_controller.kafka_backend import channels, retirement, subscriptions
+from headrace_controller.kafka_backend.delays import reconcile_delays
+from headrace_controller.kafka_backend.group_queries import (
+    required_group_queries,
+    topics_to_describe,
+)
+from headrace_controller.kafka_backend.state import KafkaState, state_of
+from headrace_controller.kafka_backend.steps import (
+    AddPartitions,
+    AlterTopic,
+    CommitInitialOffsets,
+    CreateTopic,
+    DeleteGroup,
+    DeleteTopic,
+)
+from headrace_controller.reconcile.backend import (
+    BackendDecisions,
+    ChannelResult,
+    ObservedChannel,
+)
+from headrace_controller.reconcile.observed_state import ObservedState, StepRejection
+from headrace_controller.reconcile.plan import Draft, ReconcileProblem, Step
+from headrace_controller.rejections import Rejections
+
+logger = structlog.get_logger(__name__)
+
+RESYNC_SECONDS = 30.0
+_VERIFY_SECONDS = 300.0
+
+
+class KafkaDecisions:
+    """See `BackendDecisions`."""
+
+    def prepare(self, observed: ObservedState, draft: Draft, *, record_bytes_max: int) -> None:
+        """The delay topics and their routing record."""
+        size = max(record_bytes_max, channels.largest_channel(observed))
+        reconcile_delays(observed, draft, bytes_max=size)
+
+    def claim_channel(
+        self, owner: Resource, names: NameAllocator, *, topic: str, external: str | None
+    ) -> OwnershipRecord:
+        """A topic name."""
+        return channels.claim_channel(owner, names, topic=topic, external=external)
+
+    def ensure_channel(
+        self,
+        observed: ObservedState,
+        owner: Resource,
+        ownership: OwnershipRecord,
+        config: TopicConfig,
+        draft: Draft,
+    ) -> ChannelResult:
+        """A topic."""
+        return channels.ensure_channel(observed, owner, ownership, config, draft)
+
+    def channel_of(
+        self, observed: ObservedState, ownership: OwnershipRecord | None
+    ) -> ObservedChannel | None:
+        """The topic, once it is created."""
+        return channels.channel_of(observed, ownership)
+
+    def claim_subscription(
+        self, owner: Resource, names: NameAllocator, *, group: str
+    ) -> OwnershipRecord:
+        """A group, with the names of its topics."""
+        return subscriptions.claim_subscription(owner, names, group=group)
+
+    def ensure_subscription(
+        self,
+        observed: ObservedState,
+        owner: Resource,
+        ownership: OwnershipRecord,
+        draft: Draft,
+        *,
+        record_bytes_max: int,
+    ) -> ReconcileProblem | None:
+        """Retry and dead letter topic."""
+        return subscriptions.ensure_subscription(
+            observed, owner, ownership, draft, record_bytes_max=record_bytes_max
+        )
+
+    def ensure_subscription_start(
+        self,
+        observed: ObservedState,
+        owner: Resource,
+        ownership: OwnershipRecord,
+        channel: ObservedChannel,
+        draft: Draft,
+    ) -> ReconcileProblem | None:
+        """Committed offsets for every partition."""
+        return subscriptions.ensure_subscription_start(observed, owner, ownership, channel, draft)
+
+    def reads_other_channel(self, ownership: OwnershipRecord, channel: ObservedChannel) -> bool:
+        """Whether the offsets are those of a topic with another id."""
+        return bool(ownership.source) and ownership.source != channel.identity
+
+    def forget_position(
+        self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft
+    ) -> None:
+        """Delete the group, once it is empty."""
+        subscriptions.forget_position(observed, ownership, draft)
+
+    def retire(
+        self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
+    ) -> None:
+        """Delete groups and topics, once no consumer is left."""
+        retirement.retire(observed, ownership, draft, orphaned=orphaned)
+
+    def purge_retired(
+        self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft
+    ) -> None:
+        """Delete the topics that were kept."""
+        retirement.purge_retired(observed, ownership, draft)
+
+
+class KafkaBackend:
+    """See `Backend`.
+
+    Topics are described again when a step has changed them, when they are unknown, and every half
+    minute (an operator may have deleted one); groups are queried only where a decision depends on
+    them.
+    """
+
+    def __init__(self, admin: TopicAdmin, clock: Clock) -> None:
+        self._admin = admin
+        self._clock = clock
+        self._rejections = Rejections(clock)
+        self._cluster = ClusterDescription("", 0)
+        self._topics: dict[str, TopicDescription] = {}
+        self._described_topics: set[str] = set()
+        self._stale_topics: set[str] = set()
+        self._described_at = self._verified_at = float("-inf")
+        self.decisions: BackendDecisions = KafkaDecisions()
+
+    @property
+    def rejections(self) -> Mapping[str, StepRejection]:
+        """As `Backend.rejections`."""
+        return self._rejections.current
+
+    def reset(self) -> None:
+        """As `Backend.reset`."""
+        self._rejections.clear()
+        self._described_at = self._verified_at = float("-inf")
+
+    async def observe(
+        self, ownership_records: Mapping[str, OwnershipRecord]
+    ) -> tuple[ClusterDescription, object]:
+        """As `Backend.observe`."""
+        names = topics_to_describe(ownership_records.values())
+        now = self._clock.monotonic()
+        if now - self._described_at > RESYNC_SECONDS:
+            self._cluster = await self._admin.cluster()
+            self._described_at = now
+            wanted = names
+        else:
+            wanted = (names & self._stale_topics) | (names - self._described_topics)
+        if wanted:
+            found = await self._admin.describe(wanted)
+            self._stale_topics -= wanted
+            self._topics = {
+                name: facts for name, facts in self._topics.items() if name not in wanted
+            } | dict(found)
+        self._described_topics = names
+        return self._cluster, KafkaState(topics=self._topics)
+
+    async def observe_subscriptions(
+        self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]
+    ) -> object | None:
+        """As `Backend.observe_subscriptions`."""
+        now = self._clock.monotonic()
+        verify = now - self._verified_at > _VERIFY_SECONDS
+        if verify:
+            self._verified_at = now
+        queries = required_group_queries(observed, subscriptions, verify=verify)
+        if not queries.committed and not queries.states:
+            return None
+        committed = await self._admin.committed(queries.committed) if queries.committed else {}
+        states = await self._admin.groups(queries.states) if queries.states else {}
+        return replace(state_of(observed), committed=committed, groups=states)
+
+    async def create(self, steps: Sequence[Step]) -> None:
+        """As `Backend.create`: topics first, then the offsets in them."""
+        await self._create_topics([each.topic for each in steps if isinstance(each, CreateTopic)])
+        for step in steps:
+            match step:
+                case AddPartitions(topic, total):
+                    await self._change_topic(topic, self._admin.add_partitions(topic, total))
+                case AlterTopic(topic, settings):
+                    logger.info("topic_settings_corrected", topic=topic, settings=dict(settings))
+                    await self._change_topic(topic, self._admin.alter(topic, settings))
+        for step in steps:
+            if isinstance(step, CommitInitialOffsets):
+                await self._rejections.call([step.group], self._commit(step), None)
+                failpoint(Failpoint.AFTER_START_OFFSETS)
+
+    async def delete(self, steps: Sequence[Step]) -> None:
+        """As `Backend.delete`: groups first, then topics."""
+        groups = [step.group for step in steps if isinstance(step, DeleteGroup)]
+        if groups:
+            refused = await self._rejections.call(groups, self._admin.delete_groups(groups), {})
+            self._rejections.update(groups, refused)
+        topics = [step.topic for step in steps if isinstance(step, DeleteTopic)]
+        if topics:
+            self._stale_topics.update(topics)
+            logger.info("topics_deleted", topics=topics)
+            refused = await self._rejections.call(topics, self._admin.delete(topics), {})
+            self._rejections.update(topics, refused)
+
+    async def _create_topics(self, specs: Sequence[TopicSpec]) -> None:
+        if not specs:
+            return
+        names = [spec.name for spec in specs]
+        self._stale_topics.update(names)
+        refused = await self._rejections.call(names, self._admin.create(specs), {})
+        self._rejections.update(names, refused)
+        failpoint(Failpoint.AFTER_TOPICS)
+
+    async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:
+        self._stale_topics.add(topic)
+        await self._rejections.call([topic], call, None)
+
+    async def _commit(self, step: CommitInitialOffsets) -> None:
+        ends = (
+            (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {})
+            if step.at_end
+            else {}
+        )
+        offsets = {**ends, **dict.fromkeys(step.at_beginning, 0)}
+        await self._admin.commit(step.group, step.topic, offsets)

@@ -1,0 +1,27 @@
+"""What is observed of Kafka for a decision."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace.resources.control_ports import GroupState, TopicDescription
+from headrace_controller.reconcile.observed_state import ObservedState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaState:
+    """The facts about topics and groups."""
+
+    topics: Mapping[str, TopicDescription] = field(default_factory=dict)
+    """The existing topics among those in the ownership records."""
+    committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """Committed offsets of the groups that were queried; a missing group is unknown."""
+    groups: Mapping[str, GroupState] = field(default_factory=dict)
+    """States of the groups that were queried; a missing group is unknown."""
+
+
+def state_of(observed: ObservedState) -> KafkaState:
+    """The part of the observed state that the Kafka backend has written."""
+    state = observed.backend
+    if not isinstance(state, KafkaState):
+        raise TypeError(f"the observed state has no facts about Kafka, but {type(state).__name__}")
+    return state

@@ -1,0 +1,69 @@
+"""What Kafka or the store has rejected, and when it is retried."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.domain.ports import Clock
+from headrace_controller.reconcile.observed_state import StepRejection
+
+logger = structlog.get_logger(__name__)
+
+_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+S = TypeVar("S")
+
+
+class Rejections:
+    """Rejections by name of the topic, group or object that a step was about."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures: dict[str, int] = {}
+        self.current: dict[str, StepRejection] = {}
+
+    def clear(self) -> None:
+        """Drop everything: earlier rejections may be outdated."""
+        self._failures.clear()
+        self.current.clear()
+
+    def blocks(self, name: str) -> bool:
+        """Whether a step about this name still has to wait."""
+        rejection = self.current.get(name)
+        return rejection is not None and rejection.retry_at > self._clock.now()
+
+    async def call(self, names: Sequence[str], call: Awaitable[S], otherwise: S) -> S:
+        """Await a call about `names`; if it fails, it counts as rejected for all of them."""
+        try:
+            result = await call
+        except HeadraceError as error:
+            self.update(names, dict.fromkeys(names, str(error)))
+            return otherwise
+        if otherwise is None:
+            self.update(names, {})
+        return result
+
+    def update(
+        self, names: Sequence[str], refused: Mapping[str, str], *, expected: bool = False
+    ) -> None:
+        """Record the outcome of steps about `names`: success, except for the `refused` ones."""
+        for name in names:
+            if name not in refused:
+                # A call that failed as a whole has recorded rejections already; this must not count
+                # as its success.
+                if not self.blocks(name):
+                    self.current.pop(name, None)
+                    self._failures.pop(name, None)
+                continue
+            count = self._failures.get(name, 0)
+            self._failures[name] = count + 1
+            pause = _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
+            self.current[name] = StepRejection(refused[name], self._clock.now() + pause)
+            (logger.debug if expected else logger.warning)(
+                "step_rejected",
+                about=name,
+                error=refused[name],
+                attempts=count + 1,
+                retry_seconds=pause,
+            )
