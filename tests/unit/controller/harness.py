@@ -19,6 +19,7 @@ from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.kafka_backend.backend import KafkaBackend
+from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import Plan, Step
@@ -81,6 +82,8 @@ class ControllerHarness:
     routing: MemoryRoutingLog = field(default_factory=MemoryRoutingLog)
     installation: Installation = field(default_factory=Installation)
     reconcilers: Reconcilers = RECONCILERS
+    backend: Backend | None = None
+    """Kafka, with `admin`, if none is given."""
     services: tuple[str, ...] = ("ingress", "dispatcher")
     applies: bool = True
     """Whether the data plane keeps up with the routing table."""
@@ -98,7 +101,7 @@ class ControllerHarness:
         self.loop = ReconcileLoop(
             installation=self.installation,
             store=self.store,
-            backend=KafkaBackend(self.admin, self.clock),
+            backend=self.backend or KafkaBackend(self.admin, self.clock),
             routing=self.follower,
             routes=MemoryRoutingWriter(self.routing),
             instances=self.instances,
