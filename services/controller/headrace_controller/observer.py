@@ -32,8 +32,8 @@ _TYPES_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where the observed state comes from."""
+class ObserverPorts:
+    """What the observed state is read from."""
 
     store: ResourceStore
     backend: Backend
@@ -49,17 +49,17 @@ class Observer:
         self,
         installation: Installation,
         reconcilers: Reconcilers,
-        sources: Sources,
+        ports: ObserverPorts,
         executor: PlanExecutor,
     ) -> None:
         """`executor` knows the writes that have not come back through the routing log yet."""
         self._installation = installation
         self._reconcilers = reconcilers
-        self._sources = sources
-        self._store = sources.store
-        self._backend = sources.backend
+        self._ports = ports
+        self._store = ports.store
+        self._backend = ports.backend
         self._executor = executor
-        self._system_config = SystemConfigReader(sources.store.find)
+        self._system_config = SystemConfigReader(ports.store.find)
         self._validator = ResourceValidator()
         self._parsed_records: dict[str, tuple[Resource, OwnershipRecord]] = {}
         self._seen_types: set[ObservedEventType] = set()
@@ -91,7 +91,7 @@ class Observer:
 
     def routes(self) -> dict[str, Route]:
         """The routing table by key, with the writes that have not come back through the log yet."""
-        table = self._sources.routing.table
+        table = self._ports.routing.table
         delays = table.delays()
         known: list[Route] = [*table.addressables(), *table.subscriptions()]
         routes = {route_key(each): each for each in known}
@@ -111,7 +111,7 @@ class Observer:
         left out, because it changes with every record; so are event types that were seen at an
         earlier look, because a process reports its own again and again.
         """
-        live = self._sources.instances.live()
+        live = self._ports.instances.live()
         new = not self._seen_types.issuperset(seen for each in live for seen in each.types)
         return new, sorted((each.id, each.service, sorted(each.groups.items())) for each in live)
 
@@ -123,7 +123,7 @@ class Observer:
     async def _begin_term(self, epoch: int | None) -> None:
         """Read the routing table to its end, and drop what was remembered in an earlier term."""
         self._executor.reset()
-        if not await self._sources.routing.refresh(_REFRESH_SECONDS):
+        if not await self._ports.routing.refresh(_REFRESH_SECONDS):
             logger.warning(
                 "routing_table_not_read",
                 seconds=_REFRESH_SECONDS,
@@ -176,7 +176,7 @@ class Observer:
         )
         return ObservedState(
             installation=self._installation,
-            now=self._sources.clock.now(),
+            now=self._ports.clock.now(),
             epoch=epoch,
             cluster=self._cluster,
             resources=resources,
@@ -190,8 +190,8 @@ class Observer:
             routes=self.routes(),
             removals=self._applied_removals(),
             route_positions=dict(self._executor.positions),
-            routes_end=self._sources.routing.table.position,
-            instances=self._sources.instances.live(),
+            routes_end=self._ports.routing.table.position,
+            instances=self._ports.instances.live(),
             rejections=dict(self._executor.rejections),
         )
 
@@ -213,7 +213,7 @@ class Observer:
 
     def _applied_removals(self) -> dict[str, int]:
         """Removals that have come back through the log and were not overwritten since."""
-        table, positions = self._sources.routing.table, self._executor.positions
+        table, positions = self._ports.routing.table, self._executor.positions
         return {
             key: epoch
             for key, epoch in table.removals.items()

@@ -15,7 +15,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.service import end_task
-from headrace_controller.observer import Observer, Sources
+from headrace_controller.observer import Observer, ObserverPorts
 from headrace_controller.plan_executor import PlanExecutor, RecordEvent
 from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -62,10 +62,10 @@ class ReconcileLoop:
         self.executor = PlanExecutor(
             store=store, backend=backend, routes=routes, clock=clock, record_event=record_event
         )
-        sources = Sources(
+        ports = ObserverPorts(
             store=store, backend=backend, routing=routing, instances=instances, clock=clock
         )
-        self.observer = Observer(installation, reconcilers, sources, self.executor)
+        self.observer = Observer(installation, reconcilers, ports, self.executor)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.turns = 0

@@ -90,13 +90,13 @@ def reader_of(queue: Resource) -> Resource:
 
 def decide_reader(request: ReconcileRequest) -> None:
     """A subscription to its queue."""
-    reader, source = request.resource, queue_of(request.observed, request.resource)
+    reader, queue = request.resource, queue_of(request.observed, request.resource)
     reconcile_subscription(
         request,
         SubscriptionSpec(
             group=f"queue-reader-{reader.namespace}-{reader.name}",
-            source_kind=QUEUE.kind,
-            source=None if source is None or source.deleting else source,
+            addressable_kind=QUEUE.kind,
+            addressable=None if queue is None or queue.deleting else queue,
             subscriber=resolve_subscriber(
                 request, reader.spec.get("subscriber") or {}, "spec.subscriber"
             ),
@@ -120,7 +120,7 @@ QUEUES = KindReconciler(kind=QUEUE, decide=decide_queue, finalize=finalize_queue
 READERS = KindReconciler(
     kind=READER,
     references=_references,
-    source=queue_of,
+    addressable=queue_of,
     decide=decide_reader,
     finalize=finalize,
 )

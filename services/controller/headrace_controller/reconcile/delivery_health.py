@@ -12,18 +12,18 @@ from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
 
 def health_condition(
-    state: SubscriptionState, subscription: Resource, source: str, unsupported: str = ""
+    state: SubscriptionState, subscription: Resource, addressable_kind: str, unsupported: str = ""
 ) -> Condition:
     """The DeliveryHealthy condition of a subscription: the most severe finding is the reason, the
     message has all of them.
 
-    `source` is the kind it reads from; `unsupported` says which of its destinations can never be
-    called.
+    `addressable_kind` is the kind it reads from; `unsupported` says which of its destinations can
+    never be called.
     """
     findings = [
         *([(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []),
         *_stopped(state),
-        *_expiring(state, source),
+        *_expiring(state, addressable_kind),
         *_failing(state, f"headrace dead-letters {subscription.name} -n {subscription.namespace}"),
     ]
     return (
@@ -50,18 +50,19 @@ def _stopped(state: SubscriptionState) -> list[tuple[str, str]]:
     return findings
 
 
-def _expiring(state: SubscriptionState, source: str) -> list[tuple[str, str]]:
+def _expiring(state: SubscriptionState, addressable_kind: str) -> list[tuple[str, str]]:
     findings = []
     if state.expired:
         message = (
-            f"events expired from the {source}'s topic before they were delivered; raise its"
-            " retention"
+            f"events expired from the {addressable_kind}'s topic before they were delivered; raise"
+            " its retention"
         )
         findings.append(("EventsExpired", message))
     if state.retention_used:
         message = (
-            f"the oldest event not delivered has used {state.retention_used} % of the {source}'s"
-            " retention; fix the subscriber or raise the retention before it expires"
+            f"the oldest event not delivered has used {state.retention_used} % of the"
+            f" {addressable_kind}'s retention; fix the subscriber or raise the retention before it"
+            " expires"
         )
         findings.append(("EventsExpiringSoon", message))
     return findings

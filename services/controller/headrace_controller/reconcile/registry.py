@@ -45,7 +45,7 @@ def _no_references(_resource: Resource) -> Iterable[Reference]:
     return ()
 
 
-def _no_source(_observed: ObservedState, _resource: Resource) -> Resource | None:
+def _no_addressable(_observed: ObservedState, _resource: Resource) -> Resource | None:
     return None
 
 
@@ -73,7 +73,7 @@ class KindReconciler:
     """The objects of other kinds that a resource refers to, which `ObservedState.lookup` must
     find.
     """
-    source: Callable[[ObservedState, Resource], Resource | None] = _no_source
+    addressable: Callable[[ObservedState, Resource], Resource | None] = _no_addressable
     """The addressable that a subscription reads from; the backend observes its position there."""
     channel_bytes_max: Callable[[ObservedState, Resource], int] = _default_size
     """The largest record that the resource's channel will take: delay topics must take it too."""
@@ -140,7 +140,7 @@ class Reconcilers:
     def subscriptions(self, observed: ObservedState) -> list[tuple[Resource, Resource | None]]:
         """Every resource with the addressable that it reads from, None if there is none."""
         return [
-            (resource, each.source(observed, resource))
+            (resource, each.addressable(observed, resource))
             for each in self
             for resource in observed.of(each.kind)
         ]

@@ -1,5 +1,5 @@
-"""What every subscription needs: a place for retries and dead letters, a position in its source's
-channel, a record in the routing table; and only then Ready.
+"""What every subscription needs: a place for retries and dead letters, a position in an
+addressable's channel, a record in the routing table; and only then Ready.
 
 The order is what makes Ready true: an event that is accepted after Ready is behind the position of
 the subscription, in a channel that every live dispatcher was notified to read.
@@ -54,17 +54,17 @@ class SubscriptionSpec:
 
     group: str
     """The consumer group name it prefers; another owner's name is not taken."""
-    source_kind: str
-    source: Resource | None
+    addressable_kind: str
+    addressable: Resource | None
     """The addressable it reads from; None if there is none, or if it is being deleted."""
-    source_bytes_max: int = BYTES_MAX
-    """The largest record of the source's topic, if Kafka does not report it."""
+    addressable_bytes_max: int = BYTES_MAX
+    """The largest record of the addressable's channel, if the backend does not report it."""
     subscriber: Destination | None
     """None while it cannot be resolved."""
     delivery: delivery_spec.DeliverySpec
     dead_letter_sink: Destination | None = None
-    replies_to_source: bool = False
-    """Whether the subscriber's replies are appended to the source's topic."""
+    replies_to_channel: bool = False
+    """Whether the subscriber's replies are appended to the addressable's channel."""
     filters: tuple[Mapping[str, Any], ...] = ()
     order: DeliveryOrder = DeliveryOrder.UNORDERED
     breaker: bool = True
@@ -90,13 +90,13 @@ def reconcile_subscription(request: ReconcileRequest, spec: SubscriptionSpec) ->
         if problem is None:
             state = request.observed.state_of(resource.uid)
             request.conditions[DELIVERY_HEALTHY] = health_condition(
-                state, resource, spec.source_kind, _unsupported(request)
+                state, resource, spec.addressable_kind, _unsupported(request)
             )
 
 
 def remove_route_to_lost_topic(request: ReconcileRequest) -> None:
-    """Stop a subscription whose spec has become invalid, if its source is deleted: its topic is
-    deleted with it.
+    """Stop a subscription whose spec has become invalid, if its addressable is deleted, and the
+    channel with it.
     """
     observed, key = request.observed, subscription_key(request.resource.uid)
     route = observed.routes.get(key)
@@ -115,21 +115,21 @@ def _ensure_subscription(
 ) -> ReconcileProblem | None:
     """Plan everything in its order; what prevents the subscription from being ready."""
     key = subscription_key(request.resource.uid)
-    if spec.source is None:
+    if spec.addressable is None:
         # The dispatcher must stop reading before the topic can be deleted.
         if key in request.observed.routes:
             request.draft.add(RemoveRoute(key))
-        # Unknown, because the condition of the source is the one that failed: of two False
+        # Unknown, because the condition of the addressable is the one that failed: of two False
         # conditions the later one would show in Ready.
         return ReconcileProblem(
-            "NotSubscribed", f"there is no {spec.source_kind} to read from", waiting=True
+            "NotSubscribed", f"there is no {spec.addressable_kind} to read from", waiting=True
         )
     backend, observed, draft = request.backend, request.observed, request.draft
-    channel = backend.channel_of(observed, observed.ownership_records.get(spec.source.uid))
+    channel = backend.channel_of(observed, observed.ownership_records.get(spec.addressable.uid))
     if channel is None:
         return ReconcileProblem(
             "TopicNotReady",
-            f"the topic of {spec.source_kind} {spec.source.name} is not ready",
+            f"the topic of {spec.addressable_kind} {spec.addressable.name} is not ready",
             waiting=True,
         )
     problem = backend.ensure_subscription(
@@ -137,7 +137,7 @@ def _ensure_subscription(
         request.resource,
         ownership,
         draft,
-        record_bytes_max=channel.bytes_max or spec.source_bytes_max,
+        record_bytes_max=channel.bytes_max or spec.addressable_bytes_max,
     )
     if problem is not None:
         return problem
@@ -174,14 +174,14 @@ def _unsupported(request: ReconcileRequest) -> str:
 def _leave_replaced_channel(
     request: ReconcileRequest, spec: SubscriptionSpec, ownership: OwnershipRecord
 ) -> ReconcileProblem:
-    """The source's channel is another one than before: stop, drop the old position, start as a new
+    """The addressable has another channel than before: stop, drop the old position, start as a new
     subscription does.
     """
     observed, key = request.observed, subscription_key(request.resource.uid)
     problem = ReconcileProblem(
         "NotSubscribed",
-        f"the topic of the {spec.source_kind} was replaced; the subscription starts again in the"
-        " new one",
+        f"the topic of the {spec.addressable_kind} was replaced; the subscription starts again in"
+        " the new one",
         waiting=True,
     )
     request.draft.wait(problem.message)
@@ -213,7 +213,7 @@ def _route(
         dead_topic=ownership.required_topic(TopicRole.DEAD).name,
         subscriber=subscriber,
         filters=spec.filters,
-        reply=Reply(topic=channel.topic) if spec.replies_to_source else None,
+        reply=Reply(topic=channel.topic) if spec.replies_to_channel else None,
         delivery=delivery_spec.merge(spec.delivery, None),
         dead_letter_sink=spec.dead_letter_sink,
         order=spec.order,
