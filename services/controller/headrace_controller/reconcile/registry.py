@@ -89,15 +89,13 @@ class Reconcilers:
     """The registered kinds, in the order in which they are decided on."""
 
     def __init__(self, *reconcilers: KindReconciler) -> None:
-        self._reconcilers: Mapping[tuple[str, str], KindReconciler] = {
-            (each.kind.group, each.kind.kind): each for each in reconcilers
-        }
-        if len(self._reconcilers) != len(reconcilers):
+        if len({(each.kind.group, each.kind.kind) for each in reconcilers}) != len(reconcilers):
             raise ValueError("a kind can be registered once only")
+        self._reconcilers = reconcilers
 
     def __iter__(self) -> Iterator[KindReconciler]:
         """All of them, in order."""
-        return iter(self._reconcilers.values())
+        return iter(self._reconcilers)
 
     @property
     def kinds(self) -> tuple[ResourceKind, ...]:
@@ -116,10 +114,6 @@ class Reconcilers:
     def stored_kinds(self) -> KindRegistry:
         """The kinds of a store that also keeps the controller's own records."""
         return KindRegistry((*self.watched_kinds, *RECORD_KINDS))
-
-    def of(self, resource: Resource) -> KindReconciler:
-        """The reconciler of a resource, in whichever version. Raises LookupError."""
-        return self._reconcilers[resource.kind.group, resource.kind.kind]
 
     def references(
         self, resources: Mapping[ResourceKind, Iterable[Resource]], *, services: bool
