@@ -36,12 +36,12 @@ from headrace.adapters.memory.routing import (
 )
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import KINDS
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.service import run_service
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends
+from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.settings import ControllerSettings
 
 TRIGGERS = 1_000
@@ -63,7 +63,9 @@ async def serve(servers: str | None) -> Any:
         options = KafkaOptions(bootstrap_servers=servers)
         admin = KafkaTopicAdmin(options)
         await ControlTopics(admin, (topic,)).start()
-        store = KafkaResourceStore(options, kinds=KINDS, clock=clock, holder="bench", topic=topic)
+        store = KafkaResourceStore(
+            options, kinds=RECONCILERS.stored_kinds, clock=clock, holder="bench", topic=topic
+        )
     controller = Controller(
         ControllerSettings(port=0),
         ControllerBackends(

@@ -19,7 +19,7 @@ from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.errors import Conflict, NotFound, Unstorable
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kinds import CONFIG_MAP, KINDS, OWNERSHIP_RECORD
+from headrace.resources.kinds import CONFIG_MAP, OWNERSHIP_RECORD
 from headrace.resources.resource import (
     AlreadyExists,
     Change,
@@ -31,6 +31,7 @@ from headrace.resources.resource import (
 )
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.clock import SystemClock
+from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.support.json_values import HOSTILE_VALUES, generated_values
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kubernetes import KubernetesUnderTest, sweep_handshakes
@@ -90,7 +91,7 @@ def _in_kafka(request: pytest.FixtureRequest) -> Callable[[str], ResourceStore]:
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     return lambda holder: KafkaResourceStore(
         options,
-        kinds=KindRegistry((THING, OTHER, *KINDS)),
+        kinds=KindRegistry((THING, OTHER, *RECONCILERS.stored_kinds)),
         clock=SystemClock(),
         holder=holder,
         topic=topic,

@@ -21,9 +21,10 @@ from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Record
-from headrace.resources.kinds import BROKER, KINDS
+from headrace.resources.kinds import BROKER
 from headrace.resources.resource import NotLeader, Resource
 from headrace.runtime.clock import SystemClock
+from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.contract.feeds import KafkaFeedHarness, RecordingListener
 from tests.contract.test_log import Outcomes
 from tests.support.kafka import KafkaUnderTest
@@ -169,7 +170,9 @@ async def test_the_resources_can_be_written_again(
 ) -> None:
     """By the same controller, with a new writer and a new reader."""
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
-    store = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
+    store = KafkaResourceStore(
+        options, kinds=RECONCILERS.stored_kinds, clock=SystemClock(), holder="one", topic=topic
+    )
     names = (f"b{number}" for number in itertools.count())
 
     async def written() -> bool:

@@ -22,13 +22,14 @@ from headrace.adapters.memory.instances import MemoryInstances
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Subscription
 from headrace.resources.control_ports import GroupState
-from headrace.resources.kinds import KINDS
+from headrace.resources.kinds import CONFIG_MAP
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.failpoints import Failpoint
 from headrace_controller import controller_runtime, plan_executor
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.kafka_backend import backend as kafka_backend
+from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.settings import ControllerSettings
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -78,7 +79,11 @@ class RunningController:
         self.backends = backends
         self.instances = MemoryInstances(backends.clock)
         self.store = KafkaResourceStore(
-            backends.options, kinds=KINDS, clock=backends.clock, holder=holder, topic=resources
+            backends.options,
+            kinds=RECONCILERS.stored_kinds,
+            clock=backends.clock,
+            holder=holder,
+            topic=resources,
         )
         self.routing = KafkaRoutingReader(backends.options, topic=routing)
         self.writer = KafkaRoutingWriter(backends.options, topic=routing)
@@ -340,7 +345,7 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
         await running.make()
         await running.until_ready(f"{TRIGGERS.format(n)}/orders")
         await wait_until_async(
-            lambda: len(second.store.list(KINDS.of_type("v1", "ConfigMap"))) == 1,  # type: ignore[arg-type]
+            lambda: len(second.store.list(CONFIG_MAP)) == 1,
             5,
             "the standby to read",
         )

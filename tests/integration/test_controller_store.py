@@ -12,9 +12,10 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.adapters.kafka.store.transactional_log import TransactionalLog
 from headrace.domain.errors import LogUnavailable, OutcomeUnknown
-from headrace.resources.kinds import BROKER, KINDS
+from headrace.resources.kinds import BROKER
 from headrace.resources.resource import AlreadyExists, Resource
 from headrace.runtime.clock import SystemClock
+from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
 
@@ -59,7 +60,9 @@ def topic(kafka: KafkaUnderTest) -> str:
 async def store(kafka: KafkaUnderTest, topic: str) -> AsyncIterator[KafkaResourceStore]:
     """A store that writes, over a log that can lose answers."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-    made = KafkaResourceStore(options, kinds=KINDS, clock=SystemClock(), holder="one", topic=topic)
+    made = KafkaResourceStore(
+        options, kinds=RECONCILERS.stored_kinds, clock=SystemClock(), holder="one", topic=topic
+    )
     made._log = ForgetfulLog(options, topic, transactional_id=f"{topic}.writer")
     await made.start()
     await wait_until_async(lambda: made.epoch is not None, 15, "the store to write")
@@ -116,7 +119,7 @@ async def test_what_is_not_ours_in_the_log_is_passed_over(
     made = await store.create(_broker("a"))
     other = KafkaResourceStore(
         KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
-        kinds=KINDS,
+        kinds=RECONCILERS.stored_kinds,
         clock=SystemClock(),
         holder="two",
         topic=topic,

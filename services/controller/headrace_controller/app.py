@@ -58,7 +58,7 @@ class Controller:
         a file that it needs cannot be used.
         """
         self._started = False
-        api = create_api_server(backends.store, clock, catalog=catalog)
+        api = create_api_server(backends.store, clock, catalog=catalog, reconcilers=reconcilers)
         self._listener = ApiListener(settings.api_options(), api, health or Health())
         self._runtime = ControllerRuntime(
             settings.installation(),

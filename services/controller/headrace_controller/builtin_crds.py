@@ -11,22 +11,24 @@ from typing import Any
 
 from headrace.domain.errors import Permanent
 from headrace.resources import event_type_conversion
-from headrace.resources.kinds import EVENT_TYPE, KINDS
+from headrace.resources.kinds import EVENT_TYPE
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.core_definitions import core_definitions, read_definitions
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.registry import Reconcilers
 
 _PACKAGE = "headrace_controller"
 _CHECKOUT = Path(__file__).parents[3] / "charts" / "headrace" / "crds"
 
 
-def load_catalog() -> Catalog:
+def load_catalog(reconcilers: Reconcilers = RECONCILERS) -> Catalog:
     """The kinds that a new controller serves. Raises Permanent if the installation has no CRD
     files.
     """
     return Catalog(
         custom_definitions(),
         core=core_definitions(),
-        reconciled=KINDS,
+        reconciled=reconcilers.stored_kinds,
         conversions={(EVENT_TYPE.group, EVENT_TYPE.kind): event_type_conversion.convert_spec},
     )
 

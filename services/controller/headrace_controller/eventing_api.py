@@ -1,8 +1,8 @@
 """The API server with the eventing kinds.
 
 `headrace_apiserver` knows no kind of Knative's. What it must know of them is put together here: the
-rules of each kind with what the ConfigMaps of the installation say, the annotations about users,
-and the namespace of the system.
+rules of each registered kind with what the ConfigMaps of the installation say, the annotations
+about users, and the namespace of the system.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
-from headrace.resources.kind_rules import RULES, KindRules
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
 from headrace_apiserver.admission.plugin import AdmissionPlugin, Document
@@ -19,33 +19,39 @@ from headrace_apiserver.request_scope import RequestScope
 from headrace_apiserver.server import ApiServer
 from headrace_apiserver.strategy import KindStrategy, Strategies
 from headrace_controller.builtin_crds import load_catalog
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.system_config import Find, SystemConfigReader
 from headrace_controller.system_config import validate as validate_config_map
 
 _KNATIVE = ".knative.dev"
-_RULES: Mapping[tuple[str, str], KindRules] = {
-    **{(kind.group, kind.kind): rules for kind, rules in RULES.items()},
-    (CONFIG_MAP.group, CONFIG_MAP.kind): KindRules(validate=validate_config_map),
-}
+_CONFIG_MAP_RULES = KindRules(validate=validate_config_map)
 
 
 def create_api_server(
-    store: ResourceStore, clock: Clock, *, catalog: Catalog | None = None
+    store: ResourceStore,
+    clock: Clock,
+    *,
+    catalog: Catalog | None = None,
+    reconcilers: Reconcilers = RECONCILERS,
 ) -> ApiServer:
     """The API server over `store`. Raises Permanent if the installation has no CRD files."""
     return ApiServer(
         store,
-        catalog or load_catalog(),
+        catalog or load_catalog(reconcilers),
         clock,
-        strategies=CurrentStrategies(store.find),
+        strategies=CurrentStrategies(store.find, reconcilers),
         plugins=(UserInfoAnnotations(),),
         namespaces=(SYSTEM_NAMESPACE,),
     )
 
 
-def strategies(system: SystemConfig = BUILT_IN) -> Strategies:
+def strategies(
+    system: SystemConfig = BUILT_IN, reconcilers: Reconcilers = RECONCILERS
+) -> Strategies:
     """The rules of all kinds under a system configuration."""
-    return {name: _strategy(rules, system) for name, rules in _RULES.items()}
+    rules = {each.kind: each.rules for each in reconcilers} | {CONFIG_MAP: _CONFIG_MAP_RULES}
+    return {(kind.group, kind.kind): _strategy(each, system) for kind, each in rules.items()}
 
 
 def _strategy(rules: KindRules, system: SystemConfig) -> KindStrategy:
@@ -60,17 +66,18 @@ def _strategy(rules: KindRules, system: SystemConfig) -> KindStrategy:
 class CurrentStrategies:
     """The rules under the system configuration of the moment. Only reads memory."""
 
-    def __init__(self, find: Find) -> None:
+    def __init__(self, find: Find, reconcilers: Reconcilers) -> None:
         """`find` returns an object of the store, as `ResourceStore.find` does."""
+        self._reconcilers = reconcilers
         self._reader = SystemConfigReader(find)
         self._system = BUILT_IN
-        self._strategies = strategies(BUILT_IN)
+        self._strategies = strategies(BUILT_IN, reconcilers)
 
     def __call__(self) -> Strategies:
         """The rules in force now; the same object while the configuration does not change."""
         system = self._reader.read()
         if system is not self._system:
-            self._system, self._strategies = system, strategies(system)
+            self._system, self._strategies = system, strategies(system, self._reconcilers)
         return self._strategies
 
 

@@ -2,7 +2,7 @@
 controller's own records.
 """
 
-from headrace.resources.resource import KindRegistry, ResourceKind
+from headrace.resources.resource import ResourceKind
 
 BROKER = ResourceKind(
     group="eventing.knative.dev",
@@ -68,5 +68,3 @@ does not treat them as its own.
 
 RECORD_KINDS = (OWNERSHIP_RECORD, STORE_IDENTITY)
 """The controller's own records, which are stored beside the resources."""
-
-KINDS = KindRegistry((BROKER, TRIGGER, EVENT_TYPE, CONFIG_MAP, *RECORD_KINDS))

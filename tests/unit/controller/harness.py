@@ -16,7 +16,7 @@ from headrace.adapters.memory.routing import (
 )
 from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
-from headrace.resources.kinds import BROKER, CONFIG_MAP, KINDS, TRIGGER
+from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.kafka_backend.backend import KafkaBackend
 from headrace_controller.reconcile.backend import Backend
@@ -208,7 +208,7 @@ class ControllerHarness:
         }
 
     def _records(self) -> Sequence[Resource]:
-        return [record for kind in KINDS for record in self.store.list(kind)]
+        return [record for kind in RECONCILERS.stored_kinds for record in self.store.list(kind)]
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from headrace.resources.kinds import KINDS, OWNERSHIP_RECORD
+from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.resource import ResourceKey
 from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.kinds import catalog as catalogs
 from headrace_apiserver.kinds.catalog import Catalog, version_order
 from headrace_apiserver.statuses import StatusError
 from headrace_controller.builtin_crds import custom_definitions, load_catalog
+from headrace_controller.reconcile.kinds import RECONCILERS
 
 CATALOG = load_catalog()
 DEFINITIONS = "apiextensions.k8s.io", "v1", "customresourcedefinitions"
@@ -55,7 +56,7 @@ def test_serves_all_reconciled_kinds() -> None:
     """Every kind that the controller reconciles is served in its version, or known as an internal
     kind.
     """
-    for kind in KINDS:
+    for kind in RECONCILERS.stored_kinds:
         found = CATALOG.of_path(kind.group, kind.version, kind.plural)
         assert kind.served == (found is not None), kind.kind
         if found is not None:
@@ -183,7 +184,7 @@ def test_a_definition_with_a_name_in_use_is_not_served(part: str, names: dict[st
 
 def test_a_definition_with_the_name_of_an_internal_kind_is_not_served() -> None:
     """An earlier version may have stored one; it must not show the internal records."""
-    catalog = Catalog([], reconciled=KINDS)
+    catalog = Catalog([], reconciled=RECONCILERS.stored_kinds)
     status = catalog.put(
         gadget(
             group=OWNERSHIP_RECORD.group,
