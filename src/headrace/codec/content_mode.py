@@ -1,5 +1,5 @@
-"""What a Content-Type says about how an event is laid out in its message (HTTP binding section 3,
-Kafka binding section 3).
+"""The content mode of a message, by its Content-Type (HTTP binding section 3, Kafka binding
+section 3).
 """
 
 from enum import Enum
@@ -15,7 +15,7 @@ _REMEMBERED_BYTES_MAX = 256
 
 
 class ContentMode(Enum):
-    """Content mode of a message."""
+    """How an event is encoded in a message."""
 
     BINARY = "binary"
     """Attributes in headers, data as the body; the content type is the data's."""
@@ -29,9 +29,9 @@ _modes: dict[bytes, ContentMode] = {}
 
 
 def mode(content_type: bytes) -> ContentMode:
-    """The mode a content type asks for, compared without case.
+    """The content mode of a content type, compared without case.
 
-    Raises `InvalidEvent` for what is no media type and `UnsupportedContent` for an event format
+    Raises `InvalidEvent` for what is not a media type and `UnsupportedContent` for an event format
     other than JSON in UTF-8.
     """
     found = _modes.get(content_type)

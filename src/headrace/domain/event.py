@@ -1,7 +1,7 @@
-"""A CloudEvent as a value, and the ways in which something offered as one is refused.
+"""A CloudEvent as a value, and the errors for input that is not one.
 
-The hot paths never build an `Event`: they carry records from door to door. This shape is for what
-must look inside: the JSON format, filters by hand, replies made by us. Its rules are in
+The hot paths never build an `Event`: they pass records on. This class is for code that must look
+inside: the JSON format, the library, the command. The rules for attributes are in
 `headrace.domain.attributes`.
 """
 
@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from headrace.domain.errors import Permanent
 
 Value = str | int | bool
-"""An attribute value, and what a CESQL expression gives. Times, URIs and binary values travel as
-their canonical strings (CloudEvents 1.0, type system); integers are signed and have 32 bits.
+"""An attribute value, and the result of a CESQL expression. Times, URIs and binary values are their
+canonical strings (CloudEvents 1.0, type system); integers are signed and have 32 bits.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Attributes (`specversion` among them) and data, whose bytes nobody changes.
+    """A CloudEvent: its context attributes, including `specversion`, and the bytes of its data.
 
-    `data=None` says there is no data; `b""` says it is there and empty, which HTTP cannot tell
-    apart.
+    `data=None` means that there is no data; `b""` is empty data. HTTP cannot distinguish the two.
     """
 
     attributes: Mapping[str, Value]
@@ -29,11 +28,11 @@ class Event:
 
 
 class InvalidEvent(Permanent, ValueError):
-    """What was offered is no CloudEvent.
+    """The input is not a valid CloudEvent.
 
-    `attribute` names what is wrong (`data` for the payload), None when the message as a whole is;
-    `index` is the position in a batch, None outside of one. The text never repeats the offending
-    value.
+    `attribute` names the invalid attribute (`data` for the data), or is None when the message as a
+    whole is invalid. `index` is the position in a batch, None outside of one. The text never
+    contains the invalid value.
     """
 
     def __init__(self, attribute: str | None, rule: str, *, index: int | None = None) -> None:
@@ -45,12 +44,12 @@ class InvalidEvent(Permanent, ValueError):
         self.index = index
 
     def at(self, index: int) -> "InvalidEvent":
-        """The same fault, found in event `index` of a batch."""
+        """The same error for event `index` of a batch."""
         return InvalidEvent(self.attribute, self.rule, index=index)
 
 
 class BatchTooLarge(Permanent):
-    """A batch has more events than are taken at once; nothing of it was kept."""
+    """A batch has more events than the limit; none of them was accepted."""
 
     def __init__(self, events_max: int) -> None:
         super().__init__(
@@ -60,7 +59,7 @@ class BatchTooLarge(Permanent):
 
 
 class UnsupportedContent(Permanent):
-    """The message is coded in a way that is not read here."""
+    """The message has an event format or a content encoding that is not supported."""
 
     def __init__(self, header: str, accepted: str) -> None:
         super().__init__(f"header {header} names a coding that is not supported; send {accepted}")

@@ -1,9 +1,8 @@
-"""What is wrong with a manifest, field by field, in the words and the format of Knative's own
-validation.
+"""Errors in the fields of a manifest, in the wording and format of Knative's validation.
 
 One error reads `message: path1, path2`, with details on the next line. Errors of one message and
 details are merged, their paths sorted; several errors are sorted and joined by newlines. Scripts
-match these texts, so they are kept to the letter.
+match these texts, so they are kept exactly.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one or more fields."""
+    """One error in one or more fields."""
 
     message: str
     paths: tuple[str, ...] = ()
@@ -21,14 +20,14 @@ class FieldError:
 
     @property
     def headline(self) -> str:
-        """What is wrong and where, on one line, without the details."""
+        """Message and paths on one line, without the details."""
         return f"{self.message}: {', '.join(self.paths)}" if self.paths else self.message
 
     def __str__(self) -> str:
         return f"{self.headline}\n{self.details}" if self.details else self.headline
 
     def under(self, prefix: str) -> "FieldError":
-        """The same error seen from the parent `prefix`."""
+        """The same error with `prefix` in front of its paths."""
         return replace(self, paths=tuple(_join(prefix, path) for path in self.paths))
 
 
@@ -38,7 +37,7 @@ def missing(*paths: str, details: str = "") -> FieldError:
 
 
 def disallowed(*paths: str, details: str = "") -> FieldError:
-    """A field must not be set here."""
+    """A field must not be set."""
     return FieldError("must not set the field(s)", paths, details)
 
 

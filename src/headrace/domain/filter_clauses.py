@@ -25,19 +25,17 @@ from headrace.domain.event import Value
 
 Predicate = Callable[[Attributes], bool]
 OnError = Callable[[Problem], None]
-"""Told of every evaluation of a CESQL clause that ended in an error, and of every one whose result
-was no Boolean.
-"""
+"""Called for every evaluation of a CESQL clause that failed, or whose result was not a Boolean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an event passes or not.
+    """Why an event matches or not.
 
     `clause` is the path of the clause that decided: the one that failed, or the last one that had
-    to pass. `wanted` is what it asks for, `saw` the attribute's value, None when the event has no
-    such attribute. For CESQL, `wanted` is the part of the expression that decided, `saw` its value,
-    `inputs` the attributes it reads; `problem` is set when the evaluation ended in an error.
+    to pass. `wanted` is the expected value, `saw` the value of the attribute, None when the event
+    does not have it. For CESQL, `wanted` is the part of the expression that decided, `saw` its
+    value, `inputs` the attributes it reads; `problem` is set when the evaluation failed.
     """
 
     matched: bool
@@ -49,7 +47,7 @@ class Explanation:
 
 
 class Clause(Protocol):
-    """Something that an event passes or not."""
+    """A condition that an event passes or not."""
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """The clause as a closure that never raises.

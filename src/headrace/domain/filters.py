@@ -1,13 +1,13 @@
-"""Which events a subscription gets: the dialects of Knative's `spec.filter` and `spec.filters`,
-compiled once per change.
+"""Filters of a subscription: the dialects of Knative's `spec.filter` and `spec.filters`, compiled
+once per change.
 
 An entry is a mapping with one dialect: `exact`, `prefix`, `suffix` (attribute to text), `all`,
 `any` (lists of entries), `not` (an entry), `cesql` (an expression), and `attributes` for the older
 `filter.attributes`. All entries must pass; no entries pass all events.
 
-An entry without a dialect has no opinion, and neither have a dialect with nothing in it and `not`
-of no opinion: they pass. Knative lets an `any` that ends in such an entry pass and one that begins
-with it not; here both pass.
+An entry without a dialect, an empty dialect, and a `not` around one of these have no condition and
+pass. In Knative an `any` that ends with such an entry passes and one that starts with it does not;
+here both pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ REMARKS_MAX = 32
 ATTRIBUTE_NAME_RULE = (
     "Attribute name must start with a letter and can only contain lowercase alphanumeric"
 )
-"""What `is_attribute_name` asks for, in the words of Knative's validation."""
+"""The rule of `is_attribute_name`, in the words of Knative's validation."""
 
 _LEGACY = "attributes"
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql", _LEGACY)
@@ -79,7 +79,7 @@ _SHOWN_MAX = 200
 
 
 class InvalidFilter(ValueError):
-    """Filters that cannot be compiled; `errors` says which fields and why."""
+    """The filters cannot be compiled; `errors` names the fields and the reasons."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         super().__init__(
@@ -96,15 +96,14 @@ def _passes_all(attributes: Attributes) -> bool:
 
 
 def _ignored(problem: Problem) -> None:
-    """Errors of an evaluation are no match; who wants to count them passes `on_error`."""
+    """A failed evaluation does not match; `on_error` is for callers that count them."""
 
 
 class Filter:
-    """Compiled filters. `matches` is the hot path, a closure that never raises; `explain` is for
-    people.
+    """Compiled filters: `matches` for the hot path, `explain` for people.
 
     An evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`).
-    One that exceeds it does not match, whatever `not` stands around it.
+    One that exceeds it does not match, also inside `not`.
     """
 
     __slots__ = ("_budgeted", "_root", "matches")
@@ -120,7 +119,7 @@ class Filter:
             )
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Whether the event passes, and the clause that decided. `on_error` is not told."""
+        """Whether the event matches, and the clause that decided. Does not call `on_error`."""
         if self._root is None:
             return Explanation(True, "filters", "everything")
         if self._budgeted:
@@ -149,12 +148,14 @@ def _within_budget(root: Clause, on_error: OnError) -> Predicate:
 def compile(
     filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters"
 ) -> Filter:
-    """Make filters ready for use; `on_error` is told of every CESQL evaluation that failed, on the
-    caller's thread.
+    """Compile the entries of `spec.filters`, all of which must pass; none match every event.
 
-    Raises `InvalidFilter` for what has no meaning: unknown dialects, wrong types, expressions that
-    do not parse, exceeded bounds. What `validate` refuses only to protect people from surprises
-    (empty texts, odd names) is compiled, and never matches.
+    `on_error` is called with the problem of each CESQL evaluation that fails, on the caller's
+    thread. `path` is the path of the entries in error messages.
+
+    Raises `InvalidFilter` for unknown dialects, wrong types, expressions that do not parse and
+    exceeded limits. Entries that `validate` refuses because they are most likely mistakes (empty
+    texts, invalid attribute names) are compiled, and never match.
     """
     reader = _Reader()
     root = reader.entries(filters, path)
@@ -164,8 +165,8 @@ def compile(
 
 
 def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
-    """Everything wrong with `filters` found at `path` of a manifest, the fatal and the merely
-    surprising.
+    """All errors in the entries at `path` of a manifest: those that `compile` raises, and likely
+    mistakes.
     """
     reader = _Reader()
     reader.entries(filters, path)
@@ -173,19 +174,19 @@ def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError
 
 
 def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
-    """What is allowed and yet can hardly be meant, for people: functions that do not exist, which
-    CESQL has fail only when evaluated.
+    """Warnings about valid entries that are most likely mistakes: calls of functions that do not
+    exist, which in CESQL fail only when they are evaluated.
     """
     reader = _Reader()
     reader.entries(filters, path)
-    told = (
+    warnings = (
         f"{path}: {why}; as it is, calling it is an error, and an expression that ends in one"
         " matches nothing"
         for path, expression in reader.expressions
         for call in calls(expression.node)
         if (why := why_unknown(BUILT_IN, call.name, len(call.arguments)))
     )
-    return list(dict.fromkeys(islice(told, REMARKS_MAX)))
+    return list(dict.fromkeys(islice(warnings, REMARKS_MAX)))
 
 
 def entries_of_spec(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -199,14 +200,12 @@ def entries_of_spec(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 
 
 def is_attribute_name(name: str) -> bool:
-    """Whether Knative takes `name` for a CloudEvents attribute in a filter, whatever its length."""
+    """Whether Knative accepts `name` as a CloudEvents attribute in a filter, of any length."""
     return name[:1] in _LETTERS and _LETTERS_AND_DIGITS.issuperset(name)
 
 
 class _Reader:
-    """Walks the entries once, building clauses and noting what is wrong; an exceeded bound ends the
-    walk.
-    """
+    """Reads the entries once, builds clauses and collects errors; an exceeded limit ends it."""
 
     def __init__(self) -> None:
         self.fatal: list[FieldError] = []
@@ -218,14 +217,14 @@ class _Reader:
         self._exhausted = False
 
     def entries(self, value: Any, path: str) -> Clause | None:
-        """All of a list of entries; None when none of them has an opinion."""
+        """A clause for all of a list of entries; None when none of them has a condition."""
         clauses = [clause for clause in self._list(value, path) if clause is not None]
         return AllOf(tuple(clauses)) if clauses else None
 
     def _any(self, value: Any, path: str) -> Clause | None:
         clauses = self._list(value, path)
-        opinions = [clause for clause in clauses if clause is not None]
-        return AnyOf(tuple(opinions)) if opinions and len(opinions) == len(clauses) else None
+        conditions = [clause for clause in clauses if clause is not None]
+        return AnyOf(tuple(conditions)) if conditions and len(conditions) == len(clauses) else None
 
     def _list(self, value: Any, path: str) -> list[Clause | None]:
         if not isinstance(value, list | tuple):
@@ -341,14 +340,14 @@ class _Reader:
             )
 
     def _take(self, path: str, count: int = 1) -> bool:
-        """Account for so many more clauses; False when there are too many."""
+        """Count `count` more clauses; False when there are too many."""
         self._clauses += count
         if self._clauses > CLAUSES_MAX:
             self._exhaust(path, f"at most {CLAUSES_MAX} clauses are taken")
         return not self._exhausted
 
     def _exhaust(self, path: str, rule: str) -> Clause | None:
-        """Note the bound, end the walk; no clause comes of it."""
+        """Record the exceeded limit and end the reading."""
         if not self._exhausted:
             self.fatal.append(
                 invalid("too many filters", path, f"{rule}; use several subscriptions")
@@ -357,13 +356,13 @@ class _Reader:
         return None
 
     def _wrong(self, value: Any, path: str, details: str) -> Clause | None:
-        """Note what has no meaning; no clause comes of it."""
+        """Record an error in the place of a clause."""
         self.fatal.append(invalid(_shown(value), path, details))
         return None
 
 
 def _shown(value: Any) -> str:
-    """A value short enough for a message; what is no scalar shows as its type, for it may
+    """A value short enough for a message; anything but a scalar is shown as its type, since it may
     be huge.
     """
     if not isinstance(value, str | int | float | bool | None):

@@ -1,7 +1,6 @@
 """A record of a log, before and after it is stored.
 
-Both shapes are what the hot paths carry: plain slotted values, made once per event and never
-copied.
+The hot paths use both classes: plain slotted values, created once per event and never copied.
 """
 
 from collections.abc import Sequence
@@ -39,10 +38,11 @@ class Record:
 
 @dataclass(slots=True)
 class StoredRecord:
-    """A record read back, with the place it has in its log.
+    """A record that was read, with its position in the log.
 
-    `timestamp_ms` is the log's (append time where the topic says so), in Unix milliseconds. `note`
-    is what `Feed.annotate` left on the record before a restart, else None.
+    `timestamp_ms` is the log's (append time where the topic is configured so), in Unix
+    milliseconds. `note` is the text that `Feed.annotate` stored for the record before a restart,
+    else None.
     """
 
     topic: str
@@ -58,5 +58,5 @@ class StoredRecord:
 
     @property
     def origin(self) -> str:
-        """`topic/partition/offset`: what names this record in logs and private headers."""
+        """`topic/partition/offset`: identifies this record in logs and private headers."""
         return f"{self.topic}/{self.partition}/{self.offset}"

@@ -2,9 +2,9 @@
 out.
 
 `lexer` and `parser` make a tree of `nodes`; `evaluate` makes closures of the tree with the help of
-`casts`, `arithmetic`, `like` and `functions`; `printer` makes text of it again, and `decisive`
-finds the part that settled a result. Nothing here knows of filters; `headrace.domain.filters`
-builds on it.
+`casts`, `arithmetic`, `like` and `functions`; `printer` turns it into text again, and `explain`
+finds the part that decided a result. Filters are in `headrace.domain.filters`, which uses this
+package.
 """
 
 from headrace.domain.cesql.casts import Type

@@ -1,9 +1,9 @@
-"""What can go wrong in an expression, and the bounds that keep one cheap.
+"""Errors of expressions, and the limits that bound their cost.
 
-A text that is no expression raises `ParseError`, once, when it is compiled. Everything later is a
-`Problem`: a value that an evaluation returns beside its result, for the language is total (CESQL
-1.0, 3.3). Inside the evaluator a problem travels as `EvaluationError`, because an operator with a
-failed operand gives up at once and that is what exceptions do for free.
+A text that is not an expression raises `ParseError` when it is compiled. Everything later is a
+`Problem`, a value that an evaluation returns beside its result, because the language is total
+(CESQL 1.0, 3.3). Inside the evaluator a problem is raised as `EvaluationError`, because an operator
+with a failed operand fails at once.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ INTEGER_MAX = 2**31 - 1
 
 
 class ErrorKind(StrEnum):
-    """The kinds of CESQL 1.0, 3.3, under the names its compatibility kit gives them, and `budget`,
-    which is Headrace's own.
+    """The kinds of error of CESQL 1.0, 3.3, with the names of its compatibility kit, and `budget`,
+    which is specific to Headrace.
     """
 
     PARSE = "parse"
@@ -38,19 +38,19 @@ class ErrorKind(StrEnum):
     MISSING_ATTRIBUTE = "missingAttribute"
     GENERIC = "generic"
     BUDGET = "budget"
-    """The evaluation took more steps than it may (`headrace.domain.cesql.budget`)."""
+    """The evaluation took more steps than its budget (`headrace.domain.cesql.budget`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an evaluation has no clean result."""
+    """Why an evaluation failed."""
 
     kind: ErrorKind
     message: str
 
 
 class ParseError(ValueError):
-    """The text is no expression, or exceeds a bound.
+    """The text is not an expression, or exceeds a limit.
 
     `position` counts characters from 0; `reason` is the message without it.
     """
@@ -62,15 +62,15 @@ class ParseError(ValueError):
 
     @property
     def problem(self) -> Problem:
-        """The same as a value."""
+        """The error as a value."""
         return Problem(ErrorKind.PARSE, str(self))
 
 
 class EvaluationError(Exception):
     """An evaluation ended early.
 
-    `value` is set where the failed function defines a result all the same, and counts only if that
-    function is the whole expression; otherwise the result is the zero value of the outermost
+    `value` is set where the failed function defines a result, and counts only if that function is
+    the whole expression; otherwise the result is the zero value of the outermost
     operator's type.
     """
 

@@ -1,10 +1,10 @@
-"""The third step: a tree to closures, once; then one call per event.
+"""Compiles a tree to closures, once; then an evaluation is one call per event.
 
 Every closure takes the attributes of an event and returns a value, or raises `EvaluationError`. An
-operator with a failed operand has no result of its own, so the exception passes straight through it
-to `Expression.evaluate`, which puts the zero value of the outermost type in its place: fail-fast
-mode of CESQL 1.0, 4.1, and the missing attribute rule of 3.2. What is known before there is an
-event is done before: casts that types make needless, patterns, lists of literals, functions.
+operator with a failed operand has no result, so the exception propagates to `Expression.evaluate`,
+which replaces it by the zero value of the outermost type: fail-fast mode of CESQL 1.0, 4.1, and the
+missing attribute rule of 3.2. What does not depend on the event is done once: casts that types make
+unnecessary, patterns, lists of literals, functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -67,16 +67,14 @@ _ORDER: dict[Operator, Callable[[int, int], bool]] = {
 
 
 class Result(NamedTuple):
-    """What an evaluation gives, always both: a value, and the problem there was on the way,
-    if any.
-    """
+    """The result of an evaluation: a value, and the problem if it failed."""
 
     value: Value
     problem: Problem | None
 
 
 class Expression:
-    """A compiled expression, safe to share: it holds no state of an evaluation."""
+    """A compiled expression. It holds no state of an evaluation and may be shared by threads."""
 
     __slots__ = (
         "_functions",
@@ -101,15 +99,17 @@ class Expression:
         event.
         """
         self.attribute_names = tuple(dict.fromkeys(attribute_names(node)))
-        """What it reads or asks for, in the order of the text."""
+        """The attributes that it reads or tests, in the order of the text."""
         self._functions = functions
         self.evaluate_or_raise: Evaluator = (
             compiled.run if self.steps_max <= STEPS_MAX else _bounded(self.metered())
         )
-        """The fast way for who needs no value beside an error: raises `EvaluationError`."""
+        """`evaluate` without a value in case of an error, and faster: raises `EvaluationError`."""
 
     def evaluate(self, attributes: Attributes) -> Result:
-        """The value for this event, and the problem if there was one. Never raises."""
+        """The value for an event with these attributes, and the problem if there was one. Never
+        raises.
+        """
         try:
             return Result(self.evaluate_or_raise(attributes), None)
         except EvaluationError as error:
@@ -144,8 +144,8 @@ class Expression:
 
 
 def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression:
-    """Parse and compile. Raises `ParseError`. An unknown function is no parse error: it fails when
-    it is evaluated (3.5).
+    """Parse and compile. Raises `ParseError`. An unknown function is not a parse error: it fails
+    when it is evaluated (3.5).
     """
     return Expression(text, parse(text), functions)
 
@@ -156,11 +156,11 @@ class _CompileOptions(NamedTuple):
     functions: Functions
     patterns: Patterns
     metered: bool
-    """Whether the attributes will be `Metered`, on which what is expensive spends steps."""
+    """Whether the attributes will be `Metered`, which count the steps of expensive operations."""
 
 
 class _Compiled(NamedTuple):
-    """A closure and the type of what it returns, None when only the event tells."""
+    """A closure and the type of what it returns, None when it depends on the event."""
 
     run: Evaluator
     type: Type | None

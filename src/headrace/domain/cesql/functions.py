@@ -73,9 +73,7 @@ def find_function(functions: Functions, name: str, count: int) -> Function | Non
 
 
 def why_unknown(functions: Functions, name: str, count: int) -> str:
-    """For people: why there is no such function and what there is instead; empty when there
-    is one.
-    """
+    """A message on why there is no such function and which ones exist; empty when there is one."""
     if find_function(functions, name, count) is not None:
         return ""
     if name in functions:
@@ -91,8 +89,8 @@ def _arity(function: Function) -> str:
 
 
 def with_functions(functions: Functions, *more: Function) -> Functions:
-    """A table with these added. Raises ValueError when two could not be told apart by their number
-    of arguments.
+    """A table with more functions. Raises ValueError when two of one name take the same number of
+    arguments.
     """
     table = {name: list(overloads) for name, overloads in functions.items()}
     for function in more:
@@ -100,8 +98,8 @@ def with_functions(functions: Functions, *more: Function) -> Functions:
         for other in overloads:
             if _confusable(function, other):
                 raise ValueError(
-                    f"{function.name} with {len(function.parameters)} parameters cannot be told"
-                    " from the one that exists"
+                    f"{function.name} with {len(function.parameters)} parameters cannot be"
+                    " distinguished from the one that exists"
                 )
         overloads.append(function)
     return MappingProxyType({name: tuple(overloads) for name, overloads in table.items()})
@@ -203,8 +201,8 @@ BUILT_IN: Functions = with_functions(
     Function("IS_INT", (None,), Type.BOOLEAN, _is_integer),
     Function("IS_BOOL", (None,), Type.BOOLEAN, _is_boolean),
 )
-"""What every engine must have, and the two IS_ functions of the drafts, which the libraries
-kept.
+"""The functions that every implementation must have, and the two IS_ functions of the drafts, which
+the libraries kept.
 """
 
 _PRICES: Mapping[str, tuple[int, int]] = {"LOWER": (1, 40), "UPPER": (1, 40), "TRIM": (8, 12)}

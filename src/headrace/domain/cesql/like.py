@@ -1,9 +1,9 @@
 """LIKE, searched at C speed.
 
-A pattern from a manifest meets a text from anybody, so backtracking is out: as a regular
-expression, a pattern with a few wildcards can keep a process busy for minutes. Here the pattern is
-cut at its `%` into segments. The first and the last have fixed places; each one between is taken
-where it first fits, which is enough, since a later place never leaves more room for the rest. A
+A pattern from a manifest is matched against text from any sender, so backtracking is not possible:
+as a regular expression, a pattern with a few wildcards can keep a process busy for minutes. Here
+the pattern is split at `%` into segments. The first and the last have fixed positions; each one
+between is matched at its first position, which is enough: a later one never leaves more room. A
 segment without `_` is found by `str.find`. Of one with `_`, the longest literal run is found, and
 the other runs are compared around it.
 

@@ -79,11 +79,11 @@ def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
         Function("SUBSTRING", (Type.STRING,), Type.STRING, str, Type.STRING),
     ],
 )
-def test_functions_that_cannot_be_told_apart_are_refused(function: Function) -> None:
+def test_functions_that_cannot_be_distinguished_are_refused(function: Function) -> None:
     """Name and arity identify a function, and a variadic one must start beyond the others (CESQL
     3.5).
     """
-    with pytest.raises(ValueError, match="cannot be told from"):
+    with pytest.raises(ValueError, match="cannot be distinguished from"):
         with_functions(BUILT_IN, function)
 
 
