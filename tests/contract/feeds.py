@@ -9,13 +9,14 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
-from headrace.adapters.kafka.consumer.topic_ids import TopicIds, split_topic_id
+from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.topic_ids import split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset, OutOfRange
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
 from tests.support.kafka import KafkaUnderTest
@@ -193,8 +194,7 @@ class KafkaFeedHarness:
             group_protocol=protocol,
             session_timeout_ms=session_ms,
         )
-        self._budget = CommitBudget()
-        self._topic_ids = TopicIds(self.options, every_seconds=0.2)
+        self._shared = ProcessShared.create(self.options, topic_ids_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[KafkaFeed] = []
         self.commit(dict.fromkeys(range(partitions), 0))
@@ -256,27 +256,27 @@ class KafkaFeedHarness:
         drain_seconds: float = 5.0,
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
         instance: str | None = None,
+        out_of_range: OutOfRange = OutOfRange.EARLIEST,
     ) -> KafkaFeed:
-        feed = KafkaFeed(
-            self.options,
+        config = ConsumerConfig(
+            options=self.options,
             group=self.group,
-            topics=[self.topic],
+            topics=(self.topic,),
             bounds=bounds or FeedBounds(),
-            commits=self._budget,
-            alarm=listener.alarms.append,
             instance=instance,
             drain_seconds=drain_seconds,
+            out_of_range=out_of_range,
             initial_offset=initial_offset,
-            topic_ids=self._topic_ids,
             fetch_wait_ms=self._fetch_wait_ms,
         )
+        feed = KafkaFeed(config, self._shared, listener.alarms.append)
         listener.feed = feed
         self._feeds.append(feed)
         feed.start(listener)
         return feed
 
     async def close(self) -> None:
-        self._topic_ids.close()
+        self._shared.close()
         for feed in self._feeds:
             feed.abandon()
         for feed in self._feeds:

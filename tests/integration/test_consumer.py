@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from headrace.adapters.kafka.consumer import poll_loop
-from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.process_shared import ProcessShared
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
 from headrace.domain.record import Partition
@@ -245,23 +246,6 @@ async def delete_below(harness: KafkaFeedHarness, offset: int) -> None:
     )
 
 
-def lone_feed(
-    harness: KafkaFeedHarness, listener: RecordingListener, policy: OutOfRange
-) -> KafkaFeed:
-    feed = KafkaFeed(
-        harness.options,
-        group=harness.group,
-        topics=[harness.topic],
-        bounds=FeedBounds(),
-        commits=CommitBudget(),
-        alarm=listener.alarms.append,
-        out_of_range=policy,
-    )
-    listener.feed = feed
-    feed.start(listener)
-    return feed
-
-
 @pytest.mark.parametrize(
     ("policy", "expected"), [(OutOfRange.EARLIEST, [6, 7, 8, 9, 10]), (OutOfRange.LATEST, [10])]
 )
@@ -274,7 +258,7 @@ async def test_expired_records_are_counted(
     await harness.append(10)
     await delete_below(harness, 6)
     listener = RecordingListener(finish=True)
-    feed = lone_feed(harness, listener, policy)
+    feed = harness.feed(listener, out_of_range=policy)
     await wait_until_async(lambda: listener.alarms, 15, "an alarm")
     await harness.append(1)
     await listener.has(len(expected))
@@ -282,7 +266,7 @@ async def test_expired_records_are_counted(
     assert [(alarm.kind, alarm.partition, alarm.count) for alarm in listener.alarms] == [
         (AlarmKind.EXPIRED, Partition(harness.topic, 0), expected[0])
     ]
-    assert feed.assignment.expired == expected[0]
+    assert feed.expired == expected[0]
     await feed.stop()
     await committed_is(harness, {0: 11})
 
@@ -294,7 +278,7 @@ async def test_expired_records_may_stop_a_partition(harness: KafkaFeedHarness) -
     await harness.append(10)
     await delete_below(harness, 6)
     listener = RecordingListener(finish=True)
-    feed = lone_feed(harness, listener, OutOfRange.STOP)
+    feed = harness.feed(listener, out_of_range=OutOfRange.STOP)
     await wait_until_async(lambda: listener.alarms, 15, "an alarm")
     await feed.stop()
     assert listener.records == []
@@ -314,7 +298,7 @@ async def test_group_without_offsets_is_an_alarm(
     await harness.append(3)
     harness.group += "-forgotten"
     listener = RecordingListener(finish=True)
-    feed = lone_feed(harness, listener, policy)
+    feed = harness.feed(listener, out_of_range=policy)
     await wait_until_async(lambda: listener.alarms, 15, "an alarm")
     await harness.append(1)
     await listener.has(len(expected))
@@ -326,19 +310,16 @@ async def test_group_without_offsets_is_an_alarm(
 async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) -> None:
     """A feed of a missing topic raises an alarm, returns no records, and can be stopped."""
     listener = RecordingListener()
-    feed = KafkaFeed(
-        KafkaOptions(bootstrap_servers=kafka.bootstrap_servers),
-        group="nobody",
-        topics=["no-such-topic"],
-        bounds=FeedBounds(),
-        commits=CommitBudget(),
-        alarm=listener.alarms.append,
-    )
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    config = ConsumerConfig(options=options, group="no-group", topics=("no-such-topic",))
+    shared = ProcessShared.create(options)
+    feed = KafkaFeed(config, shared, listener.alarms.append)
     feed.start(listener)
     await wait_until_async(
         lambda: AlarmKind.TOPIC_MISSING in {alarm.kind for alarm in listener.alarms}, 15, "an alarm"
     )
     await asyncio.wait_for(feed.stop(), 10)
+    await asyncio.to_thread(shared.close)
 
 
 async def test_long_stall_pauses_and_resumes(harness: KafkaFeedHarness) -> None:
@@ -388,16 +369,7 @@ async def test_crash_points_are_passed(
     passed: list[Failpoint] = []
     monkeypatch.setattr(poll_loop, "failpoint", passed.append)
     listener = RecordingListener(finish=True)
-    feed = KafkaFeed(
-        harness.options,
-        group=harness.group,
-        topics=[harness.topic],
-        bounds=FeedBounds(),
-        commits=CommitBudget(),
-        alarm=listener.alarms.append,
-    )
-    listener.feed = feed
-    feed.start(listener)
+    feed = harness.feed(listener)
     await harness.append(1)
     await listener.has(1)
     await committed_is(harness, {0: 1})

@@ -2,10 +2,14 @@
 here.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+
+client_logger = logging.getLogger("headrace.kafka.client")
+"""Passed to each client for its own lines, which are sentences of librdkafka."""
 
 HEADERS_BYTES_MAX: Final = 65_536
 RECORD_OVERHEAD_BYTES: Final = 512

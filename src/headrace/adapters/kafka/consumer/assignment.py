@@ -1,24 +1,26 @@
-"""The loop's side of a feed: the partitions it holds, the records in hand, and when what is done is
-committed.
+"""The event loop's side of a feed: the partitions it owns, the records in flight, and when what is
+done is committed.
 
-The consumer's thread (`consumer_thread`) tells what happened by calling these methods through the
-loop, in the order it happened; what it shall do is sent back as commands. Neither side ever waits
-for the other here, except that a revocation waits in the thread for its ticket.
+The consumer's thread (`consumer_thread`) reports what happened by calling these methods through the
+loop, in the order in which it happened. What it has to do is sent back as commands. Neither side
+ever waits for the other here, except that a revocation waits in the thread for its request.
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
 
-from headrace.adapters.kafka.consumer.commits import CommitBudget, Position
+from headrace.adapters.kafka.consumer.channel import ConsumerChannel
+from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.membership_monitor import (
     UNCONFIRMED_SECONDS,
     MembershipMonitor,
 )
 from headrace.adapters.kafka.consumer.partition_state import PartitionState
+from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
@@ -28,77 +30,39 @@ _COMMIT_ANSWER_SECONDS = 30.0
 _ALARM_INTERVAL_SECONDS = 10.0
 
 
-class RevocationRequest:
-    """A revocation on its way through the loop: the thread waits for it, the loop answers with what
-    is done.
+class Assignment:
+    """The partitions of one feed, and the verbs of `headrace.domain.ports.Feed` about them. To be
+    made on the event loop.
     """
 
-    def __init__(self, partitions: Collection[Partition]) -> None:
-        self.partitions = partitions
-        self.positions: Sequence[Position] = ()
-        self._completed = threading.Event()
-
-    @property
-    def is_open(self) -> bool:
-        """Whether nobody has answered yet."""
-        return not self._completed.is_set()
-
-    def complete(self, positions: Sequence[Position]) -> None:
-        """Give the partitions back with what is to be committed for them. Loop."""
-        self.positions = positions
-        self._completed.set()
-
-    def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the answer. Thread."""
-        return self._completed.wait(timeout_seconds)
-
-
-class ConsumerCommands(Protocol):
-    """What the loop may ask of the consumer's thread; all return at once."""
-
-    def commit(self, positions: Sequence[Position]) -> None: ...
-
-    def pause(self, partition: Partition) -> None: ...
-
-    def resume(self, partition: Partition) -> None: ...
-
-
-class Assignment:
-    """What one feed holds."""
+    _listener: FeedListener
 
     def __init__(
-        self,
-        *,
-        group: str,
-        listener: FeedListener,
-        flow: FlowControl,
-        budget: CommitBudget,
-        commands: ConsumerCommands,
-        alarm: Callable[[FeedAlarm], None],
-        topic_id: Callable[[str], str] = lambda _: "",
+        self, config: ConsumerConfig, shared: ProcessShared, alarm: Callable[[FeedAlarm], None]
     ) -> None:
-        """`topic_id` tells the id of the topic that has a name now, empty when it is not known."""
-        self._group = group
-        self._listener = listener
-        self._flow = flow
-        self._budget = budget
-        self._commands = commands
+        self.config = config
+        self.shared = shared
+        self.flow = FlowControl(config.bounds)
+        self.channel = ConsumerChannel(shared.callback_queues, self.flow)
         self._alarm = alarm
-        self._topic_id = topic_id
         self._loop = asyncio.get_running_loop()
         self._membership = MembershipMonitor(self._on_membership_change)
         self._states: dict[tuple[str, int], PartitionState] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._commit_timer: asyncio.TimerHandle | None = None
         self._committing: Sequence[PartitionState] = ()
         self._committing_since = 0.0
         self._alarmed_at: dict[tuple[AlarmKind, Partition | None], float] = {}
         self._closed = False
         self.recreated_partitions: deque[Partition] = deque()
-        """Partitions whose topic is another one now: the thread takes them from here and reads them
-        from where the policy says.
+        """Partitions whose topic was deleted and created again. The thread takes them from here
+        and reads them from the position that the policy gives.
         """
         self.expired = 0
-        """Records that were gone from the log before they could be handed out."""
+        """Records that were removed from the log before they were handed out."""
+
+    def attach(self, listener: FeedListener) -> None:
+        """Hand records out to this listener. To be called before the thread starts."""
+        self._listener = listener
 
     # What the listener asks for.
 
@@ -107,13 +71,15 @@ class Assignment:
         state = self._states.get((record.topic, record.partition))
         if state is None or not state.finish(record):
             return
-        self._flow.release(1, record.size)
+        self.flow.release(1, record.size)
         state.changed = True
-        if self._timer is None:
+        if self._commit_timer is None:
             self._schedule_commit()
 
     def annotate(self, record: StoredRecord, note: str | None) -> None:
-        """As `Feed.annotate`."""
+        """As `Feed.annotate`. Raises ValueError for a note that is too long or not printable
+        ASCII.
+        """
         state = self._states.get((record.topic, record.partition))
         if (
             state is not None
@@ -123,36 +89,36 @@ class Assignment:
             self._mark_changed(state)
 
     def pause(self, partition: Partition) -> None:
-        """As `Feed.pause`; forgotten with the ownership."""
+        """As `Feed.pause`. It ends with the ownership of the partition."""
         state = self._states.get(partition)
         if state is not None and not state.paused:
             state.paused = True
-            self._commands.pause(partition)
+            self.channel.pause(partition)
 
     def resume(self, partition: Partition) -> None:
         """As `Feed.resume`."""
         state = self._states.get(partition)
         if state is not None and state.paused:
             state.paused = False
-            self._commands.resume(partition)
+            self.channel.resume(partition)
             self._loop.call_soon(self._deliver_buffered, state)
 
     def verify_membership(self) -> None:
-        """As `Feed.verify_membership`: what was committed is committed again, since the answer
-        tells.
+        """As `Feed.verify_membership`: what was committed is committed again, because the answer
+        shows whether the group still has this member.
         """
         if self._states:
             self._membership.suspend()
 
     def lag(self) -> Mapping[Partition, Lag]:
-        """As `Feed.lag`."""
+        """As `Feed.lag`. The end of the log is at most a second old, 5 s for paused partitions."""
         now = self._loop.time()
         return {state.partition: state.lag(now) for state in self._states.values()}
 
-    # What the thread tells.
+    # What the thread reports.
 
     def on_partitions_assigned(self, starts: Sequence[Position]) -> None:
-        """These partitions are ours, from these positions."""
+        """These partitions are owned now, from these positions."""
         now = self._loop.time()
         for start in starts:
             state = self._states[start.partition] = PartitionState(start, now)
@@ -161,8 +127,8 @@ class Assignment:
     def on_batch(
         self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]
     ) -> None:
-        """Records were read, and ends of partitions reached behind them."""
-        self._flow.batch_received()
+        """Records were read, and the ends of these partitions were reached behind them."""
+        self.flow.batch_received()
         now = self._loop.time()
         fresh: list[StoredRecord] = []
         number, topic, state = -1, "", None
@@ -186,7 +152,7 @@ class Assignment:
             self._listener.on_records(fresh)
 
     def _skip(self, record: StoredRecord, state: PartitionState | None) -> None:
-        self._flow.release(1, record.size)
+        self.flow.release(1, record.size)
         if state is not None:
             self._mark_changed(state)
 
@@ -205,7 +171,7 @@ class Assignment:
             self._listener.on_records(fresh)
 
     def on_high_watermarks(self, high_watermarks: Sequence[tuple[Partition, int]]) -> None:
-        """How far these logs reach."""
+        """The ends of these logs."""
         for partition, high_watermark in high_watermarks:
             state = self._states.get(partition)
             if state is not None and high_watermark > state.high_watermark:
@@ -214,10 +180,10 @@ class Assignment:
                 self._check_topic_id(state)
 
     def _check_topic_id(self, state: PartitionState) -> None:
-        """Look whether the topic of this partition is still the one in which its offsets were
+        """Check whether the topic of this partition is still the one in which its offsets were
         committed.
         """
-        topic_id = self._topic_id(state.partition.topic)
+        topic_id = self.shared.topic_ids.known(state.partition.topic)
         if not topic_id or topic_id == state.topic_id:
             return
         if not state.topic_id:
@@ -228,46 +194,48 @@ class Assignment:
             self.recreated_partitions.append(state.partition)
 
     def _discard(self, state: PartitionState) -> None:
-        """Nothing known about the offsets of this partition is worth anything any more."""
+        """Drop the state of a partition whose known offsets are no longer valid."""
         self._listener.on_lost([state.partition])
         self._remove([state.partition])
         if state.paused:
-            self._commands.resume(state.partition)
+            self.channel.resume(state.partition)
 
     def on_topic_recreated(
         self, partition: Partition, offset: int | None, *, high_watermark: int
     ) -> None:
-        """A partition of `recreated_partitions` is read from `offset` on; None: by the policy it
-        stands still.
+        """A partition of `recreated_partitions` is read from `offset` on. None: by the policy it
+        is not read.
         """
-        if (state := self._states.get(partition)) is not None:  # It was taken over anew in between.
+        if (state := self._states.get(partition)) is not None:  # It was assigned again meanwhile.
             self._discard(state)
         where = (
-            f"{partition.topic}/{partition.partition} is another topic of the same name (deleted"
-            " and made again)"
+            f"the topic of {partition.topic}/{partition.partition} was deleted and created again"
         )
         if offset is None:
-            detail = f"{where}; the partition stands still until an offset is committed"
+            detail = f"{where}; the partition is not read until an offset is committed"
         else:
             state = self._states[partition] = PartitionState(
                 Position(partition, offset, ""), self._loop.time()
             )
-            state.topic_id, state.high_watermark = self._topic_id(partition.topic), high_watermark
+            state.topic_id, state.high_watermark = (
+                self.shared.topic_ids.known(partition.topic),
+                high_watermark,
+            )
             self._mark_changed(state)
-            detail = f"{where}; reading goes on at offset {offset}"
+            detail = f"{where}; reading continues at offset {offset}"
         self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
 
     def on_offset_reset(self, partition: Partition, offset: int, *, high_watermark: int) -> None:
-        """Reading goes on at `offset`, because the log no longer has (or never had) what should
-        come next.
+        """Reading continues at `offset`, because the log no longer has (or never had) the next
+        record.
         """
         state = self._states.get(partition)
         if state is None:
             return
         missing = offset - state.tracker.next
         where = (
-            f"the next record of {partition.topic}/{partition.partition} is not in the log; reading"
-            f" goes on at offset {offset}"
+            f"the next record of {partition.topic}/{partition.partition} is not in the log;"
+            f" reading continues at offset {offset}"
         )
         if missing >= 0:
             state.reach(offset)
@@ -276,29 +244,31 @@ class Assignment:
             self.raise_alarm(
                 AlarmKind.EXPIRED, f"{where}, {missing} offsets are lost", partition, missing
             )
-        else:  # The log is another one, or was cut.
+        else:  # The topic was created again, or its log was truncated.
             self._discard(state)
             self._states[partition] = PartitionState(
                 Position(partition, offset, ""), self._loop.time()
             )
-            detail = f"{where}, {-missing} offsets further back, since the log starts anew"
+            detail = (
+                f"{where}, {-missing} offsets back, because the log was created again or truncated"
+            )
             self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
         self.on_high_watermarks([(partition, high_watermark)])
 
     def on_partitions_revoked(self, request: RevocationRequest) -> None:
-        """The partitions of this ticket go as soon as the listener has nothing of them in hand."""
+        """Complete the request as soon as the listener has none of their records in flight."""
 
-        def returned() -> None:
+        def drained() -> None:
             if request.is_open:
                 request.complete(self._release(request.partitions))
 
         if self._closed:
-            returned()
+            drained()
         else:
-            self._listener.on_revoked(request.partitions, returned)
+            self._listener.on_revoked(request.partitions, drained)
 
     def on_drain_timeout(self, request: RevocationRequest) -> None:
-        """The time of this ticket is up."""
+        """The drain deadline of this request has passed."""
         if not request.is_open:
             return
         records = sum(
@@ -307,9 +277,8 @@ class Assignment:
             if (state := self._states.get(partition))
         )
         self._listener.on_lost(request.partitions)
-        if (
-            request.is_open
-        ):  # A listener that has nothing in hand any more may have answered just now.
+        # A listener that has nothing in flight may have completed the request in `on_lost`.
+        if request.is_open:
             request.complete(self._release(request.partitions))
         self.raise_alarm(
             AlarmKind.DRAIN_OVERDUE,
@@ -318,7 +287,7 @@ class Assignment:
         )
 
     def on_partitions_lost(self, partitions: Collection[Partition] | None) -> None:
-        """These partitions (None: all) are somebody else's already."""
+        """These partitions (None: all) already belong to another member."""
         gone = [
             state.partition
             for state in self._states.values()
@@ -333,10 +302,9 @@ class Assignment:
     def on_commit_answered(
         self, refused: Collection[Partition] | None, *, member: bool = False
     ) -> None:
-        """The commit that was asked for is stored, apart from these partitions (None: not at all).
+        """The last commit is stored, except for the refused partitions (None: for all).
 
-        `member` says that the group answered it as that of a member, which it also does when it
-        asks for patience.
+        `member` says that the answer proves membership. Some refusals do so too.
         """
         states, self._committing = self._committing, ()
         for state in states:
@@ -345,25 +313,25 @@ class Assignment:
             self._membership.commit_answered()
         if (
             self._membership.unconfirmed or any(state.changed for state in self._states.values())
-        ) and self._timer is None:
+        ) and self._commit_timer is None:
             self._schedule_commit()
 
     def _on_membership_change(self, unconfirmed: bool) -> None:
         self._listener.on_membership_unconfirmed(unconfirmed)
         if unconfirmed:
             detail = (
-                f"the group has not confirmed for {UNCONFIRMED_SECONDS:g} s or more that this "
-                "process is a member; nothing is sent until it does"
+                f"the group has not confirmed for {UNCONFIRMED_SECONDS:g} s or more that this"
+                " process is a member; nothing is sent until it does"
             )
             self.raise_alarm(AlarmKind.UNCONFIRMED, detail)
-            if self._timer is None:
+            if self._commit_timer is None:
                 self._schedule_commit()
 
     def raise_alarm(
         self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
     ) -> None:
-        """Pass an alarm on, the same one (kind and partition) at most every 10 s unless it counts
-        something.
+        """Pass an alarm on. The same one (kind and partition) is passed at most every 10 s, unless
+        it has a count.
         """
         now = self._loop.time()
         if (
@@ -374,14 +342,16 @@ class Assignment:
             return
         self._alarmed_at[kind, partition] = now
         self._alarm(
-            FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count)
+            FeedAlarm(
+                kind=kind, group=self.config.group, detail=detail, partition=partition, count=count
+            )
         )
 
     def close(self) -> None:
-        """Forget everything, and tell the listener nothing more."""
+        """Drop everything, and call the listener no more."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._commit_timer is not None:
+            self._commit_timer.cancel()
         self._states.clear()
         self._membership.close()
 
@@ -389,18 +359,18 @@ class Assignment:
 
     def _mark_changed(self, state: PartitionState) -> None:
         state.changed = True
-        if self._timer is None:
+        if self._commit_timer is None:
             self._schedule_commit()
 
     def _schedule_commit(self) -> None:
-        delay = max(COMMIT_INTERVAL_SECONDS, self._budget.reserve(self._loop.time()))
-        self._timer = self._loop.call_later(delay, self._commit)
+        delay = max(COMMIT_INTERVAL_SECONDS, self.shared.commit_budget.reserve(self._loop.time()))
+        self._commit_timer = self._loop.call_later(delay, self._commit)
 
     def _commit(self) -> None:
-        """One commit at a time: a second one could overtake the first, and then the offset would go
+        """One commit at a time: a second one could overtake the first, and the offset would go
         back.
         """
-        self._timer = None
+        self._commit_timer = None
         now = self._loop.time()
         if self._committing:
             if now - self._committing_since > _COMMIT_ANSWER_SECONDS:
@@ -417,7 +387,7 @@ class Assignment:
         if positions:
             self._committing, self._committing_since = states, now
             self._membership.commit_sent()
-            self._commands.commit(positions)
+            self.channel.commit(positions)
 
     def _release(self, partitions: Collection[Partition]) -> list[Position]:
         now = self._loop.time()
@@ -432,6 +402,6 @@ class Assignment:
         for partition in partitions:
             state = self._states.pop(partition, None)
             if state is not None:
-                self._flow.release(*state.held())
+                self.flow.release(*state.held())
         if not self._states:
             self._membership.confirm()

@@ -1,183 +1,95 @@
-"""The feed over Kafka: one consumer group member, its thread and its partitions, behind the `Feed`
-port.
-"""
+"""The feed over Kafka: an assignment, the thread of its consumer, and their start and stop."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from headrace.adapters.kafka.consumer.assignment import Assignment
-from headrace.adapters.kafka.consumer.budget import QUEUE_BYTES_MAX, ByteBudget
-from headrace.adapters.kafka.consumer.callback_queue import CallbackQueues
-from headrace.adapters.kafka.consumer.commits import CommitBudget
-from headrace.adapters.kafka.consumer.consumer_config import consumer_config
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.consumer_thread import ConsumerThread
-from headrace.adapters.kafka.consumer.flow_control import FlowControl
-from headrace.adapters.kafka.consumer.topic_ids import TopicIds
-from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, InitialOffset, OutOfRange
-from headrace.domain.ports import FeedListener, Lag
-from headrace.domain.record import Partition, StoredRecord
+from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.domain.feed import AlarmKind, FeedAlarm
+from headrace.domain.ports import FeedListener
 
 _CLOSE_SECONDS = 10.0
 
 
-class KafkaFeed:
-    """Records of `topics` for one member of `group`; implements `headrace.domain.ports.Feed`.
+class KafkaFeed(Assignment):
+    """Records of some topics for one member of a group; implements `headrace.domain.ports.Feed`.
 
-    `instance` makes it a static member (`group.instance.id`): after a crash it has its partitions
-    back at once, and it keeps them while it is away for less than the session timeout. `commits`,
-    `budget` and `callback_queues` are shared by all feeds of the process.
+    The verbs about records and partitions are inherited, because `done` is called per event.
     """
 
     def __init__(
-        self,
-        options: KafkaOptions,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        commits: CommitBudget,
-        alarm: Callable[[FeedAlarm], None],
-        instance: str | None = None,
-        drain_seconds: float = 5.0,
-        out_of_range: OutOfRange = OutOfRange.EARLIEST,
-        initial_offset: InitialOffset = InitialOffset.COMMITTED,
-        fetch_wait_ms: int = 500,
-        budget: ByteBudget | None = None,
-        topic_ids: TopicIds | None = None,
-        callback_queues: CallbackQueues | None = None,
+        self, config: ConsumerConfig, shared: ProcessShared, alarm: Callable[[FeedAlarm], None]
     ) -> None:
-        self._group = group
-        self._commits = commits
-        self._alarm = alarm
-        self._drain_seconds = drain_seconds
-        self._budget = budget or ByteBudget(max(bounds.bytes_max, QUEUE_BYTES_MAX))
-        self._topics, self._topic_ids = list(topics), topic_ids
-        self._flow = FlowControl(bounds)
-        queue_bytes = self._budget.queue_bytes()
-        self._budget.register(self._flow)
-        self._thread = ConsumerThread(
-            settings=consumer_config(
-                options,
-                group=group,
-                instance=instance,
-                queue_bytes=queue_bytes,
-                fetch_wait_ms=fetch_wait_ms,
-            ),
-            topics=topics,
-            flow=self._flow,
-            drain_seconds=drain_seconds,
-            out_of_range=out_of_range,
-            initial_offset=initial_offset,
-            callback_queues=callback_queues or CallbackQueues(),
-            health_check_seconds=options.health_check_seconds,
-            reference=topic_ids,
-        )
-        self._assignment: Assignment | None = None
-        self._ended: asyncio.Event | None = None
-        self._stopping = False
+        super().__init__(config, shared, alarm)
+        settings = config.client_settings(queue_bytes=shared.byte_budget.queue_bytes())
+        shared.byte_budget.register(self.flow)
+        self._ended = asyncio.Event()
+        self._thread = ConsumerThread(self, settings, self._ended.set)
+        self._started = False
+        self._released = False
 
     def start(self, listener: FeedListener) -> None:
-        """As `Feed.start`; once. Returns at once: the group is joined by the thread."""
-        if self._assignment is not None:
+        """As `Feed.start`; once. Returns at once: the thread joins the group."""
+        if self._started:
             raise RuntimeError(
-                f"the feed of group {self._group} was started before; make a new one"
+                f"the feed of group {self.config.group} was started before; open a new one"
             )
-        self._assignment = Assignment(
-            group=self._group,
-            listener=listener,
-            flow=self._flow,
-            budget=self._commits,
-            commands=self._thread,
-            alarm=self._alarm,
-            topic_id=self._topic_ids.known if self._topic_ids is not None else lambda _: "",
-        )
-        if self._topic_ids is not None:
-            self._topic_ids.watch(self._topics)
-        self._ended = asyncio.Event()
-        self._thread.start(self._assignment, self._ended.set)
-
-    @property
-    def assignment(self) -> Assignment:
-        """What the feed holds. Raises RuntimeError before `start`."""
-        if self._assignment is None:
-            raise RuntimeError(f"the feed of group {self._group} has not been started")
-        return self._assignment
-
-    def done(self, record: StoredRecord) -> None:
-        """As `Feed.done`."""
-        self.assignment.done(record)
-
-    def annotate(self, record: StoredRecord, note: str | None) -> None:
-        """As `Feed.annotate`. Raises ValueError for a note that is not printable ASCII or
-        too long.
-        """
-        self.assignment.annotate(record, note)
-
-    def pause(self, partition: Partition) -> None:
-        """As `Feed.pause`. It ends with the ownership of the partition."""
-        self.assignment.pause(partition)
-
-    def resume(self, partition: Partition) -> None:
-        """As `Feed.resume`."""
-        self.assignment.resume(partition)
-
-    def verify_membership(self) -> None:
-        """As `Feed.verify_membership`; a feed that holds nothing has nothing to doubt."""
-        self.assignment.verify_membership()
-
-    def lag(self) -> Mapping[Partition, Lag]:
-        """As `Feed.lag`. The log's end is at most a second old, 5 s for what is paused."""
-        return self.assignment.lag() if self._assignment is not None else {}
+        self._started = True
+        self.attach(listener)
+        self.shared.topic_ids.watch(self.config.topics)
+        self._thread.start()
 
     @property
     def in_flight(self) -> int:
         """Records read and not done, in this process."""
-        return self._flow.records
+        return self.flow.records
 
     async def stop(self, *, leave: bool = False) -> None:
         """As `Feed.stop`: drain, commit, close, within the drain deadline plus 10 s.
 
-        A dynamic member leaves its group. A static one stays until its session ends, so that a
-        restart moves nothing, unless `leave`.
+        A dynamic member leaves its group. A static member stays until its session ends, so that a
+        restart moves no partition, unless `leave`.
         """
-        if self._assignment is None or self._ended is None:
+        if not self._started:
             return
-        if not self._stopping:
-            self._stopping = True
-            self._thread.stop(leave=leave)
-        deadline = self._drain_seconds + _CLOSE_SECONDS
+        if not self.channel.stopping:
+            self.channel.stop(leave=leave)
+        deadline = self.config.drain_seconds + _CLOSE_SECONDS
         try:
             async with asyncio.timeout(deadline):
                 await self._ended.wait()
         except TimeoutError:
-            self._thread.abandon()
+            self.channel.abandon()
             detail = (
                 f"the consumer did not close within {deadline:g} s and was abandoned; its"
                 " partitions move when its session ends"
             )
-            self._alarm(FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self._group, detail=detail))
-        self._release(self._assignment)
-
-    def _release(self, assignment: Assignment) -> None:
-        assignment.close()
-        self._budget.unregister(self._flow)
-        if self._topic_ids is not None:
-            self._topic_ids.unwatch(self._topics)
-            self._topic_ids = None
+            self._alarm(
+                FeedAlarm(kind=AlarmKind.UNAVAILABLE, group=self.config.group, detail=detail)
+            )
+        self._leave_process()
 
     def abandon(self) -> None:
-        """Stop as a crash would: nothing is drained or committed, and the listener hears nothing
+        """Stop as a crash would: nothing is drained or committed, and the listener is called no
         more.
         """
-        self._stopping = True
-        self._thread.abandon()
-        if self._assignment is not None and self._ended is not None:
-            self._release(self._assignment)
+        self.channel.abandon()
+        if self._started:
+            self._leave_process()
             self._ended.set()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the consumer's thread to end; blocks, so never call it on the loop. False when
-        it still runs.
+        """Wait for the end of the consumer's thread. Blocks, so never call it on the loop. False
+        when the thread still runs.
         """
-        return self._thread.join(timeout_seconds)
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _leave_process(self) -> None:
+        self.close()
+        self.shared.byte_budget.unregister(self.flow)
+        if not self._released:
+            self._released = True
+            self.shared.topic_ids.unwatch(self.config.topics)

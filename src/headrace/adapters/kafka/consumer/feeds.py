@@ -1,9 +1,8 @@
-"""Feeds for a whole process: what its consumers share, and what waits in groups that no consumer of
+"""The feeds of one process: what its consumers share, and the backlog of groups that no consumer of
 this process reads.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,25 +12,22 @@ from typing import TypeVar
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
-from headrace.adapters.kafka.consumer.budget import ByteBudget
-from headrace.adapters.kafka.consumer.callback_queue import CallbackQueues
-from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.group_lag import GroupLagReader, read_group_lag
-from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS, TopicIds
-from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.kafka.consumer.process_shared import PROCESS_BYTES_MAX, ProcessShared
+from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS
+from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
 
 LAG_QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
-"""A longer session timeout of the broker makes KIP-848 slower to notice a dead member than the
-classic protocol's 6 s are worth.
+"""With a longer session timeout of the broker, KIP-848 notices a dead member much later than the
+classic protocol, which takes 6 s.
 """
 
 ResultT = TypeVar("ResultT")
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaFeeds:
@@ -47,43 +43,54 @@ class KafkaFeeds:
         drain_seconds: float = 5.0,
         fetch_wait_ms: int = 500,
         choose_protocol: bool = False,
-        bytes_max: int = 64 * 1024 * 1024,
+        bytes_max: int = PROCESS_BYTES_MAX,
         topic_ids_seconds: float = TOPIC_ID_QUERY_SECONDS,
     ) -> None:
-        """`choose_protocol` lets `prepare` choose the group protocol; else it is that of `options`.
+        """`choose_protocol` lets `prepare` choose the group protocol; otherwise it is that of
+        `options`.
 
-        `bytes_max` bounds what all feeds hold together; `topic_ids_seconds` is how often it is
-        looked whether topics are still the same.
+        `bytes_max` bounds what all feeds hold together. `topic_ids_seconds` is how often the ids of
+        topics are queried, to detect topics that were deleted and created again.
         """
-        self._options = options
+        self._defaults = ConsumerConfig(
+            options=options,
+            group="",
+            topics=(),
+            drain_seconds=drain_seconds,
+            fetch_wait_ms=fetch_wait_ms,
+        )
         self._choose_protocol = choose_protocol
         self._instance = instance
-        self._drain_seconds = drain_seconds
-        self._fetch_wait_ms = fetch_wait_ms
-        self._commits = CommitBudget()
-        self._budget = ByteBudget(bytes_max)
-        self._topic_ids = TopicIds(options, every_seconds=topic_ids_seconds)
-        self._callback_queues = CallbackQueues()
+        self._shared = ProcessShared.create(
+            options, bytes_max=bytes_max, topic_ids_seconds=topic_ids_seconds
+        )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
 
     @property
+    def _options(self) -> KafkaOptions:
+        return self._defaults.options
+
+    @property
     def group_protocol(self) -> GroupProtocol:
-        """Under which feeds are opened."""
+        """The protocol of the groups that `open` joins."""
         return self._options.group_protocol
 
     async def prepare(self) -> None:
-        """Before the first `open`, once Kafka answers: find out which group protocol suits it.
-        Raises `LogUnavailable`.
+        """Before the first `open`, once Kafka answers: choose the group protocol. Raises
+        `LogUnavailable`.
 
         KIP-848 notices a dead member only after the session timeout of the broker, 45 s by default,
-        which no client can lower: it is chosen where that is 10 s or less. A static member that
-        comes back under it gets a fatal error, so a lasting name means classic.
+        which no client can lower. It is chosen where that is 10 s or less. Under it a static member
+        that comes back gets a fatal error, so an instance name means the classic protocol.
         """
         if not self._choose_protocol or self._instance is not None:
             return
         seconds = await self._run_query(self._consumer_session_seconds)
         if seconds is not None and seconds <= CONSUMER_SESSION_SECONDS_MAX:
-            self._options = replace(self._options, group_protocol=GroupProtocol.CONSUMER)
+            self._defaults = replace(
+                self._defaults,
+                options=replace(self._options, group_protocol=GroupProtocol.CONSUMER),
+            )
 
     def open(
         self,
@@ -94,32 +101,25 @@ class KafkaFeeds:
         alarm: Callable[[FeedAlarm], None],
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
     ) -> KafkaFeed:
-        """A feed of these topics for this group; `begin` says where in topics in which the group
-        has committed nothing.
-        """
-        return KafkaFeed(
-            self._options,
+        """As `headrace.domain.ports.Feeds.open`."""
+        config = replace(
+            self._defaults,
             group=group,
-            topics=topics,
+            topics=tuple(topics),
             bounds=bounds,
-            commits=self._commits,
-            alarm=alarm,
             initial_offset=initial_offset,
-            # Several feeds of one process may be members of one group: the topics tell them apart.
+            # Several feeds of one process may be members of one group: the topic makes the names
+            # of their instances different.
             instance=f"{self._instance}-{topics[0]}" if self._instance else None,
-            drain_seconds=self._drain_seconds,
-            fetch_wait_ms=self._fetch_wait_ms,
-            budget=self._budget,
-            topic_ids=self._topic_ids,
-            callback_queues=self._callback_queues,
         )
+        return KafkaFeed(config, self._shared, alarm)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed; topics that do not
+        """For each group, how many records of its topics it has not committed. Topics that do not
         exist count as empty.
 
-        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when nothing
-        answers.
+        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when no
+        broker answers.
         """
         wanted = {group: tuple(topics) for group, topics in groups.items()}
         return await self._run_query(partial(self._read_backlog, wanted))
@@ -130,8 +130,7 @@ class KafkaFeeds:
                 return await asyncio.get_running_loop().run_in_executor(self._executor, query)
         except (KafkaException, TimeoutError) as error:
             raise LogUnavailable(
-                "Kafka does not say what the dispatcher has to know:"
-                f" {str(error) or 'no answer in time'}"
+                f"a query to Kafka failed: {str(error) or 'no answer in time'}"
             ) from error
 
     def _read_backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
@@ -142,10 +141,10 @@ class KafkaFeeds:
             reader.close()
 
     def _consumer_session_seconds(self) -> float | None:
-        """The session timeout of KIP-848 groups, None where there are none or where it may not be
-        asked for.
+        """The session timeout of KIP-848 groups. None where there are none, or where this client
+        may not read the configuration.
         """
-        admin = AdminClient(self._options.client(), logger=_client_log)
+        admin = AdminClient(self._options.client(), logger=client_logger)
         broker = next(iter(admin.list_topics(timeout=LAG_QUERY_SECONDS).brokers))
         resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
         try:
@@ -164,6 +163,6 @@ class KafkaFeeds:
         return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._topic_ids.close()
+        """Stop the threads of this process that belong to no feed. Idempotent."""
+        self._shared.close()
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -1,26 +1,26 @@
-"""One consumer from its joining to its close: polled, obeyed, and asked for its partitions, all in
-the thread of its feed.
+"""One consumer from its join to its close: polls, commands and rebalances, all in the thread of its
+feed.
 
-The client calls back inside `poll`, `consume` and `close`. Such calls do as little as they can;
-what is asked of the broker there is the commit before a revocation and nothing else.
+The client calls back inside `poll`, `consume` and `close`. Callbacks do as little as possible. The
+only request that they send to a broker is the commit before a revocation.
 """
 
-import logging
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.adapters.kafka.client_health import ClientHealth, ReferenceClient
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
-from headrace.adapters.kafka.consumer.assignment import Assignment, RevocationRequest
+from headrace.adapters.kafka.consumer.assignment import Assignment
+from headrace.adapters.kafka.consumer.channel import Command
 from headrace.adapters.kafka.consumer.commits import Position, to_client
-from headrace.adapters.kafka.consumer.flow_control import FlowControl
+from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
 from headrace.adapters.kafka.messages import to_record
+from headrace.adapters.kafka.options import client_logger
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
 from headrace.runtime.failpoints import Failpoint, failpoint
@@ -37,37 +37,11 @@ _REJOIN_TOPIC_CHARACTERS_MAX = 240
 _MEMBER_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH})
 """Refusals of a commit that a coordinator gives only after it has found the member in its group."""
 
-client_log = logging.getLogger("headrace.kafka.client")
-
-
-class Command(StrEnum):
-    """What the loop may ask of a session."""
-
-    COMMIT = "commit"
-    PAUSE = "pause"
-    RESUME = "resume"
-
-
-class CommandQueue:
-    """What the loop wants; read by the thread between two polls."""
-
-    def __init__(self) -> None:
-        self.queue: deque[tuple[Command, Any]] = deque()
-        self.stopping = False
-        self.leave_group = False
-        """Whether a static member leaves its group at the end."""
-        self.abandoned = False
-        """End without drain or commit, and tell nothing any more."""
-
-
-class CallOnLoop(Protocol):
-    """Calls something on the loop, soon."""
-
-    def __call__(self, callback: Callable[..., object], *arguments: object) -> None: ...
+logger = structlog.get_logger(__name__)
 
 
 class ConsumerFailed(Exception):
-    """This consumer is of no more use."""
+    """This consumer cannot be used any longer."""
 
     def __init__(self, alarm: ConsumerAlarm) -> None:
         super().__init__(alarm.detail)
@@ -75,35 +49,21 @@ class ConsumerFailed(Exception):
 
 
 class PollLoop:
-    """One consumer's life."""
+    """Polls one consumer, which is created here and closed by `run`."""
 
-    def __init__(
-        self,
-        *,
-        settings: dict[str, object],
-        topics: Sequence[str],
-        flow: FlowControl,
-        resolver: PositionResolver,
-        drain_seconds: float,
-        assignment: Assignment,
-        commands: CommandQueue,
-        call_on_loop: CallOnLoop,
-        health_check_seconds: float,
-        reference: ReferenceClient | None,
-    ) -> None:
-        self._health_check_seconds = health_check_seconds
-        self._reference = reference
-        self._topics = list(topics)
-        self._flow = flow
-        self._resolver = resolver
-        self._drain_seconds = drain_seconds
+    def __init__(self, assignment: Assignment, settings: dict[str, object]) -> None:
+        config, shared = assignment.config, assignment.shared
         self._assignment = assignment
-        self._commands = commands
-        self._call_on_loop = call_on_loop
-        self._static = "group.instance.id" in settings
-        self._rejoin_due = (
-            self._static and "session.timeout.ms" in settings
-        )  # the classic protocol; KIP-848 has no second half
+        self._config = config
+        self._channel = assignment.channel
+        self._call_on_loop = assignment.channel.call_on_loop
+        self._flow = assignment.flow
+        self._topics = list(config.topics)
+        self._resolver = PositionResolver(
+            policy=config.out_of_range, initial_offset=config.initial_offset
+        )
+        self._reference: ReferenceClient = shared.topic_ids
+        self._rejoin_due = config.rejoins
         self._joined = False
         self._rejoin_topic: str | None = None
         self._handlers: dict[Command, Callable[[Any], None]] = {
@@ -113,33 +73,32 @@ class PollLoop:
         }
         self._pending: list[Message] = []
         self._owned: set[Partition] = set()
-        self._newly_assigned: set[Partition] = set()  # Assigned, and not told to the loop yet.
-        self._without_offset: dict[
-            Partition, int
-        ] = {}  # Without committed offset: where reading shall begin.
+        self._newly_assigned: set[Partition] = set()
+        """Assigned, and not reported to the loop yet."""
+        self._without_offset: dict[Partition, int] = {}
+        """Partitions without a committed offset: where reading begins."""
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
         self._fatal: ConsumerAlarm | None = None
-        self._closing = (
-            False  # True while the consumer is being closed: nothing is told to the loop any more.
-        )
+        self._closing = False
+        """While the consumer is closed, nothing is reported to the loop."""
         self._next_report_at = 0.0
         self._next_paused_report_at = 0.0
         self._health = ClientHealth()
-        self._next_health_check_at = time.monotonic() + health_check_seconds
+        self._next_health_check_at = time.monotonic() + config.options.health_check_seconds
         calls = {"error_cb": self._on_error, "on_commit": self._on_commit}
-        self._consumer = Consumer({**settings, **calls}, logger=client_log)
+        self._consumer = Consumer({**settings, **calls}, logger=client_logger)
 
     def run(self) -> None:
-        """Work until the orders say otherwise. Raises `ConsumerFailed` and KafkaException when this
-        consumer is of no more use.
+        """Work until the channel says stop. Raises `ConsumerFailed` or KafkaException when this
+        consumer cannot be used any longer.
         """
         try:
             self._subscribe(self._topics)
-            while not self._commands.stopping:
+            while not self._channel.stopping:
                 self._poll_once()
-            if not self._commands.abandoned:
+            if not self._channel.abandoned:
                 self._shutdown()
         finally:
             self._closing = True
@@ -154,21 +113,22 @@ class PollLoop:
         )
 
     def _rejoin(self) -> None:
-        """Have the group share its partitions out once more.
+        """Make the group rebalance once more.
 
-        A static member that died while it gave partitions back is put in its old place without a
-        rebalance, and the second half of the hand-over never comes: those partitions would have no
-        owner for as long as nobody joins or leaves. Brokers start a rebalance for a member that is
-        known only when its subscription changes; so it gets a topic more, one that does not exist.
-        Nothing moves and nobody stops reading when all partitions had an owner.
+        A static member that died while it gave partitions back gets its old assignment without a
+        rebalance, and the second rebalance of the cooperative protocol never happens: those
+        partitions would have no owner until a member joins or leaves. Brokers start a rebalance for
+        a known member only when its subscription changes, so it subscribes to one more topic, which
+        does not exist. When all partitions have an owner, nothing moves and no member stops
+        reading.
         """
         self._rejoin_due = False
         self._rejoin_topic = self._topics[0][:_REJOIN_TOPIC_CHARACTERS_MAX] + ".rejoin"
         self._subscribe([*self._topics, self._rejoin_topic])
 
     def _poll_once(self) -> None:
-        while self._commands.queue:
-            name, argument = self._commands.queue.popleft()
+        while self._channel.commands:
+            name, argument = self._channel.commands.popleft()
             self._handlers[name](argument)
         if self._fatal is not None:
             raise ConsumerFailed(self._fatal)
@@ -209,8 +169,8 @@ class PollLoop:
             self._starved_since = now
         left = self._starved_since + _WAIT_BEFORE_PAUSE_SECONDS - now
         if left > 0.0:
-            # Commands wake it too. In turns of 50 ms a hundred feeds that are full would take a
-            # tenth of a core for looking.
+            # Commands wake it too. A hundred full feeds that check every 50 ms would use a tenth
+            # of a core.
             self._flow.wait_for_capacity(left)
             return
         self._throttled = True
@@ -259,8 +219,8 @@ class PollLoop:
             self._reset_position(partition)
 
     def _reset_position(self, partition: Partition) -> None:
-        """The client has stopped at this partition: it has no committed offset, or the log does not
-        have it.
+        """The client has stopped reading this partition: there is no committed offset, or the log
+        does not have it.
         """
         begin = self._without_offset.pop(partition, None)
         if begin is not None:
@@ -274,8 +234,8 @@ class PollLoop:
             )
         else:
             detail = (
-                "the offset that should come next is not in the log; the partition stands still"
-                " until one is committed"
+                "the next offset is not in the log; the partition is not read until an offset is"
+                " committed"
             )
             self._call_on_loop(self._assignment.raise_alarm, AlarmKind.EXPIRED, detail, partition)
             return
@@ -293,8 +253,8 @@ class PollLoop:
             self._call_on_loop(self._assignment.raise_alarm, alarm.kind, alarm.detail, partition)
 
     def _report_high_watermarks(self) -> None:
-        """Once a second: how far the logs reach. What is paused is not fetched, so there the broker
-        is asked, seldom.
+        """Once a second: report the ends of the logs. Paused partitions are not fetched, so the
+        broker is queried for them, every 5 s.
         """
         now = time.monotonic()
         self._next_report_at = now + _REPORT_SECONDS
@@ -321,8 +281,8 @@ class PollLoop:
             self._restart_recreated(self._assignment.recreated_partitions.popleft())
 
     def _check_health(self) -> None:
-        """Whether this client still hears anybody. In an outage the question holds the thread up,
-        which has nothing else to do then.
+        """Check whether a broker still answers this client. In an outage the query blocks the
+        thread, which then has nothing else to do.
         """
         now = time.monotonic()
         self._health.check(
@@ -332,10 +292,10 @@ class PollLoop:
             now,
             self._reference,
         )
-        self._next_health_check_at = time.monotonic() + self._health_check_seconds
+        self._next_health_check_at = time.monotonic() + self._config.options.health_check_seconds
 
     def _restart_recreated(self, partition: Partition) -> None:
-        """The topic is another one of the same name: the client, which knows names, would read on
+        """The topic was deleted and created again. The client only knows names and would continue
         at the old offset.
         """
         if partition not in self._owned:
@@ -359,15 +319,15 @@ class PollLoop:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
                 return
         except KafkaException as error:
-            client_log.info("a commit could not be sent and is repeated: %s", error.args[0].name())
+            logger.info("commit_not_sent", group=self._config.group, error=error.args[0].name())
         self._call_on_loop(self._assignment.on_commit_answered, None)
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
         """An asynchronous commit was answered.
 
         A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator)
-        does not take partitions away: only a revocation or a loss does. It is committed again with
-        the next tick. Some refusals only members get.
+        does not take partitions away: only a revocation or a loss does. The next commit repeats it.
+        Some refusals are only sent to members.
         """
         if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
             self._fatal = consumer_alarm(error)
@@ -399,11 +359,11 @@ class PollLoop:
     # Rebalances; called by the client inside `poll`, `consume` and `close`.
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Begin at the committed offsets, which the client looks up by itself; what else was
-        committed is read outside this call.
+        """Begin at the committed offsets, which the client reads by itself. The committed metadata
+        is read outside this callback.
 
-        Some requests made inside a callback end the whole process (`list_topics`, an assertion in
-        the client) or time out (`committed`).
+        Some requests inside a callback abort the process (`list_topics`, an assertion in the
+        client) or time out (`committed`).
         """
         consumer.incremental_assign(list(partitions))
         assigned = {Partition(each.topic, each.partition) for each in partitions}
@@ -412,12 +372,12 @@ class PollLoop:
         self._joined = True
 
     def _initialise_assigned(self) -> None:
-        """CallOnLoop the loop where the partitions begin that were just assigned, before any record
-        of theirs.
+        """Report to the loop where the newly assigned partitions begin, before any of their
+        records.
         """
         assigned, self._newly_assigned = sorted(self._newly_assigned), set()
-        # Explicitly either way: the client remembers a pause across assignments, and a partition
-        # that came back would stand still.
+        # Explicit in both cases: the client remembers a pause across assignments, and a partition
+        # that is assigned again would not be read.
         (self._consumer.pause if self._throttled else self._consumer.resume)(
             _topic_partitions(assigned)
         )
@@ -434,7 +394,7 @@ class PollLoop:
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         revoked = {Partition(each.topic, each.partition) for each in partitions}
-        if not self._closing and not self._commands.abandoned:
+        if not self._closing and not self._channel.abandoned:
             self._drain_and_commit((revoked & self._owned) - self._newly_assigned)
         self._remove(revoked)
         consumer.incremental_unassign(list(partitions))
@@ -457,16 +417,16 @@ class PollLoop:
         ]
 
     def _drain_and_commit(self, partitions: Collection[Partition]) -> None:
-        """Let the loop drain these partitions, then commit what is done; the group waits
+        """Let the loop drain these partitions, then commit what is done. The group waits
         meanwhile.
         """
         if not partitions:
             return
         request = RevocationRequest(sorted(partitions))
         self._call_on_loop(self._assignment.on_partitions_revoked, request)
-        if not request.wait(self._drain_seconds):
+        if not request.wait(self._config.drain_seconds):
             self._call_on_loop(self._assignment.on_drain_timeout, request)
-            request.wait(min(self._drain_seconds, 1.0))
+            request.wait(min(self._config.drain_seconds, 1.0))
         failpoint(Failpoint.IN_REVOKE)
         if request.positions:
             self._commit_sync(request.positions)
@@ -494,14 +454,13 @@ class PollLoop:
             time.sleep(0.1)
 
     def _shutdown(self) -> None:
-        """Give everything back. A static member keeps its seat in the group unless it is told to
-        leave.
+        """Give everything back. A static member stays in the group unless it has to leave.
 
-        Closing never takes a static member out (KIP-345); unsubscribing does.
+        Closing never removes a static member from its group (KIP-345); unsubscribing does.
         """
         self._drain_and_commit(self._owned - self._newly_assigned)
         self._closing = True
-        if self._commands.leave_group and self._static:
+        if self._channel.leave_group and self._config.instance is not None:
             self._consumer.unsubscribe()
             until = time.monotonic() + 1.0
             while self._owned and time.monotonic() < until:

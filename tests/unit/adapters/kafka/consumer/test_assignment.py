@@ -1,50 +1,43 @@
-"""What a feed holds on the loop, with the consumer's thread played by the test."""
+"""The event loop's side of a feed; the test acts as the consumer's thread."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from headrace.adapters.kafka.consumer.assignment import Assignment, RevocationRequest
-from headrace.adapters.kafka.consumer.commits import CommitBudget, Position
-from headrace.adapters.kafka.consumer.flow_control import FlowControl
-from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds
+from headrace.adapters.kafka.consumer.assignment import Assignment
+from headrace.adapters.kafka.consumer.channel import Command
+from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.revocation import RevocationRequest
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.feed import AlarmKind, FeedAlarm
+from headrace.domain.ports import FeedListener
 from headrace.domain.record import Partition, StoredRecord
 from tests.support.wait_until import wait_until_async
 
+OPTIONS = KafkaOptions(bootstrap_servers="127.0.0.1:1")
 PARTITION = Partition("topic", 0)
 
 
 @dataclass
-class Thread:
-    """Remembers what it is asked for."""
-
-    commits: list[Sequence[Position]] = field(default_factory=list)
-
-    def commit(self, positions: Sequence[Position]) -> None:
-        self.commits.append(positions)
-
-    def pause(self, partition: Partition) -> None: ...
-
-    def resume(self, partition: Partition) -> None: ...
-
-
-@dataclass
-class Lingering:
-    """A listener that gives nothing back until it has to, and then says so as a lane does."""
+class SlowListener:
+    """A listener that gives nothing back until its partitions are lost, as a lane does."""
 
     records: list[StoredRecord] = field(default_factory=list)
-    returned: Callable[[], None] | None = None
+    drained: Callable[[], None] | None = None
     unconfirmed_calls: list[bool] = field(default_factory=list)
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         self.records += records
 
-    def on_revoked(self, partitions: Collection[Partition], returned: Callable[[], None]) -> None:
-        self.returned = returned
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        self.drained = drained
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        if self.returned is not None:
-            self.returned()
+        if self.drained is not None:
+            self.drained()
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         self.unconfirmed_calls.append(unconfirmed)
@@ -54,47 +47,64 @@ def record(offset: int) -> StoredRecord:
     return StoredRecord("topic", 0, offset, 0, None, b"", (), None, 10)
 
 
-def holding(
-    listener: Lingering, thread: Thread, alarms: list[FeedAlarm], flow: FlowControl | None = None
+class KnownTopicIds(TopicIds):
+    """Topic ids that the test sets."""
+
+    def __init__(self, ids: dict[str, str]) -> None:
+        super().__init__(OPTIONS)
+        self.ids = ids
+
+    def known(self, topic: str) -> str:
+        return self.ids.get(topic, "")
+
+
+def new_assignment(
+    listener: FeedListener, alarms: list[FeedAlarm], ids: dict[str, str] | None = None
 ) -> Assignment:
+    """An assignment without partitions and without a thread."""
+    shared = replace(ProcessShared.create(OPTIONS), topic_ids=KnownTopicIds({} if ids is None else ids))
+    config = ConsumerConfig(options=OPTIONS, group="group", topics=("topic",))
+    assignment = Assignment(config, shared, alarms.append)
+    assignment.attach(listener)
+    return assignment
+
+
+def with_partition(listener: FeedListener, alarms: list[FeedAlarm]) -> Assignment:
     """An assignment of one partition, from its beginning."""
-    flow = flow or FlowControl(FeedBounds())
-    assignment = Assignment(
-        group="group",
-        listener=listener,
-        flow=flow,
-        budget=CommitBudget(),
-        commands=thread,
-        alarm=alarms.append,
-    )
+    assignment = new_assignment(listener, alarms)
     assignment.on_partitions_assigned([Position(PARTITION, 0, "")])
     return assignment
 
 
-async def test_an_unconfirmed_membership_is_verified_by_repeating_the_commit() -> None:
-    """Also when there is nothing new, and again after a refusal, until it is answered as a
-    member's.
-    """
-    listener, thread, alarms = Lingering(), Thread(), list[FeedAlarm]()
-    assignment = holding(listener, thread, alarms)
+def commits(assignment: Assignment) -> list[Sequence[Position]]:
+    """What the consumer's thread is asked to commit."""
+    return [
+        positions for command, positions in assignment.channel.commands if command is Command.COMMIT
+    ]
+
+
+async def test_unconfirmed_membership_is_verified_by_a_repeated_commit() -> None:
+    """Also when nothing has changed, and again after a refusal, until an answer proves it."""
+    listener, alarms = SlowListener(), list[FeedAlarm]()
+    assignment = with_partition(listener, alarms)
     assignment.verify_membership()
-    await wait_until_async(lambda: len(thread.commits) == 1, 5, "the question")
+    await wait_until_async(lambda: len(commits(assignment)) == 1, 5, "a commit")
     assignment.on_commit_answered(None)
-    await wait_until_async(lambda: len(thread.commits) == 2, 5, "the question again")
+    await wait_until_async(lambda: len(commits(assignment)) == 2, 5, "the second commit")
     assert [True] == listener.unconfirmed_calls
     assignment.on_commit_answered((), member=True)
     assert [True, False] == listener.unconfirmed_calls
     assert [(PARTITION, 0)] * 2 == [
-        (position.partition, position.offset) for (position,) in thread.commits
+        (position.partition, position.offset) for (position,) in commits(assignment)
     ]
     assert [AlarmKind.UNCONFIRMED] == [alarm.kind for alarm in alarms]
     assignment.close()
 
 
-async def test_membership_is_confirmed_when_no_partition_is_left() -> None:
-    """Partitions that are lost are lost; what is assigned later is certain."""
-    listener, thread = Lingering(), Thread()
-    assignment = holding(listener, thread, [])
+async def test_unconfirmed_membership_ends_with_the_partitions() -> None:
+    """Lost partitions need no confirmation, and later assignments start confirmed."""
+    listener = SlowListener()
+    assignment = with_partition(listener, [])
     assignment.verify_membership()
     assignment.on_partitions_lost(None)
     assert [True, False] == listener.unconfirmed_calls
@@ -103,11 +113,11 @@ async def test_membership_is_confirmed_when_no_partition_is_left() -> None:
     assignment.close()
 
 
-async def test_what_is_done_is_committed_when_the_drain_took_too_long() -> None:
-    """One slow record of three is given up; the two that are done are not delivered again."""
-    flow, listener, alarms = FlowControl(FeedBounds()), Lingering(), list[FeedAlarm]()
-    assignment = holding(listener, Thread(), alarms, flow)
-    flow.add_batch(3, 30, largest=10)
+async def test_done_records_are_committed_at_the_drain_deadline() -> None:
+    """One slow record of three is delivered again; the two that are done are not."""
+    listener, alarms = SlowListener(), list[FeedAlarm]()
+    assignment = with_partition(listener, alarms)
+    assignment.flow.add_batch(3, 30, largest=10)
     assignment.on_batch([record(0), record(1), record(2)], [])
     assignment.done(listener.records[0])
     assignment.done(listener.records[2])
@@ -119,6 +129,6 @@ async def test_what_is_done_is_committed_when_the_drain_took_too_long() -> None:
     assert (PARTITION, 1) == (position.partition, position.offset)
     assert position.metadata
     assert [(AlarmKind.DRAIN_OVERDUE, 1)] == [(alarm.kind, alarm.count) for alarm in alarms]
-    assert 0 == flow.records
+    assert 0 == assignment.flow.records
     assignment.close()
     await asyncio.sleep(0)

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Message
 from headrace.adapters.kafka.consumer.alarms import consumer_alarm
 from headrace.adapters.kafka.consumer.budget import QUEUE_BYTES_MAX, ByteBudget
 from headrace.adapters.kafka.consumer.commits import CommitBudget
-from headrace.adapters.kafka.consumer.consumer_config import consumer_config
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX, FlowControl
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
@@ -114,7 +114,8 @@ def test_consumer_protocol_leaves_the_session_to_the_broker() -> None:
     """Under KIP-848 the client refuses to start with its own session or assignor."""
     for protocol in GroupProtocol:
         options = KafkaOptions(bootstrap_servers="localhost:1", group_protocol=protocol)
-        settings = consumer_config(options, group="g", instance=None, queue_bytes=65_536)
+        config = ConsumerConfig(options=options, group="g", topics=("t",))
+        settings = config.client_settings(queue_bytes=65_536)
         assert ("session.timeout.ms" in settings) == (protocol is GroupProtocol.CLASSIC)
         assert ("partition.assignment.strategy" in settings) == (protocol is GroupProtocol.CLASSIC)
         assert settings["auto.offset.reset"] == "error"
@@ -214,9 +215,9 @@ def test_a_full_queue_is_looked_at_less_often_where_there_are_many() -> None:
     """
     options = KafkaOptions(bootstrap_servers="127.0.0.1:9")
     looks = [
-        consumer_config(options, group="g", instance=None, queue_bytes=kib * 1024)[
-            "fetch.queue.backoff.ms"
-        ]
+        ConsumerConfig(options=options, group="g", topics=("t",)).client_settings(
+            queue_bytes=kib * 1024
+        )["fetch.queue.backoff.ms"]
         for kib in (1024, 128, 64)
     ]
     assert looks == [5, 10, 20]

@@ -1,0 +1,32 @@
+"""A revocation on its way through the event loop."""
+
+import threading
+from collections.abc import Collection, Sequence
+
+from headrace.adapters.kafka.consumer.commits import Position
+from headrace.domain.record import Partition
+
+
+class RevocationRequest:
+    """Partitions that have to be given back: the thread waits for the request, the loop completes
+    it with what is done.
+    """
+
+    def __init__(self, partitions: Collection[Partition]) -> None:
+        self.partitions = partitions
+        self.positions: Sequence[Position] = ()
+        self._completed = threading.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the request has not been completed yet."""
+        return not self._completed.is_set()
+
+    def complete(self, positions: Sequence[Position]) -> None:
+        """Give the partitions back, with what is to be committed for them. Loop."""
+        self.positions = positions
+        self._completed.set()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the completion. Thread."""
+        return self._completed.wait(timeout_seconds)
