@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
@@ -119,7 +120,6 @@ async def test_a_log_goes_on(
     kafka: KafkaUnderTest,
     proxy: KafkaProxy,
     options: KafkaOptions,
-    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Records fail as temporary meanwhile, and are stored again soon, by another producer."""
     topic = kafka.create_topic("written")
@@ -135,9 +135,10 @@ async def test_a_log_goes_on(
 
     try:
         await works(stored)
-        await forget(proxy, stored)
-        await works(stored)
-        assert "kafka producer replaced" in caplog.text
+        with capture_logs() as logs:
+            await forget(proxy, stored)
+            await works(stored)
+        assert "kafka_producer_replaced" in {each["event"] for each in logs}
     finally:
         await log.stop()
 

@@ -7,7 +7,6 @@ Every call has one deadline for all of its parts.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +31,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from headrace.adapters.kafka.errors import call_error
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.errors import (
+    call_error,
+    is_existing_topic,
+    is_missing,
+    is_missing_group,
+    is_unreachable,
+)
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
 from headrace.resources.control_ports import (
     ClusterDescription,
@@ -49,14 +54,6 @@ _CHUNK_SIZE = 500
 """Topics or groups in one request."""
 _GRACE_SECONDS = 2.0
 _POLL_SECONDS = 1.0
-_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_UNREACHABLE = (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN)
-"""After these the next call gets a client of its own: this one may have forgotten every broker
-(`client_health`).
-"""
-_UNKNOWN_GROUP = (KafkaError.GROUP_ID_NOT_FOUND,)
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaTopicAdmin:
@@ -109,7 +106,7 @@ class KafkaTopicAdmin:
             futures = client.create_topics(
                 new, operation_timeout=_remaining(deadline), request_timeout=_remaining(deadline)
             )
-            return _failures(futures, deadline, ignored=(KafkaError.TOPIC_ALREADY_EXISTS,))
+            return _failures(futures, deadline, ignored=is_existing_topic)
 
         return (
             await self._call(f"topics {_summary([each.name for each in topics])}", request)
@@ -155,7 +152,7 @@ class KafkaTopicAdmin:
                 operation_timeout=_remaining(deadline),
                 request_timeout=_remaining(deadline),
             )
-            return _failures(futures, deadline, ignored=_MISSING)
+            return _failures(futures, deadline, ignored=is_missing)
 
         return await self._call(f"topics {_summary(topics)}", request) if topics else {}
 
@@ -249,7 +246,7 @@ class KafkaTopicAdmin:
             return _failures(
                 client.delete_consumer_groups(list(groups), request_timeout=_remaining(deadline)),
                 deadline,
-                ignored=_UNKNOWN_GROUP,
+                ignored=is_missing_group,
             )
 
         return await self._call(f"groups {_summary(groups)}", request) if groups else {}
@@ -290,7 +287,7 @@ class KafkaTopicAdmin:
                 f"{what}: Kafka did not answer within {self._timeout:g} s"
             ) from error
         except KafkaException as error:
-            if error.args[0].code() in _UNREACHABLE:
+            if is_unreachable(error.args[0]):
                 self._reconnect = True
             raise call_error(error.args[0], what) from error
         except RuntimeError as error:
@@ -307,7 +304,7 @@ class KafkaTopicAdmin:
         # On a thread of ours: making a client, and ending one, holds the interpreter for a moment.
         if self._client is None or self._reconnect:
             self._reconnect = False
-            self._client = AdminClient(self._options.client(), logger=_client_log)
+            self._client = AdminClient(self._options.client(), logger=client_logger)
         return self._client
 
 
@@ -321,7 +318,7 @@ def _describe(
         try:
             described[name] = _result(future, deadline)
         except KafkaException as error:
-            if error.args[0].code() not in _MISSING:
+            if not is_missing(error.args[0]):
                 raise
     found: dict[str, TopicDescription] = {}
     if not described:
@@ -334,7 +331,7 @@ def _describe(
             settings: Any = _result(config, deadline)
         except KafkaException as error:
             # Deleted between the two calls.
-            if error.args[0].code() in _MISSING:
+            if is_missing(error.args[0]):
                 continue
             raise
         topic = described[resource.name]
@@ -358,12 +355,12 @@ def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -
     of a Kafka, that is.
     """
     consumer = Consumer(
-        options.client(group_id=group, enable_auto_commit=False), logger=_client_log
+        options.client(group_id=group, enable_auto_commit=False), logger=client_logger
     )
     try:
         found = consumer.list_topics(topic, timeout=_remaining(deadline)).topics.get(topic)
         if found is None or found.error is not None:
-            if found is None or found.error.code() in _MISSING:
+            if found is None or is_missing(found.error):
                 return {}
             raise KafkaException(found.error)
         partitions = consumer.committed(
@@ -388,7 +385,7 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
     try:
         found: Any = _result(future, deadline)
     except KafkaException as error:
-        if error.args[0].code() in _UNKNOWN_GROUP:
+        if is_missing_group(error.args[0]):
             return GroupState.ABSENT
         raise
     if found.members:
@@ -401,7 +398,7 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
 
 
 def _failures(
-    futures: Mapping[str, "Future[Any]"], deadline: float, *, ignored: Collection[int]
+    futures: Mapping[str, "Future[Any]"], deadline: float, *, ignored: Callable[[KafkaError], bool]
 ) -> dict[str, str]:
     """Names whose call failed for good, with the reason. Raises for what may pass by itself."""
     refused: dict[str, str] = {}
@@ -409,7 +406,7 @@ def _failures(
         try:
             _result(future, deadline)
         except KafkaException as error:
-            if error.args[0].code() not in ignored:
+            if not ignored(error.args[0]):
                 refused[name] = f"{error.args[0].str()} ({error.args[0].name()})"
     return refused
 

@@ -8,29 +8,27 @@ happens to the brokers, the loop keeps the last good state.
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
 
 from headrace.adapters.kafka.client_health import ClientHealth
-from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.errors import call_error, is_partition_end
 from headrace.adapters.kafka.messages import to_record
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.record import StoredRecord
 
-_log = logging.getLogger("headrace.kafka.follower")
-_client_log = logging.getLogger("headrace.kafka.client")
+logger = structlog.get_logger(__name__)
 
 START_SECONDS = 50.0
 _POLL_SECONDS = 0.05
@@ -158,7 +156,7 @@ class CompactedTopicReader:
                 self._set_error(call_error(error.args[0], f"topic {self._topic}"))
             # Nothing may end this thread: the process would serve a stale table in silence.
             except Exception:
-                _log.exception("the follower of %s failed, it begins again", self._topic)
+                logger.exception("topic_reader_failed", topic=self._topic)
             self._next_offset = 0
             failures = 1 if time.monotonic() - begun > _HEALTHY_SECONDS else failures + 1
             self._stopping.wait(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
@@ -166,7 +164,7 @@ class CompactedTopicReader:
     def _read(self) -> None:
         health = ClientHealth()
         consumer = Consumer(
-            {**self._settings(), "stats_cb": health.on_statistics}, logger=_client_log
+            {**self._settings(), "stats_cb": health.on_statistics}, logger=client_logger
         )
         try:
             consumer.assign([TopicPartition(self._topic, 0, self._next_offset or OFFSET_BEGINNING)])
@@ -237,7 +235,7 @@ class CompactedTopicReader:
                 record = to_record(message)
                 records.append(record)
                 self._next_offset = record.offset + 1
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif is_partition_end(error):
                 # Also tells of what no message shows: transaction markers and compacted records
                 # before the end.
                 self._next_offset = message.offset() or 0
@@ -275,9 +273,10 @@ class CompactedTopicReader:
 
     def _set_error(self, error: HeadraceError) -> None:
         if self._last_error is None:
-            _log.warning(
-                "cannot read topic %s at the moment, its last state stays in use: %s",
-                self._topic,
-                error,
+            logger.warning(
+                "topic_not_readable",
+                topic=self._topic,
+                error=str(error),
+                next_step="check Kafka; the last state read stays in use",
             )
         self._last_error = str(error)

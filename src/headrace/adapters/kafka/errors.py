@@ -1,5 +1,7 @@
-"""What a Kafka error means to Headrace: the one place where librdkafka's codes become errors of the
-domain.
+"""What a Kafka error means to Headrace: the only place that knows librdkafka's error codes.
+
+The predicates ask one question each, because one code may be temporary for one caller and final for
+another. `write_error` and `call_error` turn an error into one of the domain.
 """
 
 from typing import Final
@@ -26,16 +28,41 @@ _MISSING: Final = frozenset(
     }
 )
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+_DENIED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+    }
+)
 _FENCED: Final = frozenset(
     {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID}
 )
-_RETRIABLE: Final = frozenset(
+_WRITER_FENCED: Final = frozenset(
+    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+)
+_UNREACHABLE: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
+)
+_COORDINATOR_MOVES: Final = frozenset(
     {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+_FROM_MEMBERS_ONLY: Final = frozenset(
+    {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH}
+)
+_RETRIABLE: Final = (
+    _UNREACHABLE
+    | _COORDINATOR_MOVES
+    | {
         KafkaError._MSG_TIMED_OUT,
-        KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
         KafkaError._RESOLVE,
         KafkaError._DESTROY,
         KafkaError._FATAL,
@@ -49,28 +76,98 @@ _RETRIABLE: Final = frozenset(
         KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
-        # What brokers and clients know of a topic that was just made does not agree for a moment.
+        # For a moment brokers and clients do not agree about a topic that was just created.
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.THROTTLING_QUOTA_EXCEEDED,
     }
 )
-"""Errors after which the same call may succeed. A fatal error of one producer is among them: the
-next producer is a new one.
-"""
+
+
+def is_partition_end(error: KafkaError) -> bool:
+    """Whether the end of a partition was reached: an event, not a failure."""
+    return error.code() == KafkaError._PARTITION_EOF
+
+
+def is_offset_out_of_range(error: KafkaError) -> bool:
+    """Whether the client stopped reading a partition, because it has no committed offset or the log
+    does not have that offset.
+    """
+    return error.code() == KafkaError._AUTO_OFFSET_RESET
+
+
+def is_missing(error: KafkaError) -> bool:
+    """Whether the topic or partition does not exist."""
+    return error.code() in _MISSING
+
+
+def is_existing_topic(error: KafkaError) -> bool:
+    """Whether a topic cannot be created because it exists."""
+    return error.code() == KafkaError.TOPIC_ALREADY_EXISTS
+
+
+def is_missing_group(error: KafkaError) -> bool:
+    """Whether the consumer group does not exist."""
+    return error.code() == KafkaError.GROUP_ID_NOT_FOUND
+
+
+def is_denied(error: KafkaError) -> bool:
+    """Whether the broker refuses the credentials or the access: an operator has to act."""
+    return error.code() in _DENIED
+
+
+def is_unreachable(error: KafkaError) -> bool:
+    """Whether no broker answered. The client may have forgotten every broker (`client_health`)."""
+    return error.code() in _UNREACHABLE
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that reports it cannot be used any longer; a new one can."""
+    return error.fatal() or error.code() == KafkaError._FATAL
+
+
+def is_instance_fenced(error: KafkaError) -> bool:
+    """Whether another consumer has the same `group.instance.id`.
+
+    A client that has failed reports `_FATAL` only, with the reason as text.
+    """
+    return error.code() == KafkaError.FENCED_INSTANCE_ID or (
+        is_fatal(error) and "fenced" in error.str()
+    )
+
+
+def is_writer_fenced(error: KafkaError) -> bool:
+    """Whether a newer producer has the same transactional id.
+
+    Of a transaction, a stale producer epoch means exactly that. An idempotent producer without a
+    transactional id recovers from it, so `call_error` counts it as temporary.
+    """
+    return error.code() in _WRITER_FENCED
+
+
+def proves_membership(error: KafkaError) -> bool:
+    """Whether a coordinator refuses a commit like this only for a member of the group."""
+    return error.code() in _FROM_MEMBERS_ONLY
+
+
+def is_commit_retriable(error: KafkaError) -> bool:
+    """Whether the same commit of a group member may succeed later."""
+    return (
+        error.retriable()
+        or proves_membership(error)
+        or error.code() in _COORDINATOR_MOVES
+        or error.code() == KafkaError._WAIT_COORD
+    )
 
 
 def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> HeadraceError:
     """The domain's error for a record of `size` bytes that was not stored in `topic`.
 
-    `size_max` is named when the client refused the record; a broker does not say its limit, so its
-    refusal names the size as too much.
+    `size_max` is reported when the client refused the record. A broker does not name its limit, so
+    its refusal reports a limit just below `size`.
     """
     code = error.code()
     if code in _TOO_LARGE:
@@ -85,14 +182,16 @@ def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> H
 def call_error(error: KafkaError, what: str) -> HeadraceError:
     """The domain's error for a failed call about `what` (a topic, a group, the cluster), which the
     message names.
+
+    A fatal error of one client is temporary, because the next client is a new one.
     """
     code, text = error.code(), f"{what}: {error.str()} ({error.name()})"
     if code in _FENCED:
         return Fenced(text)
     if code in _RETRIABLE or error.retriable() or error.fatal():
         return LogUnavailable(text)
-    if code in _MISSING or code == KafkaError.GROUP_ID_NOT_FOUND:
+    if code in _MISSING or is_missing_group(error):
         return NotFound(text)
-    if code == KafkaError.TOPIC_ALREADY_EXISTS:
+    if is_existing_topic(error):
         return Conflict(text)
     return WriteRefused(text)

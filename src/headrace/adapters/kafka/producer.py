@@ -8,16 +8,21 @@ reports that have come, so they still reach the callers in batches, and no lock 
 """
 
 import asyncio
-import logging
 import time
 from functools import partial
 from typing import Any, Final
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.client_health import ClientHealth
-from headrace.adapters.kafka.errors import call_error, write_error
-from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, KafkaOptions, LogOptions
+from headrace.adapters.kafka.errors import call_error, is_fatal, write_error
+from headrace.adapters.kafka.options import (
+    RECORD_OVERHEAD_BYTES,
+    KafkaOptions,
+    LogOptions,
+    client_logger,
+)
 from headrace.domain.errors import (
     HeadraceError,
     LogFull,
@@ -28,13 +33,13 @@ from headrace.domain.errors import (
 from headrace.domain.ports import OnStored
 from headrace.domain.record import Record
 
-_log = logging.getLogger(__name__)
-_client_log = logging.getLogger("headrace.kafka")
+logger = structlog.get_logger(__name__)
 
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
 _REPLACE_SECONDS: Final = 1.0
 _REFRESH_MS: Final = 10_000
+_CLIENT_ERROR_LOG_SECONDS: Final = 10.0
 
 
 class _TopicBudget:
@@ -66,6 +71,7 @@ class KafkaLog:
         self._timer: asyncio.TimerHandle | None = None
         self._poll_scheduled = False
         self._fatal: KafkaError | None = None
+        self._logged_at: dict[int, float] = {}
         self._health = ClientHealth()
         self._replaced_at = -_REPLACE_SECONDS
         self._emptied = asyncio.Event()
@@ -171,7 +177,7 @@ class KafkaLog:
             return
         left = await self.flush(timeout_seconds)
         if left:
-            _log.warning("%d records given up at the end, none of them was acknowledged", left)
+            logger.warning("records_not_stored_at_stop", records=left)
             self._producer.purge(blocking=False)
             await self.flush(1.0)
         loop, self._loop = self._loop, None
@@ -215,7 +221,7 @@ class KafkaLog:
                 stats_cb=self._health.on_statistics,
                 error_cb=self._on_error,
             ),
-            logger=_client_log,
+            logger=client_logger,
         )
 
     # Reports.
@@ -234,7 +240,7 @@ class KafkaLog:
     def _report_later(
         self, budget: _TopicBudget, size: int, stored: OnStored, error: KafkaError
     ) -> None:
-        if error.fatal() or error.code() == KafkaError._FATAL:
+        if is_fatal(error):
             self._fatal = error
         self._reports.append((budget, size, stored, error))
 
@@ -242,7 +248,17 @@ class KafkaLog:
         if error.fatal():
             self._fatal = error
         else:
-            _client_log.info("kafka client: %s (%s)", error.str(), error.name())
+            self._log_client_error(error)
+
+    def _log_client_error(self, error: KafkaError) -> None:
+        """At most once per code and 10 s: while Kafka is unreachable, the client repeats itself."""
+        now = time.monotonic()
+        if now - self._logged_at.get(error.code(), -_CLIENT_ERROR_LOG_SECONDS) < (
+            _CLIENT_ERROR_LOG_SECONDS
+        ):
+            return
+        self._logged_at[error.code()] = now
+        logger.info("kafka_client_error", error=error.str(), code=error.name())
 
     def _poll_soon(self) -> None:
         if self._timer is not None:
@@ -278,7 +294,7 @@ class KafkaLog:
             try:
                 stored(None if error is None else self._translate(error, budget, size))
             except Exception:
-                _log.exception("the receiver of a delivery report failed")
+                logger.exception("delivery_callback_failed", topic=budget.topic)
         if not self._open_records:
             self._emptied.set()
 
@@ -308,7 +324,7 @@ class KafkaLog:
     def _looked_up(self, task: asyncio.Future[Any]) -> None:
         self._lookups.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.info("topic lookup failed: %s", error)
+            logger.info("topic_lookup_failed", error=str(error))
 
     async def _list_topics(self, topic: str | None, timeout_seconds: float) -> None:
         producer = self._producer
@@ -332,7 +348,12 @@ class KafkaLog:
         if now - self._replaced_at < _REPLACE_SECONDS:
             return
         self._fatal, self._replaced_at = None, now
-        _log.error("kafka producer replaced, %d records fail: %s", self._open_records, reason)
+        logger.error(
+            "kafka_producer_replaced",
+            error=reason,
+            failed_records=self._open_records,
+            next_step="callers retry these records; if it repeats, check the Kafka brokers",
+        )
         old, self._producer = self._producer, self._create_producer()
         old.purge(blocking=False)
         self._retired.append(old)

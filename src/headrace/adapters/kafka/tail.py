@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from headrace.adapters.kafka.errors import call_error
+from headrace.adapters.kafka.errors import call_error, is_partition_end, is_unreachable
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable, TopicMissing
@@ -139,7 +139,7 @@ class KafkaTail:
             number, offset = message.partition() or 0, message.offset() or 0
             error = message.error()
             if error is not None:
-                if error.code() == KafkaError._PARTITION_EOF:
+                if is_partition_end(error):
                     open_ends.pop(number, None)
                 elif error.fatal():
                     raise call_error(error, f"topic {topic}")
@@ -168,10 +168,6 @@ class KafkaTail:
         try:
             yield
         except KafkaException as error:
-            if self._remaining() <= 0 or error.args[0].code() in (
-                KafkaError._TRANSPORT,
-                KafkaError._TIMED_OUT,
-                KafkaError._ALL_BROKERS_DOWN,
-            ):
+            if self._remaining() <= 0 or is_unreachable(error.args[0]):
                 raise self._timeout_error(what, time.monotonic() - began) from error
             raise call_error(error.args[0], what) from error

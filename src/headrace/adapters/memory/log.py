@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-import logging
 import time
 import zlib
 from collections.abc import Callable
+
+import structlog
 
 from headrace.domain.errors import (
     HeadraceError,
@@ -17,7 +18,7 @@ from headrace.domain.errors import (
 from headrace.domain.ports import OnStored
 from headrace.domain.record import Record, StoredRecord
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 OnAppended = Callable[[str, int], None]
 """Told topic and partition after records were appended there."""
@@ -128,7 +129,7 @@ class MemoryLog:
             try:
                 stored(outcome)
             except Exception:
-                _log.exception("the receiver of a delivery report failed")
+                logger.exception("delivery_callback_failed", topic=topic)
         if not self._waiting:
             self._emptied.set()
 

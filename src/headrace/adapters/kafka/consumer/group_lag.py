@@ -2,14 +2,13 @@
 that a silent one hides no other.
 """
 
-import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition
 
@@ -17,8 +16,6 @@ QUERY_SECONDS_MAX = 3.0
 """One question about a partition or a group; who is silent for that long is not asked again in the
 same look.
 """
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class GroupLagQueries(Protocol):
@@ -117,7 +114,7 @@ class GroupLagReader:
 
     def _open(self, group: str) -> Consumer:
         return Consumer(
-            self._options.client(group_id=group, enable_auto_commit=False), logger=_client_log
+            self._options.client(group_id=group, enable_auto_commit=False), logger=client_logger
         )
 
     def leaders(self, seconds: float) -> Mapping[Partition, int]:

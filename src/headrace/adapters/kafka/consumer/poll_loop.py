@@ -19,6 +19,13 @@ from headrace.adapters.kafka.consumer.channel import Command
 from headrace.adapters.kafka.consumer.commits import Position, to_client
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
+from headrace.adapters.kafka.errors import (
+    is_commit_retriable,
+    is_instance_fenced,
+    is_offset_out_of_range,
+    is_partition_end,
+    proves_membership,
+)
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import client_logger
 from headrace.domain.feed import AlarmKind
@@ -34,8 +41,6 @@ _PAUSED_REPORT_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
 _HEALTH_CHECK_TIMEOUT_SECONDS = 2.0
 _REJOIN_TOPIC_CHARACTERS_MAX = 240
-_MEMBER_ERRORS = frozenset({KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH})
-"""Refusals of a commit that a coordinator gives only after it has found the member in its group."""
 
 logger = structlog.get_logger(__name__)
 
@@ -191,7 +196,7 @@ class PollLoop:
                 if record.size > largest:
                     largest = record.size
                 records.append(record)
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif is_partition_end(error):
                 ends.append(
                     (
                         Partition(message.topic() or "", message.partition() or 0),
@@ -213,7 +218,7 @@ class PollLoop:
         )
         if topic is not None and topic == self._rejoin_topic:
             return
-        if error.code() != KafkaError._AUTO_OFFSET_RESET or partition is None:
+        if not is_offset_out_of_range(error) or partition is None:
             self._report_error(error, partition)
         elif partition in self._owned:
             self._reset_position(partition)
@@ -329,7 +334,7 @@ class PollLoop:
         does not take partitions away: only a revocation or a loss does. The next commit repeats it.
         Some refusals are only sent to members.
         """
-        if error is not None and error.code() == KafkaError.FENCED_INSTANCE_ID:
+        if error is not None and is_instance_fenced(error):
             self._fatal = consumer_alarm(error)
         refused = (
             None
@@ -342,7 +347,7 @@ class PollLoop:
         )
         if not refused and error is None:
             failpoint(Failpoint.AFTER_COMMIT)
-        member = error is None or error.code() in _MEMBER_ERRORS
+        member = error is None or proves_membership(error)
         self._call_on_loop(lambda: self._assignment.on_commit_answered(refused, member=member))
 
     def _pause(self, partition: Partition) -> None:
@@ -444,7 +449,7 @@ class PollLoop:
             if error is None:
                 failpoint(Failpoint.AFTER_COMMIT)
                 return
-            if time.monotonic() >= until or not _is_retriable(error):
+            if time.monotonic() >= until or not is_commit_retriable(error):
                 detail = (
                     f"the last commit before giving partitions back was refused ({error.name()});"
                     " some records will be delivered again"
@@ -470,14 +475,3 @@ class PollLoop:
 
 def _topic_partitions(partitions: Collection[Partition]) -> list[TopicPartition]:
     return [TopicPartition(each.topic, each.partition) for each in partitions]
-
-
-def _is_retriable(error: KafkaError) -> bool:
-    return error.retriable() or error.code() in {
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError._WAIT_COORD,
-    }

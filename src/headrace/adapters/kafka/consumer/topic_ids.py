@@ -6,7 +6,6 @@ on in it at the old offset, and where the new one is longer already, nobody woul
 beginning was skipped. So a commit says in which topic it was made.
 """
 
-import logging
 import math
 import threading
 import time
@@ -16,7 +15,7 @@ from contextlib import suppress
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 
 TOPIC_ID_QUERY_SECONDS = 5.0
 """How often; a topic made again is noticed that much later, and about a second."""
@@ -24,8 +23,6 @@ _TIMEOUT_SECONDS = 3.0
 _UNSUPPORTED_QUERY_SECONDS = 60.0
 """How often where there never was an answer: the mock cluster of the client library gives none."""
 _ID_CHARACTERS_MAX = 64
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 def add_topic_id(topic_id: str, metadata: str) -> str:
@@ -104,7 +101,7 @@ class TopicIds:
             answered = False
             with suppress(KafkaException, TimeoutError):
                 client = client or AdminClient(
-                    {**self._options.client(), "log_level": 0}, logger=_client_log
+                    {**self._options.client(), "log_level": 0}, logger=client_logger
                 )
                 answered = self._query(client)
             if answered:

@@ -3,16 +3,16 @@ process, written by the controller.
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
 from headrace.adapters.kafka.errors import write_error
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.codec.routing import apply
 from headrace.domain.control_topics import ROUTING_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
@@ -26,11 +26,9 @@ reading goes on behind.
 """
 RECORD_BYTES_MAX = 1_000_000
 
-_log = logging.getLogger("headrace.routing")
+logger = structlog.get_logger(__name__)
 
 OnKeysChanged = Callable[[Collection[str]], None]
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class KafkaRoutingReader:
@@ -92,7 +90,7 @@ class KafkaRoutingReader:
     def _on_records(self, records: Sequence[StoredRecord]) -> None:
         applied = apply(self._table, records)
         for key, reason in applied.ignored.items():
-            _log.warning("routing record %s is not applied: %s", key, reason)
+            logger.warning("routing_record_ignored", key=key, error=str(reason))
         for key in applied.changed:
             if self._table.get(key) is None:
                 self._keys.discard(key)
@@ -206,5 +204,5 @@ class KafkaRoutingWriter:
                 topic_metadata_propagation_max_ms=2_000,
                 allow_auto_create_topics=False,
             ),
-            logger=_client_log,
+            logger=client_logger,
         )

@@ -9,12 +9,13 @@ stand by (`headrace.resources.lease`).
 
 import asyncio
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from uuid import uuid4
+
+import structlog
 
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
 from headrace.adapters.kafka.options import KafkaOptions
@@ -58,7 +59,7 @@ from headrace.resources.resource_rules import (
 )
 from headrace.resources.timestamps import write_seconds
 
-_log = logging.getLogger("headrace.kafka.store")
+logger = structlog.get_logger(__name__)
 
 _LEASE_KEY = "lease"
 _WRITES_MAX = 2_000
@@ -97,6 +98,7 @@ class KafkaResourceStore:
         self._holder = holder
         self._index = ResourceIndex()
         self._reader = CompactedTopicReader(options, topic, self._apply, read_committed=True)
+        self._topic = topic
         self._log = TransactionalLog(options, topic, transactional_id=f"{topic}.writer")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="resources")
         self._watchers: list[Callable[[Sequence[Change]], None]] = []
@@ -294,7 +296,7 @@ class KafkaResourceStore:
             except Exception:
                 # An internal error must not leave requests waiting for ever behind a writer that is
                 # gone.
-                _log.exception("the resource store failed, it stands by and begins again")
+                logger.exception("resource_store_failed", topic=self._topic)
                 self._step_down()
         await self._close()
 
@@ -330,7 +332,7 @@ class KafkaResourceStore:
             epoch = (self._lease.epoch if self._lease else 0) + 1
             await self._renew(epoch)
         except HeadraceError as error:
-            _log.warning("cannot take the writer's place yet: %s", error)
+            logger.warning("leadership_not_acquired", topic=self._topic, error=str(error))
             self._lease_seen = (
                 self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
             )
@@ -338,7 +340,7 @@ class KafkaResourceStore:
             return
         self._first = False
         self._epoch = epoch
-        _log.info("this controller writes now, epoch %d", epoch)
+        logger.info("leadership_acquired", topic=self._topic, epoch=epoch)
         self._notify(())
 
     async def _renew(self, epoch: int) -> None:
@@ -363,7 +365,12 @@ class KafkaResourceStore:
         except OutcomeUnknown as error:
             await self._resolve_outcome(error)
         except HeadraceError as error:
-            _log.warning("resources cannot be written at the moment: %s", error)
+            logger.warning(
+                "resources_not_written",
+                topic=self._topic,
+                error=str(error),
+                next_step="check Kafka; resources cannot be written until it answers",
+            )
             await self._sleep(_POLL_SECONDS)
 
     async def _write_batch(self) -> None:
@@ -426,7 +433,7 @@ class KafkaResourceStore:
         True when it is stored, None when even this could not be found out. A group is stored whole
         or not at all, so its last record stands for all of it.
         """
-        _log.warning("the outcome of a write is unknown, reading on to find out: %s", error)
+        logger.warning("write_outcome_unknown", topic=self._topic, error=str(error))
         epoch = self._epoch or 0
         try:
             # As far as it can be read: the open group itself may hide what stands behind it.
@@ -439,7 +446,7 @@ class KafkaResourceStore:
             if not await self._reader.refresh(_REFRESH_SECONDS):
                 raise LogUnavailable("the resources could not be read to their end")
         except HeadraceError as failed:
-            _log.warning("standing down, the log cannot be read: %s", failed)
+            logger.warning("resource_log_not_readable", topic=self._topic, error=str(failed))
             self._step_down()
             return None
         if self._lease is not None and (self._lease.holder, self._lease.epoch) != (
@@ -453,7 +460,7 @@ class KafkaResourceStore:
         return record_value(found) == last.value
 
     def _step_down(self) -> None:
-        _log.warning("this controller does not write any more and stands by")
+        logger.warning("leadership_lost", topic=self._topic)
         self._epoch = None
         self._lease_seen = self._clock.monotonic()
         waiting, self._writes = list(self._writes), deque()
@@ -466,7 +473,7 @@ class KafkaResourceStore:
                 while self._writes:
                     await self._write_batch()
         except HeadraceError as error:
-            _log.warning("writes in hand were not stored at the end: %s", error)
+            logger.warning("writes_not_stored_at_stop", topic=self._topic, error=str(error))
         await self._release_lease()
         self._epoch = None
         reject(list(self._writes), self._not_leader_error())
@@ -484,9 +491,11 @@ class KafkaResourceStore:
                 lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))])
             )
         except HeadraceError as error:
-            _log.warning(
-                "the writer's place was not given back, another controller takes it in a while: %s",
-                error,
+            logger.warning(
+                "lease_not_released",
+                topic=self._topic,
+                error=str(error),
+                next_step="none; another controller takes over when the lease expires",
             )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -503,11 +512,11 @@ class KafkaResourceStore:
                 elif (change := self._apply_one(name, record)) is not None:
                     changes.append(change)
             except (InvalidObject, ValueError) as error:
-                _log.error(
-                    "record %s of %s cannot be read and is passed over: %s",
-                    name,
-                    record.origin,
-                    error,
+                logger.error(
+                    "resource_record_not_readable",
+                    key=name,
+                    origin=str(record.origin),
+                    error=str(error),
                 )
         if changes:
             self._notify(changes)

@@ -7,24 +7,18 @@ that does nothing else.
 """
 
 import contextlib
-import logging
 import time
 from collections.abc import Sequence
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from headrace.adapters.kafka.errors import call_error
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.errors import call_error, is_writer_fenced
+from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, WriteRefused
 
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
-_FENCED = frozenset(
-    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
-)
-
-_client_log = logging.getLogger("headrace.kafka.client")
 
 
 class TransactionalLog:
@@ -57,7 +51,7 @@ class TransactionalLog:
                 linger_ms=1,
                 allow_auto_create_topics=False,
             ),
-            logger=_client_log,
+            logger=client_logger,
         )
         deadline = time.monotonic() + self._timeout
         while True:
@@ -116,7 +110,7 @@ class TransactionalLog:
                 producer.commit_transaction(max(0.1, deadline - time.monotonic()))
             except KafkaException as error:
                 kafka_error = error.args[0]
-                if kafka_error.code() in _FENCED:
+                if is_writer_fenced(kafka_error):
                     raise Fenced(f"another controller writes topic {self._topic} now") from error
                 if kafka_error.txn_requires_abort():
                     raise self._abort_transaction(error) from error
@@ -130,13 +124,13 @@ class TransactionalLog:
     def _abort_transaction(self, error: Exception) -> Exception:
         """Abort what is open and say what happened: nothing of the group will ever be seen."""
         kafka_error = error.args[0] if isinstance(error, KafkaException) else None
-        if kafka_error is not None and kafka_error.code() in _FENCED:
+        if kafka_error is not None and is_writer_fenced(kafka_error):
             return Fenced(f"another controller writes topic {self._topic} now")
         try:
             if self._producer is not None:
                 self._producer.abort_transaction(self._timeout)
         except KafkaException as failed:
-            if failed.args[0].code() in _FENCED:
+            if is_writer_fenced(failed.args[0]):
                 return Fenced(f"another controller writes topic {self._topic} now")
             # Not committed, so not visible, and the next start aborts it: only this producer is of
             # no more use.

@@ -62,7 +62,9 @@ def new_assignment(
     listener: FeedListener, alarms: list[FeedAlarm], ids: dict[str, str] | None = None
 ) -> Assignment:
     """An assignment without partitions and without a thread."""
-    shared = replace(ProcessShared.create(OPTIONS), topic_ids=KnownTopicIds({} if ids is None else ids))
+    shared = replace(
+        ProcessShared.create(OPTIONS), topic_ids=KnownTopicIds({} if ids is None else ids)
+    )
     config = ConsumerConfig(options=OPTIONS, group="group", topics=("topic",))
     assignment = Assignment(config, shared, alarms.append)
     assignment.attach(listener)
