@@ -15,7 +15,7 @@ LIMITS: dict[str, str] = {
         "the routing table is not in a topic, and a topic takes a record of any size"
     ),
     "test_topic_deleted_externally": "other clients cannot delete its topics",
-    # In the mock cluster, the SyncGroup request of the leader completes the rebalance for all members.
+    # In the mock cluster, the SyncGroup request of the leader completes the rebalance for all.
     # A member that synchronises after it gets INVALID_REQUEST and joins again. During that second
     # rebalance the cluster refuses the commit of the member that gives a partition back
     # (REBALANCE_IN_PROGRESS, then ILLEGAL_GENERATION), so its records are delivered again. A Kafka

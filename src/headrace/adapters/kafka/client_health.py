@@ -1,16 +1,16 @@
-"""Whether a client still hears a broker. The client itself never says that it does not, so somebody
-has to look.
+"""Whether a client still receives answers from a broker. The client itself never reports that it
+does not, so its owner has to check.
 
-A broker that has just come back, or that its cluster holds for dead, may answer a Metadata request
-with topics and no broker. The client then forgets all brokers that it knows, the bootstrap ones
-included, and has nobody left to ask (librdkafka issue 5301; seen with 2.16). It calls no callback,
-returns no error, and stays like that for ever: a follower whose table grows old, a group member
-that never comes back, a producer whose every record times out. Whoever owns a client that lasts
-asks a `ClientHealth`, and makes a new one (decision 0011).
+A broker that has just restarted, or that its cluster considers dead, may answer a Metadata request
+with topics and no broker. The client then forgets all brokers that it knows, the bootstrap brokers
+included, and has no address left (librdkafka issue 5301; seen with 2.16). It calls no callback,
+returns no error, and never recovers: a reader whose table becomes stale, a group member that never
+comes back, a producer whose every record times out. The owner of a long-lived client therefore
+checks a `ClientHealth` and replaces the client (decision 0011).
 
-Statistics tell most, and cost each client 0.15 MiB of histograms: too much for consumers, of which
-a process may have hundreds. Those ask a question themselves when nothing has come for a while. That
-nobody answers means something only if others are answered meanwhile.
+Statistics show most, and cost each client 0.15 MiB of histograms: too much for consumers, of which
+a process may have hundreds. Consumers send a query when nothing was received for a while. A query
+without an answer is conclusive only if another client gets answers meanwhile.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from typing import Any, Final, Protocol
 from confluent_kafka import KafkaException
 
 BROKERLESS_CHECKS_MAX: Final = 2
-"""Looks in a row at which a client knows no broker. One is not enough: between forgetting and a new
-bootstrap there is a moment.
+"""Consecutive checks at which a client knows no broker. One is not enough: between losing the
+brokers and a new bootstrap there is a short gap.
 """
 SILENT_CHECKS_MAX: Final = 24
-"""Looks in a row without an answer of any broker: two minutes. An outage of Kafka ends like that
-too, where a new client costs little.
+"""Consecutive checks without an answer of any broker: two minutes. An outage of Kafka reaches this
+limit too; a new client costs little then.
 """
 UNANSWERED_CHECKS_MAX: Final = 3
-"""Looks in a row at which a client's question was not answered, and another client's was."""
+"""Consecutive checks at which a client's query was not answered, and another client's was."""
 _BROKER_SOURCES: Final = frozenset({"configured", "learned"})
 
 
@@ -44,19 +44,19 @@ class ReferenceClient(Protocol):
 
 
 class ClientHealth:
-    """What looking at one client tells, by its statistics or by asking. `failure` is why the client
-    is of no more use, None while it is well.
+    """The health of one client, from its statistics or from queries. `failure` is the reason why
+    the client must be replaced, None while it is healthy.
 
-    Statistics only tell of clients that ask brokers something at least every few looks, as all do
-    that refresh their metadata.
+    Statistics are conclusive only for clients that send a request at least every few checks. All
+    clients that refresh their metadata do.
     """
 
     __slots__ = ("_answers", "_brokerless", "_silent", "_silent_since", "failure", "received")
 
     def __init__(self) -> None:
         self.received = False
-        """Set by who got something from a broker since the last look, which then need not be read:
-        a look costs 0.1 ms or more.
+        """Set by the owner when something was received from a broker since the last check, which is
+        then skipped: a check costs 0.1 ms or more.
         """
         self.failure: str | None = None
         self._answers = -1
@@ -67,8 +67,8 @@ class ClientHealth:
     def check(
         self, query: Callable[[], object], now: float, reference: ReferenceClient | None
     ) -> None:
-        """Look by asking, unless something was heard since the last time. `query` raises
-        KafkaException when nobody answers it.
+        """Check with a query, unless something was received since the last check. `query` raises
+        KafkaException when no broker answers.
         """
         if self.received:
             self.received = False
@@ -88,13 +88,11 @@ class ClientHealth:
             and reference.answered_at > self._silent_since
         ):
             self.failure = (
-                "the client has heard no broker for a while in which another one did, as after one"
-                " that is starting named none"
+                "the client got no answer from any broker while another client did; it may have"
+                " forgotten its brokers"
             )
         elif self._silent >= SILENT_CHECKS_MAX:
-            self.failure = (
-                f"the client has had no answer from any broker to {self._silent} questions"
-            )
+            self.failure = f"the client got no answer from any broker to {self._silent} queries"
 
     def on_statistics(self, statistics: str) -> None:
         """The client's `stats_cb`."""
@@ -109,24 +107,24 @@ class ClientHealth:
         self._answers = parsed["rx"]
         if self._brokerless >= BROKERLESS_CHECKS_MAX:
             self.failure = (
-                "the client has forgotten every broker, after one that is starting or cut off named"
-                " none"
+                "the client has forgotten every broker, after a broker that is starting or cut off"
+                " listed none"
             )
         elif self._silent >= SILENT_CHECKS_MAX:
             self.failure = (
-                f"the client has had no answer from any broker since {self._silent} looks at its"
+                f"the client got no answer from any broker in {self._silent} checks of its"
                 " statistics"
             )
 
     def close_client(self, close: Callable[[], object]) -> None:
-        """Close the client; one that is lost is not waited for, since it may hope for an answer for
-        ever.
+        """Close the client. A failed client is closed in the background, because it may wait for an
+        answer without end.
         """
         if self.failure is None:
             _quietly(close)
         else:
             threading.Thread(
-                target=_quietly, args=(close,), name="close a deaf client", daemon=True
+                target=_quietly, args=(close,), name="close a failed client", daemon=True
             ).start()
 
 

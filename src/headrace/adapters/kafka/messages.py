@@ -1,5 +1,5 @@
-"""From the client's messages to records: the one place that touches every consumed record in the
-consumer's thread.
+"""Converts the client's messages to records. Runs for every consumed record in the consumer's
+thread.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from headrace.domain.record import Headers, StoredRecord
 
 _RECORD_OVERHEAD = 400
 _HEADER_OVERHEAD = 100
-"""What a record and one header cost in this process beside their bytes, roughly; so that a million
-empty records have a size too.
+"""Approximate memory of a record and of one header beside their bytes, so that empty records have a
+size too.
 """
 
 
@@ -20,8 +20,8 @@ def to_record(message: Message) -> StoredRecord:
     try:
         headers = message.headers()
     except (UnicodeDecodeError, SystemError):
-        # A header name that is not UTF-8 cannot be read by the client at all. Without headers the
-        # record is no event and is parked as one.
+        # The client cannot read a header name that is not UTF-8. Without headers the record is not
+        # an event and is dead-lettered.
         headers = None
     key, value = message.key(), message.value()
     size = _RECORD_OVERHEAD + (len(value) if value else 0) + (len(key) if key else 0)
@@ -46,8 +46,6 @@ def _with_size(headers: Sequence[tuple[str, bytes | None]], size: int) -> tuple[
     try:
         for _, value in headers:
             total += len(value)  # type: ignore[arg-type]
-    except (
-        TypeError
-    ):  # A null value, which the Kafka protocol allows and the binding has no use for.
+    except TypeError:  # A null value: the Kafka protocol allows it, the event binding does not.
         return _with_size([(name, value or b"") for name, value in headers], size)
     return headers, total  # type: ignore[return-value]

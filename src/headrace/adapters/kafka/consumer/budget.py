@@ -1,9 +1,9 @@
 """What all feeds of one process may hold together: neither one subscription with large events nor a
-hundred stuck ones may fill the memory.
+hundred stuck ones may exhaust the memory.
 
-Two parts. Records handed out and not done are counted exactly, over all windows. What librdkafka
-prefetches cannot be counted from here, so each new consumer gets a queue that is smaller the more
-there are.
+There are two parts. Records handed out and not done are counted exactly, over all feeds. What
+librdkafka prefetches cannot be counted here, so each new consumer gets a smaller queue the more
+consumers there are.
 """
 
 import time
@@ -16,40 +16,39 @@ _KIB = 1024
 QUEUE_BYTES_MAX = 256 * _KIB
 QUEUE_BYTES_MIN = 64 * _KIB
 _COUNT_SECONDS = 0.002
-"""How old a sum over all windows may be: it is asked for with each record that is done, and over a
-hundred feeds it takes 10 us.
+"""How old a sum over all feeds may be. It is read with each record that is done, and takes 10 us
+for a hundred feeds.
 """
 
 
 class ByteBudget:
     """The bytes of one process.
 
-    Feeds take what they want while there is room; when there is none, only those that hold less
-    than an equal share go on. So stuck subscriptions cannot starve the others, and all together
-    hold twice the budget at worst.
+    Feeds are not limited while there is room. When there is none, only feeds that hold less than an
+    equal share continue. So stuck subscriptions cannot starve the others, and all feeds together
+    hold at most twice the budget.
     """
 
     def __init__(self, bytes_max: int, *, now: Callable[[], float] = time.monotonic) -> None:
         if bytes_max < QUEUE_BYTES_MAX:
             raise ValueError(
-                f"a process needs room for one queue: bytes_max={bytes_max}, at least"
+                f"the budget of a process must fit one queue: bytes_max={bytes_max}, at least"
                 f" {QUEUE_BYTES_MAX}"
             )
         self.bytes_max = bytes_max
-        self._flows: tuple[
-            FlowControl, ...
-        ] = ()  # Replaced as a whole: consumers' threads read it while the loop changes it.
+        # Replaced as a whole: consumers' threads read it while the loop changes it.
+        self._flows: tuple[FlowControl, ...] = ()
         self._now = now
         self._full = False
         self._counted_at = float("-inf")
 
     def register(self, flow: FlowControl) -> None:
-        """Count this window too."""
+        """Count this feed."""
         self._flows = (*self._flows, flow)
         flow.over_process_budget = partial(self._is_over_budget, flow)
 
     def unregister(self, flow: FlowControl) -> None:
-        """Count it no more."""
+        """Stop counting this feed."""
         self._flows = tuple(each for each in self._flows if each is not flow)
 
     @property
@@ -58,7 +57,7 @@ class ByteBudget:
         return sum(flow.bytes for flow in self._flows)
 
     def _is_over_budget(self, flow: FlowControl) -> bool:
-        """Whether this window must wait for others."""
+        """Whether this feed must wait for others."""
         if flow.bytes * len(self._flows) < self.bytes_max:
             return False
         now = self._now()
@@ -68,8 +67,6 @@ class ByteBudget:
         return self._full
 
     def queue_bytes(self) -> int:
-        """The prefetch queue of the next consumer: a quarter of the budget is theirs, shared by
-        those there are.
-        """
+        """The prefetch queue of the next consumer: its share of a quarter of the budget."""
         share = self.bytes_max // 4 // (len(self._flows) + 1)
         return min(max(share, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX)

@@ -1,11 +1,10 @@
-"""From many consumer threads to one loop: what each told, in its order, a little of one and then of
-the next.
+"""From many consumer threads to one loop: the callbacks of each feed in order, feed by feed in turns.
 
-A thread that hands records over does not call the loop for itself. It puts them in its slot, and
-the first of all threads to do so wakes the loop, once for all. There the slots take turns, and
-after a millisecond everything else does: so a feed with a backlog holds a fresh record of another
-one up for one hand-over, and the answers of subscribers for one millisecond, however many feeds are
-busy.
+A thread that hands records over does not call the loop by itself. It puts a callback into its
+queue, and the first thread to do so wakes the loop, once for all. There the queues take turns, and
+after a millisecond the loop serves everything else. So a feed with a backlog delays a new record of
+another feed by one batch, and the responses of subscribers by one millisecond, however many feeds
+are busy.
 """
 
 import asyncio
@@ -14,17 +13,17 @@ from collections import deque
 from collections.abc import Callable
 
 SLICE_SECONDS = 0.001
-"""How long the loop listens to threads before it turns to sockets and timers."""
+"""How long the loop runs callbacks before it serves sockets and timers."""
 
 Callback = tuple[Callable[..., object], tuple[object, ...]]
 
 
 class CallbackQueues:
-    """The slots of one process. Bounded by the feeds' windows: none has more than two hand-overs on
-    their way.
+    """The callback queues of one process. Bounded by flow control: no feed has more than two
+    batches in its queue.
 
-    `deque.append` and `popleft` are atomic, so threads and loop need no lock: whoever clears a flag
-    looks again at what it guards.
+    `deque.append` and `popleft` are atomic, so threads and loop need no lock: the code that clears
+    a flag checks again what it guards.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -33,11 +32,11 @@ class CallbackQueues:
         self._scheduled = False
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> "CallbackQueue":
-        """A place of its own for one feed; all are served on the same loop."""
+        """The queue of one feed; all queues are served on the same loop."""
         return CallbackQueue(self, loop)
 
     def schedule(self, queue: "CallbackQueue") -> None:
-        """This slot has something. Raises RuntimeError when the loop is closed. Thread."""
+        """This queue has a callback. Raises RuntimeError when the loop is closed. Thread."""
         self._waiting.append(queue)
         if not self._scheduled:
             self._scheduled = True
@@ -53,14 +52,14 @@ class CallbackQueues:
                 break
         if not waiting:
             self._scheduled = False
-            if not waiting:  # Asked once more: a thread that came just before saw the loop awake.
+            if not waiting:  # Checked again: a thread may have seen the flag just before.
                 return
             self._scheduled = True
         loop.call_soon(self._run_ready, loop)
 
 
 class CallbackQueue:
-    """What one feed's thread tells."""
+    """The callbacks of one feed's thread."""
 
     __slots__ = ("_callbacks", "_queues", "_waiting", "loop")
 
@@ -71,20 +70,20 @@ class CallbackQueue:
         self._waiting = False
 
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
-        """Have this called on the loop, after what was told before. Raises RuntimeError when the
-        loop is closed. Thread.
+        """Call this on the loop, after the callbacks before it. Raises RuntimeError when the loop
+        is closed. Thread.
         """
         if self.loop.is_closed():
-            raise RuntimeError("the loop that listened is closed")
+            raise RuntimeError("the event loop is closed")
         self._callbacks.append((callback, arguments))
         if not self._waiting:
             self._waiting = True
             self._queues.schedule(self)
 
     def run_next(self) -> bool:
-        """Call the next thing; whether there is more. Loop.
+        """Run the next callback; return whether there is more. Loop.
 
-        A slot may be listed twice for a moment, so there may be nothing.
+        A queue may be listed twice for a moment, so it may be empty.
         """
         if self._callbacks:
             callback, arguments = self._callbacks.popleft()
@@ -96,9 +95,8 @@ class CallbackQueue:
                 )
         if not self._callbacks:
             self._waiting = False
-            if (
-                not self._callbacks or self._waiting
-            ):  # As in the inbox: what came in between must not be left lying.
+            # Checked again, as above: a callback may have been added meanwhile.
+            if not self._callbacks or self._waiting:
                 return False
             self._waiting = True
         return True

@@ -11,8 +11,8 @@ from headrace.domain.record import Partition
 
 
 class Position(NamedTuple):
-    """What is to be remembered for one partition: everything below `offset` is done, and `metadata`
-    of what is beyond.
+    """What is committed for one partition: everything below `offset` is done, and `metadata`
+    describes what is done beyond it.
     """
 
     partition: Partition
@@ -20,14 +20,14 @@ class Position(NamedTuple):
     metadata: str
 
     def to_client(self) -> TopicPartition:
-        """In the client's terms."""
+        """As the client's type."""
         return TopicPartition(
             self.partition.topic, self.partition.partition, self.offset, self.metadata
         )
 
 
 def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
-    """Positions in the client's terms."""
+    """Positions as the client's type."""
     return [position.to_client() for position in positions]
 
 
@@ -35,14 +35,14 @@ class CommitBudget:
     """The commit requests of all feeds of one process, spread over time. Used from one event loop
     only.
 
-    A hundred feeds that are busy at once would otherwise ask the broker for a thousand commits a
-    second, each of which is a write to its log.
+    A hundred busy feeds would otherwise send a thousand commits per second to the broker, each of
+    which is a write to its log.
     """
 
     def __init__(self, *, per_second: float = 200.0, burst: int = 20) -> None:
         if per_second <= 0 or burst < 1:
             raise ValueError(
-                f"a commit budget lets something through: per_second={per_second}, burst={burst}"
+                f"a commit budget must be positive: per_second={per_second}, burst={burst}"
             )
         self._interval = 1.0 / per_second
         self._tolerance = (burst - 1) * self._interval

@@ -1,7 +1,7 @@
-"""What is between the consumer's thread and the event loop: counted by both, waited for by one.
+"""Back-pressure between the consumer's thread and the event loop.
 
-Each counter has one writer, so no lock is needed: the thread adds what it hands over, the loop adds
-what came back.
+Each counter has one writer, so no lock is needed: the thread counts what it delivers, the loop
+counts what is released.
 """
 
 import threading
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from headrace.domain.feed import FeedBounds
 
 BATCH_RECORDS_MAX = 64
-"""Records in one hand-over: after that many the loop turns to other feeds, so that one with a
-backlog does not hold the rest up.
+"""Records in one batch. After that the loop serves other feeds, so that a feed with a backlog does
+not delay them.
 """
 
 _BATCHES_AHEAD_MAX = 2
@@ -22,7 +22,7 @@ def _never() -> bool:
 
 
 class FlowControl:
-    """The room left to a feed."""
+    """The free capacity of one feed."""
 
     __slots__ = (
         "_bounds",
@@ -45,11 +45,11 @@ class FlowControl:
         # The thread is woken when a quarter is free, not for every single record.
         self._wake_records = bounds.records_max * 3 // 4
         self._wake_bytes = bounds.bytes_max * 3 // 4
-        # The largest record of the last hand-over, for a guess at how many fit; before the first
-        # one, a cautious guess.
+        # The largest record of the last batch, to estimate how many fit; a cautious estimate before
+        # the first batch.
         self._expected_record_bytes = max(bounds.bytes_max // 4, 1)
         self.over_process_budget: Callable[[], bool] = _never
-        """Whether the process as a whole holds too much: then a feed that holds something waits."""
+        """Whether the process holds too much: then a feed that holds a record waits."""
         self.wake = threading.Event()
         self.starved = False
         self.delivered_records = 0
@@ -61,7 +61,7 @@ class FlowControl:
 
     @property
     def records(self) -> int:
-        """Records handed out and not settled."""
+        """Records handed out and not done."""
         return self.delivered_records - self.released_records
 
     @property
@@ -70,7 +70,7 @@ class FlowControl:
         return self.delivered_bytes - self.released_bytes
 
     def free_records(self) -> int:
-        """How many records may be handed over now. Thread."""
+        """How many records may be delivered now. Thread."""
         if self.over_process_budget():
             return 0 if self.records else 1
         free = self._bounds.bytes_max - self.bytes
@@ -88,7 +88,7 @@ class FlowControl:
         )
 
     def wait_for_capacity(self, timeout_seconds: float) -> None:
-        """Sleep until there is a good deal of room, or something else to do. Thread."""
+        """Sleep until a quarter of the capacity is free, or something else is to be done. Thread."""
         self.wake.clear()
         self.starved = True
         if not self._has_capacity():
@@ -96,7 +96,7 @@ class FlowControl:
         self.starved = False
 
     def add_batch(self, records: int, size: int, *, largest: int) -> None:
-        """Count one hand-over, of `size` bytes with a `largest` record. Thread."""
+        """Count one batch of `size` bytes with a `largest` record. Thread."""
         if records:
             self._expected_record_bytes = max(largest, 1)
         self.delivered_records += records
@@ -104,13 +104,13 @@ class FlowControl:
         self.delivered_batches += 1
 
     def batch_received(self) -> None:
-        """A hand-over has arrived. Loop."""
+        """A batch has arrived. Loop."""
         self.received_batches += 1
         if self.starved and self._has_capacity():
             self.wake.set()
 
     def release(self, records: int, size: int) -> None:
-        """So much needs no more room. Loop."""
+        """Free the capacity of these records. Loop."""
         self.released_records += records
         self.released_bytes += size
         if self.starved and self._has_capacity():

@@ -1,5 +1,5 @@
-"""What waits in groups that no consumer of this process reads: asked partition by partition, so
-that a silent one hides no other.
+"""The lag of groups that no consumer of this process reads: queried partition by partition, so that
+a partition without an answer does not hide the others.
 """
 
 import time
@@ -13,13 +13,13 @@ from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition
 
 QUERY_SECONDS_MAX = 3.0
-"""One question about a partition or a group; who is silent for that long is not asked again in the
-same look.
+"""One query about a partition or a group. A broker that does not answer within this time is not
+queried again in the same run.
 """
 
 
 class GroupLagQueries(Protocol):
-    """What has to be asked. All raise KafkaException when there is no answer within `seconds`."""
+    """The queries needed. All raise KafkaException when there is no answer within `seconds`."""
 
     def leaders(self, seconds: float) -> Mapping[Partition, int]:
         """The broker that leads each partition of each topic; negative while none does."""
@@ -32,20 +32,18 @@ class GroupLagQueries(Protocol):
     def committed(
         self, group: str, partitions: Collection[Partition], seconds: float
     ) -> Mapping[Partition, int]:
-        """What the group has committed, negative for nothing; partitions that are refused are
-        absent.
-        """
+        """What the group has committed, negative for nothing. Refused partitions are absent."""
         ...
 
 
 def read_group_lag(
     queries: GroupLagQueries, groups: Mapping[str, Sequence[str]], *, seconds: float
 ) -> Backlog:
-    """For each group, what its topics hold that it has not committed; topics that do not exist hold
-    nothing.
+    """For each group, the number of records in its topics that it has not committed. Topics that do
+    not exist have none.
 
-    Groups whose topics are empty are not asked about. Raises KafkaException when not even the
-    topics can be found out.
+    Groups whose topics are empty are not queried. Raises KafkaException when the topics cannot be
+    listed.
     """
     until = time.monotonic() + seconds
     topics = {topic for each in groups.values() for topic in each}
@@ -75,7 +73,7 @@ def read_group_lag(
 def _watermarks(
     queries: GroupLagQueries, leaders: Mapping[Partition, int], until: float
 ) -> dict[Partition, tuple[int, int]]:
-    """Of the partitions that answer."""
+    """The watermarks of the partitions that answer."""
     spans: dict[Partition, tuple[int, int]] = {}
     silent: set[int] = set()
     for partition, leader in leaders.items():
@@ -102,10 +100,10 @@ def _remaining(until: float) -> float:
 
 
 class GroupLagReader:
-    """Asks as consumers that join no group; implements `GroupLagQueries`.
+    """Queries with consumers that join no group; implements `GroupLagQueries`.
 
-    Not the admin client: its requests about groups have aborted the process when a broker went away
-    meanwhile, and the mock cluster of the client library answers none of them.
+    Not with the admin client: its requests about groups have aborted the process when a broker
+    went away meanwhile, and the mock cluster of the client library answers none of them.
     """
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -150,5 +148,5 @@ class GroupLagReader:
         }
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._consumer.close()

@@ -1,10 +1,10 @@
-"""Whether a group still counts this member in, as far as its answers to commits tell.
+"""Whether this process is still a member of its group, as shown by the answers to commits.
 
-A member that its group does not hear of for the session timeout loses its partitions, and learns
-that when it hears of the group again, or by its own clock, in the same moment in which another
-member may begin. On a machine that is short of processor, or one that stood still, that is too
-late: two owners would send events of one key at once. So a member whose commit was not answered for
-half of a session begins nothing until one is.
+A member that sends no heartbeat for the session timeout loses its partitions. It learns that when
+it reaches the group again, or by its own clock, in the same moment in which another member may
+start. On a machine without free CPU, or one that was suspended, that is too late: two owners would
+send events of one key at once. So a member whose commit was not answered for half a session starts
+no delivery until one is answered.
 """
 
 import asyncio
@@ -16,7 +16,9 @@ UNCONFIRMED_SECONDS: Final = 3.0
 
 
 class MembershipMonitor:
-    """The doubt of one feed; `on_change` hears when it begins (True) and when it ends. Loop."""
+    """The membership of one feed. `on_change` is called with True when it becomes unconfirmed, and
+    with False when it is confirmed again. Loop.
+    """
 
     __slots__ = ("_loop", "_on_change", "_seconds", "_sent_at", "_timer", "unconfirmed")
 
@@ -24,7 +26,7 @@ class MembershipMonitor:
         self, on_change: Callable[[bool], None], *, seconds: float = UNCONFIRMED_SECONDS
     ) -> None:
         self.unconfirmed = False
-        """Whether there is doubt now."""
+        """Whether the membership is unconfirmed now."""
         self._on_change = on_change
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -32,16 +34,16 @@ class MembershipMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def commit_sent(self) -> None:
-        """A commit is sent. Membership is unconfirmed some time after the first one
-        that proves nothing.
+        """A commit is sent. The membership becomes unconfirmed `seconds` after the first commit
+        without an answer that proves it.
         """
         self._sent_at = self._loop.time()
         if self._timer is None and not self.unconfirmed:
             self._timer = self._loop.call_later(self._seconds, self.suspend)
 
     def commit_answered(self) -> None:
-        """The group has answered the last commit as that of a member. An answer that took long says
-        nothing about now.
+        """The answer to the last commit proves membership. A late answer proves nothing about
+        now.
         """
         if self._loop.time() - self._sent_at < self._seconds:
             self.confirm()
@@ -61,7 +63,7 @@ class MembershipMonitor:
             self._on_change(False)
 
     def close(self) -> None:
-        """Wait for nothing any more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

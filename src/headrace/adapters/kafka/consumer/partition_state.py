@@ -1,4 +1,4 @@
-"""One partition as its feed holds it on the event loop: what is in hand, what is done, what was
+"""The state of one partition on the event loop: what is in flight, what is done, what was
 committed.
 """
 
@@ -12,9 +12,7 @@ from headrace.domain.record import StoredRecord
 
 
 class PartitionState:
-    """A partition between its assignment and its revocation. Nothing of it outlives the
-    ownership.
-    """
+    """A partition between its assignment and its revocation. No state outlives the ownership."""
 
     __slots__ = (
         "_commit_in_flight",
@@ -34,24 +32,24 @@ class PartitionState:
     def __init__(self, start: Position, now: float) -> None:
         self.partition = start.partition
         self.topic_id, metadata = split_topic_id(start.metadata)
-        """Of the topic in which the start was committed, or that was seen first; empty as long as
+        """The id of the topic in which the start was committed, or that was seen first. Empty while
         it is not known.
         """
         self.tracker = OffsetTracker(start.offset, metadata)
         self.in_flight: dict[int, StoredRecord] = {}
         self.buffered: list[StoredRecord] = []
-        """Records that came while the listener had the partition paused; at most two hand-overs."""
+        """Records that arrived while the listener had paused the partition; at most two batches."""
         self.paused = False
         self.changed = False
         self.high_watermark = start.offset
-        """The log's end, as last heard."""
+        """The end of the log, as last reported."""
         self._committed = (start.offset, start.metadata)
         self._commit_in_flight: tuple[int, str] | None = None
         self._done_prefix = start.offset
         self._progressed_at = now
 
     def take(self, record: StoredRecord, now: float) -> bool:
-        """Whether this record is to be worked on; then it is in hand."""
+        """Whether this record is to be handed out; then it is in flight."""
         tracker = self.tracker
         if not tracker.take(record.offset):
             return False
@@ -62,10 +60,10 @@ class PartitionState:
         return True
 
     def finish(self, record: StoredRecord) -> bool:
-        """Whether this very record was in hand; then it is done.
+        """Whether this very record was in flight; then it is done.
 
-        Compared by identity: a record from before a revocation must not finish its successor, which
-        somebody works on now.
+        Compared by identity: a record from before a revocation must not finish its redelivery,
+        which is in flight now.
         """
         if self.in_flight.get(record.offset) is not record:
             return False
@@ -82,8 +80,8 @@ class PartitionState:
             self.changed = True
 
     def next_commit(self, now: float, *, again: bool = False) -> Position | None:
-        """What should be committed, None when Kafka knows it, unless it shall hear it `again`; to
-        be answered by `on_commit_answered`.
+        """What should be committed; None when it is committed already, unless `again`. The result
+        is passed to `on_commit_answered`.
         """
         self.changed = False
         self._observe(now)
@@ -94,7 +92,7 @@ class PartitionState:
         return Position(self.partition, *wanted)
 
     def on_commit_answered(self, *, stored: bool) -> None:
-        """The last `next_commit` is stored, or was refused and must be tried again."""
+        """The last `next_commit` is stored, or was refused and must be repeated."""
         if stored and self._commit_in_flight is not None:
             self._committed = self._commit_in_flight
         elif not stored:
@@ -118,7 +116,7 @@ class PartitionState:
             self._progressed_at = now
 
     def held(self) -> tuple[int, int]:
-        """Records and bytes that are handed out or kept back."""
+        """Records and bytes that are in flight or buffered."""
         records: Iterable[StoredRecord] = (*self.in_flight.values(), *self.buffered)
         sizes = [record.size for record in records]
         return len(sizes), sum(sizes)

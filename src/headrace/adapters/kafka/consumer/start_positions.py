@@ -1,5 +1,5 @@
-"""Where a partition's reading begins, and where it goes on when the log no longer has that place.
-Never anywhere in silence.
+"""Where reading of a partition begins, and where it continues when the log no longer has that
+offset. Each deviation is reported.
 """
 
 import time
@@ -24,16 +24,16 @@ class MissingOffset(NamedTuple):
 
 
 class StartPositions(NamedTuple):
-    """What is known of partitions that were just assigned."""
+    """Where newly assigned partitions begin."""
 
     positions: list[Position]
     without_offset: dict[Partition, int]
-    """Without a committed offset: where reading begins."""
+    """Partitions without a committed offset: where reading begins."""
     missing: list[MissingOffset]
 
 
 class PositionResolver:
-    """Finds positions, by the policy of one feed."""
+    """Finds positions by the policy of one feed."""
 
     def __init__(
         self, *, policy: OutOfRange, initial_offset: InitialOffset = InitialOffset.COMMITTED
@@ -44,13 +44,13 @@ class PositionResolver:
     def resolve(
         self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
     ) -> StartPositions:
-        """The starts of partitions just assigned.
+        """The start positions of newly assigned partitions.
 
-        The controller commits a start for every partition before a subscription is live. So a
+        The controller commits an offset for every partition before a subscription is live. So a
         partition without one, in a topic where others have one, was added since: it begins at 0.
-        Where none has one the group's memory is gone, which is an alarm. Where nobody commits
-        starts (`InitialOffset.EARLIEST`), reading begins at the oldest record. Raises
-        KafkaException when no coordinator answers in time, however often it is asked.
+        If no partition has one, the offsets of the group are lost, which is an alarm. Where no
+        offsets are committed beforehand (`InitialOffset.EARLIEST`), reading begins at the oldest
+        record. Raises KafkaException when no coordinator answers in time, after retries.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = StartPositions(list(found.values()), {}, [])
@@ -101,8 +101,8 @@ class PositionResolver:
         )
 
     def reset(self, consumer: Consumer, partition: Partition) -> tuple[int, int] | None:
-        """Let reading go on where the policy says; return that offset and the log's end, or None
-        when it stands still.
+        """Continue reading where the policy says. Returns that offset and the end of the log, or
+        None when the partition is not read.
 
         Raises KafkaException when the broker does not answer.
         """
@@ -116,20 +116,20 @@ class PositionResolver:
         return offset, high
 
     def read_from(self, consumer: Consumer, partition: Partition, offset: int) -> None:
-        """Read on from `offset`. The client has given the partition up by then and ignores a seek;
-        a new assignment of it works.
+        """Continue at `offset`. The client has stopped reading the partition by then and ignores a
+        seek; a new assignment works.
         """
         consumer.incremental_unassign([_topic_partition(partition)])
         consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
 
     def cached_high_watermark(self, consumer: Consumer, partition: Partition) -> int | None:
-        """The log's end as the last fetch said, without asking; None before the first."""
+        """The end of the log from the last fetch, without a request; None before the first."""
         return _high_watermark(
             consumer.get_watermark_offsets(_topic_partition(partition), cached=True)
         )
 
     def query_high_watermark(self, consumer: Consumer, partition: Partition) -> int | None:
-        """The log's end as the broker says now; None when it does not say."""
+        """The end of the log as the broker reports it now; None when it does not answer."""
         try:
             return _high_watermark(
                 consumer.get_watermark_offsets(
@@ -151,9 +151,7 @@ def _high_watermark(offsets: tuple[int, int] | None) -> int | None:
 def _committed(
     consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
 ) -> dict[Partition, Position]:
-    """What the group has committed, metadata included; asked again while the coordinator moves or
-    loads.
-    """
+    """What the group has committed, with metadata. Retried while the coordinator moves or loads."""
     until = time.monotonic() + 2 * timeout_seconds
     while True:
         try:

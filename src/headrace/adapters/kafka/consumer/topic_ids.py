@@ -1,9 +1,8 @@
-"""Which topic it is that has a name: its id, asked of Kafka now and then, and kept with what is
-committed in it.
+"""The ids of topics, queried periodically and stored with what is committed in them.
 
-A topic that somebody deletes and makes again has the old name and other records. The client reads
-on in it at the old offset, and where the new one is longer already, nobody would notice that its
-beginning was skipped. So a commit says in which topic it was made.
+A topic that was deleted and created again has the old name and other records. The client continues
+in it at the old offset. If the new topic is longer already, its beginning would be skipped without
+notice. So a commit contains the id of its topic.
 """
 
 import math
@@ -18,17 +17,15 @@ from confluent_kafka.admin import AdminClient
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 
 TOPIC_ID_QUERY_SECONDS = 5.0
-"""How often; a topic made again is noticed that much later, and about a second."""
+"""A recreated topic is detected after at most this time and about a second."""
 _TIMEOUT_SECONDS = 3.0
 _UNSUPPORTED_QUERY_SECONDS = 60.0
-"""How often where there never was an answer: the mock cluster of the client library gives none."""
+"""The interval while there was never an answer: the mock cluster gives none."""
 _ID_CHARACTERS_MAX = 64
 
 
 def add_topic_id(topic_id: str, metadata: str) -> str:
-    """The commit metadata with the id of the topic before it; as it was when the id is not
-    known.
-    """
+    """The commit metadata prefixed with the id of the topic; unchanged when the id is not known."""
     return f"{topic_id}@{metadata}" if topic_id else metadata
 
 
@@ -43,8 +40,8 @@ def split_topic_id(metadata: str) -> tuple[str, str]:
 
 
 class TopicIds:
-    """The ids of the topics that a process reads. One thread asks for all of them together;
-    everybody else looks at what it found.
+    """The ids of the topics that a process reads. One thread queries all of them together; the
+    feeds read its results.
     """
 
     def __init__(
@@ -59,12 +56,12 @@ class TopicIds:
         self._closed = False
         self._thread: threading.Thread | None = None
         self.answered_at = -math.inf
-        """When somebody last answered (monotonic seconds): a
+        """When a broker last answered (monotonic seconds), as in
         `headrace.adapters.kafka.client_health.ReferenceClient`.
         """
 
     def watch(self, topics: Collection[str]) -> None:
-        """Ask for these from now on, soon for the first time."""
+        """Query these from now on, for the first time at once."""
         with self._lock:
             for topic in topics:
                 self._readers[topic] = self._readers.get(topic, 0) + 1
@@ -83,11 +80,11 @@ class TopicIds:
                     self._known.pop(topic, None)
 
     def known(self, topic: str) -> str:
-        """The id of the topic that has this name, as of the last answer; empty before the first."""
+        """The id of the topic with this name from the last answer; empty before the first."""
         return self._known.get(topic, "")
 
     def close(self) -> None:
-        """Ask no more, and wait for the thread as long as an answer may take. Idempotent."""
+        """Stop, and wait for the thread as long as an answer may take. Idempotent."""
         self._closed = True
         self._wakeup.set()
         thread, self._thread = self._thread, None
@@ -107,16 +104,16 @@ class TopicIds:
             if answered:
                 self.answered_at = time.monotonic()
             else:
-                # It may have forgotten every broker (`client_health`); the next question gets
-                # another one.
+                # The client may have forgotten every broker (`client_health`): the next query uses
+                # a new one.
                 client = None
             self._wakeup.wait(
                 _UNSUPPORTED_QUERY_SECONDS if self.answered_at == -math.inf else self._every_seconds
             )
 
     def _query(self, client: AdminClient) -> bool:
-        """Find out the ids; whether anybody answered. A topic that is missing keeps its last one:
-        its feed says that it is missing.
+        """Query the ids; return whether a broker answered. A missing topic keeps its last id: its
+        feed reports that it is missing.
         """
         with self._lock:
             topics = list(self._readers)
