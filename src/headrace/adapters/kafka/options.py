@@ -52,8 +52,8 @@ class KafkaOptions:
         return int(self.health_check_seconds * 1000)
 
     def client(self, **settings: object) -> dict[str, Any]:
-        """librdkafka configuration: the settings of all clients, then `settings` (underscores become
-        dots, except in callbacks).
+        """librdkafka configuration: the settings of all clients, then `settings` (underscores
+        become dots, except in callbacks).
         """
         return {
             "bootstrap.servers": self.bootstrap_servers,
