@@ -1,4 +1,4 @@
-# Everything that developers and CI do with this checkout. Each target creates the environment it needs, from the package index.
+# Commands for users, developers and CI. The environment is created on first use; only the package index is needed.
 
 PYTHON ?= python3
 ARGS ?=
@@ -28,7 +28,7 @@ test: $(READY) ## Run all tests, against a real Kafka where one is available (WO
 kafka: $(READY) ## Keep a Kafka up between test runs: prints KAFKA_BOOTSTRAP_SERVERS for another terminal
 	@$(BIN)/python -m tests.support.keep_kafka
 
-check: $(READY) ## Format, lint, types, import contracts, lock file; runs all of them, then lists failures
+check: $(READY) ## Format, lint, types, import contracts, lock file; every step, then the result
 	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(UV) lock --check"; do \
 	  echo "$$step"; $$step || failed="$$failed  $$step\n"; \
 	done; \
@@ -40,13 +40,13 @@ docs: $(DOCS_READY) ## Build the documentation as a site in build/docs/site; any
 	@mv $(DOCS_BUILD)/docs/zensical.toml $(DOCS_BUILD)/ && ln -s ../../src $(DOCS_BUILD)/src
 	@$(DOCS_ENVIRONMENT)/bin/zensical build --strict --config-file $(DOCS_BUILD)/zensical.toml
 
-fuzz: $(FUZZ_READY) ## Fuzz everything that reads bytes from outside, for 60 s (ARGS="--seconds 600", or names of targets)
+fuzz: $(FUZZ_READY) ## Fuzz all parsers of external bytes for 60 s (ARGS="--seconds 600", or names of targets)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
 	@$(BIN)/python -m bench.run $(ARGS)
 
-chaos: $(READY) ## The long test of the promise: faults of every kind, bad subscribers; nothing may be lost (ARGS="--group-protocol consumer")
+chaos: $(READY) ## The long ledger run: faults of every kind, failing subscribers; no event may be lost (ARGS="--group-protocol consumer")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 test-compose: $(READY) ## Start docker-compose.yml on a real Docker and send an event through it
@@ -60,7 +60,7 @@ $(READY): pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --locked --quiet
 	@touch $@
 
-# The fuzzer is not part of the default environment: 35 MB, and for one platform.
+# The fuzzer is not part of the default environment: 35 MB, and for one platform only.
 $(FUZZ_READY): $(READY)
 	@$(UV) sync --locked --quiet --inexact --group fuzz
 	@touch $@
@@ -70,7 +70,7 @@ $(DOCS_READY): pyproject.toml uv.lock | $(UV)
 	@UV_PROJECT_ENVIRONMENT=$(DOCS_ENVIRONMENT) $(UV) sync --locked --quiet --only-group docs
 	@touch $@
 
-# Without uv on PATH: a private one, in a private environment, or beside it where Debian ships Python without venv.
+# Without uv on PATH it is installed into a private environment, or with pip where Debian ships Python without venv.
 $(OWN_UV):
 	@echo "no uv on PATH: installing one into .cache/uv"
 	@mkdir -p $(@D)
