@@ -116,7 +116,7 @@ def test_a_client_that_nobody_answers_while_others_are_is_lost() -> None:
     assert health.failure is None
     other.answered_at = 100.5
     health.check(query, 110.0, other)
-    assert "another one did" in str(health.failure)
+    assert "another client did" in str(health.failure)
 
 
 def test_an_answer_or_a_record_begins_the_count_anew() -> None:
