@@ -10,7 +10,7 @@ import yaml
 from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.support.roles import rules_of
 
-EXAMPLES = Path(__file__).parents[3] / "examples" / "kubernetes"
+EXAMPLES = Path(__file__).parents[4] / "examples" / "kubernetes"
 
 
 def _granted(example: str) -> Iterator[tuple[str, str, str]]:
