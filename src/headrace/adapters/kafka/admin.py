@@ -67,7 +67,7 @@ class KafkaTopicAdmin:
         self._reconnect = False
 
     def close(self) -> None:
-        """Let go of the threads. Idempotent; calls in hand end with an error."""
+        """Stop the threads. Idempotent. Calls in flight end with an error."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client = None
 
@@ -181,7 +181,7 @@ class KafkaTopicAdmin:
         )
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`. Kafka answers for one group a request; several are asked at a
+        """As `TopicAdmin.committed`. Kafka answers for one group per request; several are sent at a
         time.
         """
 
@@ -197,7 +197,7 @@ class KafkaTopicAdmin:
                     group: tasks.create_task(one(group, topic)) for group, topic in groups.items()
                 }
         except ExceptionGroup as failed:
-            # Callers know the domain's errors and no groups of them; the first stands for all.
+            # Callers expect one error of the domain, not an exception group: the first is raised.
             raise failed.exceptions[0] from None
         return {group: task.result() for group, task in asked.items()}
 
@@ -272,8 +272,7 @@ class KafkaTopicAdmin:
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._timeout
         try:
-            # The calls keep the deadline themselves; this one is for a thread that never comes
-            # back.
+            # The calls have deadlines themselves. This one covers a thread that never returns.
             async with asyncio.timeout(self._timeout + _GRACE_SECONDS):
                 work = loop.run_in_executor(
                     self._threads, lambda: request(self._get_client(), deadline)
@@ -294,14 +293,12 @@ class KafkaTopicAdmin:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
 
     def _poll_client(self) -> None:
-        """Let the client say why a call takes so long: its log lines come when it is polled, and
-        only then.
-        """
+        """Let the client log why a call takes so long: it only logs when it is polled."""
         if self._client is not None:
             self._client.poll(0)
 
     def _get_client(self) -> AdminClient:
-        # On a thread of ours: making a client, and ending one, holds the interpreter for a moment.
+        # Not on the event loop: to create or close a client holds the interpreter for a moment.
         if self._client is None or self._reconnect:
             self._reconnect = False
             self._client = AdminClient(self._options.client(), logger=client_logger)
@@ -348,11 +345,11 @@ def _describe(
 
 
 def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -> dict[int, int]:
-    """What a group has committed, asked by a consumer that joins nothing.
+    """What a group has committed, queried by a consumer that joins no group.
 
-    The admin client's own request ends the process with a segmentation fault when a broker answers
-    that it is not, or not yet, the group's coordinator (librdkafka issue 5040): after every start
-    of a Kafka, that is.
+    The request of the admin client ends the process with a segmentation fault when a broker answers
+    that it is not, or not yet, the coordinator of the group (librdkafka issue 5040), which happens
+    after every start of Kafka.
     """
     consumer = Consumer(
         options.client(group_id=group, enable_auto_commit=False), logger=client_logger
@@ -368,8 +365,8 @@ def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -
             timeout=_remaining(deadline),
         )
         for partition in partitions:
-            # Not the same as none: the reconcile would commit a new beginning over what the group
-            # has done.
+            # Not the same as no offset: the reconciler would then overwrite what the group has
+            # committed.
             if partition.error is not None:
                 raise KafkaException(partition.error)
         return {
@@ -390,8 +387,8 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
         raise
     if found.members:
         return GroupState.LIVE
-    # A group that was never joined, or never was, is Dead to older brokers; one with offsets alone
-    # is Empty.
+    # Older brokers report a group that was never joined or does not exist as Dead, and a group that
+    # only has offsets as Empty.
     if found.state == ConsumerGroupState.DEAD:
         return GroupState.ABSENT
     return GroupState.EMPTY if found.state == ConsumerGroupState.EMPTY else GroupState.LIVE
@@ -400,7 +397,7 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
 def _failures(
     futures: Mapping[str, "Future[Any]"], deadline: float, *, ignored: Callable[[KafkaError], bool]
 ) -> dict[str, str]:
-    """Names whose call failed for good, with the reason. Raises for what may pass by itself."""
+    """Names whose call failed, with the reason. Errors that `ignored` accepts are left out."""
     refused: dict[str, str] = {}
     for name, future in futures.items():
         try:

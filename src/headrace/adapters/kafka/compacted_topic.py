@@ -1,9 +1,9 @@
-"""Reads a compacted topic of one partition from its start, then follows it: how routing table,
-resources and instances reach a process.
+"""Reads a compacted topic of one partition from its start and follows it. The routing table, the
+resources and the instances reach a process in this way.
 
-One thread owns the consumer (assigned, in no group) and hands batches to the loop; it keeps at most
-a few of them on the way, so that a long log at the start does not pile up in memory. Whatever
-happens to the brokers, the loop keeps the last good state.
+One thread owns the consumer (assigned, in no group) and hands batches to the loop. Only a few
+batches are in flight, so that a long log at the start does not fill the memory. In an outage of
+Kafka the loop keeps the last state.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ logger = structlog.get_logger(__name__)
 
 START_SECONDS = 50.0
 _POLL_SECONDS = 0.05
-"""How long a `refresh` may wait for the thread to look up."""
+"""How long a `refresh` may wait until the thread notices it."""
 _BATCH_RECORDS = 500
 _BATCHES_IN_FLIGHT_MAX = 4
 _END_SECONDS = 1.0
@@ -42,7 +42,7 @@ _JOIN_SECONDS = 5.0
 
 
 class _Refresh:
-    """Callers of `refresh` that share one look at the log's end."""
+    """Callers of `refresh` that share one query for the end of the log."""
 
     __slots__ = ("done", "end")
 
@@ -54,7 +54,7 @@ class _Refresh:
 class CompactedTopicReader:
     """Follows `topic`: `apply` is called on the loop with each batch, in log order.
 
-    After a loss of the topic (deleted and made again) the new one is read from its start.
+    A topic that was deleted and created again is read from its start.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class CompactedTopicReader:
         read_committed: bool = False,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """`read_committed` hides records of transactions that are open or were given up;
-        `start_seconds` bounds `start`.
+        """`read_committed` hides records of open and aborted transactions. `start_seconds` limits
+        `start`.
         """
         self._options = options
         self._topic = topic
@@ -89,16 +89,16 @@ class CompactedTopicReader:
 
     @property
     def last_error(self) -> str | None:
-        """Why nothing can be read at the moment, None when all is well; what was applied stays
-        applied.
+        """Why nothing can be read at the moment; None when reading works. The applied state
+        remains in use.
         """
         return self._last_error
 
     async def start(self) -> None:
-        """Read to what is the log's end now, then follow. Raises `LogUnavailable` when that takes
+        """Read to the current end of the log, then follow. Raises `LogUnavailable` when that takes
         longer than `start_seconds`.
 
-        Then the work goes on behind, and `start` may be called again.
+        Reading then continues in the background, and `start` may be called again.
         """
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
@@ -114,8 +114,8 @@ class CompactedTopicReader:
             )
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """Read to what is the log's end after this call; False when that took too long. Concurrent
-        callers share the work.
+        """Read to the end of the log at the time of this call or later; False when that took too
+        long. Concurrent callers share the work.
         """
         if self._loop is None or self._stopping.is_set():
             return False
@@ -127,7 +127,7 @@ class CompactedTopicReader:
         return bool(done) and not shared.cancelled()
 
     async def stop(self) -> None:
-        """Follow no more. Idempotent."""
+        """Stop reading. Idempotent."""
         self._stopping.set()
         thread, self._thread = self._thread, None
         if thread is not None:
@@ -143,18 +143,18 @@ class CompactedTopicReader:
             each.done.cancel()
 
     def _run(self) -> None:
-        """The thread: one consumer after another, until stopped."""
+        """One consumer after another, until stopped. Thread."""
         failures = 0
         while not self._stopping.is_set():
             begun = time.monotonic()
             try:
                 self._read()
-                # Deaf: a new client goes on where this one stopped, as it would have after a lost
+                # The client has failed. A new one continues at the same offset, as after a lost
                 # connection.
                 continue
             except KafkaException as error:
                 self._set_error(call_error(error.args[0], f"topic {self._topic}"))
-            # Nothing may end this thread: the process would serve a stale table in silence.
+            # Nothing may end this thread: the process would serve a stale table unnoticed.
             except Exception:
                 logger.exception("topic_reader_failed", topic=self._topic)
             self._next_offset = 0
@@ -170,7 +170,7 @@ class CompactedTopicReader:
             consumer.assign([TopicPartition(self._topic, 0, self._next_offset or OFFSET_BEGINNING)])
             while not self._stopping.is_set():
                 if health.failure is not None:
-                    self._set_error(LogUnavailable(f"{health.failure}; a new client is made"))
+                    self._set_error(LogUnavailable(f"{health.failure}; a new client is created"))
                     return
                 self._query_log_end(consumer)
                 first = consumer.poll(_POLL_SECONDS)
@@ -192,20 +192,20 @@ class CompactedTopicReader:
             isolation_level="read_committed" if self._read_committed else "read_uncommitted",
             fetch_message_max_bytes=1_048_576,
             queued_max_messages_kbytes=4_096,
-            # A look at the log's end waits on the connection behind the fetch under way: `refresh`
-            # takes as long as that (measured).
+            # A query for the end of the log waits on the connection behind the current fetch, so
+            # `refresh` takes as long as that (measured).
             fetch_wait_max_ms=100,
             allow_auto_create_topics=False,
-            # A topic that the controller is about to make should be found soon after, not at the
-            # next 5 minutes' refresh.
+            # A topic that the controller creates should be found soon after, not at the default
+            # refresh after 5 minutes.
             topic_metadata_refresh_interval_ms=10_000,
             reconnect_backoff_max_ms=1_000,
             statistics_interval_ms=self._options.statistics_interval_ms,
         )
 
     def _query_log_end(self, consumer: Consumer) -> None:
-        """Find where the log ends for those who asked since the last look. Who asks later may not
-        share it: it could be too old.
+        """Query the end of the log for the callers since the last query. Later callers cannot
+        share the result: it could be too old.
         """
         with self._lock:
             asked, self._next_refresh = self._next_refresh, None
@@ -236,8 +236,8 @@ class CompactedTopicReader:
                 records.append(record)
                 self._next_offset = record.offset + 1
             elif is_partition_end(error):
-                # Also tells of what no message shows: transaction markers and compacted records
-                # before the end.
+                # Also counts transaction markers and compacted records, for which there is no
+                # message.
                 self._next_offset = message.offset() or 0
                 self._last_error = None
             elif error.fatal():
@@ -256,11 +256,11 @@ class CompactedTopicReader:
             if self._stopping.is_set():
                 return
         if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # The loop was closed in between.
+            with contextlib.suppress(RuntimeError):  # The loop was closed meanwhile.
                 self._loop.call_soon_threadsafe(self._apply_batch, records, reached)
 
     def _apply_batch(self, records: Sequence[StoredRecord], reached: Sequence[_Refresh]) -> None:
-        """On the loop: apply, then tell those who waited for it."""
+        """Apply a batch, then complete the refreshes that it ends. Loop."""
         self._batch_slots.release()
         if self._stopping.is_set():
             return

@@ -1,10 +1,10 @@
 """Appending to Kafka: one idempotent producer behind the `Log` port.
 
-The producer is served on the event loop, once a millisecond while records are open, and not by a
-thread of its own. A thread needs the interpreter lock for every delivery report while the loop
-holds it for requests: in one pair of runs at 1 KiB events it took a fifth more CPU per event and
-three times the p99 (a second pair, on a busier machine, did not confirm it). One call serves all
-reports that have come, so they still reach the callers in batches, and no lock is needed.
+The producer is polled on the event loop, once a millisecond while records are unacknowledged, and
+not by a thread of its own. A thread needs the interpreter lock for every delivery report while the
+loop holds it for requests: in one pair of runs with 1 KiB events it took a fifth more CPU per event
+and three times the p99 (a second pair, on a busier machine, did not confirm it). One call serves
+all reports that have arrived, so the callers still get them in batches, and no lock is needed.
 """
 
 import asyncio
@@ -54,8 +54,8 @@ class _TopicBudget:
 
 
 class KafkaLog:
-    """Implements `headrace.domain.ports.Log`. Make it in the process that uses it: librdkafka's
-    threads do not survive a fork.
+    """Implements `headrace.domain.ports.Log`. To be created in the process that uses it, because
+    librdkafka's threads do not survive a fork.
     """
 
     def __init__(self, options: KafkaOptions, *, log: LogOptions | None = None) -> None:
@@ -79,29 +79,31 @@ class KafkaLog:
 
     @property
     def open_bytes(self) -> int:
-        """Their bytes, overhead included."""
+        """Bytes of the unacknowledged records, overhead included."""
         return self._open_bytes
 
     async def start(self) -> None:
-        """Make the producer; it connects by itself. Raises a `HeadraceError` for settings that the
-        client refuses.
+        """Create the producer. It connects in the background. Raises a `HeadraceError` for
+        settings that the client refuses.
         """
         try:
             self._producer = self._create_producer()
         except KafkaException as error:
             raise call_error(error.args[0], "the client for Kafka") from error
-        self._loop = asyncio.get_running_loop()  # Not before: without it there is nothing to stop.
+        self._loop = (
+            asyncio.get_running_loop()
+        )  # Not earlier: without a loop there is nothing to stop.
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:
-        """Return when the next record will be written without a handshake first. Raises
-        `LogUnavailable` when that takes longer.
+        """Return when the next record is written without a handshake first. Raises
+        `LogUnavailable` when that takes longer than `timeout_seconds`.
 
-        Asking for metadata opens the connection that the producer id is then fetched over: 0.1 s
-        instead of the 0.5 to 1 s of a retry timer that a first record would wait for (measured).
-        With `topic`, a compacted topic of Headrace's own, a tombstone is written and its
-        acknowledgement awaited, which proves the whole way; a topic that is not there yet proves
-        enough by being looked up.
+        A metadata request opens the connection over which the producer id is fetched: 0.1 s instead
+        of the 0.5 to 1 s of a retry timer that a first record would wait for (measured). With
+        `topic`, a compacted topic of Headrace's own, a tombstone is written and its acknowledgement
+        awaited, which checks the whole path. For a topic that does not exist yet, the lookup is
+        enough.
         """
         deadline = time.monotonic() + timeout_seconds
         await self._list_topics(None, timeout_seconds)
@@ -126,7 +128,7 @@ class KafkaLog:
             ) from None
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
-        """See the port. A missing topic and a failed client are told through `stored`."""
+        """See the port. A missing topic and a failed client are reported through `stored`."""
         if self._loop is None:
             raise LogUnavailable("the log is not running")
         budget = self._budgets.get(topic)
@@ -172,7 +174,7 @@ class KafkaLog:
         return 0
 
     async def stop(self, timeout_seconds: float = 5.0) -> None:
-        """Flush, give up what is left (its callers are told so), close. Idempotent."""
+        """Flush, fail the remaining records, close. Idempotent."""
         if self._loop is None:
             return
         left = await self.flush(timeout_seconds)
@@ -196,12 +198,12 @@ class KafkaLog:
             self._kafka.client(
                 acks="all",
                 enable_idempotence=True,
-                # A broker that knows nothing of this producer in a partition yet takes its batches
-                # at any sequence number. So of two batches in flight, the second may be stored and
-                # the first refused (no leader, as a broker starts), and the client takes the
-                # success of the second for the first's as well: an event lost that was acknowledged
-                # (seen in a ledger run, decision 0010). One at a time costs nothing measurable:
-                # what waits grows the next batch.
+                # A broker without state of this producer for a partition accepts a batch with any
+                # sequence number. So of two batches in flight, the second may be stored and the
+                # first refused (no leader while a broker starts), and the client takes the success
+                # of the second for the first as well: an acknowledged event is lost (seen in a
+                # ledger run, decision 0010). One batch at a time costs nothing measurable, because
+                # waiting records make the next batch larger.
                 max_in_flight_requests_per_connection=1,
                 linger_ms=options.linger_seconds * 1000,
                 batch_size=options.batch_bytes_max,
@@ -211,11 +213,11 @@ class KafkaLog:
                 queue_buffering_max_messages=options.bytes_max // RECORD_OVERHEAD_BYTES + 1,
                 compression_type=options.compression,
                 allow_auto_create_topics=False,
-                # a broker that is back is used within a second, not within ten
+                # A broker that is back is used within a second, not within ten.
                 reconnect_backoff_max_ms=1_000,
                 topic_metadata_propagation_max_ms=int(options.topic_wait_seconds * 1000),
-                partitioner="murmur2_random",  # keys go where other Kafka clients put them
-                # Also what keeps one that is idle from looking deaf.
+                partitioner="murmur2_random",  # As other Kafka clients partition keys.
+                # Also gives an idle client regular answers, which `ClientHealth` needs.
                 topic_metadata_refresh_interval_ms=_REFRESH_MS,
                 statistics_interval_ms=self._kafka.statistics_interval_ms,
                 stats_cb=self._health.on_statistics,
@@ -279,7 +281,7 @@ class KafkaLog:
                 self._poll_retired()
             if self._reports:
                 self._deliver_reports()
-        finally:  # whatever happens here, the next reports must be heard
+        finally:  # Later reports must be delivered in any case.
             if self._open_records and not self._poll_scheduled:
                 self._poll_soon()
             elif not self._poll_scheduled and self._loop is not None:
@@ -307,11 +309,11 @@ class KafkaLog:
             self._look_up(budget)
         return meaning
 
-    # A topic that was missing.
+    # Missing topics.
 
     def _look_up(self, budget: _TopicBudget) -> None:
-        """Ask for the topic again, in the background: the client by itself looks for a missing
-        topic every 5 minutes only.
+        """Look up the topic again, in the background: the client itself looks for a missing topic
+        only every 5 minutes.
         """
         now = time.monotonic()
         if self._loop is None or now - budget.looked_up < 1.0:
@@ -335,14 +337,14 @@ class KafkaLog:
         except KafkaException as error:
             raise call_error(error.args[0], "the cluster") from error
 
-    # A producer that cannot go on.
+    # Failed producers.
 
     def _replace(self, reason: str) -> None:
-        """Retire the producer; what it had open fails as temporary, the next record goes to a new
-        one.
+        """Replace the producer. Its unacknowledged records fail as temporary, the next record goes
+        to the new producer.
 
-        At most one a second: a cluster that makes every new producer fail must not be met with a
-        storm of them.
+        At most once a second: a cluster on which every new producer fails must not be flooded with
+        them.
         """
         now = time.monotonic()
         if now - self._replaced_at < _REPLACE_SECONDS:
@@ -367,7 +369,7 @@ class KafkaLog:
                 closing = self._loop.run_in_executor(None, producer.close)
                 self._lookups.add(closing)
                 closing.add_done_callback(self._looked_up)
-        self._fatal = fatal  # a retired producer repeats its own
+        self._fatal = fatal  # A retired producer reports its own error again.
 
 
 def _metadata(producer: Producer, topic: str | None, timeout_seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""Reads a topic from its end backwards, in no group and without leaving a trace: for people who
-look at what stands in it.
+"""Reads a topic from its end backwards, in no group and without side effects, to show its records
+to a user.
 
-Blocking, with one deadline over all: for the command line, not for services.
+Blocking, with one deadline for everything: for the command line, not for services.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from headrace.domain.record import StoredRecord
 
 POLL_SECONDS = 0.2
 CONTACT_SECONDS = 8.0
-"""For the first answer: nobody waits longer to hear that there is no Kafka at this address."""
+"""For the first answer. After this, there is probably no Kafka at the address."""
 
 KeptT = TypeVar("KeptT")
 
 
 class KafkaTail:
-    """A view of Kafka that ends after `seconds`. Every method raises `LogUnavailable` when they are
-    over.
+    """A view of Kafka that ends after `seconds`. After that, every method raises
+    `LogUnavailable`.
 
-    Making it raises a `HeadraceError` for settings that the client refuses.
+    The constructor raises a `HeadraceError` for settings that the client refuses.
     """
 
     def __init__(self, options: KafkaOptions, *, seconds: float) -> None:
@@ -53,18 +53,18 @@ class KafkaTail:
                 queued_max_messages_kbytes=16_384,
                 fetch_wait_max_ms=100,
             ),
-            # Every failed attempt to connect would be a line on a person's screen; the deadline
-            # says it once.
+            # Otherwise every failed connection attempt is a line on the terminal. The deadline
+            # reports the failure once.
             "log_level": 0,
         }
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         with contextlib.suppress(KafkaException):
             self._consumer.close()
 
     def record_counts(self, suffix: str) -> dict[str, int]:
-        """Topics whose names end like this, each with the number of its records."""
+        """The topics whose names end with `suffix`, each with the number of its records."""
         with self._translated_errors("the list of topics"):
             topics = self._consumer.list_topics(
                 timeout=min(CONTACT_SECONDS, self._remaining())
@@ -76,11 +76,11 @@ class KafkaTail:
         }
 
     def watermarks(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """The first offset of each partition and the one after its last. Raises
-        `TopicMissing` too.
+        """The first offset of each partition and the offset after its last record. Also raises
+        `TopicMissing`.
         """
         with self._translated_errors(f"topic {topic}"):
-            # All topics, for asking for one may make it.
+            # All topics, because a query for one may create it.
             found = self._consumer.list_topics(
                 timeout=min(CONTACT_SECONDS, self._remaining())
             ).topics.get(topic)
@@ -96,11 +96,11 @@ class KafkaTail:
     def read_newest_first(
         self, topic: str, records: int, keep: Callable[[StoredRecord], KeptT | None]
     ) -> Iterator[list[KeptT]]:
-        """What `keep` makes of the records, newest first, from windows of so many records of each
-        partition.
+        """The results of `keep` for the records, newest first, in windows of `records` records of
+        each partition.
 
-        Only what `keep` returns is held, so that a window of large events need not be. The first
-        window holds the newest `records` of all.
+        Only the results of `keep` are in memory, not the events of a window. The first window has
+        the newest `records` of all.
         """
         watermarks = dict(self.watermarks(topic))
         while watermarks := {
@@ -163,7 +163,7 @@ class KafkaTail:
 
     @contextlib.contextmanager
     def _translated_errors(self, what: str) -> Iterator[None]:
-        """Tell errors of the client in our words."""
+        """Translate errors of the client into errors of the domain."""
         began = time.monotonic()
         try:
             yield

@@ -1,5 +1,4 @@
-"""From many consumer threads to one loop: the callbacks of each feed in order, feed by feed in
-turns.
+"""From many consumer threads to one loop: the callbacks of each feed in order, feeds in turn.
 
 A thread that hands records over does not call the loop by itself. It puts a callback into its
 queue, and the first thread to do so wakes the loop, once for all. There the queues take turns, and

@@ -88,9 +88,7 @@ class FlowControl:
         )
 
     def wait_for_capacity(self, timeout_seconds: float) -> None:
-        """Sleep until a quarter of the capacity is free, or something else is to be done.
-        Thread.
-        """
+        """Sleep until a quarter of the capacity is free, or there is other work. Thread."""
         self.wake.clear()
         self.starved = True
         if not self._has_capacity():

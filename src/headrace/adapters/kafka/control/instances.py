@@ -1,8 +1,8 @@
-"""Who is alive: every process writes its state to the compacted topic `headrace.instances` every 2
-s, the controller follows it.
+"""Which processes are live: every process writes its state to the compacted topic
+`headrace.instances` every 2 s, and the controller reads it.
 
-A state is small (id, service, applied position, what its groups have to say), and the newest per
-process is all that is kept.
+A state is small (id, service, applied position, states of its groups). Only the newest one of each
+process is kept.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from headrace.domain.record import Record, StoredRecord
 
 REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
-"""A process not heard of for this long is gone."""
+"""A process without a report for this long counts as gone."""
 SKEW_SECONDS = 5.0
-"""By how much Kafka's clock and ours may differ when we start: calling a live process dead would be
-the worse mistake.
+"""How much Kafka's clock and the local clock may differ at the start. To count a live process as
+gone would be worse than the opposite.
 """
 STATE_BYTES_MAX = 262_144
 INSTANCES_MAX = 10_000
@@ -33,8 +33,8 @@ _TYPE_FIELDS_MIN = 3
 class KafkaInstances:
     """Implements `headrace.domain.ports.Instances`.
 
-    A data plane process only reports, through the log that it has anyway; with `follow` it also
-    knows the others.
+    A data plane process only reports, through the log that it already has. With `follow` the
+    process also reads the reports of others.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class KafkaInstances:
         )
 
     async def start(self) -> None:
-        """Read who is there, when this one follows."""
+        """Read the reports of others, with `follow`."""
         if self._reader is not None:
             await self._reader.start()
         self._complete = True
 
     async def stop(self) -> None:
-        """Follow no more; `leave` is the caller's to say."""
+        """Stop reading. The caller decides whether to `deregister`."""
         if self._reader is not None:
             await self._reader.stop()
 
@@ -115,8 +115,8 @@ class KafkaInstances:
                 self._reports[key] = (now, instance)
 
     def _recent(self, record: StoredRecord) -> bool:
-        """Whether this was written lately. Only asked of what stood there at our start; what comes
-        later is heard as it comes.
+        """Whether this was written recently. Checked only for records from before the start; later
+        ones are read as they are written.
         """
         if self._complete:
             return True
@@ -140,7 +140,7 @@ def write(instance: Instance) -> bytes:
 
 
 def read(value: bytes) -> Instance | None:
-    """The state in a record, None when it is none that this version understands."""
+    """The state in a record; None when this version does not understand it."""
     if len(value) > STATE_BYTES_MAX:
         return None
     try:
@@ -161,8 +161,8 @@ def read(value: bytes) -> Instance | None:
 
 
 def _types(value: object) -> Sequence[ObservedEventType]:
-    """What is understood of the types a process has seen; the rest of its report counts in any
-    case.
+    """The event types in a report that this version understands. The rest of the report is valid
+    in any case.
     """
     entries = (
         [each for each in value[:BATCH_MAX] if isinstance(each, list)]

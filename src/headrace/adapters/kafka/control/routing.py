@@ -21,8 +21,8 @@ from headrace.domain.routing import RoutingTable
 
 WRITE_SECONDS = 10.0
 READINESS_REPORT_SECONDS = 5.0
-"""How long a data plane process reads before it tells, for the first time, why it is not ready;
-reading goes on behind.
+"""How long a data plane process reads before it first reports why it is not ready. Reading
+continues in the background.
 """
 RECORD_BYTES_MAX = 1_000_000
 
@@ -56,8 +56,8 @@ class KafkaRoutingReader:
 
     @property
     def problem(self) -> str | None:
-        """For a readiness check: why the table cannot be trusted. Kafka being away for a while is
-        no reason: the last state is good.
+        """For a readiness check: why the table cannot be used. An outage of Kafka is no reason,
+        because the last state remains valid.
         """
         return (
             None
@@ -69,8 +69,8 @@ class KafkaRoutingReader:
         """See the port."""
         await self._topic.start()
         self._complete = True
-        # Told once, at the end: on the way there stands what was removed long ago and not compacted
-        # yet.
+        # Notified once, at the end: before it there are entries that were removed long ago and are
+        # not compacted yet.
         self._notify(self._keys)
 
     async def refresh(self, timeout_seconds: float) -> bool:
@@ -123,7 +123,7 @@ class KafkaRoutingWriter:
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
         """See the port; -1 when there is nothing to write. Raises `LogUnavailable` after
-        `write_seconds`: some may have been stored.
+        `write_seconds`; some records may have been stored.
         """
         if not records:
             return -1
@@ -165,7 +165,7 @@ class KafkaRoutingWriter:
                 error.args[0], topic=self._topic, size=0, size_max=RECORD_BYTES_MAX
             ) from error
         if errors:
-            # An idempotent producer that failed once may refuse all that follows.
+            # An idempotent producer that has failed once may refuse every later record.
             self._producer = None
             raise errors[0]
         if left or len(offsets) != len(records):

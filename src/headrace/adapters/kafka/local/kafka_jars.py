@@ -1,8 +1,8 @@
 """Fetches the jars of Apache Kafka, once: Maven copies them into a cache directory from which
 `kafka_server.py` runs the broker.
 
-Nothing of Kafka is packaged with us; Maven brings it from the repository this machine is set up
-for.
+Headrace contains nothing of Kafka. Maven fetches it from the repository that is configured on this
+machine.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ JAVA_VERSION_MIN = 17
 FETCH_SECONDS = 600.0
 
 Progress = Callable[[str], None]
-"""Told one line for people per step."""
+"""Called with one line of text per step."""
 
 _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 <groupId>local</groupId><artifactId>kafka-runtime</artifactId><version>1</version><dependencies>
@@ -33,13 +33,13 @@ _POM = """<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0
 
 
 class KafkaNotInstallable(Permanent):
-    """Apache Kafka cannot be had on this machine; the message says what is missing and what to
-    install.
+    """Apache Kafka cannot be installed on this machine. The message says what is missing and what
+    to install.
     """
 
 
 def missing_requirement() -> str | None:
-    """Name what this machine lacks to run Apache Kafka from Maven, None when nothing."""
+    """What this machine lacks to run Apache Kafka from Maven; None when nothing is missing."""
     if shutil.which("java") is None:
         return (
             f"no `java` on PATH (install a Java {JAVA_VERSION_MIN} runtime, on Debian:"
@@ -63,8 +63,7 @@ def jars_directory(version: str = KAFKA_VERSION) -> Path:
 
 
 def fetch_jars(progress: Progress, *, version: str = KAFKA_VERSION) -> Path:
-    """Return the directory of the jars, having fetched them when it is the first time (about 43
-    MB).
+    """Return the directory of the jars. The first call fetches them (about 43 MB).
 
     Raises `KafkaNotInstallable`. Safe to run from several processes at once: one fetches, the
     others wait for it.
@@ -72,11 +71,11 @@ def fetch_jars(progress: Progress, *, version: str = KAFKA_VERSION) -> Path:
     directory = jars_directory(version)
     if directory.is_dir():
         return directory
-    lack = missing_requirement()
-    if lack is not None:
+    missing = missing_requirement()
+    if missing is not None:
         raise KafkaNotInstallable(
-            f"cannot run Apache Kafka here: {lack}; or set KAFKA_BOOTSTRAP_SERVERS to one that runs"
-            " elsewhere"
+            f"cannot run Apache Kafka here: {missing}; or set KAFKA_BOOTSTRAP_SERVERS to one that"
+            " runs elsewhere"
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with _locked(directory.parent / f"{version}.lock"):
@@ -107,21 +106,21 @@ def _copy_dependencies(version: str, directory: Path) -> None:
             )
         except subprocess.TimeoutExpired as error:
             raise KafkaNotInstallable(
-                f"Maven did not bring Apache Kafka {version} within {FETCH_SECONDS:.0f} s; run"
+                f"Maven did not fetch Apache Kafka {version} within {FETCH_SECONDS:.0f} s; try"
                 " again"
             ) from error
         if done.returncode != 0:
             raise KafkaNotInstallable(
-                f"Maven could not bring Apache Kafka {version}:"
+                f"Maven could not fetch Apache Kafka {version}:"
                 f" {_last_line(done.stdout + done.stderr)}"
             )
-        # Renamed when complete: a fetch that was cut must not look like an installation.
+        # Renamed when complete: an interrupted fetch must not look like an installation.
         jars.rename(directory)
 
 
 def _last_line(output: str) -> str:
     errors = [line for line in output.splitlines() if "ERROR" in line] or output.splitlines()
-    return errors[0][:300] if errors else "it said nothing"
+    return errors[0][:300] if errors else "no output"
 
 
 def _java_version() -> int:

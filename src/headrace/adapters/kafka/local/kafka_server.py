@@ -1,5 +1,4 @@
-"""A real Apache Kafka on this machine: one KRaft node, loopback only, its data in a directory of
-ours.
+"""Apache Kafka on this machine: one KRaft node, loopback only, with its data in a given directory.
 
 For `headrace up --kafka apache` and for tests, which also stop, kill, freeze and restart it on the
 same port and data. Blocking calls throughout: run them before the event loop starts or in an
@@ -45,7 +44,7 @@ _SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "share.coordinator.state.topic.num.partitions": "2",
-    # KIP-848 members are fenced after this long; the broker's own 45 s would stop delivery that
+    # KIP-848 members are fenced after this time. The default of 45 s would stop delivery for that
     # long after a kill -9.
     "group.consumer.min.session.timeout.ms": "6000",
     "group.consumer.session.timeout.ms": "6000",
@@ -54,7 +53,7 @@ _SETTINGS: Mapping[str, str] = {
     "message.max.bytes": "2097152",
     "num.partitions": "1",
     "log.retention.check.interval.ms": "60000",
-    # A killed broker that comes back must wait this long for its old registration to end (default:
+    # A killed broker that restarts must wait this long until its old registration expires (default:
     # 9 s).
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
@@ -62,7 +61,7 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class DataInUse(Permanent):
-    """Another living process runs a Kafka on this data."""
+    """Another running process uses a Kafka with this data."""
 
 
 class ApacheKafka:
@@ -79,8 +78,8 @@ class ApacheKafka:
         settings: Mapping[str, str] | None = None,
         progress: Progress = lambda line: None,
     ) -> None:
-        """`directory` is made when it is not there; `settings` are added to server.properties;
-        `progress` is told each step.
+        """`directory` is created when it does not exist. `settings` are added to
+        server.properties. `progress` is called with each step.
         """
         self._directory = directory.absolute()
         self._version = version
@@ -101,7 +100,7 @@ class ApacheKafka:
 
     @property
     def log(self) -> Path:
-        """What the broker says; the file grows from restart to restart."""
+        """The log file of the broker. It grows from restart to restart."""
         return self._directory / "kafka.log"
 
     @property
@@ -114,8 +113,8 @@ class ApacheKafka:
         )
 
     def exit_reason(self) -> str | None:
-        """How the process ended, when it did so by itself or somebody else's hand; None while it
-        runs and before its start.
+        """How the process ended, when it was not stopped here. None while it runs and before its
+        start.
         """
         code = self._process.poll() if self._process is not None else None
         if self._process is None or code is None:
@@ -128,8 +127,8 @@ class ApacheKafka:
         return f"Apache Kafka (process {self._process.pid}) {how}"
 
     def log_tail(self) -> list[str]:
-        """The last errors in the log of this run, else its last lines; none when it says
-        nothing.
+        """The last errors in the log of this run, otherwise its last lines; empty without a
+        log.
         """
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(self._log_begun, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
@@ -142,8 +141,8 @@ class ApacheKafka:
     def start(self, timeout_seconds: float = START_SECONDS) -> None:
         """Run the broker and return when it answers; about 4 s, longer the first time on a machine.
 
-        Raises `KafkaNotInstallable` when it cannot be had here and `LogUnavailable` when it does
-        not answer in time.
+        Raises `KafkaNotInstallable` when it cannot be installed here and `LogUnavailable` when it
+        does not answer in time.
         """
         if self.pid is not None:
             return
@@ -156,10 +155,10 @@ class ApacheKafka:
         self._format(jars, properties)
         self._progress(f"starting Apache Kafka {self._version} on {self.bootstrap_servers}")
         with self.log.open("ab") as log:
-            self._log_begun = log.tell()
+            self._log_begun = os.fstat(log.fileno()).st_size
             command = [*self._java(jars), "kafka.Kafka", str(properties)]
-            # A session of its own: Ctrl-C on the terminal must reach our services first, and Kafka
-            # when they are done with it.
+            # A session of its own: Ctrl-C on the terminal must stop the services first, and Kafka
+            # after them.
             self._process = subprocess.Popen(  # noqa: S603
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -167,7 +166,7 @@ class ApacheKafka:
         self._wait_until_ready(timeout_seconds)
 
     def stop(self, timeout_seconds: float = STOP_SECONDS) -> None:
-        """Shut down in order (SIGTERM); killed when that takes too long. Idempotent."""
+        """Shut down cleanly (SIGTERM), or kill the process when that takes too long. Idempotent."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -201,10 +200,9 @@ class ApacheKafka:
         return self._directory / "kafka.pid"
 
     def _stop_leftover(self) -> None:
-        """End the broker of a run that was killed: two on one data directory would refuse each
-        other.
+        """Stop the broker of a run that was killed: it has the lock of the data directory.
 
-        Raises `DataInUse` when the process that started it still lives: it would lose its Kafka.
+        Raises `DataInUse` when the process that started it still runs: it would lose its Kafka.
         """
         try:
             pid, owner = (
@@ -221,11 +219,10 @@ class ApacheKafka:
             return
         if str(self._directory / "server.properties").encode() not in command:
             return
-        if (
-            parent == owner != os.getpid()
-        ):  # An orphan has another parent than the one that wrote the file.
+        # An orphan has another parent than the process that wrote the file.
+        if parent == owner != os.getpid():
             raise DataInUse(
-                f"the data in {self._directory} is in use by process {owner}: stop that, or start"
+                f"the data in {self._directory} is in use by process {owner}: stop it, or start"
                 " in another directory"
             )
         self._progress(f"stopping the Kafka (process {pid}) that an earlier run left behind")
@@ -238,8 +235,8 @@ class ApacheKafka:
             os.kill(pid, signal.SIGKILL)
 
     def _choose_ports(self) -> tuple[int, int]:
-        """Reuse the ports of the last run on this data when nobody has taken them: addresses people
-        copied stay right.
+        """Reuse the ports of the last run with this data when they are free, so that copied
+        addresses stay valid.
         """
         file = self._directory / "ports"
         with contextlib.suppress(OSError, ValueError):
@@ -306,7 +303,7 @@ class ApacheKafka:
         while time.monotonic() < deadline:
             if self.pid is None:
                 raise LogUnavailable(
-                    "Apache Kafka ended at its start; its last words:"
+                    "Apache Kafka ended during its start; its last log lines:"
                     f" {' | '.join(self.log_tail())[:600]}; see {self.log}"
                 )
             if _accepts(self.bootstrap_servers) and _answers(self.bootstrap_servers):
@@ -319,8 +316,8 @@ class ApacheKafka:
 
 
 def _pick_port() -> int:
-    """A free port below those that systems give to outgoing connections, one of which would take it
-    before the broker does, or between two of its lives.
+    """A free port below the range that systems use for outgoing connections. Such a connection
+    could take the port before the broker does, or between two of its runs.
     """
     while not _free(port := PORTS.start + secrets.randbelow(len(PORTS))):
         pass
@@ -329,7 +326,7 @@ def _pick_port() -> int:
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the broker does: a port whose last connections are in TIME_WAIT counts as free.
+        # As the broker does: a port with connections in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

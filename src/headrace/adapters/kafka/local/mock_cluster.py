@@ -1,13 +1,13 @@
-"""A Kafka in this process's memory: the mock cluster that librdkafka, inside the confluent-kafka
-wheel, brings for its own tests.
+"""A Kafka in the memory of this process: the mock cluster that is part of librdkafka, in the
+confluent-kafka wheel, for its tests.
 
-For `headrace up` on a machine with nothing else. Other processes may connect too. What it is not:
-it keeps nothing over a restart, creates any topic at its first use (4 partitions), does not wake a
-waiting fetch, and drops the oldest records of a partition past 5 MiB.
+For `headrace up` on a machine without Kafka. Other processes may connect too. Limits: it keeps
+nothing over a restart, creates any topic at its first use (4 partitions), does not wake a waiting
+fetch, and drops the oldest records of a partition above 5 MiB.
 
-The client library has no Python call for its settings; they are reached through ctypes on the very
-library that the wheel has loaded. Where that is not possible the cluster still runs, only with its
-first group assignment after 3.1 s instead of at once.
+The client library has no Python call for its settings. They are set through ctypes on the library
+that the wheel has loaded. Where that is not possible the cluster still runs, but the first group
+assignment takes 3.1 s instead of being immediate.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ class MockCluster:
         self._handle: _CtypesCluster | _DefaultCluster | None = None
 
     def start(self) -> None:
-        """Make the cluster; it answers when this returns (a few milliseconds). Raises
+        """Create the cluster. It answers when this returns (a few milliseconds). Raises
         `LogUnavailable`.
         """
         if self._handle is None:
@@ -52,27 +52,27 @@ class MockCluster:
 
     @property
     def tuned(self) -> bool:
-        """Whether its settings could be reached: groups assign at once and `create_topic`
-        is exact.
+        """Whether its settings could be set: then groups assign at once and `create_topic`
+        works.
         """
         return isinstance(self._running(), _CtypesCluster)
 
     def create_topic(self, name: str, partitions: int) -> bool:
-        """Make a topic with this many partitions; False when only automatic creation is to be had
-        here.
+        """Create a topic with this many partitions. False when only automatic creation is
+        possible.
         """
         handle = self._running()
         return isinstance(handle, _CtypesCluster) and handle.create_topic(name, partitions)
 
     def delete_topic(self, name: str) -> bool:
-        """Delete a topic with its records and the offsets committed in it; False when it stays,
-        because there is none or no way to.
+        """Delete a topic with its records and the offsets committed in it. False when it does not
+        exist or cannot be deleted.
         """
         handle = self._running()
         return isinstance(handle, _CtypesCluster) and handle.delete_topic(name)
 
     def stop(self) -> None:
-        """End it. Idempotent; clients that are still connected see their brokers go."""
+        """Stop the cluster. Idempotent. Connected clients lose their brokers."""
         handle, self._handle = self._handle, None
         if handle is not None:
             handle.close()
@@ -84,7 +84,7 @@ class MockCluster:
 
 
 class _CtypesCluster:
-    """The cluster made through the C interface."""
+    """The cluster, created through the C interface."""
 
     def __init__(self, library: ctypes.CDLL, brokers: int) -> None:
         self._library = library
@@ -110,8 +110,8 @@ class _CtypesCluster:
             library.rd_kafka_destroy(self._client)
             raise LogUnavailable("the embedded Kafka could not open its loopback ports")
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, REBALANCE_DELAY_MS)
-        # Clients ask the controller for the ids of topics; without one each of them waits until its
-        # deadline, at its close too.
+        # Clients ask the controller for the ids of topics. Without a controller each of them waits
+        # until its deadline, also when it is closed.
         library.rd_kafka_mock_set_controller_id(self._cluster, _FIRST_BROKER)
         self.bootstrap_servers: str = library.rd_kafka_mock_cluster_bootstraps(
             self._cluster
@@ -133,7 +133,7 @@ class _CtypesCluster:
 
 
 class _DefaultCluster:
-    """The cluster behind an ordinary producer, with the settings it has by itself."""
+    """The cluster of an ordinary producer, with default settings."""
 
     def __init__(self, brokers: int) -> None:
         self._producer: Any = confluent_kafka.Producer(
@@ -156,8 +156,8 @@ def _settings() -> Mapping[str, str]:
 
 
 def _library() -> ctypes.CDLL | None:
-    """The librdkafka that the wheel has loaded, None when it is not where wheels put it or lacks a
-    function we need.
+    """The librdkafka that the wheel has loaded. None when it is not where wheels put it or lacks a
+    required function.
     """
     package = Path(confluent_kafka.__file__).parent
     bundled = [
@@ -175,8 +175,8 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _declare(library: ctypes.CDLL) -> None:
-    """Types of the functions used, as in rdkafka.h and rdkafka_mock.h; pointers would be cut to 32
-    bits without them.
+    """Declare the types of the functions used, as in rdkafka.h and rdkafka_mock.h. Without them
+    pointers are truncated to 32 bits.
     """
     pointer, text, number, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
     signatures: dict[str, tuple[Any, list[Any]]] = {

@@ -1,5 +1,5 @@
-"""Offsets of the embedded Kafka: its mock cluster answers no admin request for them, but does what
-an ordinary consumer asks.
+"""Offsets of the embedded Kafka: its mock cluster answers no admin request for them, but it answers
+requests of consumers.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 class MockClusterOffsets:
-    """Ends of partitions and committed offsets of groups; on one thread of its own, since the
-    client blocks.
+    """Ends of partitions and committed offsets of groups, queried on a thread of its own, because
+    the client blocks.
     """
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -30,7 +30,7 @@ class MockClusterOffsets:
     async def ends(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
         """The offset after the last record of each partition. Raises `LogUnavailable`."""
 
-        def ask(consumer: Consumer) -> dict[int, int]:
+        def query(consumer: Consumer) -> dict[int, int]:
             return {
                 each: consumer.get_watermark_offsets(
                     TopicPartition(topic, each), timeout=CALL_SECONDS
@@ -38,25 +38,25 @@ class MockClusterOffsets:
                 for each in partitions
             }
 
-        return await self._call(f"topic {topic}", f"{topic}.ends", ask)
+        return await self._call(f"topic {topic}", f"{topic}.ends", query)
 
     async def committed(
         self, group: str, topic: str, partitions: Collection[int]
     ) -> Mapping[int, int]:
-        """What the group has committed, by partition; without those where it has nothing."""
+        """What the group has committed, by partition, without partitions that have no offset."""
 
-        def ask(consumer: Consumer) -> dict[int, int]:
+        def query(consumer: Consumer) -> dict[int, int]:
             found = consumer.committed(
                 [TopicPartition(topic, each) for each in partitions], timeout=CALL_SECONDS
             )
             return {each.partition: each.offset for each in found if each.offset >= 0}
 
-        return await self._call(f"group {group}", group, ask)
+        return await self._call(f"group {group}", group, query)
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """Commit for a group without members."""
 
-        def ask(consumer: Consumer) -> None:
+        def query(consumer: Consumer) -> None:
             places = [
                 TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
             ]
@@ -64,20 +64,20 @@ class MockClusterOffsets:
                 if each.error is not None:
                     raise KafkaException(each.error)
 
-        await self._call(f"group {group}", group, ask)
+        await self._call(f"group {group}", group, query)
 
     def close(self) -> None:
-        """Let go of the thread."""
+        """Stop the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _call(self, what: str, group: str, ask: Callable[[Consumer], T]) -> T:
+    async def _call(self, what: str, group: str, query: Callable[[Consumer], T]) -> T:
         def call() -> T:
-            # A consumer that has joined nothing: only its group's name is used.
+            # This consumer does not join: only the name of its group is used.
             consumer = Consumer(
                 {**self._options.client(group_id=group, enable_auto_commit=False), "log_level": 0}
             )
             try:
-                return ask(consumer)
+                return query(consumer)
             finally:
                 consumer.close()
 

@@ -1,5 +1,5 @@
-"""Whether Kafka answers this process: asked now and then, since a client that has nothing to ask
-does not notice that nobody answers.
+"""Whether Kafka answers this process: queried periodically, because an idle client does not notice
+an outage.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ from headrace.domain.ports import Clock
 
 PROBE_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 5.0
-"""A late answer is one too: on a busy machine a look may take seconds."""
+"""A late answer counts: on a busy machine a query may take seconds."""
 UNAVAILABLE_SECONDS = 6.0
-"""Without an answer for so long, Kafka is said not to answer; below that it may be one slow
+"""Kafka counts as unavailable after this time without an answer; before that it may be one slow
 request.
 """
 
 
 class AvailabilityProbe:
-    """Looks through a follower, which has started."""
+    """Queries through a reader that has been started."""
 
     def __init__(self, reader: CompactedTopicReader, clock: Clock) -> None:
         self._reader = reader
@@ -27,8 +27,8 @@ class AvailabilityProbe:
 
     @property
     def last_error(self) -> str | None:
-        """Since when Kafka does not answer, and why, where that is known; None while it does, and
-        before the start.
+        """For how long Kafka has not answered, with the reason if it is known. None while it
+        answers, and before the start.
         """
         silent = self._clock.monotonic() - self._answered_at
         if self._task is None or silent < UNAVAILABLE_SECONDS:
@@ -38,12 +38,12 @@ class AvailabilityProbe:
         )
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start querying."""
         self._answered_at = self._clock.monotonic()
-        self._task = asyncio.create_task(self._run(), name="looks at kafka")
+        self._task = asyncio.create_task(self._run(), name="kafka availability probe")
 
     def stop(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop querying. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -1,10 +1,10 @@
 """Resources in a compacted Kafka topic: the store of an installation without a Kubernetes API
 server.
 
-Reading: a follower applies the topic to memory; what is read is what it has applied. Writing:
-requests that wait together are decided one after the other, stored in one transaction, and answered
-when memory has them. The resourceVersion is the record's offset. One process writes; the others
-stand by (`headrace.resources.lease`).
+Reading: a `CompactedTopicReader` applies the topic to an index in memory, which serves all reads.
+Writing: requests that wait together are decided one after the other, stored in one transaction, and
+answered when the index has them. The resourceVersion is the offset of the record. One process, the
+leader, writes; the others are standbys (`headrace.resources.lease`).
 """
 
 import asyncio
@@ -68,7 +68,7 @@ _POLL_SECONDS = 0.2
 _REFRESH_SECONDS = 15.0
 _ACQUIRE_RETRY_SECONDS = 1.0
 _WRITE_SECONDS = 8.0
-"""A caller waits no longer for a write, whatever happens to it afterwards."""
+"""How long a caller waits for a write, whatever its outcome is afterwards."""
 
 T = TypeVar("T")
 
@@ -86,11 +86,11 @@ class KafkaResourceStore:
         topic: str = RESOURCES_TOPIC,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`holder` names this controller among others; one that lasts over restarts lets it take
-        its place back at once.
+        """`holder` is the name of this controller. A name that is the same after a restart lets it
+        acquire the lease again at once.
 
-        While `may_write` says no, it stands by, and lets go of the writer's place when it has it:
-        something else decides who works.
+        While `may_write` returns False, the store is a standby, and a leader releases the lease:
+        another election decides which controller works.
         """
         self._may_write = may_write
         self._kinds = kinds
@@ -137,12 +137,12 @@ class KafkaResourceStore:
 
     @property
     def holder(self) -> str:
-        """Who writes, as far as is known here."""
+        """The controller that writes, as far as it is known here."""
         return self._lease.holder if self._lease else ""
 
     @property
     def identity(self) -> str:
-        """As `ResourceStore.identity`: they stand beside the topics themselves."""
+        """As `ResourceStore.identity`: the resources are in the same Kafka as the topics."""
         return "kafka"
 
     async def start(self) -> None:
@@ -178,7 +178,7 @@ class KafkaResourceStore:
         return self._index.find(wanted)
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """As `ResourceStore.refer`: everything there is is here."""
+        """As `ResourceStore.track_kinds`: all kinds are in this store."""
         return {}
 
     async def create(self, resource: Resource) -> Resource:
@@ -267,21 +267,21 @@ class KafkaResourceStore:
             or (self._first and self._lease.holder == self._holder)
         ):
             return NotLeader(
-                "no controller writes to Kafka yet, this one is about to; send the request again"
+                "no controller is the leader yet, this one is becoming it; send the request again"
                 f" in {RENEW_SECONDS:g} s"
             )
         who = (
             "another controller takes over"
             if self._lease.holder == self._holder
-            else f"controller {self._lease.holder} writes"
+            else f"controller {self._lease.holder} is the leader"
         )
         return NotLeader(
-            f"this controller stands by, {who}; send the request there, or again in"
+            f"this controller is a standby, {who}; send the request there, or again in"
             f" {RENEW_SECONDS:g} s"
         )
 
     async def _run(self) -> None:
-        """Stand by, take over, write until fenced; again."""
+        """Wait as a standby, acquire the lease, write until fenced; repeat."""
         while not self._stopping:
             try:
                 if self._epoch is not None and not self._may_write():
@@ -294,8 +294,7 @@ class KafkaResourceStore:
                 else:
                     await self._sleep(_POLL_SECONDS)
             except Exception:
-                # An internal error must not leave requests waiting for ever behind a writer that is
-                # gone.
+                # An internal error must not leave requests waiting for a writer that has ended.
                 logger.exception("resource_store_failed", topic=self._topic)
                 self._step_down()
         await self._close()
@@ -320,9 +319,7 @@ class KafkaResourceStore:
         )
 
     async def _acquire_leadership(self) -> None:
-        """Fence the older writer, read what it stored to its end, and say that this one writes from
-        here on.
-        """
+        """Fence the earlier writer, read the log to its end, and write the lease of this one."""
         try:
             await self._in_thread(self._log.open)
             if not await self._reader.refresh(_REFRESH_SECONDS):
@@ -424,19 +421,19 @@ class KafkaResourceStore:
     async def _resolve_outcome(
         self, error: OutcomeUnknown, last: PendingRecord | None = None
     ) -> bool | None:
-        """Find out what became of a group whose outcome is unknown: open the log anew, which ends
-        it either way, and read to the end.
+        """Determine whether a batch with unknown outcome is stored: open the log again, which ends
+        the transaction, and read to the end.
 
-        Not when another controller has taken over meanwhile: opening would fence it, and its
-        opening has ended the group already.
+        The log is not opened when another controller has taken over meanwhile: that would fence it,
+        and it has ended the transaction already.
 
-        True when it is stored, None when even this could not be found out. A group is stored whole
-        or not at all, so its last record stands for all of it.
+        True when the batch is stored, None when that cannot be determined. A batch is stored whole
+        or not at all, so its last record is enough.
         """
         logger.warning("write_outcome_unknown", topic=self._topic, error=str(error))
         epoch = self._epoch or 0
         try:
-            # As far as it can be read: the open group itself may hide what stands behind it.
+            # As far as possible: the open transaction may hide the records behind it.
             await self._reader.refresh(_POLL_SECONDS)
             if self._lease is None or (self._lease.holder, self._lease.epoch) == (
                 self._holder,
@@ -480,9 +477,7 @@ class KafkaResourceStore:
         await self._in_thread(self._log.close)
 
     async def _release_lease(self) -> None:
-        """Say that the writer's place is free, so that the next one need not wait for the lease to
-        go stale.
-        """
+        """Release the lease, so that the next leader does not have to wait until it expires."""
         if self._epoch is None:
             return
         released = Lease("", self._epoch)
@@ -502,7 +497,7 @@ class KafkaResourceStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _apply(self, records: Sequence[StoredRecord]) -> None:
-        """On the loop: what the follower read."""
+        """Apply the records that the reader read. Loop."""
         changes = []
         for record in records:
             name = (record.key or b"").decode(errors="replace")
@@ -529,7 +524,7 @@ class KafkaResourceStore:
     def _apply_one(self, name: str, record: StoredRecord) -> Change | None:
         parts = name.split("/")
         if len(parts) != 4:
-            raise ValueError("its key is not that of a resource")
+            raise ValueError("its key is not the key of a resource")
         key = ResourceKey(*parts)
         document = (
             None if record.value is None else read_object(record.value, bytes_max=RECORD_BYTES_MAX)
@@ -547,7 +542,7 @@ class KafkaResourceStore:
 
 
 def _not_stored_error(error: HeadraceError) -> LogUnavailable:
-    return LogUnavailable(f"Kafka did not take the write: {error}; nothing was stored")
+    return LogUnavailable(f"Kafka did not store the write: {error}; nothing was stored")
 
 
 def _maybe_stored_error(error: HeadraceError) -> OutcomeUnknown:

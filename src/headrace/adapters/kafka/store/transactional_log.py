@@ -1,9 +1,8 @@
-"""The writing side of the resource store: groups of records, each stored whole or not at all, by
+"""The writing side of the resource store: batches of records, each stored whole or not at all, by
 one writer at a time.
 
-Every group is a transaction under one transactional id. Who initialises that id fences whoever did
-before: from then on the older one cannot store anything. Calls here block and belong on one thread
-that does nothing else.
+Every batch is a transaction under one transactional id. A writer that initialises that id fences
+the earlier one, which can store nothing from then on. Calls block and belong on a dedicated thread.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _CLOSE_SECONDS = 2.0
 
 
 class TransactionalLog:
-    """Writes groups of records to one partition of one topic."""
+    """Writes batches of records to one partition of one topic."""
 
     def __init__(
         self,
@@ -39,14 +38,14 @@ class TransactionalLog:
         self._producer: Producer | None = None
 
     def open(self) -> None:
-        """Fence every earlier writer and settle what it left open. Raises LogUnavailable."""
+        """Fence every earlier writer and abort its open transaction. Raises LogUnavailable."""
         self.close()
         producer = Producer(
             self._options.client(
                 transactional_id=self._transactional_id,
                 transaction_timeout_ms=int(TRANSACTION_SECONDS * 1000),
-                # Below the transaction's own timeout, so that a record that cannot be stored fails
-                # here first.
+                # Less than the timeout of the transaction, so that a record that cannot be stored
+                # fails first.
                 delivery_timeout_ms=int(self._timeout * 1000),
                 linger_ms=1,
                 allow_auto_create_topics=False,
@@ -65,10 +64,10 @@ class TransactionalLog:
             return
 
     def close(self) -> None:
-        """Let go. A group in hand is given up."""
+        """Close the producer. An open transaction is abandoned."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            # A fenced producer may say so once more; it is of no use either way.
+            # A fenced producer may raise once more, which changes nothing.
             with contextlib.suppress(KafkaException, SystemError):
                 producer.purge()
                 producer.flush(_CLOSE_SECONDS)
@@ -76,8 +75,8 @@ class TransactionalLog:
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
         """Store all of these or none; return their offsets.
 
-        Raises Fenced, LogUnavailable or WriteRefused (nothing is stored), OutcomeUnknown (nobody
-        knows).
+        Raises Fenced, LogUnavailable or WriteRefused (nothing is stored), or OutcomeUnknown (it may
+        be stored).
         """
         producer = self._producer
         if producer is None:
@@ -94,7 +93,7 @@ class TransactionalLog:
             producer.flush(self._timeout)
         except (KafkaException, BufferError, SystemError) as error:
             # SystemError: the client raises a fatal error (such as being fenced) inside a call that
-            # goes on to report deliveries.
+            # continues to report deliveries.
             raise self._abort_transaction(error) from error
         if refused or -1 in offsets:
             raise self._abort_transaction(
@@ -122,7 +121,7 @@ class TransactionalLog:
             return
 
     def _abort_transaction(self, error: Exception) -> Exception:
-        """Abort what is open and say what happened: nothing of the group will ever be seen."""
+        """Abort the open transaction and return the error. Readers never see its records."""
         kafka_error = error.args[0] if isinstance(error, KafkaException) else None
         if kafka_error is not None and is_writer_fenced(kafka_error):
             return Fenced(f"another controller writes topic {self._topic} now")
@@ -132,8 +131,8 @@ class TransactionalLog:
         except KafkaException as failed:
             if is_writer_fenced(failed.args[0]):
                 return Fenced(f"another controller writes topic {self._topic} now")
-            # Not committed, so not visible, and the next start aborts it: only this producer is of
-            # no more use.
+            # Not committed, so not visible, and the next start aborts it. Only this producer cannot
+            # be used any longer.
             return OutcomeUnknown(f"topic {self._topic}: {failed.args[0].str()}")
         if kafka_error is None:
             return LogUnavailable(f"topic {self._topic}: {error}")

@@ -1,5 +1,5 @@
-"""What waits to be written to the store, and what becomes of it: requests are decided as one group,
-stored whole, and answered.
+"""Requests that wait to be written to the store: they are decided as one batch, stored in one
+transaction, and answered.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from headrace.resources.resource import Resource, ResourceKey
 from headrace.resources.resource_rules import ResourceIndex
 
 RECORD_BYTES_MAX = 1_000_000
-"""Of a record's value, when it is written and when it is read."""
+"""Limit of the value of a record, for writing and reading."""
 _PENDING = "pending"
-"""resourceVersion of what is decided but not stored: equal to no version a client can hold."""
+"""resourceVersion of an object that is decided but not stored: no client can have it."""
 
 Decide = Callable[[Resource | None], Resource | None]
 
 
 class PendingRecord(NamedTuple):
-    """What shall be stored under a key, and the value of its record; both None to remove."""
+    """The object to be stored under a key, and the value of its record; both None to remove."""
 
     key: ResourceKey
     new: Resource | None
@@ -30,19 +30,19 @@ class PendingRecord(NamedTuple):
 
 @dataclass(slots=True)
 class Write:
-    """A request: from what is stored to what shall be, or an error of the rules."""
+    """A request: `decide` maps the stored object to the new one, or raises an error."""
 
     key: ResourceKey
     decide: Decide
     response: "asyncio.Future[Resource | None]"
     in_progress: bool = False
-    """Whether it is being stored: from here on it cannot be taken back."""
+    """Whether it is being stored: then it can no longer be cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResponse:
-    """What a request gets when its group is stored: `new`, at the offset of record `record_index`
-    of the group (-1: as it is stored already).
+    """The response to a request when its batch is stored: `new`, at the offset of record
+    `record_index` of the batch (-1: it was stored before).
     """
 
     write: Write
@@ -50,8 +50,8 @@ class WriteResponse:
     record_index: int
 
     def send(self, offsets: Sequence[int], index: ResourceIndex) -> None:
-        """Answer. Without offsets (the group's outcome had to be found out) with what is
-        there now.
+        """Send the response. Without offsets (the outcome of the batch had to be read from the
+        log) it is the object stored now.
         """
         if self.write.response.done():
             return
@@ -68,8 +68,8 @@ class WriteResponse:
 def decide(
     batch: Sequence[Write], index: ResourceIndex
 ) -> tuple[list[WriteResponse], list[PendingRecord]]:
-    """Apply the rules one request after the other; a request sees what those before it decided, a
-    refused one is answered here.
+    """Decide one request after the other. A request sees the results of the ones before it. A
+    refused request is answered here.
     """
     responses: list[WriteResponse] = []
     records: list[PendingRecord] = []
@@ -94,9 +94,10 @@ def decide(
 
 
 def record_value(resource: Resource | None) -> bytes | None:
-    """A resource as its record's value; the version is the record's place and not in it.
+    """A resource as the value of its record. The version is the offset of the record and not part
+    of it.
 
-    Raises Unstorable for one that could not be read back.
+    Raises Unstorable for a resource that could not be read back.
     """
     if resource is None:
         return None
