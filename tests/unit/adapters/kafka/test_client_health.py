@@ -1,4 +1,4 @@
-"""What a client's statistics, and answers to its questions, tell of whom it hears."""
+"""The health of a client from its statistics and from queries."""
 
 import json
 import math
@@ -104,7 +104,7 @@ class Asked:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
-def test_a_client_that_nobody_answers_while_others_are_is_lost() -> None:
+def test_a_client_without_answers_while_others_get_them_has_failed() -> None:
     """At the third question, and not before the other one was answered since the first."""
     health, query, other = ClientHealth(), Asked(), Other()
     for now in range(100):
@@ -119,8 +119,8 @@ def test_a_client_that_nobody_answers_while_others_are_is_lost() -> None:
     assert "another client did" in str(health.failure)
 
 
-def test_an_answer_or_a_record_begins_the_count_anew() -> None:
-    """Whoever hears is well, and one who got a record is not even asked."""
+def test_an_answer_or_a_record_resets_the_count() -> None:
+    """A client with answers is healthy, and after a record no query is sent."""
     health, query, other = ClientHealth(), Asked(), Other()
     other.answered_at = math.inf
     for now in range(20):

@@ -16,8 +16,8 @@ from tests.support.wait_until import wait_until_async
 THREADS, EACH = 8, 500
 
 
-async def test_what_many_threads_tell_arrives_whole_and_in_order() -> None:
-    """Nothing is lost or told twice, and each thread's own order is kept, however they race with
+async def test_callbacks_of_many_threads_arrive_complete_and_in_order() -> None:
+    """Nothing is lost or called twice, and the order of each thread is kept, however they race with
     the loop.
     """
     queues, called = CallbackQueues(), dict[int, list[int]]()
@@ -38,7 +38,7 @@ async def test_what_many_threads_tell_arrives_whole_and_in_order() -> None:
 
 
 async def test_feeds_take_turns() -> None:
-    """A feed with much to tell does not hold up what another one told after it."""
+    """A feed with many callbacks does not delay a later callback of another feed."""
     queues, called = CallbackQueues(now=lambda: 0.0), list[str]()
     busy, fresh = (queues.queue(asyncio.get_running_loop()) for _ in range(2))
     for _ in range(3):
@@ -49,7 +49,7 @@ async def test_feeds_take_turns() -> None:
 
 
 async def test_the_loop_looks_elsewhere_after_a_millisecond() -> None:
-    """Long hand-overs are told one by one, with whatever else the loop has to do in between."""
+    """Long callbacks run one by one, with other work of the loop in between."""
     queues, called = CallbackQueues(now=count(0.0, 0.01).__next__), list[str]()
     loop = asyncio.get_running_loop()
     queue = queues.queue(loop)
@@ -65,7 +65,7 @@ async def test_the_loop_looks_elsewhere_after_a_millisecond() -> None:
 
 
 async def test_one_wake_up_serves_many_threads() -> None:
-    """The loop is called once, however many feeds tell something before it comes round."""
+    """The loop is called once, however many feeds add callbacks before it runs."""
     queues, called, loop = CallbackQueues(), list[int](), asyncio.get_running_loop()
     wakes: list[object] = []
     real = loop.call_soon_threadsafe
@@ -99,7 +99,7 @@ async def test_a_listener_that_fails_stops_nobody_else() -> None:
 
 
 def test_a_closed_loop_is_noticed() -> None:
-    """A thread whose loop is gone must not go on reading for nobody."""
+    """A thread whose loop is closed must stop reading."""
     loop = asyncio.new_event_loop()
     queue = CallbackQueues().queue(loop)
     loop.close()

@@ -103,7 +103,7 @@ def test_the_thread_is_woken_when_a_quarter_is_free() -> None:
     ],
 )
 def test_errors_become_alarms(code: int, kind: AlarmKind, *, fatal: bool) -> None:
-    """What people must act on is told apart from what passes by itself, and from what ends a
+    """Alarms that need an operator, temporary errors, and errors that end a
     consumer.
     """
     found = consumer_alarm(KafkaError(code))
@@ -167,7 +167,7 @@ def test_a_feed_needs_room_for_one_record(records_max: int, bytes_max: int) -> N
 
 
 def test_a_process_holds_no_more_than_its_budget() -> None:
-    """Past it a feed that holds its equal share waits, one that holds less goes on; room is back
+    """Past it a feed that holds its equal share waits, one that holds less continues; room is back
     when others are done.
     """
     budget = ByteBudget(QUEUE_BYTES_MAX, now=count(0.0, 1.0).__next__)

@@ -1,4 +1,4 @@
-"""When a member doubts that its group still counts it in."""
+"""When a membership counts as unconfirmed."""
 
 import asyncio
 
@@ -13,12 +13,12 @@ def new_monitor() -> tuple[MembershipMonitor, list[bool]]:
     return MembershipMonitor(changes.append, seconds=SECONDS), changes
 
 
-async def test_a_commit_without_an_answer_makes_membership_unconfirmed() -> None:
+async def test_a_commit_without_an_answer_makes_it_unconfirmed() -> None:
     """After its time, once, however many follow; an answer ends it."""
     monitor, changes = new_monitor()
     monitor.commit_sent()
     assert [] == changes
-    await wait_until_async(lambda: changes, 5, "doubt")
+    await wait_until_async(lambda: changes, 5, "unconfirmed")
     monitor.commit_sent()
     assert [True] == changes
     monitor.commit_answered()
@@ -26,7 +26,7 @@ async def test_a_commit_without_an_answer_makes_membership_unconfirmed() -> None
 
 
 async def test_answers_in_time_make_none() -> None:
-    """However long it goes on."""
+    """However long it takes."""
     monitor, changes = new_monitor()
     for _ in range(5):
         monitor.commit_sent()
@@ -37,7 +37,7 @@ async def test_answers_in_time_make_none() -> None:
 
 
 async def test_the_first_commit_that_proves_nothing_counts() -> None:
-    """Commits that are refused and sent again and again do not put the doubt off."""
+    """Commits that are refused and sent again and again do not postpone it."""
     monitor, changes = new_monitor()
     started = asyncio.get_running_loop().time()
     while not changes:
@@ -52,13 +52,13 @@ async def test_an_answer_that_took_long_proves_nothing() -> None:
     """
     monitor, changes = new_monitor()
     monitor.commit_sent()
-    await wait_until_async(lambda: changes, 5, "doubt")
+    await wait_until_async(lambda: changes, 5, "unconfirmed")
     monitor.commit_answered()
     assert [True] == changes
 
 
-async def test_membership_can_be_suspended_at_once() -> None:
-    """By whoever knows that time was lost."""
+async def test_it_can_be_suspended_at_once() -> None:
+    """By the watchdog that noticed a standstill."""
     monitor, changes = new_monitor()
     monitor.suspend()
     monitor.suspend()
