@@ -1,1 +1,1 @@
-"""A data directory of the version before, and what the version after makes of it."""
+"""A data directory of the previous version, and what the next version does with it."""

@@ -24,7 +24,7 @@ from tests.upgrade.running import running_up
 from tests.upgrade.sink import Answer, Sink
 
 NOBODYS = "127.86.65.3"
-"""Where the subscribers are: a loopback address on which nobody listens when the test runs."""
+"""Where the subscribers are: a loopback address on which nothing listens when the test runs."""
 SECONDS = 60.0
 BACKLOG: Mapping[str, str] = {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "b"}
 """Events of the ordered Trigger with their keys; `a1` fails."""
@@ -52,7 +52,7 @@ EVENTS: Mapping[str, Mapping[str, str]] = {
 }
 """Ids and keys of the events sent to the Broker shop/orders, by type."""
 LATE = "t1"
-"""Of the Trigger `late`, sent at the end: its retry waits in a delay topic at the stop."""
+"""For the Trigger `late`, sent at the end: its retry waits in a delay topic at the stop."""
 DONE: Mapping[str, tuple[str, ...]] = {
     "delivered": ("d1", "d2", "d3", "d4", "d5", "d6"),
     "ordered": ("b1", "b2"),
@@ -64,13 +64,13 @@ DONE: Mapping[str, tuple[str, ...]] = {
 }
 """What each subscriber accepted."""
 REBUILT = ("kafka.log", "kafka.pid", "ports", "server.properties", "data/*-delete")
-"""What each start writes again, and topics that Kafka was about to remove from the disk."""
+"""Files that each start writes again, and topics that Kafka was about to delete."""
 DONE_BEYOND = re.compile(r"@h1\|[0-9a-f]+\|[0-9a-f.]+\|")
-"""Of a commit's metadata: what is done beyond the offset."""
+"""Part of a commit's metadata: what is done beyond the offset."""
 
 
 def main() -> None:
-    """Record, pack, and say how large it is."""
+    """Record, pack, and print the size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--headrace", type=Path, required=True, help="the command of the version")
     parser.add_argument("out", type=Path, help="without .tar.xz and .json")
@@ -95,7 +95,7 @@ def main() -> None:
 
 def record(processes: Processes, headrace: Path, directory: Path) -> dict[str, Any]:
     """Run the version through everything that the test starts from, and return the end state."""
-    first = directory / "first.yaml"  # Without one, the quickstart would be applied.
+    first = directory / "first.yaml"  # Without this file, the quickstart would be applied.
     first.write_text(json.dumps(resources.FIRST), encoding="utf-8")
     up = running_up(processes, headrace, directory, "-f", str(first))
     with Sink(NOBODYS, ANSWERS) as sink, up as process:
@@ -151,7 +151,7 @@ def _send(ingress: str) -> None:
 
 
 def _wait(api: view.Api, kafka: view.KafkaView, sink: Sink) -> None:
-    """Until every event is where it is wanted, and what is done is committed."""
+    """Until every event has reached its place, and what is done is committed."""
     for path, done in DONE.items():
         wait_until(lambda p=path, d=done: set(d) == set(view.ids(sink.accepted(p))), SECONDS, path)  # type: ignore[misc]
     wait_until(lambda: ("in-flight", "f1") in sink.arrivals(), SECONDS, "f1 is in flight")
@@ -189,7 +189,7 @@ def _types(api: view.Api) -> int:
 
 
 def _committed(kafka: view.KafkaView) -> bool:
-    """Two events hold their partitions up; what is done behind them stands beside the offset."""
+    """Two events hold their partitions back; what is done behind them is stored with the offset."""
     groups = kafka.groups()
     held = {"in-flight", "ordered"}
     for path in resources.SUBSCRIBERS:
@@ -203,7 +203,7 @@ def _committed(kafka: view.KafkaView) -> bool:
 
 
 def _dead_letters(headrace: Path, process: ServiceProcess) -> dict[str, list[view.Object]]:
-    """What the command shows, by Trigger, and by topic of the one that is gone."""
+    """The command's output, by Trigger, and by topic for the deleted one."""
     shown = {name: (name, "-n", resources.SHOP) for name in ("rejected", "refused-sink")}
     gone = f"knative-trigger-{resources.SHOP}-{resources.GONE}.dead"
     shown[gone] = ("--topic", gone)  # type: ignore[assignment]
@@ -211,7 +211,7 @@ def _dead_letters(headrace: Path, process: ServiceProcess) -> dict[str, list[vie
 
 
 def show_dead_letters(headrace: Path, process: ServiceProcess, *which: str) -> list[view.Object]:
-    """`headrace dead-letters` as a person calls it beside this `headrace up`."""
+    """`headrace dead-letters` as a user runs it next to this `headrace up`."""
     output = process.output()
     port = view.address(output, "health, metrics").rpartition(":")[2]
     server = f"http://{view.address(output, 'controller API')}"
@@ -232,7 +232,9 @@ def show_dead_letters(headrace: Path, process: ServiceProcess, *which: str) -> l
 
 
 def pack(directory: Path, archive: Path) -> None:
-    """All but what a start writes again; after an orderly end index files have their true size."""
+    """All except what a start writes again; after an orderly end index files have their
+    true size.
+    """
     for each in [each for name in REBUILT for each in (directory / "kafka").glob(name)]:
         shutil.rmtree(each) if each.is_dir() else each.unlink()
     kept = sorted(each.name for each in directory.iterdir())

@@ -5,10 +5,12 @@ from typing import Any
 
 Manifest = dict[str, Any]
 EVERYONE = "everyone"
-"""The type that every Trigger takes; any other type is for the Trigger of that name."""
+"""The type that every Trigger matches; any other type is for the Trigger of that name."""
 SHOP, ELSEWHERE = "shop", "shop-eu"
 NEVER = "P9000D"
-"""The backoff of what must still wait when the test runs, however old the recording is by then."""
+"""The backoff of events that must still wait when the test runs, however old the recording is by
+then.
+"""
 SUBSCRIBERS = (
     "delivered",
     "ordered",
@@ -26,14 +28,13 @@ OTHERS: dict[str, tuple[str, str, str]] = {
     "shop-eu.audit": (ELSEWHERE, "audit", "stock"),
     "default.all": ("default", "all", "default"),
 }
-"""Triggers that take every event, by the path of the subscriber: namespace, name, Broker.
-
-The first two, and their Brokers, ask for the same names in Kafka.
+"""Triggers that match every event, by the path of the subscriber: namespace, name, Broker. The
+first two, and their Brokers, would have the same names in Kafka.
 """
 GONE = "gone"
-"""A Trigger that is deleted again, and leaves a dead letter behind."""
+"""A Trigger that is deleted again, and leaves a dead letter."""
 NEW = "new"
-"""A Broker of the shop and a Trigger of it, which only the version after makes."""
+"""A Broker of the shop and a Trigger of it, which only the next version creates."""
 ORDERED = {"kafka.eventing.knative.dev/delivery.order": "ordered"}
 _EVENTING = "eventing.knative.dev/v1"
 FIRST: Manifest = {
@@ -120,14 +121,14 @@ def _filters(name: str) -> list[Manifest]:
 
 
 def newcomers(subscriber: str) -> list[Manifest]:
-    """What only the version after makes."""
+    """What only the next version creates."""
     spec = {"broker": NEW, "subscriber": {"uri": subscriber}}
     made = _broker(SHOP, NEW, "small", _every_second())
     return [made, _object(_EVENTING, "Trigger", NEW, SHOP, spec=spec)]
 
 
 def trigger(path: str) -> Manifest:
-    """Enough of a Trigger to find it."""
+    """The identity of a Trigger."""
     if path in OTHERS:
         namespace, name, _ = OTHERS[path]
         return _object(_EVENTING, "Trigger", name, namespace)

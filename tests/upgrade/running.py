@@ -28,7 +28,7 @@ SURROUNDINGS: Mapping[str, str] = {
     "KAFKA_BOOTSTRAP_SERVERS": "",
     "HEADRACE_LOG_FORMAT": "json",
     "HEADRACE_LOG_LEVEL": "info",
-    # So that a dead letter topic whose Trigger is deleted is there whenever the test runs.
+    # So that a dead letter topic of a deleted Trigger still exists whenever the test runs.
     "HEADRACE_CONTROLLER_DEAD_LETTER_GRACE_SECONDS": str(9_000 * 24 * 3600),
 }
 
@@ -40,7 +40,7 @@ def running_up(
     directory: Path,
     *arguments: str,
 ) -> Iterator[ServiceProcess]:
-    """Run it on `directory`/.headrace until the block ends, and end its Kafka whatever happens."""
+    """Run it on `directory`/.headrace until the block ends, and stop its Kafka in any case."""
     options = ("--kafka", "apache", "--kubeconfig-out", "-", *arguments)
     inside = ("sh", "-c", 'cd "$0" && exec "$@"', str(directory), str(headrace.absolute()))
     try:
@@ -53,7 +53,9 @@ def running_up(
 
 
 def _end_kafka(directory: Path) -> None:
-    """It is in a session of its own, and outlives a `headrace up` that did not end in order."""
+    """It is in a session of its own, and keeps running after a `headrace up` that did not end in
+    order.
+    """
     try:
         file = directory / ".headrace" / "kafka" / "kafka.pid"
         pid = int(file.read_text(encoding="ascii").split()[0])
@@ -67,7 +69,7 @@ def _end_kafka(directory: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:

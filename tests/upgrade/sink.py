@@ -9,11 +9,11 @@ from types import TracebackType
 ACCEPTED = 202
 HOLD_SECONDS = 300.0
 Answer = Callable[[str], int | None]
-"""The status for the event of this id; None holds the request until the server ends."""
+"""The status for the event of this id; None holds the request until the server stops."""
 
 
 class Sink:
-    """Takes events on `<url>/<path>`; 202 where `answers` says nothing else."""
+    """Accepts events on `<url>/<path>`; 202 unless `answers` returns another status."""
 
     def __init__(self, host: str, answers: Mapping[str, Answer] | None = None) -> None:
         self._answers = dict(answers or {})
@@ -42,12 +42,12 @@ class Sink:
 
     @property
     def url(self) -> str:
-        """What the addresses of all subscribers begin with."""
+        """The prefix of all subscribers' addresses."""
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}"
 
     def arrivals(self, path: str | None = None) -> list[tuple[str, str]]:
-        """Path and id of every request, in the order in which they came."""
+        """Path and id of every request, in the order of arrival."""
         with self._lock:
             return [each for each in self._arrivals if path in (None, each[0])]
 
@@ -90,7 +90,7 @@ class Sink:
                 self.wfile.write(said)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler
 
@@ -100,4 +100,4 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def handle_error(self, *_: object) -> None:
-        """A dispatcher that ends cuts its connections."""
+        """A dispatcher that stops closes its connections."""

@@ -1,4 +1,4 @@
-"""This version continues with the records, resources, groups and topics of the version before.
+"""This version continues with the records, resources, groups and topics of the previous version.
 
 `data/<commit>.tar.xz` is the data directory of `headrace up` of that commit, stopped with work of
 every kind left to do; `data/<commit>.json` says what was in it. See `data/README.txt`.
@@ -41,7 +41,7 @@ LEFT = {
 LONGEST = "headrace.delay.1h"
 SHORTER = ("headrace.delay.10s", "headrace.delay.1m", "headrace.delay.10m")
 DELAYED = {**dict.fromkeys(SHORTER, 0.0), LONGEST: 2.0}
-"""The events of the Trigger `patient`, and no others, once all is done."""
+"""The events of the Trigger `patient`, and no others, when all is done."""
 CLIENT = "[thrd:"
 """In every line of Kafka's client library, which warns while coordinators load."""
 VERSION = "resourceVersion"
@@ -50,7 +50,7 @@ BROUGHT_ALONG = "CustomResourceDefinition"
 
 @dataclass(frozen=True)
 class Upgraded:
-    """This version on the data of the version before, and what that had."""
+    """This version on the data of the previous version, and what that had."""
 
     process: ServiceProcess
     before: dict[str, Any]
@@ -58,7 +58,7 @@ class Upgraded:
     kafka: view.KafkaView
 
     def address(self, what: str) -> str:
-        """What this version printed behind this heading."""
+        """What this version printed below this heading."""
         return view.address(self.process.output(), what)
 
     def metrics(self) -> list[str]:
@@ -90,8 +90,8 @@ def upgraded(
 
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
-def test_what_the_version_before_left_is_gone_on_with(upgraded: Upgraded) -> None:
-    """Nothing stored is lost or misread, what was done is left alone, what was left is done."""
+def test_the_work_of_the_previous_version_is_continued(upgraded: Upgraded) -> None:
+    """No stored record is lost or misread, what was done is not repeated, what was left is done."""
     _is_ready_again(upgraded)
     _has_its_resources(upgraded)
     _has_its_topics_and_groups(upgraded)
@@ -116,14 +116,14 @@ def test_what_the_version_before_left_is_gone_on_with(upgraded: Upgraded) -> Non
 
 
 def _left(sink: Sink) -> dict[str, list[str]]:
-    """What has not arrived yet."""
+    """Events that have not arrived yet."""
     come = set(sink.accepted())
     left = {path: [each for each in LEFT[path] if (path, each) not in come] for path in LEFT}
     return {path: events for path, events in left.items() if events}
 
 
 def _is_ready_again(upgraded: Upgraded) -> None:
-    """By the judgement of this version: with its ingress as address, and records of its epoch."""
+    """As determined by this version: with its ingress as address, and records of its epoch."""
     ingress = upgraded.address("ingress")
     epoch = max(each["epoch"] for each in upgraded.before["routes"].values())
 
@@ -140,7 +140,7 @@ def _is_ready_again(upgraded: Upgraded) -> None:
 
 
 def _has_its_resources(upgraded: Upgraded) -> None:
-    """The same objects, by uid and generation; their versions continue from where they were."""
+    """The same objects, by uid and generation; their versions continue."""
     before: dict[str, view.Object] = upgraded.before["objects"]
     after = {name: view.described(each) for name, each in upgraded.api.objects().items()}
     assert [] == view.lost(before, after, but=(VERSION,))
@@ -157,7 +157,7 @@ def _has_its_resources(upgraded: Upgraded) -> None:
 
 
 def _has_its_topics_and_groups(upgraded: Upgraded) -> None:
-    """The same topics; groups that routing records name; no offset that has gone back."""
+    """The same topics; groups that routing records name; no offset decreased."""
     assert upgraded.before["topics"] == upgraded.kafka.topics()
     groups = {each.get("group") for each in upgraded.before["routes"].values()} - {None}
     named = groups | {f"{each}.retry" for each in groups}
@@ -170,7 +170,9 @@ def _has_its_topics_and_groups(upgraded: Upgraded) -> None:
 
 
 def _reads_every_record(upgraded: Upgraded) -> None:
-    """Routing records are accepted, and written as before but for what a start itself changes."""
+    """Routing records are accepted, and written as before except for what a start itself
+    changes.
+    """
     before, after = (
         upgraded.before["routes"],
         view.routes(upgraded.kafka.table(view.ROUTING)),
@@ -195,7 +197,7 @@ def _shows_its_dead_letters(upgraded: Upgraded) -> None:
 
 
 def _knows_its_types(upgraded: Upgraded) -> None:
-    """Of what it sees again it makes no second EventType."""
+    """Types that it observes again do not get a second EventType."""
 
     def made() -> list[str]:
         found = upgraded.api.objects()
@@ -207,9 +209,9 @@ def _knows_its_types(upgraded: Upgraded) -> None:
 
 
 def _makes_new_ones_alike(upgraded: Upgraded) -> None:
-    """A new Broker and Trigger have names and topics as those of the version before.
+    """A new Broker and Trigger have names and topics as those of the previous version.
 
-    The names of older ones are stored, so they alone would not show that the form is another.
+    The names of older ones are stored, so they alone would not show a change of the format.
     """
     for each in resources.newcomers("http://127.0.0.1:9/"):
         upgraded.api.apply(each)
@@ -228,20 +230,20 @@ def _makes_new_ones_alike(upgraded: Upgraded) -> None:
 
 
 def _delayed(upgraded: Upgraded) -> dict[str, float]:
-    """How many events wait in each delay topic."""
+    """The number of events in each delay topic."""
     form = re.compile(r'headrace_delayed_records\{topic="([^"]+)"\} (\S+)')
     found = map(form.fullmatch, upgraded.metrics())
     return {each[1]: float(each[2]) for each in found if each is not None}
 
 
 def _subscribe(upgraded: Upgraded, sink: Sink) -> None:
-    """Lead every Trigger to our sink."""
+    """Point every Trigger at this test's sink."""
     upgraded.api.merge(resources.mailbox(sink.url), subresource="/status")
     for path in (*resources.SUBSCRIBERS, *resources.OTHERS):
         spec: dict[str, Any] = {"subscriber": {"uri": f"{sink.url}/{path}"}}
         if path == "refused-sink":
             spec["delivery"] = {"deadLetterSink": {"uri": f"{sink.url}/{path}.dead"}}
-        if path != "by-reference":  # That one finds it through the Mailbox.
+        if path != "by-reference":  # This one finds it through the Mailbox.
             upgraded.api.merge({**resources.trigger(path), "spec": spec})
     wait_until(lambda: _all_lead_to(upgraded, sink.url), SECONDS, "every Trigger leads to our sink")
 
@@ -254,7 +256,7 @@ def _all_lead_to(upgraded: Upgraded, url: str) -> bool:
 
 
 def _send(upgraded: Upgraded) -> dict[str, list[str]]:
-    """New events for every Trigger; by path, what must come."""
+    """New events for every Trigger; by path, what must arrive."""
     ingress = upgraded.address("ingress")
     partitions = [f"knative-broker-shop-orders/{number}" for number in range(3)]
     ends = upgraded.kafka.ends(partitions)
@@ -269,7 +271,7 @@ def _send(upgraded: Upgraded) -> dict[str, list[str]]:
 
 
 def _undone(upgraded: Upgraded) -> list[str]:
-    """Where a group is not at the end: there it is open what becomes of events."""
+    """Partitions in which a group is not at the end: their events may still be in progress."""
     groups = upgraded.kafka.groups()
     del groups["headrace.delay"]
     ends = upgraded.kafka.ends({place for places in groups.values() for place in places})

@@ -1,6 +1,7 @@
-"""What is looked at in both versions: the API, Kafka, and the addresses that `headrace up` prints.
+"""What is compared between both versions: the API, Kafka, and the addresses that `headrace up`
+prints.
 
-Nothing of the product is imported: what it calls things today must not matter.
+Nothing of the product is imported: its current names must not matter.
 """
 
 import json
@@ -38,14 +39,14 @@ LISTS: Mapping[str, str] = {
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "Mailbox": "/apis/example.com/v1/mailboxes",
 }
-"""Where all objects of a kind are listed."""
+"""The collection path of a kind."""
 OF_THE_TOPIC = 1
-"""Source of a setting that was made for this topic (`ConfigSource.DYNAMIC_TOPIC_CONFIG`)."""
+"""Source of a setting that was set for this topic (`ConfigSource.DYNAMIC_TOPIC_CONFIG`)."""
 ROUTING, RESOURCES = "headrace.routing", "headrace.resources"
 
 
 def address(output: str, what: str) -> str:
-    """What `headrace up` printed behind this heading."""
+    """What `headrace up` printed below this heading."""
     found = re.search(rf"^ *{re.escape(what)} +(?:https?://)?([^\s,/]+)", output, re.MULTILINE)
     assert found is not None, output
     return found.group(1)
@@ -63,7 +64,7 @@ class Api:
         self._pool.clear()
 
     def objects(self) -> dict[str, Object]:
-        """Every object of the kinds looked at, by `Kind namespace/name`."""
+        """Every object of the compared kinds, by `Kind namespace/name`."""
         found = {}
         for kind, path in LISTS.items():
             for each in self._call("GET", path)["items"]:
@@ -77,16 +78,16 @@ class Api:
         return self._call("PATCH", f"{_path(manifest)}?fieldManager=upgrade", manifest, kind)
 
     def merge(self, manifest: Object, *, subresource: str = "") -> Object:
-        """Change the fields that are given."""
+        """Change the given fields."""
         kind = "application/merge-patch+json"
         return self._call("PATCH", f"{_path(manifest)}{subresource}", manifest, kind)
 
     def delete(self, manifest: Object) -> None:
-        """Ask for its deletion."""
+        """Delete it."""
         self._call("DELETE", _path(manifest))
 
     def get(self, manifest: Object) -> Object | None:
-        """The object, None when there is none."""
+        """The object, None if it does not exist."""
         answer = self._pool.request("GET", self._url + _path(manifest))
         assert answer.status in (200, 404), answer.data
         return answer.json() if answer.status == 200 else None
@@ -108,7 +109,7 @@ def _path(manifest: Object) -> str:
 
 
 def ready(thing: Object) -> bool:
-    """Whether the newest generation is Ready, for kinds that have the condition."""
+    """Whether the latest generation is Ready, for kinds that have the condition."""
     if thing["kind"] not in ("Broker", "Trigger"):
         return True
     status = thing.get("status", {})
@@ -136,7 +137,7 @@ class KafkaView:
         self._admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
 
     def topics(self) -> dict[str, Object]:
-        """Id, number of partitions and settings of every topic but Kafka's own."""
+        """Id, number of partitions and settings of every topic except Kafka's own."""
         listed = self._admin.list_topics(timeout=SECONDS).topics
         names = [name for name in listed if not name.startswith("__")]
         described = self._admin.describe_topics(TopicCollection(names), request_timeout=SECONDS)
@@ -168,14 +169,14 @@ class KafkaView:
         return found
 
     def ends(self, places: Iterable[str]) -> dict[str, int]:
-        """Where each `topic/partition` ends."""
+        """End offset of each `topic/partition`."""
         with _Reading(self._servers) as consumer:
             asked = {place: _partition(place) for place in places}
             ask = partial(consumer.get_watermark_offsets, timeout=SECONDS)
             return {place: ask(partition)[1] for place, partition in asked.items()}
 
     def table(self, topic: str) -> dict[str, bytes]:
-        """The newest value of each key of a compacted topic; deleted ones are left out."""
+        """The latest value of each key of a compacted topic; deleted ones are left out."""
         found: dict[str, bytes | None] = {}
         place = TopicPartition(topic, 0, OFFSET_BEGINNING)
         with _Reading(self._servers) as consumer:
@@ -192,7 +193,7 @@ class KafkaView:
 
 
 class _Reading:
-    """A consumer in no group."""
+    """A consumer without a group."""
 
     def __init__(self, servers: str) -> None:
         settings = {
@@ -221,7 +222,7 @@ def described(thing: Object) -> Object:
     metadata = dict(thing["metadata"])
     managed = metadata.pop("managedFields", [])
     if thing["kind"] == "CustomResourceDefinition" and thing["spec"]["group"] != "example.com":
-        kept = {"kind": thing["kind"]}  # Headrace brings it along, and may bring a newer one.
+        kept = {"kind": thing["kind"]}  # Headrace includes it, and may include a newer one.
         metadata = {name: metadata[name] for name in ("name", "uid", "resourceVersion")}
     ours = [each for each in managed if each["manager"] == "upgrade"]
     kept["metadata"] = metadata
@@ -230,12 +231,12 @@ def described(thing: Object) -> Object:
 
 
 def internal(table: Mapping[str, bytes]) -> dict[str, Object]:
-    """What the controller keeps for itself among the resources."""
+    """The controller's own records among the resources."""
     return {key: json.loads(value) for key, value in table.items() if key.startswith("internal.")}
 
 
 def lost(before: object, after: object, *, but: Collection[str] = (), at: str = "") -> list[str]:
-    """Members of `before` that `after` has not, or otherwise; additions do not count, nor `but`."""
+    """Members of `before` that `after` lacks, or that differ; additions do not count, nor `but`."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         kept = {name: value for name, value in before.items() if name not in but}
         gone = [f"{at}/{name} is gone" for name in kept if name not in after]
@@ -251,7 +252,7 @@ def routes(table: Mapping[str, bytes]) -> dict[str, Object]:
 
 
 def dead_letters(lines: str) -> list[Object]:
-    """What `headrace dead-letters -o json` printed."""
+    """The output of `headrace dead-letters -o json`."""
     return [json.loads(line) for line in lines.splitlines() if line.startswith("{")]
 
 
