@@ -143,7 +143,7 @@ class Bench:
         """Triggers created one by one by several clients."""
 
         def create(number: int) -> float:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             answer = self._http.request(
                 "POST",
                 self._url + PATH,
@@ -151,12 +151,12 @@ class Bench:
                 headers={"Content-Type": "application/json"},
             )
             assert answer.status == 201, answer.data
-            return time.perf_counter() - begun
+            return time.perf_counter() - started
 
-        cpu, begun = self._cpu(), time.perf_counter()
+        cpu, started = self._cpu(), time.perf_counter()
         with ThreadPoolExecutor(WRITERS) as pool:
             took = list(pool.map(create, range(TRIGGERS)))
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         return {
             "per_second": round(TRIGGERS / seconds),
             "p50_ms": round(1000 * statistics.median(took), 1),
@@ -168,9 +168,9 @@ class Bench:
         """The whole list, repeatedly."""
         took, size, cpu = [], 0, self._cpu()
         for _ in range(LISTS):
-            begun = time.perf_counter()
+            started = time.perf_counter()
             size = len(self._http.request("GET", self._url + PATH, headers={"Accept": accept}).data)
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - started)
         each = round(1000 * (self._cpu() - cpu) / LISTS)
         return {
             "median_ms": round(1000 * statistics.median(took)),
@@ -219,7 +219,7 @@ class Bench:
         for turn in range(CHANGES):
             seen[0] = 0
             all_seen.clear()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             patch = json.dumps({"metadata": {"annotations": {"turn": str(turn)}}}).encode()
             await asyncio.to_thread(
                 self._http.request,
@@ -229,7 +229,7 @@ class Bench:
                 headers={"Content-Type": "application/merge-patch+json"},
             )
             await all_seen.wait()
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - started)
         cpu = self._cpu() - cpu
         for task in tasks:
             task.cancel()

@@ -217,11 +217,11 @@ def test_controller_is_killed_while_it_deletes_a_trigger(
     system.establish(manifest)
     group = group_of(system.get(manifest) or manifest)
     _kill_controller(system, window, "DELETE", path_of(manifest))
-    wait_until(lambda: system.get(manifest) is None, 30.0, "the Trigger is gone", every=0.1)
+    wait_until(lambda: system.get(manifest) is None, 30.0, "the Trigger is deleted", every=0.1)
     wait_until(
         lambda: f"{group}.retry" not in system.log.topics() and group not in system.log.groups(),
         20.0,
-        "group and retry topic are gone",
+        "group and retry topic are deleted",
         every=0.2,
     )
     assert f"{group}.dead" in system.log.topics()

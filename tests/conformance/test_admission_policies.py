@@ -71,14 +71,14 @@ def test_the_class_of_a_broker_cannot_change(cluster: KubernetesUnderTest, after
     before = _broker("fixed", {CLASS: "Kafka"})
     _create(cluster, before)
     refused = _annotate(cluster, "fixed", f"{CLASS}={after}" if after else f"{CLASS}-")
-    ours = render(
+    expected = render(
         validate_update(
             Resource(BROKER, _broker("fixed", {CLASS: after} if after else {})),
             Resource(BROKER, before),
         )
     )
     assert refused.returncode != 0
-    assert " ".join(ours.split()) in " ".join(refused.stderr.split())
+    assert " ".join(expected.split()) in " ".join(refused.stderr.split())
 
 
 def test_writes_that_do_not_change_the_class_are_accepted(cluster: KubernetesUnderTest) -> None:

@@ -58,7 +58,7 @@ def sdk_attributes(event: Any) -> dict[str, Any]:
     return {name: value for name, value in event.get_attributes().items() if name != "time"}
 
 
-def ours(event: Event) -> dict[str, Any]:
+def headrace_attributes(event: Event) -> dict[str, Any]:
     """The same for Headrace's attributes."""
     return {name: value for name, value in event.attributes.items() if name != "time"}
 
@@ -72,10 +72,14 @@ def test_the_sdk_reads_requests_of_headrace(event: Event) -> None:
         name.decode(): value.decode()
         for name, value in build.parse_lines(http.write_binary(record.headers))
     }
-    assert ours(event) == sdk_attributes(from_binary_event(HTTPMessage(binary, b"{}")))
+    assert headrace_attributes(event) == sdk_attributes(
+        from_binary_event(HTTPMessage(binary, b"{}"))
+    )
     lines, body = http.write_structured(record.headers, record.value)
     structured = {name.decode(): value.decode() for name, value in build.parse_lines(lines)}
-    assert ours(event) == sdk_attributes(from_structured_event(HTTPMessage(structured, body)))
+    assert headrace_attributes(event) == sdk_attributes(
+        from_structured_event(HTTPMessage(structured, body))
+    )
 
 
 @build.seeded
@@ -83,7 +87,7 @@ def test_the_sdk_reads_requests_of_headrace(event: Event) -> None:
 def test_the_sdk_reads_records_of_headrace(event: Event) -> None:
     """Kafka binary mode; the key is the partition key."""
     record = kafka.record(event)
-    assert ours(event) == sdk_attributes(
+    assert headrace_attributes(event) == sdk_attributes(
         from_kafka(KafkaMessage(dict(record.headers), record.key, b"{}"))
     )
 
@@ -94,10 +98,14 @@ def test_headrace_reads_requests_of_the_sdk(event: Event) -> None:
     """Its header names may be in capitals; servers convert them to lower case."""
     theirs = to_binary_event(
         CloudEvent(
-            {**ours(event), "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00")}, None
+            {
+                **headrace_attributes(event),
+                "time": datetime.fromisoformat("2020-01-01T00:00:00+00:00"),
+            },
+            None,
         )
     )
     headers = [(name.lower().encode(), value.encode()) for name, value in theirs.headers.items()]
-    assert {**ours(event), "time": "2020-01-01T00:00:00Z"} == kafka.attributes(
+    assert {**headrace_attributes(event), "time": "2020-01-01T00:00:00Z"} == kafka.attributes(
         http.read_binary(headers, b"", None).headers
     )

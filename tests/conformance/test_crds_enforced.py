@@ -71,10 +71,10 @@ class Server:
         return answer
 
 
-@pytest.fixture(scope="module", params=["ours", "kube-apiserver"])
+@pytest.fixture(scope="module", params=["headrace", "kube-apiserver"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One of the two."""
-    if request.param == "ours":
+    if request.param == "headrace":
         with running_api() as api:
             yield Server(api.url, has_kind_rules=True)
         return

@@ -68,13 +68,13 @@ def test_the_model_detects_a_broken_store(broken: str) -> None:
 
         async def replace(self, resource):  # type: ignore[no-untyped-def]
             """Does nothing for some objects."""
-            ours = {
+            known = {
                 "replace": "y" not in resource.spec,
                 "release": "finalizers" not in resource.metadata,
             }.get(broken, False)
             return (
                 self.get(THING, resource.namespace, resource.name)
-                if ours
+                if known
                 else await super().replace(resource)
             )
 

@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             " only; nothing was fuzzed"
         )
         return 0
-    begun = time.monotonic()
+    start = time.monotonic()
     names = _instrumented()
     if unknown := [name for name in options.targets if name not in names]:
         parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(names)}")
-    runs = _run_all(options.targets or names, begun + options.seconds)
+    runs = _run_all(options.targets or names, start + options.seconds)
     for run in runs:
         print(
             f"  {run.name:<18} {run.executions:>9,} executions in {run.seconds:5.1f}"
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{run.name} failed:\n{run.failure}")
     total = sum(run.executions for run in runs)
     print(
-        f"{total:,} executions of {len(runs)} targets in {time.monotonic() - begun:.0f} s;"
+        f"{total:,} executions of {len(runs)} targets in {time.monotonic() - start:.0f} s;"
         f" {len(failed)} failed"
     )
     return 1 if failed else 0

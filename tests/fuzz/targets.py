@@ -69,10 +69,10 @@ class Target:
                 )
 
     def _timed(self, data: bytes) -> float:
-        begun = time.thread_time()
+        started = time.thread_time()
         with suppress(*self.refusals):
             self.read(data)
-        return time.thread_time() - begun
+        return time.thread_time() - started
 
 
 def _pairs(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -52,13 +52,13 @@ class Served:
         self, method: str, path: str, body: object = None, *, port: int = 0
     ) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
         """Status, document or text, duration in seconds, and the whole response."""
-        begun = time.monotonic()
+        started = time.monotonic()
         headers = {"Content-Type": "application/json"}
         url = f"http://127.0.0.1:{port or self.port}{path}"
         answer = self._http.request(
             method, url, body=None if body is None else json.dumps(body).encode(), headers=headers
         )
-        took = time.monotonic() - begun
+        took = time.monotonic() - started
         text = answer.data.decode()
         return answer.status, json.loads(text) if text.startswith("{") else text, took, answer
 
@@ -103,7 +103,7 @@ def test_writes_are_answered_while_kafka_is_unavailable(
     afterwards the state agrees with the answers.
     """
     assert 201 == served.make("before")[0]
-    begun = time.monotonic()
+    started = time.monotonic()
     if how == "frozen":
         private_kafka.pause()
     else:
@@ -118,7 +118,7 @@ def test_writes_are_answered_while_kafka_is_unavailable(
         thread.start()
         threads[0].join(0.5)
     wait_until(lambda: served.ready()[0] == 503, ANSWER_SECONDS, "readiness to fail")
-    assert time.monotonic() - begun < ANSWER_SECONDS
+    assert time.monotonic() - started < ANSWER_SECONDS
     assert "Kafka does not answer" in served.ready()[1]
     assert 200 == served.ask("GET", f"{MAPS}/before")[0]
     for thread in threads:
@@ -129,7 +129,7 @@ def test_writes_are_answered_while_kafka_is_unavailable(
         assert took < ANSWER_SECONDS, name
         assert "Kafka" in status["message"]
         assert ("retry-after" in answer.headers) == (code == 503), (
-            "clients send a write again by themselves when the response has a time"
+            "clients retry a write automatically when the response has a Retry-After"
         )
         known = "nothing was stored" if code == 503 else "read before you write again"
         assert known in status["message"]

@@ -102,7 +102,7 @@ async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFee
     await wait_until_async(
         lambda: all(len(first.offsets(number)) == 2 for number in gone),
         15,
-        "what came back is read",
+        "the reassigned partition is read",
     )
 
 

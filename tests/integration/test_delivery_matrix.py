@@ -192,15 +192,17 @@ def test_dead_letter_has_its_reason(system: HeadraceUnderTest) -> None:
 
 def test_unreachable_subscriber_has_a_destination_and_no_code(system: HeadraceUnderTest) -> None:
     """If there was never a response, the dead letter has only the destination."""
-    system.sinks.script("dls-nobody", Script(record=True))
-    policy = delivery(sink=system.sinks.url("dls-nobody"), retry=1, delay=DELAY)
+    system.sinks.script("dls-unreachable", Script(record=True))
+    policy = delivery(sink=system.sinks.url("dls-unreachable"), retry=1, delay=DELAY)
     system.establish(
-        broker(NAMESPACE, "nobody"),
-        trigger(NAMESPACE, "nobody", "http://127.0.0.1:9/", broker="nobody", delivery=policy),
+        broker(NAMESPACE, "unreachable"),
+        trigger(
+            NAMESPACE, "unreachable", "http://127.0.0.1:9/", broker="unreachable", delivery=policy
+        ),
     )
-    assert system.send(numbered(system.seed, "nobody", 0), f"/{NAMESPACE}/nobody") == 202
-    wait_for_events(system, "dls-nobody", 1)
-    (request,) = system.sinks.requests("dls-nobody")
+    assert system.send(numbered(system.seed, "unreachable", 0), f"/{NAMESPACE}/unreachable") == 202
+    wait_for_events(system, "dls-unreachable", 1)
+    (request,) = system.sinks.requests("dls-unreachable")
     assert request.headers["ce-knativeerrordest"] == "http://127.0.0.1:9/"
     assert "ce-knativeerrorcode" not in request.headers
 

@@ -37,9 +37,9 @@ async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) 
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     try:
         found = await feeds.backlog(
-            {group: [topic], "nobody": [topic], "idle": [empty], "lost": ["no-such-topic"]}
+            {group: [topic], "new": [topic], "idle": [empty], "lost": ["no-such-topic"]}
         )
-        assert {group: 2, "nobody": 5, "idle": 0, "lost": 0} == {
+        assert {group: 2, "new": 5, "idle": 0, "lost": 0} == {
             each: found.exactly(each) for each in found.waiting
         }
         assert {Partition(topic, 0): 2} == found.waiting[group]

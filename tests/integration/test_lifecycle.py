@@ -399,10 +399,10 @@ async def _stays_undisturbed(
     ones sent before `calm_until`.
     """
     for _ in range(WINDOWS):
-        begun = time.monotonic()
+        began_at = time.monotonic()
         await _wait_acknowledged(ledger, events)
         calm = await _p99_ms(system, ledger, sink, 0.0, calm_until)
-        now = await _p99_ms(system, ledger, sink, begun, inf)
+        now = await _p99_ms(system, ledger, sink, began_at, inf)
         print(f"p99 of {sink} before {calm:.0f} ms, beside what fails {now:.0f} ms")
         if now <= max(2 * calm, NOISE_MS):
             return

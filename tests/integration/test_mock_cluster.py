@@ -29,11 +29,11 @@ def _first_record(servers: str, topic: str) -> tuple[bytes | None, float]:
             "fetch.wait.max.ms": 10,
         }
     )
-    begun = time.monotonic()
+    began_at = time.monotonic()
     try:
         consumer.subscribe([topic])
         message = consumer.poll(10)
-        return (None if message is None else message.value()), time.monotonic() - begun
+        return (None if message is None else message.value()), time.monotonic() - began_at
     finally:
         consumer.close()
 

@@ -289,7 +289,7 @@ def test_unknown_broker_is_not_found(system: HeadraceUnderTest) -> None:
     headers = dict(
         line.split(": ", 1) for line in headers_of(numbered(1, "x", 0)).decode().splitlines()
     )
-    assert system.post(f"/{NAMESPACE}/nobody", headers) == 404
+    assert system.post(f"/{NAMESPACE}/unknown", headers) == 404
 
 
 def test_change_of_filter_loses_nothing(system: HeadraceUnderTest) -> None:

@@ -50,12 +50,12 @@ def test_a_request_to_kafka_does_not_delay_the_stop(processes: Processes) -> Non
 
 def _alone(processes: Processes, service: str) -> tuple[ServiceProcess, int, str]:
     """The process, its management port, and its address of Kafka."""
-    management, nobody = free_port(), f"127.0.0.1:{free_port()}"
+    management, unused = free_port(), f"127.0.0.1:{free_port()}"
     own = [] if service == "dispatcher" else ["--port", "0"]
     return (
         processes.headrace(
-            service, *own, "--bootstrap-servers", nobody, "--management-port", str(management)
+            service, *own, "--bootstrap-servers", unused, "--management-port", str(management)
         ),
         management,
-        nobody,
+        unused,
     )

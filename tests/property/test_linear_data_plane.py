@@ -527,7 +527,7 @@ def test_the_list_of_patterns_is_complete() -> None:
         "show that these are linear: name each in PATTERNS with a row of READERS that reaches it:"
         f" {missing}"
     )
-    assert sorted(PATTERNS.keys() - found) == [], "these are gone; take them off the list"
+    assert sorted(PATTERNS.keys() - found) == [], "these no longer exist; remove them from the list"
     assert {name for name in PATTERNS.values() if name not in READERS} == set()
 
 

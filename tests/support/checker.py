@@ -193,7 +193,7 @@ class _View:
         self.thawed = [(ended - CLOCK_SECONDS, ended + ZOMBIE_SECONDS) for ended in thaws]
 
     def is_disturbed(self, start: float, end: float) -> bool:
-        return any(start <= until and begun <= end for begun, until in self.disturbed)
+        return any(start <= until and began_at <= end for began_at, until in self.disturbed)
 
     def delivered(self, name: str) -> set[str]:
         return {
@@ -240,7 +240,7 @@ def check(run: Run) -> Report:
         *slow_recoveries(run.faults, faults, run.load_ended),
     ]
     violations += [*wrong_answers(run.statuses, run.unanswered), *out_of_bounds(run.curves)]
-    violations += _reality(view, [each.bite for each in faults])
+    violations += _reality(view, [each.trace for each in faults])
     if run.writes_at_rest:
         violations.append(
             Violation(14, "controller", f"{run.writes_at_rest} writes although nothing had changed")
@@ -353,9 +353,7 @@ def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
             )
         for attempt, (earlier, later) in enumerate(itertools.pairwise(arrivals), start=1):
             if is_final(earlier.status):
-                yield Violation(
-                    7, expectation.name, f"{event} was tried again after {earlier.status}"
-                )
+                yield Violation(7, expectation.name, f"{event} was retried after {earlier.status}")
             elif not earlier.accepted and expectation.waited(
                 earlier, later
             ) < expectation.delay_min(attempt):
@@ -363,7 +361,7 @@ def _policy(view: _View, expectation: Expectation) -> Iterator[Violation]:
                 yield Violation(
                     7,
                     expectation.name,
-                    f"{event} was tried again {waited:.2f} s after attempt {attempt}, the policy"
+                    f"{event} was retried {waited:.2f} s after attempt {attempt}, the policy"
                     f" says {least:.2f} s at least",
                 )
         if (
@@ -531,7 +529,7 @@ def _liveness(run: Run) -> Iterator[Violation]:
             )
 
 
-def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
+def _reality(view: _View, traces: Sequence[str | None]) -> Iterator[Violation]:
     """The run was real (15): every fault was injected and left a trace, and at least one event was
     delivered more than once.
     """
@@ -542,10 +540,10 @@ def _reality(view: _View, bites: Sequence[str | None]) -> Iterator[Violation]:
         return
     if not run.faults:
         yield Violation(15, "run", "no fault was injected")
-    for fired, bite in zip(run.faults, bites, strict=True):
+    for fired, trace in zip(run.faults, traces, strict=True):
         if fired.error:
             yield Violation(15, fired.fault.kind.value, f"could not be carried out: {fired.error}")
-        elif not bite:
+        elif not trace:
             yield Violation(
                 15,
                 fired.fault.kind.value,

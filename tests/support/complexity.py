@@ -70,9 +70,9 @@ def _cost(work: Callable[[], object], *, careful: bool = False) -> float:
     try:
         least = float("inf")
         for _ in range(3):
-            begun = time.thread_time()
+            started = time.thread_time()
             work()
-            least = min(least, time.thread_time() - begun)
+            least = min(least, time.thread_time() - started)
             if least >= ONCE_SECONDS and not careful:
                 break
         return least

@@ -24,7 +24,7 @@ LIMITS: dict[str, str] = {
         "a commit is refused when a second member joins its group, if the leader synchronises first"
     ),
     "test_hanging_subscriber_costs_only_itself": (
-        "a topic takes no more than 4 MiB that nobody has read"
+        "a topic takes no more than 4 MiB of unread records"
     ),
 }
 """By name of a test: the reason."""

@@ -99,13 +99,13 @@ class KafkaProxy:
         count, at = _uvarint(answer, start)
         brokers = b""
         for _ in range(count - 1):
-            begun = at
+            started = at
             length, at = _uvarint(answer, at + 4)  # Node id, host.
             at += length - 1
             port = at
             length, at = _uvarint(answer, at + 4)  # Rack, null or a string.
             _, at = _uvarint(answer, at + max(length - 1, 0))  # Tagged fields (none).
-            brokers += answer[begun:port] + struct.pack(">i", self._port) + answer[port + 4 : at]
+            brokers += answer[started:port] + struct.pack(">i", self._port) + answer[port + 4 : at]
         if self.brokerless:
             self.hidden += 1
             return answer[:start] + b"\x01" + answer[at:]

@@ -182,13 +182,15 @@ async def _fire(
 ) -> Fired:
     await asyncio.sleep(max(0.0, started + fault.at - time.monotonic()))
     async with track.turn():
-        begun = time.monotonic()
+        began_at = time.monotonic()
         try:
             async with asyncio.timeout(fault.seconds + deadline_seconds):
                 note = await act(fault)
         except Exception as error:
-            return Fired(fault, begun, time.monotonic(), error=f"{type(error).__name__}: {error}")
-        return Fired(fault, begun, time.monotonic(), note=note)
+            return Fired(
+                fault, began_at, time.monotonic(), error=f"{type(error).__name__}: {error}"
+            )
+        return Fired(fault, began_at, time.monotonic(), note=note)
 
 
 def describe(faults: Sequence[Fault]) -> str:

@@ -147,7 +147,7 @@ class Flow:
             kind=kind.value,
             at=round(fired.started - run_started, 2),
             seconds=round(fired.ended - fired.started, 2),
-            bite=None if fired.error else self._bite(fired, until),
+            trace=None if fired.error else self._trace(fired, until),
             recovery_seconds=None if recovered is None else round(recovered, 2),
             silence_seconds=round(silence, 2),
             note=fired.error or fired.note,
@@ -174,7 +174,7 @@ class Flow:
         start, end = self._calm
         return within(times, start, end) / (end - start)
 
-    def _bite(self, fired: Fired, until: float) -> str | None:
+    def _trace(self, fired: Fired, until: float) -> str | None:
         kind = fired.fault.kind
         if kind in _STORING:
             unsettled = within(self._unsettled, fired.started - 1.0, until)

@@ -67,7 +67,7 @@ class FaultFigures:
     kind: str
     at: float
     seconds: float
-    bite: str | None
+    trace: str | None
     """The trace it left in the data; None if it left none."""
     recovery_seconds: float | None
     """From its end to the normal rates; None if they did not return within the run, nan if the data
@@ -127,8 +127,8 @@ class Report:
             {name: None if value != value else value for name, value in asdict(fault).items()}
             for fault in self.faults
         ]
-        verdict = {"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio}
-        return json.dumps({**verdict, **asdict(self), "faults": faults}, indent=2, allow_nan=False)
+        result = {"ok": self.ok, "lost": self.lost, "duplicates_ratio": self.duplicates_ratio}
+        return json.dumps({**result, **asdict(self), "faults": faults}, indent=2, allow_nan=False)
 
     def as_text(self) -> str:
         """Tables for a terminal, at most 100 columns wide, the result last."""
@@ -272,5 +272,5 @@ def _fault_row(each: FaultFigures) -> tuple[str, ...]:
         f"{each.seconds:.1f}",
         _seconds(each.recovery_seconds),
         f"{each.silence_seconds:.1f}",
-        each.bite or "NOTHING",
+        each.trace or "NOTHING",
     )

@@ -25,9 +25,9 @@ def hold(what: str) -> None:
     elif what == "lock":
         threading.Event().wait()
     elif what == "socket":
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.recv(1)
+        read_end, write_end = socket.socketpair()
+        with read_end, write_end:
+            read_end.recv(1)
     elif what == "python":
         while True:
             pass

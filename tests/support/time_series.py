@@ -42,8 +42,8 @@ class Curve:
         """From the third quarter's median to the last's; None if the curve is too short."""
         if not self.points:
             return None
-        begun, ended = self.points[0][0], self.points[-1][0]
-        half, last = begun + (ended - begun) / 2, begun + (ended - begun) * 3 / 4
+        start, ended = self.points[0][0], self.points[-1][0]
+        half, last = start + (ended - start) / 2, start + (ended - start) * 3 / 4
         third = [value for at, value in self.points if half <= at < last]
         fourth = [value for at, value in self.points if at >= last]
         if ended - half < FLAT_SECONDS or len(third) + len(fourth) < POINTS_MIN or not third:

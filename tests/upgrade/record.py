@@ -23,7 +23,7 @@ from tests.upgrade import resources, view
 from tests.upgrade.running import running_up
 from tests.upgrade.sink import Answer, Sink
 
-NOBODYS = "127.86.65.3"
+UNUSED_ADDRESS = "127.86.65.3"
 """Where the subscribers are: a loopback address on which nothing listens when the test runs."""
 SECONDS = 60.0
 BACKLOG: Mapping[str, str] = {"a1": "a", "a2": "a", "a3": "a", "b1": "b", "b2": "b"}
@@ -98,7 +98,7 @@ def record(processes: Processes, headrace: Path, directory: Path) -> dict[str, A
     first = directory / "first.yaml"  # Without this file, the quickstart would be applied.
     first.write_text(json.dumps(resources.FIRST), encoding="utf-8")
     up = running_up(processes, headrace, directory, "-f", str(first))
-    with Sink(NOBODYS, ANSWERS) as sink, up as process:
+    with Sink(UNUSED_ADDRESS, ANSWERS) as sink, up as process:
         output = process.output()
         api = view.Api(view.address(output, "controller API"))
         kafka = view.KafkaView(view.address(output, "Kafka"))
@@ -172,7 +172,7 @@ def _wait(api: view.Api, kafka: view.KafkaView, sink: Sink) -> None:
         "its dead letter",
     )
     api.delete(gone)
-    wait_until(lambda: api.get(gone) is None, SECONDS, "the Trigger is gone")
+    wait_until(lambda: api.get(gone) is None, SECONDS, "the Trigger is deleted")
 
 
 def _wait_for_delays(kafka: view.KafkaView, tier: str, count: int) -> None:
@@ -242,10 +242,10 @@ def pack(directory: Path, archive: Path) -> None:
         raise SystemExit(f"{directory} holds more than Kafka's data: {kept}")
     archive.unlink(missing_ok=True)
     with tarfile.open(archive, "w:xz", preset=9) as packed:
-        packed.add(directory, ".headrace", filter=_nobodys)
+        packed.add(directory, ".headrace", filter=_without_owner)
 
 
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _without_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member

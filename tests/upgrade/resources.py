@@ -76,7 +76,7 @@ def manifests(subscriber: Callable[[str], str]) -> list[Manifest]:
             spec={
                 "type": "order.placed",
                 "source": "/shop",
-                "description": "made by hand",
+                "description": "created by hand",
                 "reference": {"apiVersion": _EVENTING, "kind": "Broker", "name": "orders"},
             },
         ),

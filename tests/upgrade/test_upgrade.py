@@ -128,8 +128,8 @@ def _is_ready_again(upgraded: Upgraded) -> None:
     epoch = max(each["epoch"] for each in upgraded.before["routes"].values())
 
     def ready(thing: view.Object) -> bool:
-        judged = thing["kind"] != "Broker" or ingress in json.dumps(thing.get("status"))
-        return judged and view.ready(thing)
+        updated = thing["kind"] != "Broker" or ingress in json.dumps(thing.get("status"))
+        return updated and view.ready(thing)
 
     def all_ready() -> bool:
         records = view.routes(upgraded.kafka.table(view.ROUTING)).values()

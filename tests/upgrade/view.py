@@ -224,9 +224,9 @@ def described(thing: Object) -> Object:
     if thing["kind"] == "CustomResourceDefinition" and thing["spec"]["group"] != "example.com":
         kept = {"kind": thing["kind"]}  # Headrace includes it, and may include a newer one.
         metadata = {name: metadata[name] for name in ("name", "uid", "resourceVersion")}
-    ours = [each for each in managed if each["manager"] == "upgrade"]
+    own = [each for each in managed if each["manager"] == "upgrade"]
     kept["metadata"] = metadata
-    kept["managed"] = [each for each in ours if "subresource" not in each]
+    kept["managed"] = [each for each in own if "subresource" not in each]
     return kept
 
 

@@ -126,7 +126,7 @@ def test_good_run_has_no_violations() -> None:
         report.duplicates,
         report.order_violations,
     ) == (60, 60, 0, 1, 0)
-    assert report.faults[0].bite == "1 sent again"
+    assert report.faults[0].trace == "1 sent again"
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ PARTS = {"FeedListener", "Attempt", "Target"}
 
 def test_every_port_has_an_in_memory_implementation() -> None:
     """Named after it: `Feeds` and `MemoryFeeds`."""
-    ports, twins = set(), set()
+    ports, in_memory = set(), set()
     for path, module in modules().items():
         classes = [node for node in ast.walk(module) if isinstance(node, ast.ClassDef)]
         if path in ("src/headrace/domain/ports.py", "src/headrace/domain/control_ports.py"):
             ports |= {each.name for each in classes if "Protocol" in map(ast.unparse, each.bases)}
         elif path.startswith("src/headrace/adapters/memory/"):
-            twins |= {each.name for each in classes}
-    assert set() == {f"Memory{each}" for each in ports - PARTS} - twins
+            in_memory |= {each.name for each in classes}
+    assert set() == {f"Memory{each}" for each in ports - PARTS} - in_memory
