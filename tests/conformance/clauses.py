@@ -58,10 +58,10 @@ HEAD = """# Conformance
 
 Self-declared against the Knative Eventing specification (knative/specs, snapshot of 2026-04-28;
 Knative has no certification for Eventing) and CloudEvents 1.0.x. A row names the clause in short,
-what Headrace does, and the tests that fail when it stops doing it: they carry the clause's number,
-and this page is written from them (`python -m tests.conformance.clauses`). **yes**, **better** (the
-promise is stronger than the clause), **no** (on purpose, and what happens instead), **later** (not
-built yet).
+what Headrace does, and the tests for it: they are marked with the clause's number, and this page is
+generated from them (`python -m tests.conformance.clauses`). **yes**, **better** (Headrace
+guarantees more than the clause), **no** (intentional, with what happens instead), **later** (not
+implemented yet).
 """
 
 
