@@ -1,8 +1,8 @@
-"""The delay reader: moves records from the delay topics to where they wait next.
+"""The delay reader: moves records from the delay topics to the next topic on their way.
 
 Every record of a tier waits the same time from its append, so the head of a partition is always the
-first due: a few records of each partition are looked at, none is sent anywhere but to another
-topic, and nothing is held back by a longer wait than its own.
+first due: a few records of each partition are held, each is only written to another topic, and no
+record waits for one with a longer delay.
 """
 
 import asyncio
@@ -14,16 +14,17 @@ import structlog
 
 from headrace.codec import delivery_state
 from headrace.codec.delivery_state import DeliveryState
-from headrace.domain.errors import HeadraceError, TopicMissing
+from headrace.domain.errors import HeadraceError, Permanent, TopicMissing
 from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.ports import Clock, Feed, Feeds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.broker_clock import BrokerClock
+from headrace_dispatcher.pending_revocations import PendingRevocations
 from headrace_dispatcher.retrying_log import RetryingLog
 
-log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 BOUNDS = FeedBounds(records_max=256, bytes_max=16 * 1024 * 1024)
 
@@ -50,8 +51,8 @@ class DelayReader:
         self._tiers: dict[str, TierReader] = {}
 
     def start(self) -> None:
-        """Read the tiers that the routing table names and that are not read yet. Called again
-        whenever the table changes.
+        """Read the tiers of the routing table that are not read yet. Called again whenever the
+        table changes.
         """
         delays = self._delays()
         for tier in delays.tiers if delays else ():
@@ -74,7 +75,7 @@ class DelayReader:
                 self._tiers[tier.topic] = reader
 
     def waiting(self) -> Mapping[str, int]:
-        """Records that wait in each delay topic, as far as this process owns its partitions."""
+        """Records that wait in each delay topic, in the partitions that this process owns."""
         return {
             topic: sum(lag.records for lag in reader.feed.lag().values())
             for topic, reader in self._tiers.items()
@@ -88,78 +89,72 @@ class DelayReader:
         await asyncio.gather(*(reader.feed.stop() for reader in readers))
 
     def _move(
-        self,
-        feed: Feed,
-        broker_clock: BrokerClock,
-        record: StoredRecord,
-        on_stored: Callable[[], None],
+        self, feed: Feed, broker_clock: BrokerClock, record: StoredRecord, moved: Callable[[], None]
     ) -> None:
-        """The delay of this record is over: append it to the next topic on its way."""
-
-        def on_moved(uid: str) -> None:
-            failpoint(Failpoint.IN_DELAY_READER)
-            feed.done(record)
-            on_stored()
-            self._on_moved(uid)
-
-        def on_permanent_error(dead_topic: str, topic: str, error: HeadraceError) -> bool:
-            if topic == dead_topic and isinstance(error, TopicMissing):
-                log.warning(
-                    "delayed_event_orphaned",
-                    origin=record.origin,
-                    reason="its subscription and its dead letter topic are deleted",
-                )
-                feed.done(record)
-                on_stored()
-                return False
-            log.error(
-                "delayed_event_put_back",
-                origin=record.origin,
-                topic=topic,
-                reason=str(error),
-                next_step="mend that topic",
-            )
-            broker_clock.sent(state.origin, state.attempt)
-            self._put_back(feed, record, on_stored)
-            return False
-
+        """The delay of this record is over: append it to the next topic on its way, then call
+        `moved`.
+        """
         try:
             state = delivery_state.read(record.headers)
         except delivery_state.InvalidDeliveryState as error:
-            log.error(
+            logger.error(
                 "delay_topic_has_a_foreign_record",
                 origin=record.origin,
-                reason=str(error),
-                next_step="nothing else writes here; find who does",
+                error=str(error),
+                next_step="only Headrace writes to this topic; find the other producer",
             )
             feed.done(record)
-            on_stored()
+            moved()
             return
         topic, headers = self._next(record, state)
         if topic == record.topic:
             broker_clock.sent(state.origin, state.attempt)
-        self._log.store(
-            topic,
-            Record(record.key, record.value, headers),
-            partial(on_moved, state.subscription),
-            partial(on_permanent_error, state.dead_topic),
-        )
 
-    def _put_back(self, feed: Feed, record: StoredRecord, on_stored: Callable[[], None]) -> None:
-        """Let it wait for one more round: held here, the records of one broken topic would fill the
+        def on_result(error: HeadraceError | None) -> bool:
+            if error is None:
+                failpoint(Failpoint.IN_DELAY_READER)
+                feed.done(record)
+                moved()
+                self._on_moved(state.subscription)
+                return False
+            if not isinstance(error, Permanent):
+                return True
+            if topic == state.dead_topic and isinstance(error, TopicMissing):
+                logger.warning(
+                    "delayed_event_orphaned",
+                    origin=record.origin,
+                    topic=topic,
+                    error="its subscription and its dead letter topic are deleted",
+                )
+                feed.done(record)
+                moved()
+                return False
+            logger.error(
+                "delayed_event_put_back",
+                origin=record.origin,
+                topic=topic,
+                error=str(error),
+                next_step="fix the topic; the event is moved after one more delay",
+            )
+            broker_clock.sent(state.origin, state.attempt)
+            self._put_back(feed, record, moved)
+            return False
+
+        self._log.store(topic, Record(record.key, record.value, headers), on_result)
+
+    def _put_back(self, feed: Feed, record: StoredRecord, moved: Callable[[], None]) -> None:
+        """Let it wait for one more delay: held here, the records of one broken topic would fill the
         feed that all subscriptions share.
         """
 
-        def done() -> None:
+        def on_result(error: HeadraceError | None) -> bool:
+            if error is not None:
+                return True
             feed.done(record)
-            on_stored()
+            moved()
+            return False
 
-        self._log.store(
-            record.topic,
-            Record(record.key, record.value, record.headers),
-            done,
-            lambda _topic, _error: True,
-        )
+        self._log.store(record.topic, Record(record.key, record.value, record.headers), on_result)
 
     def _next(
         self, record: StoredRecord, state: DeliveryState
@@ -175,7 +170,7 @@ class DelayReader:
 
 
 def _log_alarm(alarm: FeedAlarm) -> None:
-    log.error(
+    logger.error(
         "feed_alarm", group=alarm.group, kind=alarm.kind, detail=alarm.detail, count=alarm.count
     )
 
@@ -204,7 +199,7 @@ class TierReader:
         self._moving: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
         self._timers: dict[Partition, asyncio.TimerHandle] = {}
-        self._revocations: list[tuple[Collection[Partition], Callable[[], None]]] = []
+        self._revocations = PendingRevocations()
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
@@ -258,13 +253,13 @@ class TierReader:
         self._moving[partition] -= 1
         if not self._moving[partition]:
             del self._moving[partition]
-            self._complete_revocations()
+            self._revocations.complete(self._moving)
 
     def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
-        """Give partitions back once what is being moved has arrived."""
+        """Give partitions back once the records being moved are stored."""
         self.on_lost(partitions)
-        self._revocations.append((partitions, drained))
-        self._complete_revocations()
+        self._revocations.add(partitions, drained)
+        self._revocations.complete(self._moving)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """Drop what is held: its next reader finds it in the topic."""
@@ -275,17 +270,9 @@ class TierReader:
                 timer.cancel()
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
-        """Go on: a record that two members move is one attempt's only, and who reads it next drops
-        the second.
+        """Continue: if two members move one record, the reader of the next topic drops the second
+        copy.
         """
-
-    def _complete_revocations(self) -> None:
-        waiting, self._revocations = self._revocations, []
-        for partitions, drained in waiting:
-            if any(partition in self._moving for partition in partitions):
-                self._revocations.append((partitions, drained))
-            else:
-                drained()
 
     def close(self) -> None:
         """Start nothing more."""

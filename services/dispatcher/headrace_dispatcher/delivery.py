@@ -1,19 +1,20 @@
-"""One event on its way to one subscriber, and what the lanes need of whoever sends it.
+"""One event on its way to one subscriber, and what a lane needs of the code that sends it.
 
-A `Delivery` is made when its turn comes and ends in exactly one of four ways: delivered, parked
-(the record that takes its place is stored), handed back to the feed (revoked, lost, stopped), or
-still in hand when the process dies. Only the first two are told to the feed.
+A `Delivery` is created when its record may start. It ends in exactly one of four ways: delivered,
+replaced (the retry or dead letter record that takes its place is stored), handed back to the feed
+(revoked, lost, stopped), or unfinished when the process dies. Only the first two are reported to
+the feed.
 """
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from headrace.domain.attempt import AttemptEvent, AttemptState, after
-from headrace.domain.delivery import DeadLetterReason
+from headrace.domain.delivery import DeadLetterReason, Outcome
 from headrace.domain.ports import Attempt
 from headrace.domain.record import Partition, Record, StoredRecord
-
-if TYPE_CHECKING:
-    from headrace_dispatcher.lane import Lane
+from headrace_dispatcher.attempt_result import AttemptResult
+from headrace_dispatcher.retrying_log import PendingAppend
 
 # Aliases: reading a member through its enum class takes ten times as long as reading a global, and
 # there is one delivery per event.
@@ -22,15 +23,19 @@ _UNREADABLE: Final = DeadLetterReason.UNREADABLE
 
 
 class Delivery:
-    """The state of one event in one lane. Slotted and mutable: one is made per event on the hot
+    """The state of one event in one lane. Slotted and mutable: one is created per event on the hot
     path.
+
+    The lane alone changes `state`, `request`, `append`, `leaving` and `abandoned`; a handler
+    changes what travels with the event (attempts, reply, origin).
     """
 
     __slots__ = (
         "abandoned",
+        "append",
         "attempts",
         "first_failure_ms",
-        "lane",
+        "lane_number",
         "lease",
         "leaving",
         "origin",
@@ -42,38 +47,42 @@ class Delivery:
         "state",
         "undeliverable",
         "undeliverable_reason",
+        "url",
     )
 
-    def __init__(self, lane: "Lane", record: StoredRecord) -> None:
-        self.lane = lane
+    def __init__(self, lane_number: int, record: StoredRecord) -> None:
+        self.lane_number = lane_number
+        """As `Lane.number`."""
         self.record = record
         self.attempts = 0
-        """Attempts made so far, those of earlier lives of the process included."""
+        """Attempts made so far, those of earlier processes included."""
         self.first_failure_ms = 0
         self.origin = ""
         """`topic/partition/offset` in the channel; filled when first needed."""
         self.reply: Record | None = None
-        """A reply still to be delivered: the subscriber has done its work."""
+        """A reply still to be delivered: the subscriber has accepted the event."""
         self.reply_attempts = 0
-        """Attempts made at an earlier reply that could not be kept: those of the next go on from
-        there.
+        """Attempts made at an earlier reply that could not be kept; the count continues with the
+        next reply.
         """
         self.lease: object = None
         """Keeps the memory of a large reply reserved, as `Outcome.lease`."""
         self.request: Attempt | None = None
-        """The request on its way, None while nothing is."""
+        """The request in flight, None without one."""
+        self.append: PendingAppend | None = None
+        """The record being stored in the event's place, None without one."""
+        self.url = ""
+        """Where the last request went; the subscription may have changed before it is answered."""
         self.sent_at = 0.0
-        """Monotonic seconds at which the request went out."""
+        """Monotonic seconds at which the request was sent."""
         self.state: AttemptState = _WAITING
         self.leaving = False
-        """The partition is being given back: what is under way ends, nothing new starts."""
+        """The partition is being revoked: what is under way ends, nothing new starts."""
         self.abandoned = False
-        """The partition belongs to somebody else already: whatever happens next is not told to the
-        feed.
-        """
+        """Another process owns the partition: nothing that follows is reported to the feed."""
 
         self.undeliverable = ""
-        """Why this record goes to the dead letters without an attempt, empty when it does not."""
+        """Why this record becomes a dead letter without an attempt, empty when it does not."""
         self.undeliverable_reason: DeadLetterReason = _UNREADABLE
 
     def __repr__(self) -> str:
@@ -93,21 +102,29 @@ class Delivery:
         return Partition(self.record.topic, self.record.partition)
 
     def step(self, step: AttemptEvent) -> None:
-        """Move on, by the table of `headrace.domain.attempt`. Raises `IllegalTransition`."""
+        """Change the state by the table of `headrace.domain.attempt`. Raises
+        `IllegalTransition`.
+        """
         self.state = after(self.state, step)
 
 
 class DeliveryHandler(Protocol):
-    """Where the deliveries of a lane go: a subscriber, or a dead letter sink."""
+    """Sends the deliveries of a lane to a subscriber or a dead letter sink, and says what follows
+    from each answer. It never changes the lane.
+    """
 
     def prepare(self, delivery: Delivery) -> float:
-        """Restore what an earlier life left with the record, once; the seconds until its next
+        """Restore, once, the state stored with the record; return the seconds until its next
         attempt is due.
         """
         ...
 
-    def send(self, delivery: Delivery) -> None:
-        """Start one attempt; its end must reach `Lane.answered`, then one of `Lane.finish`,
-        `Lane.wait` or a stored parking record.
+    def send(self, delivery: Delivery, answered: Callable[[Outcome], None]) -> AttemptResult | None:
+        """Start one attempt: set `delivery.request` to a request that calls `answered` once, and
+        return None; or return the result at once where no request is needed.
         """
+        ...
+
+    def conclude(self, delivery: Delivery, outcome: Outcome) -> AttemptResult:
+        """The request has ended with this outcome: return what follows."""
         ...

@@ -176,9 +176,13 @@ class RetryListener(LaneFeedListener):
     def _dead_letter(
         self, record: StoredRecord, reason: DeadLetterReason, url: str, why: str
     ) -> None:
-        delivery = Delivery(self.lane, record)
-        self.lane.track(delivery)
-        self._failures.dead_letter(delivery, Outcome(failure=Failure.PROTOCOL), reason, url, why)
+        delivery = Delivery(self.lane.number, record)
+        self.lane.end_unsent(
+            delivery,
+            self._failures.dead_letter(
+                delivery, Outcome(failure=Failure.PROTOCOL), reason, url, why
+            ),
+        )
 
 
 class DeadLetterListener(LaneFeedListener):

@@ -18,12 +18,12 @@ several times per event.
 
 
 class BreakerGate:
-    """Lets attempts through as the breaker allows and wakes the lanes when it allows more."""
+    """Allows attempts as the breaker does and wakes the lanes when it allows more."""
 
     def __init__(self, *, breaker: Breaker, clock: Clock, pump: Callable[[], None]) -> None:
         self.breaker = breaker
         self.enabled = True
-        """False where the subscription does without a breaker; it is kept informed all the same."""
+        """False where the subscription has no breaker; outcomes are recorded all the same."""
         self._clock = clock
         self._pump = pump
         self._in_flight = 0
@@ -32,8 +32,8 @@ class BreakerGate:
     def enter(self, delivery: Delivery) -> bool:
         """Take a place for an attempt of this delivery, if there is one now.
 
-        What does not go to the subscriber passes: nobody would tell the breaker how it ended, so it
-        must never be its probe.
+        What does not go to the subscriber passes: its end is never recorded, so it must not be the
+        breaker's probe.
         """
         if delivery.reply is not None or delivery.undeliverable:
             return True
@@ -46,13 +46,13 @@ class BreakerGate:
         self._in_flight += 1
         return True
 
-    def leave(self, delivery: Delivery) -> None:
-        """Give the place back; before the delivery changes."""
-        if delivery.reply is None and not delivery.undeliverable:
-            self._in_flight -= 1
-
-    def record(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Tell how an attempt ended; after `leave`."""
+    def answered(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Give the place back and record how the attempt ended; a reply's end says nothing about
+        the subscriber.
+        """
+        if delivery.reply is not None:
+            return
+        self._in_flight -= 1
         breaker, before = self.breaker, self.breaker.state
         breaker.record(
             delivery.identity if outcome.status is None or outcome.status >= 400 else None,
@@ -63,15 +63,18 @@ class BreakerGate:
             self._pump()
 
     def withdraw(self, delivery: Delivery) -> None:
-        """An attempt was given up; after `leave`. The lane that waits for its place may be another
-        one, so all are woken.
+        """Give the place of an attempt without an outcome back. Another lane may wait for it, so
+        all are woken.
         """
+        if delivery.reply is not None or delivery.undeliverable:
+            return
+        self._in_flight -= 1
         self.breaker.withdraw(delivery.identity, self._clock.monotonic())
         if self.breaker.state is not _CLOSED:
             self._wake(0.0)
 
     def close(self) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -92,14 +95,14 @@ class BreakerGate:
 
 
 class OpenGate:
-    """A gate that is never closed, for dead letter sinks: their lane paces itself."""
+    """A gate that is never closed, for dead letter sinks: their lane sets its own pace."""
 
     def enter(self, delivery: Delivery) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
-    def leave(self, delivery: Delivery) -> None:
-        """Nothing to give back."""
+    def answered(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Nothing to record."""
 
     def withdraw(self, delivery: Delivery) -> None:
-        """Nothing to tell."""
+        """Nothing to give back."""

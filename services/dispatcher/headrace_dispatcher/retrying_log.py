@@ -1,9 +1,9 @@
-"""Appends that do not give up: the record that takes an event's place, in a retry, delay, dead
-letter or reply topic.
+"""Appends that are retried until they succeed: the record that takes an event's place, in a retry,
+delay, dead letter or reply topic.
 
-Nothing is done until its successor is stored. So an append is tried for as long as it takes: a log
-that does not answer is asked again, and a refusal that will not pass by itself stops the lane,
-raises the alarm and is tried again for when somebody has mended it.
+An event is done only once its successor is stored. A log that does not answer is tried again with a
+growing wait; a permanent refusal is tried again every 30 s, until an operator has removed its cause
+or the caller stops it.
 """
 
 import asyncio
@@ -17,96 +17,83 @@ SECONDS_MIN = 0.1
 SECONDS_MAX = 5.0
 PERMANENT_ERROR_SECONDS = 30.0
 
-OnPermanentError = Callable[[str, HeadraceError], bool]
-"""Told of a permanent refusal (topic, why); True to go on trying, False when the caller has taken
-the record back.
+OnResult = Callable[[HeadraceError | None], bool]
+"""Called after each try: with None when the record is stored, which ends it; with the error when it
+is not. Return True to try again.
 """
 
 
-def _always_needed() -> bool:
-    return True
+class PendingAppend:
+    """One record until it is stored or given up."""
+
+    __slots__ = ("_log", "_on_result", "_seconds", "_timer", "record", "topic")
+
+    def __init__(self, log: "RetryingLog", topic: str, record: Record, on_result: OnResult) -> None:
+        self.topic = topic
+        self.record = record
+        self._log = log
+        self._on_result = on_result
+        self._seconds = SECONDS_MIN
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<PendingAppend to {self.topic}{' waiting' if self._timer else ''}>"
+
+    def cancel(self) -> bool:
+        """Give the append up if it waits for its next try. False if it does not wait: its result is
+        still reported.
+        """
+        if self._timer is None:
+            return False
+        self._timer.cancel()
+        self._timer = None
+        self._log.pending.discard(self)
+        return True
+
+    def attempt(self) -> None:
+        """Append the record; for `RetryingLog` only."""
+        self._timer = None
+        self._log.pending.discard(self)
+        try:
+            self._log.log.append(self.topic, self.record, self._appended)
+        except HeadraceError as error:
+            self._appended(error)
+
+    def _appended(self, error: HeadraceError | None) -> None:
+        if not self._on_result(error) or error is None:
+            return
+        wait = PERMANENT_ERROR_SECONDS if isinstance(error, Permanent) else self._seconds
+        self._seconds = min(self._seconds * 2, SECONDS_MAX)
+        self._timer = asyncio.get_running_loop().call_later(wait, self.attempt)
+        self._log.pending.add(self)
 
 
 class RetryingLog:
     """Appends on behalf of deliveries. Bounded by what the lanes hold: at most one append per
-    delivery in hand.
+    delivery.
     """
 
     def __init__(self, log: Log) -> None:
-        self._log = log
-        self._timers: set[asyncio.TimerHandle] = set()
+        self.log = log
+        self.pending: set[PendingAppend] = set()
+        """Appends that wait for their next try."""
 
     @property
     def waiting(self) -> int:
-        """Appends that are to be tried again."""
-        return len(self._timers)
+        """How many appends wait for their next try."""
+        return len(self.pending)
 
-    def store(
-        self,
-        topic: str,
-        record: Record,
-        on_stored: Callable[[], None],
-        on_permanent_error: OnPermanentError,
-        still_needed: Callable[[], bool] = _always_needed,
-    ) -> None:
-        """Store `record`, then call `on_stored`. `still_needed` is asked before it is tried again;
-        after a False nothing more is told.
+    def store(self, topic: str, record: Record, on_result: OnResult) -> PendingAppend:
+        """Store `record`. `on_result` may be called before this returns, when the log refuses the
+        record at once.
         """
-        self._try(topic, record, on_stored, on_permanent_error, still_needed, SECONDS_MIN)
-
-    def _try(
-        self,
-        topic: str,
-        record: Record,
-        on_stored: Callable[[], None],
-        on_permanent_error: OnPermanentError,
-        still_needed: Callable[[], bool],
-        seconds: float,
-    ) -> None:
-        def on_appended(error: HeadraceError | None) -> None:
-            if error is None:
-                on_stored()
-            else:
-                self._retry_later(
-                    topic, record, on_stored, on_permanent_error, still_needed, seconds, error
-                )
-
-        try:
-            self._log.append(topic, record, on_appended)
-        except HeadraceError as error:
-            self._retry_later(
-                topic, record, on_stored, on_permanent_error, still_needed, seconds, error
-            )
-
-    def _retry_later(
-        self,
-        topic: str,
-        record: Record,
-        on_stored: Callable[[], None],
-        on_permanent_error: OnPermanentError,
-        still_needed: Callable[[], bool],
-        seconds: float,
-        error: HeadraceError,
-    ) -> None:
-        wait = seconds
-        if isinstance(error, Permanent):
-            if not on_permanent_error(topic, error):
-                return
-            wait = PERMANENT_ERROR_SECONDS
-        following = min(seconds * 2, SECONDS_MAX)
-
-        def retry() -> None:
-            self._timers.discard(timer)
-            if still_needed():
-                self._try(topic, record, on_stored, on_permanent_error, still_needed, following)
-
-        timer = asyncio.get_running_loop().call_later(wait, retry)
-        self._timers.add(timer)
+        pending = PendingAppend(self, topic, record, on_result)
+        pending.attempt()
+        return pending
 
     def close(self) -> None:
-        """Give up what is waiting to be tried again; the records stay not done and come back with
-        the next start.
+        """Give up what waits for its next try; the records stay not done and are handed out again
+        after the next start.
         """
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
+        for pending in list(self.pending):
+            pending.cancel()

@@ -1,5 +1,5 @@
-"""The course of an event to its subscriber: send, judge the answer, pass the reply on, hand
-failures to the parking.
+"""Delivers events to their subscriber: builds the request, reads the answer, forwards the
+reply.
 """
 
 from collections.abc import Callable
@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final
 
 from headrace.codec import delivery_state, http, json_event, kafka
-from headrace.domain.attempt import AttemptEvent
 from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import InvalidEvent
@@ -17,26 +16,23 @@ from headrace.domain.record import Record, StoredRecord
 from headrace.domain.reply_loops import HELD_SECONDS_MAX, extend
 from headrace.domain.routing import Reply
 from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_dispatcher.attempt_result import COMPLETED, RESEND, AttemptResult, StoreReply
 from headrace_dispatcher.compiled_subscription import CompiledSubscription, ReplyLimit
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.failure_handler import FailureHandler
-from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.poison_tracker import DEATHS_MAX, PoisonTracker, poison_key
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
-from headrace_dispatcher.retrying_log import RetryingLog
 
 UNDELIVERABLE = "!"
-"""Prefix of the note that an intake puts on a record which is no CloudEvent; the rest says why."""
+"""Prefix of the note that a listener puts on a record which is no CloudEvent; the rest says why."""
 
 ALWAYS_ACCEPTED_BYTES = 65_536
-"""Every destination takes a reply of so little data, and attributes, and is not asked for its
-limit.
-"""
+"""Every destination accepts a reply whose body is not larger; its limit need not be looked up."""
 POISON = "?poison"
-"""The note that an intake puts on a record which must not be worked on."""
+"""The note that a listener puts on a record which must not be processed."""
 POISON_DETAIL = (
-    f"the event loop stood still on this record more than {DEATHS_MAX} times; it was copied here"
+    f"the event loop stalled on this record more than {DEATHS_MAX} times; it was copied here"
     " without being read"
 )
 
@@ -48,22 +44,18 @@ _INVALID_REPLY = {DeadLetterReason.EXHAUSTED: DeadLetterReason.REPLY_INVALID}
 
 # Aliases of what is read for each event: reading a member through its enum class takes ten times as
 # long as reading a global.
-_SEND: Final = AttemptEvent.SEND
-_DELIVERED: Final = AttemptEvent.DELIVERED
 _BEFORE_POST: Final = Failpoint.BEFORE_POST
 _AFTER_POST: Final = Failpoint.AFTER_POST
 
 
 class SubscriberHandler:
-    """Sends the deliveries of the live and the retry lane of one subscription."""
+    """Sends the deliveries of the channel lane and the retry lane of one subscription."""
 
     def __init__(
         self,
         *,
         compiled: CompiledSubscription,
         failures: FailureHandler,
-        retrying_log: RetryingLog,
-        gate: BreakerGate,
         metrics: SubscriptionMetrics,
         clock: Clock,
         loop_guard: ReplyLoopGuard,
@@ -73,10 +65,8 @@ class SubscriberHandler:
     ) -> None:
         self.compiled = compiled
         self.types: EventTypeObserver | None = None
-        """Where to remember the types of replies, None when nobody wants to know them."""
+        """Records the types of replies; None when the subscription does not ask for it."""
         self._failures = failures
-        self._log = retrying_log
-        self._gate = gate
         self._metrics = metrics
         self._clock = clock
         self._loop_guard = loop_guard
@@ -86,14 +76,12 @@ class SubscriberHandler:
         self._mark_position, self._clear_mark = poison_tracker.mark, poison_tracker.clear
 
     def prepare(self, delivery: Delivery) -> float:
-        """Restore the state that travels with the record; the seconds until the next attempt is
-        due.
-        """
+        """As `DeliveryHandler.prepare`."""
         record = delivery.record
         if record.note is not None:
             return self._restore_note(delivery, record.note)
         if record.topic != self.compiled.subscription.topic:
-            self._mark_position(delivery.lane.number, *poison_key(record))
+            self._mark_position(delivery.lane_number, *poison_key(record))
             try:
                 return self._restore_delivery_state(delivery)
             finally:
@@ -105,15 +93,14 @@ class SubscriberHandler:
             delivery.undeliverable = note[len(UNDELIVERABLE) :]
             return 0.0
         if note == POISON:
-            delivery.undeliverable, delivery.undeliverable_reason = (
-                POISON_DETAIL,
-                DeadLetterReason.POISON,
-            )
+            delivery.undeliverable = POISON_DETAIL
+            delivery.undeliverable_reason = DeadLetterReason.POISON
             return 0.0
         try:
             attempts, first_failure_ms, due_ms = (int(part) for part in note.split(":"))
         except ValueError:
-            return 0.0  # written by another version: the event starts its policy anew
+            # Written by another version: the event starts its policy again.
+            return 0.0
         delivery.attempts, delivery.first_failure_ms = max(attempts, 0), max(first_failure_ms, 0)
         return max(0.0, due_ms / 1000 - self._clock.now())
 
@@ -121,7 +108,7 @@ class SubscriberHandler:
         try:
             state = delivery_state.read(delivery.record.headers)
         except delivery_state.InvalidDeliveryState:
-            # The intake refuses such retry records: this is one of a channel topic that the
+            # The retry listener refuses such records: this is one of a channel topic that the
             # subscription has left.
             return 0.0
         delivery.attempts = state.attempt
@@ -134,106 +121,86 @@ class SubscriberHandler:
                     kafka.record(json_event.read(state.reply)), delivery.record
                 )
             except InvalidEvent as error:
-                delivery.undeliverable = f"the reply that waits with it cannot be read: {error}"
+                delivery.undeliverable = f"the reply stored with it cannot be read: {error}"
                 return 0.0
         return max(0.0, state.due_ms / 1000 - self._clock.now())
 
-    def send(self, delivery: Delivery) -> None:
-        """Start one attempt: at the subscriber, or at the reply's destination when the subscriber
-        has done its work.
+    def send(self, delivery: Delivery, answered: Callable[[Outcome], None]) -> AttemptResult | None:
+        """As `DeliveryHandler.send`: to the subscriber, or to the reply's destination when the
+        subscriber has accepted the event.
         """
         if delivery.undeliverable:
-            delivery.lane.answered(delivery)
-            self._dead_letter_undeliverable(delivery)
-            return
+            return self._undeliverable(delivery, delivery.undeliverable)
         delivery.attempts += 1
         if delivery.reply is not None:
-            self._send_reply(delivery, delivery.reply)
-            return
+            return self._send_reply(delivery, delivery.reply, answered)
         compiled = self.compiled
         self._mark(delivery)
         try:
             headers, body = compiled.request(delivery.record, delivery.origin)
-        except (
-            InvalidEvent
-        ) as error:  # Only a record that somebody else wrote into the retry topic.
-            delivery.lane.answered(delivery)
-            self._gate.withdraw(delivery)
-            delivery.undeliverable = f"the record cannot be sent in the format asked for: {error}"
-            self._dead_letter_undeliverable(delivery)
-            return
+        except InvalidEvent as error:
+            # Only a record that another program wrote into the retry topic.
+            return self._undeliverable(
+                delivery, f"the record cannot be sent in the subscription's format: {error}"
+            )
         finally:
             self._clear_mark()
-        delivery.step(_SEND)
-        delivery.sent_at = self._clock.monotonic()
         failpoint(_BEFORE_POST)
+        subscription = compiled.subscription
+        delivery.url = subscription.subscriber.url
         delivery.request = compiled.target.post(
-            headers,
-            body,
-            timeout_seconds=compiled.subscription.delivery.timeout_seconds,
-            # The rules may be others by the time it answers.
-            answered=partial(self._answered, delivery, compiled.subscription.subscriber.url),
+            headers, body, timeout_seconds=subscription.delivery.timeout_seconds, answered=answered
         )
+        return None
 
     def _mark(self, delivery: Delivery) -> None:
         record = delivery.record
         if delivery.origin:
-            self._mark_position(delivery.lane.number, *poison_key(record))
+            self._mark_position(delivery.lane_number, *poison_key(record))
         else:
-            self._mark_position(delivery.lane.number, record.partition, record.offset)
+            self._mark_position(delivery.lane_number, record.partition, record.offset)
 
-    def _dead_letter_undeliverable(self, delivery: Delivery) -> None:
-        url = (
-            self.compiled.subscription.subscriber.url
-            if delivery.undeliverable_reason is DeadLetterReason.POISON
-            else ""
-        )
-        self._failures.dead_letter(
-            delivery,
-            Outcome(failure=Failure.PROTOCOL),
-            delivery.undeliverable_reason,
-            url,
-            delivery.undeliverable,
+    def _undeliverable(self, delivery: Delivery, detail: str) -> AttemptResult:
+        reason = delivery.undeliverable_reason
+        url = self.compiled.subscription.subscriber.url if reason is DeadLetterReason.POISON else ""
+        return self._failures.dead_letter(
+            delivery, Outcome(failure=Failure.PROTOCOL), reason, url, detail
         )
 
-    def _answered(self, delivery: Delivery, url: str, outcome: Outcome) -> None:
-        delivery.lane.answered(delivery)
-        self._gate.record(delivery, outcome)
-        self._metrics.attempt(outcome)
+    def conclude(self, delivery: Delivery, outcome: Outcome) -> AttemptResult:
+        """As `DeliveryHandler.conclude`."""
         status = outcome.status
-        if status is not None:
-            delivery.lane.observe_latency(self._clock.monotonic() - delivery.sent_at)
+        if delivery.reply is not None:
+            if status is None or not 200 <= status < 300:
+                return self._failures.handle(delivery, outcome, delivery.url, _as_reply_reason)
+            self._reply_delivered(delivery)
+            return COMPLETED
+        self._metrics.attempt(outcome)
         if status is None or not 200 <= status < 300:
-            self._failures.handle(delivery, outcome, url)
-        elif status != 202 and (
+            return self._failures.handle(delivery, outcome, delivery.url)
+        if status != 202 and (
             outcome.body or any(name.startswith(b"ce-") for name, _ in outcome.headers)
         ):
-            self._handle_reply(delivery, url, status, outcome)
-        else:
-            self._delivered(delivery)
+            return self._handle_reply(delivery, status, outcome)
+        return self._delivered(delivery)
 
-    def _delivered(self, delivery: Delivery) -> None:
+    def _delivered(self, delivery: Delivery) -> AttemptResult:
         failpoint(_AFTER_POST)
         self._metrics.observe_delivery(self._clock.now() - delivery.record.timestamp_ms / 1000)
-        delivery.step(_DELIVERED)
-        delivery.lane.finish(delivery)
+        return COMPLETED
 
     def _reply_delivered(self, delivery: Delivery) -> None:
         failpoint(Failpoint.AFTER_REPLY)
-        delivery.lease = None
         self._metrics.replies_stored.value += 1
         self._metrics.observe_delivery(self._clock.now() - delivery.record.timestamp_ms / 1000)
-        delivery.step(AttemptEvent.REPLY_STORED)
-        delivery.lane.finish(delivery)
 
-    def _handle_reply(self, delivery: Delivery, url: str, status: int, outcome: Outcome) -> None:
-        """A CloudEvent in a 2xx answer that is not 202 (data plane D16) goes on; anything else in
-        it fails the delivery.
+    def _handle_reply(self, delivery: Delivery, status: int, outcome: Outcome) -> AttemptResult:
+        """A CloudEvent in a 2xx answer other than 202 (data plane D16) is forwarded; anything else
+        in it fails the delivery.
         """
-        subscription = self.compiled.subscription
+        destination = self.compiled.subscription.reply
         if outcome.truncated and http.may_be_reply(status, outcome.headers):
-            self._too_large(delivery, outcome)
-            return
+            return self._reply_too_large(delivery, destination)
         self._mark(delivery)
         try:
             reply = http.read_reply(status, outcome.headers, outcome.body)
@@ -241,81 +208,65 @@ class SubscriberHandler:
             failed = Outcome(
                 failure=Failure.PROTOCOL, detail=f"malformed reply: {error}", body=outcome.body
             )
-            self._failures.handle(
-                delivery, failed, url, lambda reason: _INVALID_REPLY.get(reason, reason)
+            return self._failures.handle(
+                delivery, failed, delivery.url, lambda reason: _INVALID_REPLY.get(reason, reason)
             )
-            return
         finally:
             self._clear_mark()
         if reply is None:
-            self._delivered(delivery)
-        elif subscription.reply is None:
-            self._metrics.replies_dropped.value += 1
-            self._delivered(delivery)
-        elif (
-            len(outcome.body) > ALWAYS_ACCEPTED_BYTES
-            and reply.size > self._reply_limit(subscription.reply).event_bytes
-        ):
-            self._too_large(delivery, outcome)
-        else:
-            delivery.lease = outcome.lease
-            self._forward_reply(delivery, reply, subscription.reply)
-
-    def _too_large(self, delivery: Delivery, outcome: Outcome) -> None:
-        """A reply of more than its destination takes: the subscriber would answer the same
-        again.
-        """
-        destination = self.compiled.subscription.reply
+            return self._delivered(delivery)
         if destination is None:
             self._metrics.replies_dropped.value += 1
-            self._delivered(delivery)
-            return
+            return self._delivered(delivery)
+        if (
+            len(outcome.body) > ALWAYS_ACCEPTED_BYTES
+            and reply.size > self._reply_limit(destination).event_bytes
+        ):
+            return self._reply_too_large(delivery, destination)
+        delivery.lease = outcome.lease
+        return self._forward_reply(delivery, reply, destination)
+
+    def _reply_too_large(self, delivery: Delivery, destination: Reply | None) -> AttemptResult:
+        """No retry: the subscriber would answer the same again."""
+        if destination is None:
+            self._metrics.replies_dropped.value += 1
+            return self._delivered(delivery)
         detail = (
             f"the reply is larger than the {self._reply_limit(destination).event_bytes} bytes that"
-            " its destination takes"
+            " its destination accepts"
         )
-        delivery.step(AttemptEvent.REPLIED)
-        refusal = Outcome(failure=Failure.PROTOCOL, detail=detail)
-        self._failures.dead_letter(
+        return self._failures.dead_letter(
             delivery,
-            refusal,
+            Outcome(failure=Failure.PROTOCOL, detail=detail),
             DeadLetterReason.REPLY_REJECTED,
-            destination.url or destination.topic or "",
+            _address(destination),
             detail,
         )
 
-    def _forward_reply(self, delivery: Delivery, reply: Record, destination: Reply) -> None:
-        delivery.step(AttemptEvent.REPLIED)
+    def _forward_reply(
+        self, delivery: Delivery, reply: Record, destination: Reply
+    ) -> AttemptResult:
         hops = _hops(delivery.record)
         if hops > self._hops_max:
-            detail = (
-                f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed:"
-                " is there a loop?"
-            )
-            where = destination.url or destination.topic or ""
-            self._failures.dead_letter(
+            return self._reply_loop(
                 delivery,
-                Outcome(failure=Failure.PROTOCOL),
-                DeadLetterReason.REPLY_LOOP,
-                where,
-                detail,
+                destination,
+                f"the reply is number {hops} in a chain of replies, {self._hops_max} are allowed:"
+                " is there a loop?",
             )
-            return
         if self.types is not None:
             self.types.note(reply.headers)
         stamped = self._with_chain_headers(reply, delivery.record)
-        if (wait_seconds := self._loop_guard.wait(hops, delivery.record.headers)) > 0.0:
-            self._delay_reply(delivery, stamped, destination, wait_seconds)
-            return
+        wait_seconds = self._loop_guard.wait(hops, delivery.record.headers)
+        if wait_seconds > 0.0:
+            return self._delay_reply(delivery, stamped, destination, wait_seconds)
         if destination.topic is not None:
-            self._store_reply(delivery, stamped, destination.topic)
-            return
-        delivery.step(AttemptEvent.HOLD)
+            return self._store_reply(delivery, stamped, destination.topic)
         delivery.reply, delivery.attempts = stamped, delivery.reply_attempts
-        delivery.lane.resend(delivery)
+        return RESEND
 
     def _with_chain_headers(self, reply: Record, record: StoredRecord) -> Record:
-        """The reply with what it takes over from the event that it answers."""
+        """The reply with the headers that it inherits from the event it answers."""
         chain = extend(
             delivery_state.read_chain(record.headers), self.compiled.subscription.uid
         ).encode("ascii", "replace")
@@ -333,96 +284,78 @@ class SubscriberHandler:
 
     def _delay_reply(
         self, delivery: Delivery, reply: Record, destination: Reply, wait_seconds: float
-    ) -> None:
-        """A reply that goes in a circle waits its turn with its event, in the retry topic, like one
-        that has failed.
-        """
+    ) -> AttemptResult:
+        """A reply in a loop waits with its event, in the retry topic, like one that has failed."""
         if wait_seconds > HELD_SECONDS_MAX:
             self._loop_guard.cancel_last()
-            detail = (
-                "the reply goes in a circle, and as many wait before it as may go on in"
-                f" {HELD_SECONDS_MAX:g} s"
-            )
-            where = destination.url or destination.topic or ""
-            self._failures.dead_letter(
+            return self._reply_loop(
                 delivery,
-                Outcome(failure=Failure.PROTOCOL),
-                DeadLetterReason.REPLY_LOOP,
-                where,
-                detail,
+                destination,
+                "the reply is part of a loop, and the replies waiting before it take longer than"
+                f" {HELD_SECONDS_MAX:g} s",
             )
-            return
         delivery.reply, delivery.attempts = reply, delivery.reply_attempts
-        self._failures.defer(delivery, wait_seconds)
+        return self._failures.defer(delivery, wait_seconds)
 
-    def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> None:
-        def still_needed() -> bool:
-            return not delivery.lane.finish_if_abandoned(delivery)
+    def _reply_loop(self, delivery: Delivery, destination: Reply, detail: str) -> AttemptResult:
+        return self._failures.dead_letter(
+            delivery,
+            Outcome(failure=Failure.PROTOCOL),
+            DeadLetterReason.REPLY_LOOP,
+            _address(destination),
+            detail,
+        )
 
-        def on_permanent_error(topic: str, error: HeadraceError) -> bool:
-            if still_needed():
-                self._reply_refused(delivery, reply, topic, error)
-            return False
-
-        self._log.store(
-            topic, reply, partial(self._reply_delivered, delivery), on_permanent_error, still_needed
+    def _store_reply(self, delivery: Delivery, reply: Record, topic: str) -> AttemptResult:
+        return StoreReply(
+            topic,
+            reply,
+            partial(self._reply_delivered, delivery),
+            partial(self._reply_refused, delivery, reply, topic),
         )
 
     def _reply_refused(
         self, delivery: Delivery, reply: Record, topic: str, error: HeadraceError
-    ) -> None:
+    ) -> AttemptResult:
         """A refused reply is a failed attempt of it, by the policy: a topic may be missing for a
-        moment, and be back at the next.
+        moment only.
         """
         refusal = Outcome(failure=Failure.PROTOCOL, detail=f"reply not stored: {error}")
         if isinstance(error, RecordTooLarge):
-            self._failures.dead_letter(
+            return self._failures.dead_letter(
                 delivery, refusal, DeadLetterReason.REPLY_REJECTED, topic, refusal.detail
             )
-            return
-        if (
-            delivery.reply is None
-        ):  # The attempts so far were the subscriber's, which has done its work.
+        if delivery.reply is None:
+            # The attempts so far were the subscriber's, which has accepted the event.
             delivery.reply, delivery.attempts = reply, delivery.reply_attempts + 1
-        self._failures.handle(delivery, refusal, topic, _as_reply_reason)
+        return self._failures.handle(delivery, refusal, topic, _as_reply_reason)
 
-    def _send_reply(self, delivery: Delivery, reply: Record) -> None:
+    def _send_reply(
+        self, delivery: Delivery, reply: Record, answered: Callable[[Outcome], None]
+    ) -> AttemptResult | None:
         compiled = self.compiled
         destination = compiled.subscription.reply
-        delivery.step(AttemptEvent.SEND_REPLY)
-        if (
-            destination is not None and destination.topic is not None
-        ):  # It was a URL when the reply began to wait.
-            delivery.lane.answered(delivery)
-            self._store_reply(delivery, reply, destination.topic)
-            return
+        if destination is not None and destination.topic is not None:
+            # It was a URL when the reply began to wait.
+            return self._store_reply(delivery, reply, destination.topic)
         if compiled.reply_target is None or destination is None or destination.url is None:
-            delivery.lane.answered(delivery)
-            self._metrics.replies_dropped.value += (
-                1  # its destination was removed while the reply waited
-            )
+            # Its destination was removed while the reply waited.
+            self._metrics.replies_dropped.value += 1
             self._reply_delivered(delivery)
-            return
-        url = destination.url
-
-        def answered(outcome: Outcome) -> None:
-            delivery.lane.answered(delivery)
-            if outcome.status is not None and 200 <= outcome.status < 300:
-                self._reply_delivered(delivery)
-            else:
-                self._failures.handle(delivery, outcome, url, _as_reply_reason)
-
+            return COMPLETED
+        delivery.url = destination.url
         delivery.request = compiled.reply_target.post(
             compiled.no_reply_headers + http.write_binary(reply.headers),
             reply.value or b"",
             timeout_seconds=compiled.subscription.delivery.timeout_seconds,
             answered=answered,
         )
+        return None
 
 
 def mark_undeliverable(record: StoredRecord, why: str) -> StoredRecord:
-    """Mark a record that is no CloudEvent: it goes to the dead letters with this reason, raw bytes
-    and headers kept.
+    """Mark a record that is no CloudEvent: it becomes a dead letter with this reason, its bytes and
+    headers unchanged.
     """
     record.note = UNDELIVERABLE + why
     return record
@@ -432,13 +365,17 @@ def _as_reply_reason(reason: DeadLetterReason) -> DeadLetterReason:
     return _REPLY_REASON_OF.get(reason, reason)
 
 
+def _address(destination: Reply) -> str:
+    return destination.url or destination.topic or ""
+
+
 def _hops(record: StoredRecord) -> int:
-    """Which reply of a chain an answer to this event is."""
+    """The number in its chain of replies that a reply to this event has."""
     return delivery_state.read_hops(record.headers) + 1
 
 
 def _trace(reply: Record, record: StoredRecord) -> list[tuple[str, bytes]]:
-    """The trace context of the event, for a reply that brings none of its own."""
+    """The trace context of the event, for a reply without its own."""
     if any(name == "traceparent" for name, _ in reply.headers):
         return []
     return [header for header in record.headers if header[0] in {"traceparent", "tracestate"}]

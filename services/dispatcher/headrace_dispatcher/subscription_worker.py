@@ -85,12 +85,11 @@ class SubscriptionWorker:
         self._compiled = self._compile(subscription)
         self._failures = FailureHandler(
             subscription=subscription,
-            retrying_log=context.retrying_log,
             metrics=self.metrics,
             clock=context.clock,
             jitter=context.jitter,
             delays=context.delays,
-            observer=self,
+            on_retry_stored=self.on_retry_stored,
         )
         self._loop_guard = ReplyLoopGuard(
             subscription.uid,
@@ -104,8 +103,6 @@ class SubscriptionWorker:
             reply_limit=context.reply_limit,
             compiled=self._compiled,
             failures=self._failures,
-            retrying_log=context.retrying_log,
-            gate=self._gate,
             metrics=self.metrics,
             clock=context.clock,
             loop_guard=self._loop_guard,
@@ -202,6 +199,8 @@ class SubscriptionWorker:
             handler=self._subscriber_handler,
             gate=self._gate,
             clock=self._context.clock,
+            retrying_log=self._context.retrying_log,
+            alarm=self.alarm,
             concurrency=concurrency,
             scheduler=self._context.scheduler,
             number=self._context.poison_tracker.lane_number(subscription.uid, subscription.topic),
@@ -276,6 +275,8 @@ class SubscriptionWorker:
             handler=handler,
             gate=gate,
             clock=self._context.clock,
+            retrying_log=self._context.retrying_log,
+            alarm=self.alarm,
             scheduler=self._context.scheduler,
             number=self._context.poison_tracker.lane_number(self.subscription.uid, topic),
         )
@@ -411,7 +412,9 @@ class SubscriptionWorker:
         """A record cannot be stored where it must go: say so, once, until no lane has such a
         record.
         """
-        if error is None and any(lane.stuck for lane in self._lanes()):
+        if error is not None:
+            self.metrics.parking_refused.value += 1
+        elif any(lane.stuck for lane in self._lanes()):
             return
         reason = f"{topic}: {error}" if error else ""
         if reason != self.stuck:

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.breaker import Breaker, BreakerState
 from headrace.domain.delivery import Failure, Outcome
-from headrace.domain.lanes import Unordered
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.routing import Reply
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import BreakerGate
-from headrace_dispatcher.lane import Lane
 from tests.support.event_builders import record_headers
 from tests.support.wait_until import wait_until_async
 from tests.unit.dispatcher.harness import (
@@ -25,7 +23,6 @@ from tests.unit.dispatcher.harness import (
     dispatcher_harness,
     retry_headers,
 )
-from tests.unit.dispatcher.test_lane import RecordingFeed, ScriptedHandler
 
 UNREACHABLE = Outcome(failure=Failure.CONNECT)
 ANSWERED = Outcome(status=200)
@@ -41,13 +38,6 @@ class GateHarness:
     def __post_init__(self) -> None:
         self.breaker = Breaker(128)
         self.gate = BreakerGate(breaker=self.breaker, clock=self.clock, pump=self.pumped.set)
-        self.lane = Lane(
-            feed=RecordingFeed(),
-            lanes=Unordered(2),
-            handler=ScriptedHandler(),
-            gate=self.gate,
-            clock=self.clock,
-        )
         for number in range(60):
             self.breaker.record(number % 20, UNREACHABLE, self.clock.monotonic())
             self.clock.advance(0.2)
@@ -58,7 +48,7 @@ class GateHarness:
         return self.breaker.state
 
     def delivery(self, offset: int) -> Delivery:
-        return Delivery(self.lane, StoredRecord("topic", 0, offset, 0, None, b"", ()))
+        return Delivery(0, StoredRecord("topic", 0, offset, 0, None, b"", ()))
 
 
 async def test_a_reply_on_its_way_is_no_probe() -> None:
@@ -82,7 +72,7 @@ async def test_a_record_that_is_no_event_is_no_probe() -> None:
     undeliverable = gate_harness.delivery(1)
     undeliverable.undeliverable = "it has no id"
     assert gate_harness.gate.enter(undeliverable)
-    gate_harness.gate.leave(undeliverable)
+    gate_harness.gate.withdraw(undeliverable)
     assert BreakerState.OPEN is gate_harness.state()
 
 
@@ -91,8 +81,7 @@ async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
     gate_harness = GateHarness()
     probe = gate_harness.delivery(1)
     assert gate_harness.gate.enter(probe)
-    gate_harness.gate.leave(probe)
-    gate_harness.gate.record(probe, ANSWERED)
+    gate_harness.gate.answered(probe, ANSWERED)
     for offset in range(2, 7):
         reply = gate_harness.delivery(offset)
         reply.reply = Record(None, b"", record_headers())
@@ -110,7 +99,6 @@ async def test_an_abandoned_probe_wakes_waiting_lanes() -> None:
     probe = gate_harness.delivery(1)
     assert gate_harness.gate.enter(probe)
     assert not gate_harness.gate.enter(gate_harness.delivery(2))
-    gate_harness.gate.leave(probe)
     gate_harness.gate.withdraw(probe)
     await asyncio.wait_for(gate_harness.pumped.wait(), 1.0)
     assert gate_harness.gate.enter(gate_harness.delivery(2))

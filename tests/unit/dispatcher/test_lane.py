@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.delivery import Outcome
 from headrace.domain.feed import FeedBounds
 from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.record import Partition, StoredRecord
 from headrace.runtime.clock import SystemClock
+from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, WaitInPlace
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.gate import OpenGate
 from headrace_dispatcher.lane import Lane
+from headrace_dispatcher.retrying_log import RetryingLog
 from tests.support.wait_until import wait_until_async
 
 PARTITIONS = 3
@@ -100,21 +103,30 @@ class ScriptedHandler:
 
     due_in: Callable[[StoredRecord], float] = lambda record: 0.0
     sent: list[Delivery] = field(default_factory=list)
+    answered: dict[Delivery, Callable[[Outcome], None]] = field(default_factory=dict)
+    results: dict[Delivery, AttemptResult] = field(default_factory=dict)
 
     def prepare(self, delivery: Delivery) -> float:
         return self.due_in(delivery.record)
 
-    def send(self, delivery: Delivery) -> None:
+    def send(self, delivery: Delivery, answered: Callable[[Outcome], None]) -> None:
         delivery.request = CancelledAttempt()
         self.sent.append(delivery)
+        self.answered[delivery] = answered
+
+    def conclude(self, delivery: Delivery, outcome: Outcome) -> AttemptResult:
+        return self.results.pop(delivery, COMPLETED)
 
     def numbers(self) -> list[int]:
         return [number_of(delivery.record) for delivery in self.sent]
 
     def end(self, number: int) -> None:
-        delivery = next(each for each in self.sent if number_of(each.record) == number)
-        delivery.lane.answered(delivery)
-        delivery.lane.finish(delivery)
+        self.complete(next(each for each in self.sent if number_of(each.record) == number))
+
+    def complete(self, delivery: Delivery, result: AttemptResult = COMPLETED) -> None:
+        """Let the request of a delivery end with this result."""
+        self.results[delivery] = result
+        self.answered[delivery](Outcome(status=200))
 
 
 def record(number: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
@@ -136,6 +148,7 @@ async def lane_of(
         handler=handler,
         gate=OpenGate(),
         clock=SystemClock(),
+        retrying_log=RetryingLog(feed.log),
     )
     feed.start(LaneListener(lane))
     await wait_until_async(
@@ -238,8 +251,7 @@ async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
     lane, feed = await lane_of(handler, lanes=Ordered(4))
     await feed.publish(record(0, key=b"k"), record(1, key=b"k"))
     delivery = handler.sent[0]
-    lane.answered(delivery)
-    lane.wait(delivery, 60.0)
+    handler.complete(delivery, WaitInPlace(60.0))
     returned: list[str] = []
     lane.withdraw([Partition("topic", 0)], lambda: returned.append("0"))
     assert ["0"] == returned
@@ -324,8 +336,7 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
             open_deliveries = [each for each in handler.sent if each.request is not None]
             if open_deliveries:
                 delivery = chance.choice(open_deliveries)
-                lane.answered(delivery)
-                lane.finish(delivery)
+                handler.complete(delivery)
         else:
             gone = owned([chance.randrange(3)])
             before = set(feed.finished)
@@ -343,6 +354,5 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
         delivery = next(
             each for each in handler.sent if each.request is not None and not each.abandoned
         )
-        lane.answered(delivery)
-        lane.finish(delivery)
+        handler.complete(delivery)
     assert set(range(offset)) - withdrawn <= set(feed.finished)
