@@ -96,7 +96,7 @@ async def test_dead_letters_that_the_sink_rejects_delay_no_other(kafka: KafkaUnd
             timeout=20,
             what="the good letter is taken",
         )
-        assert (10_000, True) == (worker.metrics.sink_rejected.value, worker.state().sink_rejected)
+        assert (10_000, True) == (worker.metrics.sink_rejected.value, worker.report().sink_rejected)
         records = await harness.read(subscription.dead_topic, 20_001, timeout=20)
         copies = [
             dict(record.headers) for record in records if delivery_state.is_rejected(record.headers)

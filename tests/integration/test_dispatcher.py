@@ -324,7 +324,7 @@ async def test_two_subscriptions_that_answer_each_other_are_throttled_and_named(
             what="both are slowed down",
         )
         for worker in workers:
-            assert all(f"default/{each.name}" in worker.state().loop for each in pair)
+            assert all(f"default/{each.name}" in worker.report().loop for each in pair)
 
         def requests() -> int:
             return len(first.requests) + len(second.requests)
@@ -655,7 +655,9 @@ async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) ->
         names = [f"e{number}" for number in range(300)]
         await harness.publish(subscription.topic, *names)
         worker = dispatcher.workers[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: worker.state().breaker, timeout=20, what="the breaker opens")
+        await wait_until_async(
+            lambda: worker.report().breaker, timeout=20, what="the breaker opens"
+        )
         held = len(subscriber.requests)
         await asyncio.sleep(2.5)
         assert len(subscriber.requests) - held <= 3
@@ -761,8 +763,8 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
             lambda: harness.committed(subscription) == [1], what="the event is filtered out"
         )
         page = harness.metrics[0].expose()[0].decode()
-        name = f'name="{subscription.name}",namespace="default"'
-        assert f'headrace_filter_errors_total{{kind="missingAttribute",{name}}} 1.0' in page
+        labels = f'kind="",name="{subscription.name}",namespace="default"'
+        assert f'headrace_filter_errors_total{{error="missingAttribute",{labels}}} 1.0' in page
         assert [] == subscriber.requests
 
 
@@ -779,11 +781,11 @@ async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaU
         dispatcher = await harness.dispatcher()
         await harness.publish(subscription.topic, "a", key=b"k")
         worker = dispatcher.workers[f"subscription/{subscription.uid}"]
-        await wait_until_async(lambda: worker.state().retention_used >= 50, what="the alarm")
+        await wait_until_async(lambda: worker.report().retention_used >= 50, what="the alarm")
         page = harness.metrics[0].expose()[0].decode()
         assert (
-            f'headrace_retention_used_ratio{{name="{subscription.name}",namespace="default"}}'
-            in page
+            f'headrace_retention_used_ratio{{kind="",name="{subscription.name}",'
+            'namespace="default"}' in page
         )
 
 
@@ -801,7 +803,7 @@ async def test_expired_events_are_counted_and_reported(
         dispatcher = await harness.dispatcher()
         await subscriber.wait_for_requests(1)
         assert ["c"] == ids(subscriber.requests)
-        assert 2 == dispatcher.workers[f"subscription/{subscription.uid}"].state().expired
+        assert 2 == dispatcher.workers[f"subscription/{subscription.uid}"].report().expired
 
 
 async def test_data_and_replies_that_are_slow_to_parse_block_nothing(

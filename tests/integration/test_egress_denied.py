@@ -77,9 +77,12 @@ def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path
                 assert dict(record.headers)["headrace_reason"].startswith(b"refused: ")
             assert 0 == system.sinks.counts("loop").get("requests", 0)
             page = system.metrics("dispatcher-0")
-            assert f'headrace_egress_denied{{name="literal",namespace="{NAMESPACE}"}} 1.0' in page
             assert (
-                'headrace_attempts_total{name="name",'
+                'headrace_egress_denied{kind="Trigger",name="literal",'
+                f'namespace="{NAMESPACE}"}} 1.0' in page
+            )
+            assert (
+                'headrace_attempts_total{kind="Trigger",name="name",'
                 f'namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
             )
             assert "egress_denied" in system.services["dispatcher-0"].output()

@@ -179,7 +179,7 @@ def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) 
             ).status
         )
         refused = [
-            f'headrace_dead_lettered_total{{name="{name}",'
+            f'headrace_dead_lettered_total{{kind="Trigger",name="{name}",'
             'namespace="default",reason="refused"} 1.0'
             for name in targets
         ]

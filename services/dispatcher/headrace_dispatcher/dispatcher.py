@@ -29,7 +29,6 @@ from headrace.runtime.retry import retry_until_success
 from headrace_dispatcher.compiled_subscription import ReplyLimit
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delays import DelayReader
-from headrace_dispatcher.gauges import GaugeUpdater
 from headrace_dispatcher.limits import SubscriptionLimits
 from headrace_dispatcher.metrics import DispatcherMetrics
 from headrace_dispatcher.poison_tracker import PoisonTracker
@@ -88,8 +87,7 @@ class Dispatcher:
             subscription=self._subscription,
             on_moved=self._on_moved,
         )
-        self._gauges = GaugeUpdater(families, self.workers, self._delay_reader)
-        metrics.before_scrape(self._gauges.update)
+        metrics.before_scrape(self._update_gauges)
         self._tasks: set[asyncio.Task[None]] = set()
         self._supervisor = SubscriptionSupervisor(
             start=self._apply_route,
@@ -146,7 +144,7 @@ class Dispatcher:
         stuck = [
             f"{worker.subscription.namespace}/{worker.subscription.name}"
             for worker in self.workers.values()
-            if worker.stuck
+            if worker.health.stuck
         ]
         stuck_reason = (
             f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
@@ -167,7 +165,7 @@ class Dispatcher:
 
     def _verify_memberships(self) -> None:
         for worker in self.workers.values():
-            worker.verify_membership()
+            worker.lanes.verify_membership()
 
     async def _prepare(self) -> None:
         """Read the routing table to its end, then begin."""
@@ -252,16 +250,25 @@ class Dispatcher:
             worker.halt()
             await worker.stop()
 
+    def _update_gauges(self) -> None:
+        """Called before each scrape."""
+        for worker in self.workers.values():
+            worker.update_gauges()
+        for topic, waiting in self._delay_reader.waiting().items():
+            self._families.delayed.labels(topic).set(waiting)
+
     def _count_failure(self, key: str) -> None:
         route = self._routes.table.get(key)
-        labels = (route.namespace, route.name) if isinstance(route, Subscription) else ("", key)
+        labels = (
+            (route.kind, route.namespace, route.name)
+            if isinstance(route, Subscription)
+            else ("", "", key)
+        )
         self._families.failures.labels(*labels).value += 1
 
     async def _remove_worker(self, worker: SubscriptionWorker) -> None:
         await worker.stop(leave=True)
-        if all(
-            each.subscription.name != worker.subscription.name for each in self.workers.values()
-        ):
+        if all(each.metrics.labels != worker.metrics.labels for each in self.workers.values()):
             worker.metrics.remove()
         log.info(
             "subscription_stopped",
@@ -273,7 +280,7 @@ class Dispatcher:
         return {
             worker.subscription.uid: state
             for worker in self.workers.values()
-            if (state := worker.state().write())
+            if (state := worker.report().write())
         }
 
     async def _poll_backlogs(self) -> None:
@@ -285,7 +292,7 @@ class Dispatcher:
             idle = {
                 worker.subscription.retry_topic: worker
                 for worker in self.workers.values()
-                if not worker.reads_retries
+                if not worker.lanes.reads_retries
             }
             if idle:
                 await self._open_backlogs(idle)

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+RECENT_SECONDS = 600.0
+"""How long a dead letter, a rejection or a reply loop is reported after it was last seen."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionLimits:

@@ -1,13 +1,15 @@
-"""What the dispatcher counts, by subscription; the hot path adds to plain integers
+"""The metrics of the dispatcher, most of them by subscription; the hot path adds to plain integers
 (`headrace.runtime.metrics`).
 """
 
 from headrace.domain.breaker import BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
+from headrace.domain.routing import Subscription
 from headrace.runtime.metrics import CounterChild, Metrics
 
-LABELS = ("namespace", "name")
+LABELS = ("kind", "namespace", "name")
+"""Of a subscription; `kind` is empty when its routing record does not have it."""
 LATENCY_BUCKETS = (
     0.001,
     0.0025,
@@ -44,13 +46,11 @@ class DispatcherMetrics:
         self.received = metrics.counter(
             "dispatcher_received", "Records read from channel topics.", LABELS
         )
-        self.filtered = metrics.counter(
-            "filtered", "Events that a filter did not let pass.", LABELS
-        )
+        self.filtered = metrics.counter("filtered", "Events that did not pass the filter.", LABELS)
         self.filter_errors = metrics.counter(
             "filter_errors",
-            "Filter evaluations that ended in an error, by kind.",
-            (*LABELS, "kind"),
+            "Filter evaluations that ended in an error, by kind of error.",
+            (*LABELS, "error"),
         )
         self.delivered = metrics.counter("delivered", "Events delivered (2xx seen).", LABELS)
         self.delivery_seconds = metrics.histogram(
@@ -59,9 +59,7 @@ class DispatcherMetrics:
         self.attempts = metrics.counter(
             "attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome")
         )
-        self.retried = metrics.counter(
-            "retried", "Attempts that failed and will be repeated.", LABELS
-        )
+        self.retried = metrics.counter("retried", "Failed attempts that are retried.", LABELS)
         self.dead_lettered = metrics.counter(
             "dead_lettered",
             "Events moved to the dead letter topic, by reason.",
@@ -69,24 +67,23 @@ class DispatcherMetrics:
         )
         self.replies = metrics.counter(
             "replies",
-            "Reply events: stored or delivered, or dropped for want of a destination.",
+            "Reply events: stored or delivered, or dropped without a destination.",
             (*LABELS, "result"),
         )
         self.long_chains = metrics.counter(
             "long_chain_replies",
-            "Replies that are more than 8 in a chain of replies to replies.",
+            "Replies after the 8th in a chain of replies to replies.",
             LABELS,
         )
         self.loop_held = metrics.counter(
-            "loop_replies_held", "Replies that go in a circle and were made to wait.", LABELS
+            "loop_replies_held", "Replies in a loop that were delayed.", LABELS
         )
         self.sink = metrics.counter(
             "dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result")
         )
         self.misplaced = metrics.counter(
             "content_type_misplaced",
-            "Records with a header ce_datacontenttype, which is ignored: content-type says the"
-            " type.",
+            "Records with a header ce_datacontenttype, which is ignored in favour of content-type.",
             LABELS,
         )
         self.kept = metrics.counter(
@@ -97,21 +94,20 @@ class DispatcherMetrics:
         self.expired = metrics.counter(
             "expired", "Events that expired from their channel before they were delivered.", LABELS
         )
-        self.parking_refused = metrics.counter(
+        self.store_refused = metrics.counter(
             "parking_refused", "Records that a retry or dead letter topic refused.", LABELS
         )
         self.failures = metrics.counter(
             "subscription_failures",
-            "Times that work on a subscription could not be begun or changed, and was begun again.",
+            "Failed starts and changes of subscription workers, which are then restarted.",
             LABELS,
         )
         self.backlog_unknown = metrics.counter(
             "backlog_unknown",
-            "Partitions of retry topics that did not say whether records wait in them; they are"
-            " asked again after 10 s.",
+            "Partitions of retry topics whose backlog could not be read; retried after 10 s.",
             (),
         ).labels()
-        self.in_flight = metrics.gauge("in_flight", "Requests to subscribers on their way.", LABELS)
+        self.in_flight = metrics.gauge("in_flight", "Requests to subscribers in flight.", LABELS)
         self.lag_records = metrics.gauge(
             "lag_records",
             "Records of the channel topic not done, in partitions owned here.",
@@ -122,12 +118,14 @@ class DispatcherMetrics:
         )
         self.retention_used = metrics.gauge(
             "retention_used_ratio",
-            "Age of the oldest record not done over the channel topic's retention; at 1 events"
-            " expire.",
+            "Age of the oldest record not done divided by the channel topic's retention; at 1"
+            " events expire.",
             LABELS,
         )
         self.retries_waiting = metrics.gauge(
-            "retries_waiting", "Records of the retry topic not done, where owned here.", LABELS
+            "retries_waiting",
+            "Records of the retry topic not done, in partitions owned here.",
+            LABELS,
         )
         self.stalled = metrics.gauge(
             "stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS
@@ -139,31 +137,32 @@ class DispatcherMetrics:
             across="max",
         )
         self.breaker = metrics.gauge(
-            "breaker_state", "1 for the state that the breaker is in.", (*LABELS, "state")
+            "breaker_state", "1 for the current state of the breaker, else 0.", (*LABELS, "state")
         )
         self.delayed = metrics.gauge(
-            "delayed_records", "Records waiting in a delay topic, where owned here.", ("topic",)
+            "delayed_records",
+            "Records waiting in a delay topic, in partitions owned here.",
+            ("topic",),
         )
 
 
 class SubscriptionMetrics:
-    """The figures of one subscription in this process, since it started."""
+    """The metrics of one subscription in this process, since it started."""
 
     __slots__ = (
         "_attempts",
         "_dead_lettered",
         "_families",
-        "_labels",
         "dead_letters",
         "delivered",
         "delivery_seconds",
         "expired",
         "filtered",
+        "labels",
         "long_chains",
         "loop_held",
         "misplaced",
         "not_events",
-        "parking_refused",
         "received",
         "replies_dropped",
         "replies_stored",
@@ -171,11 +170,28 @@ class SubscriptionMetrics:
         "sink_failed",
         "sink_rejected",
         "sink_stored",
+        "store_refused",
     )
 
-    def __init__(self, families: DispatcherMetrics, namespace: str, name: str) -> None:
+    def __init__(self, families: DispatcherMetrics, subscription: Subscription) -> None:
         self._families = families
-        self._labels = labels = (namespace, name)
+        self.dead_letters = 0
+        """For any reason, since this was created; the counters continue when a subscription of the
+        same name is created again.
+        """
+        self._bind(_labels(subscription))
+
+    def relabel(self, subscription: Subscription) -> None:
+        """Use the labels of a changed subscription: a newer controller adds the kind. Counters
+        start at 0 then.
+        """
+        if (labels := _labels(subscription)) != self.labels:
+            self.remove()
+            self._bind(labels)
+
+    def _bind(self, labels: tuple[str, str, str]) -> None:
+        families = self._families
+        self.labels = labels
         self.received = families.received.labels(*labels)
         self.filtered = families.filtered.labels(*labels)
         self.delivered = families.delivered.labels(*labels)
@@ -191,32 +207,28 @@ class SubscriptionMetrics:
         self.misplaced = families.misplaced.labels(*labels)
         self.not_events = families.kept.labels(*labels, "not-an-event")
         self.expired = families.expired.labels(*labels)
-        self.parking_refused = families.parking_refused.labels(*labels)
+        self.store_refused = families.store_refused.labels(*labels)
         self._attempts: dict[int | Failure, CounterChild] = {}
         self._dead_lettered: dict[DeadLetterReason, CounterChild] = {}
-        self.dead_letters = 0
-        """For whatever reason, since this was made: the tallies go on when a subscription of the
-        same name begins anew.
-        """
 
     def attempt(self, outcome: Outcome) -> None:
-        """One request to the subscriber is over."""
+        """A request to the subscriber has ended."""
         key = (
             outcome.status // 100
             if outcome.status is not None
             else outcome.failure or Failure.PROTOCOL
         )
-        tally = self._attempts.get(key)
-        if tally is None:
+        counter = self._attempts.get(key)
+        if counter is None:
             label = key.value if isinstance(key, Failure) else f"{key}xx"
-            tally = self._attempts[key] = self._families.attempts.labels(*self._labels, label)
-        tally.value += 1
+            counter = self._attempts[key] = self._families.attempts.labels(*self.labels, label)
+        counter.value += 1
 
     def filter_failed(self, problem: Problem) -> None:
         """A CESQL expression ended in an error, which lets no event pass; once per event and
         expression.
         """
-        self._families.filter_errors.labels(*self._labels, problem.kind.value).value += 1
+        self._families.filter_errors.labels(*self.labels, problem.kind.value).value += 1
 
     def observe_delivery(self, seconds: float) -> None:
         """An event is delivered, this long after it was stored."""
@@ -226,16 +238,40 @@ class SubscriptionMetrics:
     def dead_letter(self, reason: DeadLetterReason) -> None:
         """An event is in the dead letter topic."""
         self.dead_letters += 1
-        tally = self._dead_lettered.get(reason)
-        if tally is None:
-            tally = self._dead_lettered[reason] = self._families.dead_lettered.labels(
-                *self._labels, reason.value
+        counter = self._dead_lettered.get(reason)
+        if counter is None:
+            counter = self._dead_lettered[reason] = self._families.dead_lettered.labels(
+                *self.labels, reason.value
             )
-        tally.value += 1
+        counter.value += 1
+
+    def set_gauges(
+        self,
+        *,
+        lag_records: int,
+        lag_seconds: float,
+        retention_used: float,
+        stalled: int,
+        in_flight: int,
+        retries_waiting: int,
+        egress_denied: bool,
+        breaker: BreakerState,
+    ) -> None:
+        """Set every gauge; see the help texts for units."""
+        families, labels = self._families, self.labels
+        families.lag_records.labels(*labels).set(lag_records)
+        families.lag_seconds.labels(*labels).set(lag_seconds)
+        families.retention_used.labels(*labels).set(retention_used)
+        families.stalled.labels(*labels).set(stalled)
+        families.in_flight.labels(*labels).set(in_flight)
+        families.retries_waiting.labels(*labels).set(retries_waiting)
+        families.egress_denied.labels(*labels).set(egress_denied)
+        for state in BreakerState:
+            families.breaker.labels(*labels, state.value).set(breaker is state)
 
     def remove(self) -> None:
-        """The subscription is gone: show it no more."""
-        families, labels = self._families, self._labels
+        """The subscription is deleted: export it no longer."""
+        families, labels = self._families, self.labels
         for family in (
             families.received,
             families.filtered,
@@ -243,7 +279,7 @@ class SubscriptionMetrics:
             families.delivery_seconds,
             families.retried,
             families.expired,
-            families.parking_refused,
+            families.store_refused,
             families.failures,
             families.long_chains,
             families.loop_held,
@@ -275,3 +311,7 @@ class SubscriptionMetrics:
             gauge.remove(*labels)
         for state in BreakerState:
             families.breaker.remove(*labels, state.value)
+
+
+def _labels(subscription: Subscription) -> tuple[str, str, str]:
+    return subscription.kind, subscription.namespace, subscription.name

@@ -8,8 +8,8 @@ from headrace.codec import delivery_state
 from headrace.domain.ports import Clock
 from headrace.domain.record import Headers
 from headrace.domain.reply_loops import RateLimiter, circle
+from headrace_dispatcher.limits import RECENT_SECONDS
 from headrace_dispatcher.metrics import SubscriptionMetrics
-from headrace_dispatcher.recent_growth import RECENT_SECONDS
 
 SHOWN_MAX = 8
 

@@ -47,4 +47,4 @@ async def test_an_outage_of_the_log_is_waited_out() -> None:
             lambda: harness.committed("group", CHANNEL) == 2, what="both are parked"
         )
         assert 2 == len(harness.records(RETRY))
-        assert not worker.stuck
+        assert not worker.health.stuck

@@ -78,7 +78,7 @@ async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter(
         worker.on_retry_stored()
         await wait_until_async(lambda: harness.committed(RETRY, RETRY) == 2, what="both are done")
         assert 1 == harness.requests(SUBSCRIBER)
-        assert 0 == worker.in_flight()
+        assert 0 == worker.lanes.in_flight()
         assert [DeadLetterReason.UNREADABLE] == reasons(harness)
 
 

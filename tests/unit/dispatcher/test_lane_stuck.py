@@ -28,7 +28,7 @@ async def refuse(harness: DispatcherHarness) -> None:
     harness.log.delete(DEAD)
     harness.sender.script(SUBSCRIBER, REJECTED)
     await harness.publish("a")
-    await wait_until_async(lambda: harness.workers[0].stuck, what="the lane stands still")
+    await wait_until_async(lambda: harness.workers[0].health.stuck, what="the lane stands still")
 
 
 @pytest.mark.parametrize("order", list(DeliveryOrder))
@@ -50,7 +50,7 @@ async def test_a_lane_resumes_when_its_stuck_record_went_with_its_partition(
         await wait_until_async(
             lambda: harness.committed("group", CHANNEL) == 1, what="the event is parked"
         )
-        await wait_until_async(lambda: not worker.stuck, what="the alarm is over")
+        await wait_until_async(lambda: not worker.health.stuck, what="the alarm is over")
 
 
 async def test_a_lane_stays_stuck_until_its_last_record_is_stored() -> None:
@@ -61,7 +61,7 @@ async def test_a_lane_stays_stuck_until_its_last_record_is_stored() -> None:
         harness.sender.script(SUBSCRIBER, REJECTED)
         await harness.publish("a", "b", "c")
         await wait_until_async(
-            lambda: worker.metrics.parking_refused.value >= 3, what="three records are stuck"
+            lambda: worker.metrics.store_refused.value >= 3, what="three records are stuck"
         )
         harness.sender.script(SUBSCRIBER, Outcome(status=202))
         await harness.publish("d")
@@ -69,7 +69,7 @@ async def test_a_lane_stays_stuck_until_its_last_record_is_stored() -> None:
         await wait_until_async(
             lambda: harness.committed("group", CHANNEL) == 4, what="all are done"
         )
-        assert not worker.stuck
+        assert not worker.health.stuck
         assert 3 == len(harness.records(DEAD))
 
 
@@ -104,4 +104,4 @@ async def test_a_fixed_topic_delivers_what_waited() -> None:
         await wait_until_async(
             lambda: harness.committed("group", CHANNEL) == 2, what="both are done"
         )
-        assert not worker.stuck
+        assert not worker.health.stuck

@@ -9,8 +9,7 @@ from headrace.domain.delivery import Outcome
 from headrace.domain.record import Record
 from headrace.domain.reply_loops import extend
 from headrace.domain.routing import DeliveryOrder, Reply
-from headrace_dispatcher.limits import SubscriptionLimits
-from headrace_dispatcher.recent_growth import RECENT_SECONDS
+from headrace_dispatcher.limits import RECENT_SECONDS, SubscriptionLimits
 from tests.support.event_builders import http_headers, record_headers
 from tests.support.wait_until import wait_until_async
 from tests.unit.dispatcher.harness import CHANNEL, DEAD, RETRY, SUBSCRIBER, dispatcher_harness
@@ -65,9 +64,9 @@ async def test_replies_of_a_loop_are_let_through_at_a_rate(order: DeliveryOrder)
         assert harness.clock.monotonic() - started > 7 / 20 * 0.8
         assert (8, 7) == (worker.metrics.long_chains.value, worker.metrics.loop_held.value)
         assert 8 == harness.requests(SUBSCRIBER)
-        assert "in a circle through other, uid" in worker.state().loop
+        assert "in a circle through other, uid" in worker.report().loop
         harness.clock.ahead += RECENT_SECONDS
-        assert "" == worker.state().loop
+        assert "" == worker.report().loop
         assert [] == harness.records(DEAD)
 
 
@@ -89,7 +88,7 @@ async def test_other_replies_are_not_slowed_down(record: Record) -> None:
             lambda: len(harness.records(ANSWERS)) == 5, what="all replies are stored"
         )
         assert 0 == worker.metrics.loop_held.value
-        assert "" == worker.state().loop
+        assert "" == worker.report().loop
 
 
 async def test_what_would_have_to_wait_too_long_is_a_dead_letter() -> None:

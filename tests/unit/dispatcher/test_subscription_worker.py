@@ -76,7 +76,7 @@ async def test_retries_while_a_sink_comes_and_goes_open_each_feed_once() -> None
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         worker.on_retry_stored()
-        await wait_until_async(lambda: worker.reads_retries, what="the retry feed is open")
+        await wait_until_async(lambda: worker.lanes.reads_retries, what="the retry feed is open")
         worker.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
         for _ in range(50):
             worker.on_retry_stored()
@@ -205,17 +205,17 @@ async def test_dead_letters_are_reported_for_ten_minutes() -> None:
     """The controller shows them; how many there are is for the metrics."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(delivery=DeliveryPolicy(retry=0))
-        assert not worker.state().dead_letters
+        assert not worker.report().dead_letters
         harness.sender.script(SUBSCRIBER, Outcome(status=500))
         await harness.publish("a")
         await wait_until_async(
             lambda: harness.committed("group", CHANNEL) == 1, what="the event is a dead letter"
         )
-        assert worker.state().dead_letters
+        assert worker.report().dead_letters
         harness.clock.ahead += 590.0
-        assert worker.state().dead_letters
+        assert worker.report().dead_letters
         harness.clock.ahead += 11.0
-        assert not worker.state().dead_letters
+        assert not worker.report().dead_letters
 
 
 async def test_what_an_event_holds_is_in_no_log() -> None:
@@ -228,7 +228,7 @@ async def test_what_an_event_holds_is_in_no_log() -> None:
                 lambda: harness.committed("group", CHANNEL) == 1, what="the event does not pass"
             )
     assert [("cast", "")] == [
-        (line["kind"], line["detail"]) for line in lines if line["event"] == "filter_failed"
+        (line["error_kind"], line["error"]) for line in lines if line["event"] == "filter_failed"
     ]
 
 
@@ -245,15 +245,15 @@ async def test_errors_of_filters_are_logged_once_a_kind() -> None:
                 lambda: harness.committed("group", CHANNEL) == 3, what="no event passes"
             )
             (line,) = [line for line in lines if line["event"] == "filter_failed"]
-            assert "missingFunction" == line["kind"]
-            assert "UPPR" in line["detail"]
+            assert "missingFunction" == line["error_kind"]
+            assert "UPPR" in line["error"]
             worker.apply(subscription(generation=2, filters=broken))
             await harness.publish("d")
             await wait_until_async(
                 lambda: harness.committed("group", CHANNEL) == 4, what="neither does this one"
             )
             assert ["missingFunction"] * 2 == [
-                line["kind"] for line in lines if line["event"] == "filter_failed"
+                line["error_kind"] for line in lines if line["event"] == "filter_failed"
             ]
         assert 0 == harness.requests(SUBSCRIBER)
 
@@ -280,12 +280,16 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_blocks_nothing
             assert 21 == worker.metrics.filtered.value
             assert (
                 20
-                == harness.context.metrics.filter_errors.labels("default", "small", "budget").value
+                == harness.context.metrics.filter_errors.labels(
+                    "", "default", "small", "budget"
+                ).value
             )
         (line,) = [
-            line for line in lines if line["event"] == "filter_failed" and line["kind"] == "budget"
+            line
+            for line in lines
+            if line["event"] == "filter_failed" and line["error_kind"] == "budget"
         ]
-        assert "4000000 steps" in line["detail"]
+        assert "4000000 steps" in line["error"]
         assert 0 == harness.requests(SUBSCRIBER)
 
 
@@ -316,7 +320,9 @@ async def test_a_rejection_that_cannot_be_stored_is_stored_later(
         await harness.store(DEAD, DEAD_LETTER)
         harness.log.refuse(DEAD, WriteRefused("not authorized"))
         worker = harness.start_worker(dead_letter_sink=TO_SINK)
-        await wait_until_async(lambda: bool(worker.stuck), what="the rejection cannot be stored")
+        await wait_until_async(
+            lambda: bool(worker.health.stuck), what="the rejection cannot be stored"
+        )
         assert 0 == harness.committed(RETRY, DEAD)
         harness.log.refuse(DEAD, None)
         await wait_until_async(

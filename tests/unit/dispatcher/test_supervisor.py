@@ -70,7 +70,8 @@ class MemoryDispatcher:
 
     def failures(self, name: str) -> float:
         """What the metric says."""
-        line = f'headrace_subscription_failures_total{{name="{name}",namespace="default"}} '
+        labels = f'kind="",name="{name}",namespace="default"'
+        line = f"headrace_subscription_failures_total{{{labels}}} "
         found = [
             each for each in self.metrics.expose()[0].decode().splitlines() if each.startswith(line)
         ]
