@@ -21,7 +21,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
-from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
+from headrace.domain.ports import Feed, Feeds, Log, Matches, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
@@ -73,6 +73,7 @@ class EmbeddedFeeds:
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
+        matches: Matches | None = None,
     ) -> Feed:
         """See the port."""
         feeds = self._default if group == DELAY_GROUP else self._low_latency
@@ -82,6 +83,7 @@ class EmbeddedFeeds:
             bounds=bounds,
             alarm=alarm,
             initial_offset=initial_offset,
+            matches=matches,
         )
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:

@@ -16,7 +16,7 @@ from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import FeedBounds, InitialOffset
 from headrace.domain.lanes import Ordered, Unordered
-from headrace.domain.ports import Feed, Lag
+from headrace.domain.ports import Feed, Lag, Matches
 from headrace.domain.record import Partition
 from headrace.domain.routing import DeliveryOrder
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
@@ -104,6 +104,7 @@ class LaneSet:
                 subscription.topic,
                 limits.ordered_records_max if ordered else limits.unordered_records_max,
                 InitialOffset.COMMITTED,
+                self._matches,
             ),
             lanes=(
                 Ordered(concurrency.limit, lane_records_max=limits.lane_records_max)
@@ -166,8 +167,17 @@ class LaneSet:
             number=self._context.poison_tracker.lane_number(subscription.uid, topic),
         )
 
+    def _matches(self, attributes: Mapping[str, str]) -> bool:
+        """The filter in force now: it changes while the feed stays open."""
+        return self._compiled.filter.matches(attributes)
+
     def _feed(
-        self, group: str, topic: str, records_max: int, initial_offset: InitialOffset
+        self,
+        group: str,
+        topic: str,
+        records_max: int,
+        initial_offset: InitialOffset,
+        matches: Matches | None = None,
     ) -> Feed:
         bounds = FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max)
         return self._context.feeds.open(
@@ -176,6 +186,7 @@ class LaneSet:
             bounds=bounds,
             alarm=self._health.on_feed_alarm,
             initial_offset=initial_offset,
+            matches=matches,
         )
 
     def _poison_guard(self, topic: str) -> PoisonGuard:

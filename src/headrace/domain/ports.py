@@ -23,6 +23,9 @@ from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
 
+Matches = Callable[[Mapping[str, str]], bool]
+"""Whether an event with these attributes, by name, passes a filter."""
+
 OnStored = Callable[[HeadraceError | None], None]
 """Told once per appended record: None when all in-sync replicas have it, else why not."""
 
@@ -142,12 +145,16 @@ class Feeds(Protocol):
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
+        matches: Matches | None = None,
     ) -> Feed:
-        """A feed of these topics for this group; `alarm` is told what people should know, on the
-        loop.
+        """A feed of these topics for this group; `alarm` is called, on the loop, with what an
+        operator should know.
 
         `initial_offset` says where reading begins in topics in which the group has committed
-        nothing, and whether that is an alarm.
+        nothing, and whether that is an alarm. `matches` is the filter of the subscription, given
+        the attributes of a record in binary mode; it may give another answer later. An adapter may
+        skip a record that does not match, as if it were done; one that hands it out anyway is
+        correct.
         """
         ...
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.ports import Matches
 
 
 @dataclass
@@ -18,7 +19,7 @@ class MemoryFeeds:
     feeds: list[MemoryFeed] = field(default_factory=list)
 
     async def prepare(self) -> None:
-        """Nothing to find out."""
+        """Nothing to prepare."""
 
     def open(
         self,
@@ -28,8 +29,9 @@ class MemoryFeeds:
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
+        matches: Matches | None = None,
     ) -> MemoryFeed:
-        """See the port."""
+        """As `headrace.domain.ports.Feeds.open`; every record is handed out, matching or not."""
         feed = MemoryFeed(
             self.groups,
             group=group,

@@ -20,6 +20,7 @@ from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.ports import Matches
 
 LAG_QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
@@ -100,8 +101,9 @@ class KafkaFeeds:
         bounds: FeedBounds,
         alarm: Callable[[FeedAlarm], None],
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
+        matches: Matches | None = None,
     ) -> KafkaFeed:
-        """As `headrace.domain.ports.Feeds.open`."""
+        """As `headrace.domain.ports.Feeds.open`; every record is handed out, matching or not."""
         config = replace(
             self._defaults,
             group=group,
