@@ -137,7 +137,7 @@ async def test_an_event_that_blocks_the_loop_is_dead_lettered_and_the_others_are
             )
             headers = dict(dead_letter.headers)
             assert delivery_state.read(dead_letter.headers).reason.startswith(
-                "poison: the event loop stood still"
+                "poison: the event loop stalled"
             )
             assert delivery_state.read(dead_letter.headers).origin == f"{subscription.topic}/0/3"
             assert (headers["ce_id"], dead_letter.value) == (b"poison", b'{"kept": true}')

@@ -1,7 +1,7 @@
-"""The dispatcher as a process of its own: adapters made, parts put in order, life begun.
+"""The composition root of the dispatcher process.
 
-`compose` is the one place that makes a `Dispatcher`, whatever it stands on; `kafka_backends` is
-what it stands on in production.
+`compose` is the one place that creates a `Dispatcher`, over any adapters; `kafka_backends` creates
+those used in production.
 """
 
 import random
@@ -37,21 +37,21 @@ from headrace_dispatcher.poison_tracker import PoisonTracker, default_directory
 from headrace_dispatcher.settings import DispatcherSettings
 
 _LEAVE_SECONDS = 20.0
-"""After draining: to leave the groups and see the last parked records stored."""
+"""After draining: to leave the groups and see the last retry records and dead letters stored."""
 OTHER_SERVICES_PORTS = (
     ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
     ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
     ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
 )
 """Of the other services where they run on this machine under their default ports: this process is
-not told of others.
+not configured with others.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherBackends:
-    """What a dispatcher stands on. `components` start before it, in this order, and stop
-    after it.
+    """The adapters of a dispatcher. `components` start before it, in this order, and stop after
+    it.
     """
 
     log: Log
@@ -62,7 +62,7 @@ class DispatcherBackends:
 
 
 def kafka_backends(settings: DispatcherSettings, kafka: KafkaSettings) -> DispatcherBackends:
-    """Everything in Kafka."""
+    """Adapters for Kafka."""
     options = kafka.options("headrace-dispatcher")
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
@@ -87,7 +87,7 @@ def kafka_feeds(
     choose_protocol: bool,
     fetch_wait_ms: int = 500,
 ) -> KafkaFeeds:
-    """The feeds of one process, as its settings want them."""
+    """The feeds of one process, by its settings."""
     return KafkaFeeds(
         options,
         instance=settings.instance,
@@ -136,7 +136,7 @@ def compose(
 async def run(
     settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings
 ) -> ExitCode:
-    """Deliver until a signal comes; return the exit code."""
+    """Deliver until a signal is received; return the exit code."""
     metrics = Metrics()
     service = Service(
         "dispatcher", drain_seconds=drain_seconds(settings), stop_seconds=_LEAVE_SECONDS
@@ -164,7 +164,7 @@ async def run(
 
 
 def open_poison_tracker(settings: DispatcherSettings) -> PoisonTracker:
-    """The note of what this process works on; none where no watchdog would read it."""
+    """The tracker of the record being processed; without a directory when there is no watchdog."""
     return PoisonTracker(
         (settings.state_directory or default_directory()) if settings.watchdog_seconds else None
     )

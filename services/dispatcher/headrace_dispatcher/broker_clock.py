@@ -40,7 +40,7 @@ class BrokerClock:
 
     @property
     def expects(self) -> bool:
-        """Whether a record is on its way that would tell something: `returned` need not be called
+        """Whether a record whose return sets the offset is expected: `returned` need not be called
         otherwise.
         """
         return bool(self._sent)

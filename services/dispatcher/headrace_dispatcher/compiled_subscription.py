@@ -1,4 +1,4 @@
-"""A routing record made ready for use: everything about a subscription that can change while its
+"""A routing record prepared for use: everything about a subscription that can change while its
 consumer stays in its group.
 """
 
@@ -48,20 +48,20 @@ class CompiledSubscription:
     target: Target
     reply_target: Target | None
     sink_target: Target | None
-    """None without a sink, and for one that can never be called: the letters stay where
-    they are.
+    """None without a sink, and for one that can never be called: the dead letters stay in their
+    topic.
     """
     subscriber_headers: bytes
     """Header lines of every request to the subscriber, beside the event's own."""
     no_reply_headers: bytes
-    """The same for replies and dead letters: nobody is asked for a reply there."""
+    """The same for replies and dead letters, which ask for no reply."""
 
     def request(self, record: StoredRecord, origin: str = "") -> tuple[bytes, bytes]:
         """Header lines and body of the request that delivers this record, in the content mode asked
         for.
 
-        It says where the event stands in the Broker's topic: at `origin` when the record is one of
-        a retry topic, else where it was read.
+        Its headers have the position of the event in the Broker's topic: `origin` when the record
+        is from a retry topic, else where it was read.
         """
         position = (
             delivery_state.origin_position(origin) if origin else (record.partition, record.offset)
@@ -80,7 +80,7 @@ class CompiledSubscription:
 
     @property
     def denied(self) -> str:
-        """Which of the destinations our own address policy denies and why, empty when none."""
+        """Which of the destinations the egress policy denies and why, empty when none."""
         destinations = (
             ("subscriber", self.target),
             ("reply", self.reply_target),
@@ -93,7 +93,7 @@ class CompiledSubscription:
         )
 
     def close(self) -> None:
-        """Let go of the connections; requests on their way still end."""
+        """Close the connections; requests in flight still end."""
         for target in (self.target, self.reply_target, self.sink_target):
             if target is not None:
                 target.close()
@@ -107,7 +107,7 @@ def compile_subscription(
     filter_failed: Callable[[Problem], None],
     reply_limit: Callable[[Reply], ReplyLimit],
 ) -> CompiledSubscription:
-    """Make a routing record ready. Raises ValueError, naming the field, for one that this version
+    """Prepare a routing record. Raises ValueError, naming the field, for one that this version
     cannot serve.
     """
 

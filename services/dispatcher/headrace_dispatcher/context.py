@@ -1,6 +1,4 @@
-"""What every subscription of this process shares: the outside world behind ports, and the
-limits.
-"""
+"""What all subscriptions of this process share: the ports and the limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +16,7 @@ from headrace_dispatcher.retrying_log import RetryingLog
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherContext:
-    """Made once by the composition root."""
+    """Created once, by `Dispatcher`."""
 
     retrying_log: RetryingLog
     feeds: Feeds
@@ -42,6 +40,4 @@ class DispatcherContext:
     """Types of replies, of subscriptions whose routing record asks for them."""
     poison_tracker: PoisonTracker = field(default_factory=PoisonTracker)
     misplaced: set[str] = field(default_factory=set)
-    """Topics of which the log has said that they have records with a header
-    `ce_datacontenttype`.
-    """
+    """Topics for which `content_type_misplaced` has been logged."""

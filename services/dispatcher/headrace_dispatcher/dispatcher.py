@@ -2,7 +2,7 @@
 subscription in it.
 
 No process restarts and no consumer leaves its group because a filter, a URL or a policy changed:
-changes are applied to the work in place.
+changes are applied to the worker in place.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ from headrace_dispatcher.retrying_log import RetryingLog
 from headrace_dispatcher.subscription_worker import SubscriptionWorker
 from headrace_dispatcher.supervisor import SubscriptionSupervisor
 
-log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 FIRST_TRY_SECONDS = 10.0
 BACKLOG_SECONDS = 10.0
 
 
 class Dispatcher:
-    """A part of a service: delivers every subscription of the routing table."""
+    """A component of a service: delivers every subscription of the routing table."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Dispatcher:
         return route if isinstance(route, Subscription) else None
 
     def _reply_limit(self, reply: Reply) -> ReplyLimit:
-        """What the ingress takes at the same address; asked for large replies only."""
+        """What the ingress accepts at the same address; read for large replies only."""
         most = self._context.limits.reply_bytes_max
         if reply.topic is not None:
             taken = (
@@ -147,18 +147,22 @@ class Dispatcher:
             if worker.health.stuck
         ]
         stuck_reason = (
-            f"records of {', '.join(stuck[:5])} cannot be parked; see the log" if stuck else None
+            f"retry records or dead letters of {', '.join(stuck[:5])} cannot be stored; see the log"
+            if stuck
+            else None
         )
         return self._reason or self._supervisor.reason or stuck_reason
 
     def unacknowledged_since(self) -> str | None:
-        """Since when Kafka stores nothing, None while it does; a check for
+        """Since when Kafka has acknowledged nothing, None while it does; a check for
         `headrace.runtime.health`.
         """
         return self._heartbeat.unacknowledged_since()
 
     async def start(self) -> None:
-        """Deliver what the routing table names, if Kafka answers within 10 s; else go on trying."""
+        """Deliver what is in the routing table. Returns after 10 s at most, and keeps trying until
+        Kafka answers.
+        """
         self._context.scheduler.watch_for_stalls(self._verify_memberships)
         preparing = self._spawn(self._prepare())
         await asyncio.wait({preparing}, timeout=FIRST_TRY_SECONDS)
@@ -168,7 +172,7 @@ class Dispatcher:
             worker.lanes.verify_membership()
 
     async def _prepare(self) -> None:
-        """Read the routing table to its end, then begin."""
+        """Read the routing table to its end, then start the workers."""
         for attempt in (self._routes.start, self._feeds.prepare):
             await retry_until_success(attempt, waiting=self._set_not_ready, retry_on=Exception)
         self._reason = None
@@ -185,14 +189,14 @@ class Dispatcher:
             if not self._stopping and not (key in keys and self._supervisor.on_route_changed(key)):
                 try:
                     self._apply_route(key)
-                except Exception as error:  # The other subscriptions must be served all the same.
+                except Exception as error:  # The other subscriptions must still be served.
                     self._supervisor.on_failure(key, error)
         self._context.observed_types.keep(
             {each.uid for each in self._routes.table.subscriptions() if each.event_types}
         )
 
     def _apply_route(self, key: str) -> None:
-        """Do what the routing table says of this key now."""
+        """Apply the current routing record of this key."""
         if self._stopping:
             return
         if key == DELAYS_KEY:
@@ -216,35 +220,40 @@ class Dispatcher:
                 )
             elif worker.subscription != route:
                 worker.apply(route)
-                log.info(
+                logger.info(
                     "subscription_changed",
+                    kind=route.kind,
                     namespace=route.namespace,
                     name=route.name,
                     generation=route.generation,
                 )
-        # What this version cannot serve leaves the old rules, and the generation is not reported.
+        # What this version cannot serve leaves the old subscription in force, and the generation is
+        # not reported.
         except ValueError as error:
-            log.error(
+            logger.error(
                 "subscription_not_served",
+                kind=route.kind,
                 namespace=route.namespace,
                 name=route.name,
-                reason=str(error),
+                error=str(error),
+                next_step="upgrade the dispatcher, or change the subscription",
             )
             return
         if key not in self.workers:
             self.workers[key] = worker
             worker.start()
             self._added.set()
-            log.info(
+            logger.info(
                 "subscription_started",
+                kind=route.kind,
                 namespace=route.namespace,
                 name=route.name,
                 group=route.group,
             )
 
     async def _stop_worker(self, key: str) -> None:
-        """End work that nobody knows the state of; it keeps its place in its groups for what is
-        begun in its stead.
+        """Stop a worker whose state is unknown; it stays a member of its groups for the worker that
+        replaces it.
         """
         if (worker := self.workers.pop(key, None)) is not None:
             worker.halt()
@@ -270,8 +279,9 @@ class Dispatcher:
         await worker.stop(leave=True)
         if all(each.metrics.labels != worker.metrics.labels for each in self.workers.values()):
             worker.metrics.remove()
-        log.info(
+        logger.info(
             "subscription_stopped",
+            kind=worker.subscription.kind,
             namespace=worker.subscription.namespace,
             name=worker.subscription.name,
         )
@@ -284,8 +294,8 @@ class Dispatcher:
         }
 
     async def _poll_backlogs(self) -> None:
-        """Open the retry feed of every subscription with retries that wait: of an earlier life, or
-        of a process that is gone.
+        """Open the retry lane of every subscription whose retry topic has records: from before a
+        restart, or from a process that has ended.
         """
         while True:
             self._added.clear()
@@ -303,18 +313,17 @@ class Dispatcher:
         try:
             backlog = await self._feeds.backlog({topic: [topic] for topic in idle})
         except HeadraceError as error:
-            log.warning("backlog_unknown", reason=str(error))
+            logger.warning("backlog_unknown", error=str(error))
             return
-        except (
-            Exception
-        ):  # Nothing may end these looks: what an earlier life left would wait for ever.
-            log.exception("backlog_unknown")
+        except Exception:
+            # Nothing may end this loop: retries from before a restart would wait without end.
+            logger.exception("backlog_unknown")
             return
         if unknown := sum(backlog.unknown.values()):
             self._families.backlog_unknown.value += unknown
-            log.warning(
+            logger.warning(
                 "backlog_unknown",
-                reason="some partitions do not answer",
+                error="some partitions do not answer",
                 partitions=unknown,
                 topics=sorted(backlog.unknown)[:5],
             )
@@ -331,17 +340,17 @@ class Dispatcher:
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("task_failed", reason=str(error), exc_info=error)
+            logger.error("task_failed", error=str(error), exc_info=error)
 
     async def drain(self) -> None:
-        """Start nothing more, finish what is on its way, commit, leave the groups."""
+        """Start nothing more, finish what is in flight, commit, leave the groups."""
         self._stopping = True
         await asyncio.gather(
             self._delay_reader.stop(), *(worker.stop() for worker in self.workers.values())
         )
 
     async def stop(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         await self.drain()
         self._context.scheduler.close()
         self._log.close()

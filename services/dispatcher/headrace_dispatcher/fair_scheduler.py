@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-log = structlog.stdlib.get_logger("headrace_dispatcher.fair_scheduler")
+logger = structlog.get_logger(__name__)
 
 ROUND_REQUESTS = 32
 """Requests written between two looks at the sockets: with their answers, about 2 ms."""
@@ -81,7 +81,7 @@ class FairScheduler:
         self._tick_timer: asyncio.TimerHandle | None = None
 
     def watch_for_stalls(self, on_stall: Callable[[], None]) -> None:
-        """Begin to notice when the process was stopped and continued; `on_stall` is called
+        """Start to detect that the process was suspended and resumed; `on_stall` is called
         before the next request is sent.
         """
         self._on_stall = on_stall
@@ -96,7 +96,7 @@ class FairScheduler:
             self._tick_timer = None
 
     def schedule(self, lane: Schedulable) -> None:
-        """Let this lane send: at once while the round has room and nobody waits, else in
+        """Let this lane send: at once while the round has room and no lane waits, else in
         its turn.
         """
         if lane.queued:
@@ -113,10 +113,8 @@ class FairScheduler:
 
     def _send_from(self, lane: Schedulable) -> None:
         requests = min(self._requests_left, self._turn_requests)
-        left, self._requests_left = (
-            self._requests_left,
-            0,
-        )  # What asks meanwhile must wait: this lane, or one that it shares a gate with.
+        # A lane that asks meanwhile must wait: this one, or one that shares a gate with it.
+        left, self._requests_left = self._requests_left, 0
         sent = lane.send(requests)
         self._requests_left = left - sent
         if sent == requests and not lane.queued:
@@ -130,15 +128,16 @@ class FairScheduler:
         self._tick_timer = loop.call_later(TICK_SECONDS, self._tick)
 
     def _check_stall(self) -> None:
-        """Notice when the loop has just come back after having stood still."""
+        """Detect that the loop has been stalled."""
         now = asyncio.get_running_loop().time()
         stalled_seconds = now - self._ticked_at
         if stalled_seconds >= STALL_SECONDS:
             self._ticked_at = now
-            log.warning(
-                "stood_still",
+            logger.warning(
+                "event_loop_stalled",
                 seconds=round(stalled_seconds, 1),
-                next_step="nothing is sent until the groups confirm what is still ours",
+                next_step="the process was suspended or out of CPU; deliveries pause until the"
+                " broker confirms group membership",
             )
             self._on_stall()
 
@@ -147,9 +146,8 @@ class FairScheduler:
         self._check_stall()
         self._requests_left = self._round_requests
         idle_lanes, busy_lanes = self._idle_lanes, self._busy_lanes
-        for _ in range(
-            self._round_requests
-        ):  # A turn that sends nothing counts too: a round always ends.
+        # A turn that sends nothing counts too: a round always ends.
+        for _ in range(self._round_requests):
             if not self._requests_left or not (idle_lanes or busy_lanes):
                 break
             lane = idle_lanes.popleft() if idle_lanes else busy_lanes.popleft()

@@ -1,4 +1,6 @@
-"""The intakes: what a feed hands out, sorted into what needs an attempt and what does not."""
+"""The listeners of the three feeds: they sort records into those that need an attempt and those
+that do not.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 
@@ -17,11 +19,11 @@ from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.poison_tracker import DEATHS_MAX, PoisonTracker, poison_key
 from headrace_dispatcher.subscriber_handler import POISON, POISON_DETAIL, mark_undeliverable
 
-log = structlog.stdlib.get_logger("headrace_dispatcher.feed_listeners")
+logger = structlog.get_logger(__name__)
 
 
 class PoisonGuard:
-    """What an intake has to know of records that hold the event loop up."""
+    """What a listener needs to detect records that stall the event loop."""
 
     __slots__ = ("clear", "mark", "poison")
 
@@ -31,11 +33,11 @@ class PoisonGuard:
         self.mark = poison_tracker.mark
         self.clear = poison_tracker.clear
         self.poison = poison
-        """Partition and offset of what must not be worked on, as they are marked."""
+        """Partition and offset of what must not be processed, as they are marked."""
 
 
 class LaneFeedListener:
-    """What all intakes do alike: partitions that go are for their lane to give back."""
+    """What all listeners have in common: the lane returns the partitions that are revoked."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -45,11 +47,11 @@ class LaneFeedListener:
         self.lane.withdraw(partitions, drained)
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """Partitions are gone."""
+        """Partitions are lost."""
         self.lane.abandon(partitions)
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
-        """Whether partitions are ours is not certain, or is again."""
+        """The ownership of the partitions is unconfirmed, or confirmed again."""
         self.lane.set_suspended(unconfirmed)
 
 
@@ -65,9 +67,7 @@ class ChannelListener(LaneFeedListener):
         guard: PoisonGuard | None = None,
         misplaced: Callable[[], None] | None = None,
     ) -> None:
-        """`misplaced` is called for each record that has its type of data in a header of an
-        attribute.
-        """
+        """`misplaced` is called for each record that has a header `ce_datacontenttype`."""
         super().__init__(lane)
         self.compiled = compiled
         self._metrics = metrics
@@ -108,9 +108,7 @@ class ChannelListener(LaneFeedListener):
                     mark_undeliverable(record, f"the record is not a CloudEvent: {error}")
                 )
                 continue
-            if (
-                binary is not record
-            ):  # The feed knows its records by identity: what was handed out must come back.
+            if binary is not record:  # The feed identifies its records by object identity.
                 record.headers, record.value = binary.headers, binary.value
             if matches(attributes):
                 matching.append(record)
@@ -121,9 +119,7 @@ class ChannelListener(LaneFeedListener):
 
 
 class RetryListener(LaneFeedListener):
-    """Listens to the retry topic of one subscription: what is ours and new goes to the
-    retry lane.
-    """
+    """Listens to the retry topic of one subscription: its own new records go to the retry lane."""
 
     def __init__(
         self, lane: Lane, failures: FailureHandler, guard: PoisonGuard | None = None
@@ -135,13 +131,15 @@ class RetryListener(LaneFeedListener):
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
         try:
-            taken = [record for record in records if self._accepts(record)]
+            taken = [record for record in records if self._take(record)]
         finally:
             self._guard.clear()
         self.lane.offer(taken)
 
-    def _accepts(self, record: StoredRecord) -> bool:
-        """Whether a retry record is ours and new; a stranger is parked, a repetition is done."""
+    def _take(self, record: StoredRecord) -> bool:
+        """Take a retry record: True when it needs an attempt. A record of another subscription
+        becomes a dead letter, a repetition is done.
+        """
         lane = self.lane
         key = poison_key(record)
         if key in self._guard.poison:
@@ -169,7 +167,7 @@ class RetryListener(LaneFeedListener):
             return False
         try:
             _make_binary(record)
-        except InvalidEvent as error:  # Somebody else wrote it: we park events only.
+        except InvalidEvent as error:  # Written by another program.
             mark_undeliverable(record, f"the record is not a CloudEvent: {error}")
         return True
 
@@ -186,11 +184,11 @@ class RetryListener(LaneFeedListener):
 
 
 class DeadLetterListener(LaneFeedListener):
-    """Listens to the dead letter topic of one subscription, when there is a sink: every letter that
-    is an event goes to its lane.
+    """Listens to the dead letter topic of one subscription, when there is a sink: every dead letter
+    that is an event goes to its lane.
 
-    What is no event stays in the topic and is done here: it could only be refused, and would take
-    the room of letters that are taken.
+    What is no event stays in the topic and is done here: it could only be refused, and would use
+    up the bounds that other dead letters need.
     """
 
     def __init__(
@@ -203,15 +201,15 @@ class DeadLetterListener(LaneFeedListener):
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch."""
         try:
-            dead_letters = [record for record in records if self._accepts(record)]
+            dead_letters = [record for record in records if self._take(record)]
         finally:
             self._guard.clear()
         if dead_letters:
             self.lane.offer(dead_letters)
 
-    def _accepts(self, record: StoredRecord) -> bool:
-        """Whether a letter can be posted: not one that stalls the event loop, that the sink has
-        rejected, or that is no event.
+    def _take(self, record: StoredRecord) -> bool:
+        """Take a dead letter: True when it can be posted. One that stalls the event loop, that the
+        sink has rejected, or that is no event is done.
         """
         key = poison_key(record)
         if key in self._guard.poison:
@@ -231,11 +229,11 @@ class DeadLetterListener(LaneFeedListener):
         return False
 
     def _log_poison(self, record: StoredRecord) -> None:
-        log.error(
+        logger.error(
             "dead_letter_not_posted",
-            record=record.origin,
-            reason=(
-                f"the event loop stood still on this dead letter more than {DEATHS_MAX} times; it"
+            origin=record.origin,
+            error=(
+                f"the event loop stalled on this dead letter more than {DEATHS_MAX} times; it"
                 " stays in its topic"
             ),
             next_step="read it with headrace dead-letters",
@@ -243,7 +241,7 @@ class DeadLetterListener(LaneFeedListener):
 
 
 def _stall(prefix: str, record: StoredRecord) -> None:
-    """For tests only: the place at which an event may hold the loop up."""
+    """For tests only: where an event may stall the loop."""
     for name, value in record.headers:
         if name == "ce_id":
             stall_point(prefix + value.decode("utf-8", "replace"))

@@ -11,9 +11,9 @@ class SubscriptionLimits:
     """Bounds of one subscription in one process."""
 
     concurrency_floor: int = 16
-    """Requests at once that every subscriber gets, however it answers."""
+    """Concurrent requests that every subscriber may get, however slowly it answers."""
     concurrency_max: int = 128
-    """Requests to the subscriber at once; as many connections."""
+    """Concurrent requests to the subscriber; as many connections."""
     retry_concurrency_max: int = 32
     unordered_records_max: int = 256
     """Records handed out and not done, live; the same for the retry lane."""
@@ -23,12 +23,12 @@ class SubscriptionLimits:
     retry_records_max: int = 1024
     bytes_max: int = 8 * 1024 * 1024
     reply_bytes_max: int = 16 * 1024 * 1024
-    """Of a reply event; what its topic takes counts where that is less."""
+    """Of a reply event; the limit of its topic applies where that is less."""
     hops_max: int = 64
-    """Replies to replies before the chain is taken for a loop, and ended."""
+    """Replies to replies before the chain is considered a loop and ended."""
     long_hops: int = 8
     """Replies to replies from which on a chain that comes back to a subscription is slowed down and
-    shown.
+    reported.
     """
     loop_replies_per_second: float = 10.0
     """Of such replies, for each subscription in each process."""

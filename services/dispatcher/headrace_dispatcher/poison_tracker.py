@@ -1,12 +1,12 @@
-"""Which record the event loop works on at this moment, noted where it outlives the process; and
-which records are poison.
+"""Which record the event loop is processing, noted where it outlives the process; and which records
+are poison.
 
-A record that holds the loop up costs the process its life (`headrace.runtime.watchdog`), and the
-next owner of its partition too. So before the loop works on a record by itself (filter, encoding,
-reading a reply) its place is written to a file that is mapped into memory: 0.2 us, and no system
-call. The watchdog leaves a stack in another file before it ends the process; no other death does. A
-dispatcher that starts and finds both counts one death of that record; after more than two it is
-poison (decision 0016).
+A record that stalls the loop makes the watchdog end the process (`headrace.runtime.watchdog`), and
+then the next owner of its partition. So before the loop processes a record (filter, encoding,
+reading a reply) its position is written to a memory-mapped file: 0.2 us, and no system call. The
+watchdog writes a stack to another file before it ends the process; no other exit does. A dispatcher
+that starts and finds both counts one death for that record; after more than two it is poison
+(decision 0016).
 """
 
 import fcntl
@@ -25,12 +25,12 @@ import structlog
 
 from headrace.domain.record import StoredRecord
 
-log = structlog.stdlib.get_logger("headrace_dispatcher.poison_tracker")
+logger = structlog.get_logger(__name__)
 
 DEATHS_MAX: Final = 2
-"""A record in hand at more deaths than these is poison."""
+"""A record that was being processed at more deaths than these is poison."""
 SLOTS_MAX: Final = 256
-"""Dispatchers of one state directory."""
+"""Dispatchers that can share one state directory."""
 RECORDS_MAX: Final = 1000
 """Records whose deaths are remembered, the newest."""
 _STACK_BYTES_MAX: Final = 4000
@@ -38,7 +38,7 @@ _MARK = struct.Struct("<iiq")
 
 
 class RecordPosition(NamedTuple):
-    """A record, by the subscription that works on it."""
+    """A record, and the subscription that processes it."""
 
     subscription: str
     topic: str
@@ -47,14 +47,18 @@ class RecordPosition(NamedTuple):
 
 
 class PoisonTracker:
-    """The note of one process. Without a directory nothing outlives it, and nothing is poison."""
+    """The note of one process. Without a directory it does not outlive the process, and no record
+    is poison.
+    """
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Take a place in `directory`, and count what those have left there who died. Logs why, and
-        does without, where that cannot be.
+        """Lock a slot in `directory`, and count the deaths recorded there. Where that is not
+        possible, log why and continue without.
         """
         self.evidence: int | None = None
-        """Where the watchdog shall leave a stack before it ends this process; None: nowhere."""
+        """File descriptor to which the watchdog writes a stack before it ends this process; None:
+        nowhere.
+        """
         self._poison: Mapping[tuple[str, str], Collection[tuple[int, int]]] = {}
         self._lanes: dict[tuple[str, str], int] = {}
         self._mark_file: int | None = None
@@ -64,18 +68,18 @@ class PoisonTracker:
             try:
                 note = self._open(directory)
             except OSError as error:
-                log.warning(
+                logger.warning(
                     "no_state_directory",
                     directory=str(directory),
-                    reason=error.strerror or str(error),
+                    error=error.strerror or str(error),
                     next_step="set HEADRACE_DISPATCHER_STATE_DIRECTORY",
                 )
         self.mark: Callable[[int, int, int], None] = partial(_MARK.pack_into, note, 0)
-        """The loop begins to work on the record of this lane, partition and offset (`poison_key`
-        for one that was parked).
+        """The loop starts to process the record of this lane, partition and offset (`poison_key`
+        for a retry record or dead letter).
         """
         self.clear: Callable[[], None] = partial(_MARK.pack_into, note, 0, 0, 0, 0)
-        """It has ended that work."""
+        """It has finished that."""
 
     def lane_number(self, subscription: str, topic: str) -> int:
         """The number to `mark` records of this topic with, for this subscription."""
@@ -87,7 +91,7 @@ class PoisonTracker:
         return number
 
     def poison(self, subscription: str, topic: str) -> Collection[tuple[int, int]]:
-        """Partition and offset of each record that must not be worked on."""
+        """Partition and offset of each record that must not be processed."""
         return self._poison.get((subscription, topic), ())
 
     def descriptors(self) -> list[int]:
@@ -101,7 +105,7 @@ class PoisonTracker:
     def _open(self, directory: Path) -> mmap.mmap:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if directory == default_directory() and _others_may_write(directory.lstat()):
-            raise OSError("it belongs to somebody else, or others may write there")
+            raise OSError("it belongs to another user, or other users may write there")
         guard = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(guard, fcntl.LOCK_EX)
@@ -128,8 +132,8 @@ class PoisonTracker:
         return mapped
 
     def _lock_slot(self, directory: Path, deaths: dict[RecordPosition, int]) -> tuple[int, int]:
-        """A slot that no living process has; those of the dead are looked at. Its lock goes with
-        the process.
+        """Lock a slot that no running process has, and count the deaths of those that have ended.
+        The lock ends with the process.
         """
         taken: tuple[int, int] | None = None
         for slot in range(SLOTS_MAX):
@@ -153,11 +157,11 @@ class PoisonTracker:
 
 
 def poison_key(record: StoredRecord) -> tuple[int, int]:
-    """What stands for partition and offset of a retry record or a dead letter: those of its event
-    in the channel.
+    """The partition and offset that identify a retry record or dead letter: those of its event in
+    the channel.
 
-    A process that dies before it commits writes such a record again, and all of them hold the loop
-    up. One without a readable origin is known by its own offset.
+    A process that dies before it commits writes such a record again, and all copies stall the loop.
+    One without a readable origin is identified by its own offset.
     """
     for name, value in record.headers:
         if name == "headrace_origin":
@@ -174,14 +178,14 @@ def poison_key(record: StoredRecord) -> tuple[int, int]:
 
 
 def default_directory() -> Path:
-    """Where to keep the notes when nobody says: a directory of this user's own for temporary files.
-    It must not outlive the machine.
+    """The default state directory: one of this user below the temporary files. It need not outlive
+    the machine.
     """
     return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
 
 
 def _others_may_write(found: os.stat_result) -> bool:
-    """Whether a directory among the temporary files, where everybody may make one, is another
+    """Whether a directory below the temporary files, where every user may create one, is another
     user's.
     """
     return (
@@ -194,7 +198,7 @@ def _others_may_write(found: os.stat_result) -> bool:
 def _count_death(
     directory: Path, slot: int, note: bytes, deaths: dict[RecordPosition, int]
 ) -> None:
-    """Count what the watchdog has ended, and forget how."""
+    """Count a death caused by the watchdog, log its stack and delete it."""
     stack = _read_or_empty(directory / f"{slot}.stack")
     if not stack:
         return
@@ -202,16 +206,16 @@ def _count_death(
     shown = stack[:_STACK_BYTES_MAX].decode("utf-8", "replace").splitlines()
     position = _read_position(note, _read_or_empty(directory / f"{slot}.lanes"))
     if position is None:
-        log.error(
+        logger.error(
             "ended_by_watchdog",
-            reason="the event loop stood still, with no record in hand",
+            error="the event loop stalled while no record was being processed",
             stack=shown,
         )
         return
     deaths[position] = deaths.pop(position, 0) + 1
-    log.error(
+    logger.error(
         "ended_by_watchdog",
-        reason="the event loop stood still on a record",
+        error="the event loop stalled on a record",
         subscription=position.subscription,
         record=f"{position.topic}/{position.partition}/{position.offset}",
         times=deaths[position],
@@ -241,7 +245,7 @@ def _read_deaths(path: Path) -> dict[RecordPosition, int]:
             RecordPosition(str(uid), str(topic), int(part), int(at)): int(count)
             for uid, topic, part, at, count in json.loads(_read_or_empty(path))
         }
-    except (ValueError, TypeError):  # None yet, or damaged: counting begins again.
+    except (ValueError, TypeError):  # None yet, or damaged: counting starts again.
         return {}
 
 

@@ -1,6 +1,4 @@
-"""Replies that go in a circle, of one subscription: counted, slowed down, and shown with the
-members of the loop.
-"""
+"""Reply loops of one subscription: counted, slowed down, and reported with their members."""
 
 from collections.abc import Callable
 
@@ -27,8 +25,8 @@ class ReplyLoopGuard:
         metrics: SubscriptionMetrics,
         clock: Clock,
     ) -> None:
-        """More than `long_hops` replies make a long chain; of a loop's, `per_second` are let
-        through.
+        """More than `long_hops` replies make a long chain; of those in a loop, `per_second` are
+        allowed.
         """
         self._uid = uid
         self._hops_max = hops_max
@@ -59,14 +57,14 @@ class ReplyLoopGuard:
         return wait
 
     def cancel_last(self) -> None:
-        """The reply that was to wait last does not go out after all."""
+        """The last reply that was to wait is not sent."""
         self._rate_limiter.cancel_last()
 
     def describe(self, name: Callable[[str], str]) -> str:
-        """What to tell of loops seen in the last 10 minutes, empty when there were none; `name` is
-        that of a member of a chain.
+        """The loops seen in the last 10 minutes, empty without one; `name` returns the name of a
+        member of a chain.
 
-        No counts: the text goes into a status, and should change seldom.
+        No counts: the text is part of a status, and should change rarely.
         """
         self._expire(self._clock.monotonic())
         if not self._members:

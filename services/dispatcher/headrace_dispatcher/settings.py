@@ -29,33 +29,33 @@ class DispatcherSettings(Settings):
     env_prefix: ClassVar[str] = "HEADRACE_DISPATCHER_"
 
     instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._-]{1,100}$")] = None
-    """Lasting name of this process (a StatefulSet's pod name, say): it gets its partitions back at
-    once after a crash.
+    """Stable name of this process (for example the pod name in a StatefulSet); enables Kafka static
+    membership, so a restarted process gets its partitions back without a rebalance.
     """
     concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.concurrency_max
-    """Requests at once to one subscriber."""
+    """Concurrent requests to one subscriber."""
     retry_concurrency_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.retry_concurrency_max
-    """Of retries, beside them."""
+    """Concurrent retries to one subscriber, in addition."""
     records_max: Annotated[int, Ge(16), Le(100_000)] = _LIMITS.unordered_records_max
-    """Records in hand of one subscription, unordered."""
+    """Records held for one subscription, unordered."""
     ordered_records_max: Annotated[int, Ge(16), Le(100_000)] = _LIMITS.ordered_records_max
-    """Records in hand of one subscription, ordered."""
+    """Records held for one subscription, ordered."""
     subscription_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = _LIMITS.bytes_max
-    """Bytes in hand of one subscription."""
+    """Bytes held for one subscription."""
     bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 8 * 1024 * 1024
-    """Bytes in hand and prefetched, of all subscriptions."""
+    """Bytes held and prefetched, for all subscriptions."""
     hops_max: Annotated[int, Ge(1), Le(10_000)] = _LIMITS.hops_max
-    """Replies to replies before the chain is taken for a loop, and ended."""
+    """Replies to replies before the chain is considered a loop and ended."""
     loop_replies_per_second: Annotated[float, Ge(0.1), Le(100_000)] = (
         _LIMITS.loop_replies_per_second
     )
-    """Replies that go in a circle, of one subscription, once a chain has more than 8; the others
-    wait.
+    """Replies in a loop, of one subscription, once a chain has more than 8; the others are
+    delayed.
     """
     reply_bytes_max: Annotated[int, Ge(1024), Le(64 * 1024 * 1024)] = _LIMITS.reply_bytes_max
-    """Bytes of a reply event; what the Broker takes counts where that is less."""
+    """Bytes of a reply event; the limit of the Broker applies where that is less."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
-    """Time to finish what is in hand when partitions are given back."""
+    """Time to finish requests in flight when partitions are revoked."""
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default; the most specific network decides.
@@ -65,15 +65,13 @@ class DispatcherSettings(Settings):
     127.0.0.0/8,::1/128 for this machine.
     """
     append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
-    """Bytes on their way to one topic."""
+    """Bytes being appended to one topic."""
     state_directory: Path | None = None
-    """Where a record that holds the event loop up is noted; must outlive the process; default:
+    """Directory for notes on records that stall the event loop; must outlive the process; default:
     below the temporary files.
     """
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
-    long as it likes.
-    """
+    """How long the event loop may stall before the process is ended (exit code 27); 0: no limit."""
 
     def __post_init__(self) -> None:
         self.egress()

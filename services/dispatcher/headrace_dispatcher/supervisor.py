@@ -1,9 +1,8 @@
-"""Repairs: parts of the dispatcher that could not be begun or changed are taken down and begun
-again, and never missed in silence.
+"""Restarts workers that could not be started or changed.
 
-What a routing record asks for may fail for reasons that have nothing to do with it (no thread, no
-memory, a mistake of ours). The other subscriptions go on; this one is said, counted, shown in
-readiness, and tried again until it works or its record is gone.
+A routing record may fail to apply for reasons that have nothing to do with it (no thread, no
+memory, an internal error). The other subscriptions continue; this one is logged, counted, shown in
+readiness, and restarted until it works or its record is deleted.
 """
 
 import asyncio
@@ -12,30 +11,30 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 import structlog
 
-log = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 SECONDS_MIN = 1.0
 SECONDS_MAX = 30.0
 
 
 class _FailedWorker:
-    """One part that does not work."""
+    """One worker that does not work."""
 
     __slots__ = ("changed", "failed_again", "reason")
 
     def __init__(self) -> None:
         self.reason = ""
         self.failed_again = False
-        """Whether it has failed since it was last begun."""
+        """Whether it has failed since it was last started."""
         self.changed = asyncio.Event()
 
 
 class SubscriptionSupervisor:
-    """What does not work at the moment, by routing key.
+    """The workers that do not work at the moment, by routing key.
 
-    `start` brings a part to what the routing table says, or raises; `stop_worker` ends what there
-    is of it; `spawn` runs a task that ends with the dispatcher; `count_failure` is told of every
-    failure. A part is taken down before it is begun again: nobody knows how far it came.
+    `start` applies the routing record of a key, or raises; `stop_worker` stops what exists of its
+    worker; `spawn` runs a task that ends with the dispatcher; `count_failure` is called for every
+    failure. A worker is stopped before it is started again, because its state is unknown.
     """
 
     def __init__(
@@ -54,18 +53,19 @@ class SubscriptionSupervisor:
 
     @property
     def reason(self) -> str | None:
-        """Why something does not work, for a readiness check; None when everything does."""
+        """Why a worker does not work, for a readiness check; None when all do."""
         if not self._failed_workers:
             return None
         reasons = [f"{key} ({each.reason})" for key, each in list(self._failed_workers.items())[:3]]
         more = f" and {len(self._failed_workers) - 3} more" if len(self._failed_workers) > 3 else ""
         return (
-            f"work could not be begun and is begun again, see the log: {', '.join(reasons)}{more}"
+            "subscription workers failed and are being restarted, see the log:"
+            f" {', '.join(reasons)}{more}"
         )
 
     def on_route_changed(self, key: str) -> bool:
-        """The record of this part has changed; True when the part is being repaired, which is then
-        done at once and by the new record.
+        """A routing record has changed. Return True when its worker is being restarted: that is
+        then done at once, with the new record.
         """
         failed_worker = self._failed_workers.get(key)
         if failed_worker is not None:
@@ -73,18 +73,18 @@ class SubscriptionSupervisor:
         return failed_worker is not None
 
     def on_failure(self, key: str, error: BaseException) -> None:
-        """This part could not be begun or changed."""
+        """A worker could not be started or changed."""
         failed_worker = self._failed_workers.get(key)
         if failed_worker is None:
             failed_worker = self._failed_workers[key] = _FailedWorker()
             self._spawn(self._restart(key, failed_worker))
         failed_worker.failed_again, failed_worker.reason = True, str(error) or type(error).__name__
         self._count_failure(key)
-        log.error(
-            "work_not_begun",
+        logger.error(
+            "worker_failed",
             key=key,
-            reason=failed_worker.reason,
-            next_step="it is tried again",
+            error=failed_worker.reason,
+            next_step="it is restarted until it works",
             exc_info=error,
         )
 
@@ -93,10 +93,8 @@ class SubscriptionSupervisor:
         while failed_worker.failed_again:
             try:
                 await self._stop_worker(key)
-            except (
-                Exception
-            ) as error:  # What is left of it must not keep the new one from being tried.
-                log.warning("not_taken_down", key=key, reason=str(error), exc_info=error)
+            except Exception as error:  # Start the new one all the same.
+                logger.warning("worker_not_stopped", key=key, error=str(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(failed_worker.changed.wait(), seconds)
             failed_worker.changed.clear()
@@ -107,4 +105,4 @@ class SubscriptionSupervisor:
             except Exception as error:
                 self.on_failure(key, error)
         del self._failed_workers[key]
-        log.info("work_begun_again", key=key)
+        logger.info("worker_recovered", key=key)
