@@ -29,7 +29,7 @@ from headrace.runtime.service import end_task
 from headrace_dispatcher.app import kafka_feeds
 from headrace_dispatcher.settings import DispatcherSettings
 
-_events = structlog.get_logger(__name__)
+logger = structlog.get_logger(__name__)
 
 UNREAD_BYTES_MAX = 4 * 1_048_576
 RECORD_OVERHEAD_BYTES = 128
@@ -220,11 +220,11 @@ class UnreadLimitedLog:
         full = EmbeddedTopicFull(topic, self._bytes_max)
         if topic not in self._reported_full:
             self._reported_full.add(topic)
-            _events.warning(
+            logger.warning(
                 "embedded_topic_full",
                 topic=topic,
-                reason=str(full),
-                next_step="let its subscribers answer, or use --kafka apache",
+                error=str(full),
+                next_step="fix the subscribers that do not answer, or use --kafka apache",
             )
         return full
 

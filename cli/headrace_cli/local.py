@@ -8,6 +8,7 @@ resources and routing table stand in memory, since its log would forget them.
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
+import structlog
 from rich.console import Console
 
 import headrace_controller.app
@@ -44,6 +45,8 @@ from headrace_cli.event_viewer import EventViewer, Shown
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
+
+logger = structlog.get_logger(__name__)
 
 INSTANCE_NAME = "headrace-up"
 """Of the dispatcher in its groups and of the controller among controllers: started again after a
@@ -144,6 +147,12 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"),
         SystemClock(),
     )
+    if not cluster.tuned:
+        logger.warning(
+            "embedded_not_tuned",
+            error="topics have 4 partitions and are never deleted",
+            next_step="use --kafka apache, which has no such limits",
+        )
     groups = MockClusterGroups()
     feeds = EmbeddedFeeds(settings.dispatcher, options, groups)
     routing, offsets, instances = (

@@ -154,7 +154,13 @@ def _settings(
 
     from headrace.runtime.loading import load, reject_unknown_variables
     from headrace.runtime.logging import configure
-    from headrace.runtime.settings import KafkaSettings, LogLevel, LogSettings, ManagementSettings
+    from headrace.runtime.settings import (
+        KafkaSettings,
+        LogFormat,
+        LogLevel,
+        LogSettings,
+        ManagementSettings,
+    )
     from headrace_cli.local import LocalSettings
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
@@ -170,9 +176,11 @@ def _settings(
             IngressSettings,
         ]
     )
-    # The screen belongs to what people came to see; who wants the log says so.
+    # The terminal shows events and, by default, only warnings, one readable line each.
     logs = load(
-        LogSettings, level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING
+        LogSettings,
+        level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING,
+        format=None if os.environ.get("HEADRACE_LOG_FORMAT") else LogFormat.PRETTY,
     )
     configure(logs)
     return LocalSettings(
@@ -198,8 +206,6 @@ def _run(
     choice: KafkaChoice,
 ) -> "ExitCode":
     """Start Kafka where it is ours, live, and stop it when everything else has ended."""
-    import structlog
-
     from headrace.adapters.kafka.local.mock_cluster import MockCluster
     from headrace.runtime.loading import load
     from headrace.runtime.service import run_service
@@ -220,14 +226,6 @@ def _run(
             cluster = MockCluster()
             cluster.start()
             stack.callback(cluster.stop)
-            if not cluster.tuned:
-                structlog.get_logger(__name__).warning(
-                    "embedded_not_tuned",
-                    next_step=(
-                        "topics have 4 partitions and are never deleted; --kafka apache has no such"
-                        " limits"
-                    ),
-                )
             existing_resources = (
                 "events and resources are GONE when this ends (keep them with --kafka apache)"
             )

@@ -149,7 +149,7 @@ def test_a_worker_of_the_ingress_has_one_and_is_replaced(processes: Processes) -
             "HEADRACE_INGRESS_WATCHDOG_SECONDS": "0.5",
         },
     )
-    process.wait_for("worker ended and is started again", 60)
+    process.wait_for("worker_exited", 60)
     assert (
         f'"exit_code": {int(signal.SIGPROF)}' in process.output()
         or f"exit_code={int(signal.SIGPROF)}" in process.output()

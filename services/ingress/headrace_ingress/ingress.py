@@ -30,7 +30,7 @@ from headrace_ingress.receiver import EventReceiver
 from headrace_ingress.route_cache import HOSTS_SETTING
 from headrace_ingress.settings import IngressSettings
 
-_log = structlog.stdlib.get_logger("headrace.ingress")
+logger = structlog.get_logger(__name__)
 
 _FIRST_TRY_SECONDS = 10.0
 
@@ -140,7 +140,11 @@ class Ingress:
         await self._server.stop()
         left = await self._log.flush(self._settings.produce_seconds)
         if left:
-            _log.warning("events not stored at the end; none of them was acknowledged", events=left)
+            logger.warning(
+                "events_not_stored_at_shutdown",
+                events=left,
+                next_step="none: no sender got a 202 for them",
+            )
 
     async def stop(self) -> None:
         """Let go of the port and the routing table. Idempotent."""

@@ -36,7 +36,7 @@ from headrace_ingress.problems import (
 from headrace_ingress.route_cache import RouteCache, RouteEntry
 from headrace_ingress.settings import IngressSettings
 
-_log = structlog.stdlib.get_logger("headrace.ingress")
+logger = structlog.get_logger(__name__)
 
 _BEFORE_PRODUCE: Final = Failpoint.BEFORE_PRODUCE
 _AFTER_PRODUCE: Final = Failpoint.AFTER_PRODUCE
@@ -302,13 +302,14 @@ class EventReceiver:
         except TimeoutError:
             return False
         except HeadraceError as error:
-            _log.warning("the routing table could not be brought up to date", error=str(error))
+            logger.warning("routing_table_refresh_failed", error=str(error))
             return False
         except Exception:  # Whoever waits must be answered, whatever went wrong.
             if not self._refresh_failed:
-                _log.exception(
-                    "the routing table could not be brought up to date, by a mistake of ours;"
-                    " requests for unknown paths get a 503"
+                logger.exception(
+                    "routing_table_refresh_failed",
+                    error="internal error",
+                    next_step="report this error; requests for unknown paths get a 503 until then",
                 )
             self._refresh_failed = True
             return False
@@ -319,9 +320,8 @@ class EventReceiver:
         try:
             self._route_again(exchange, certain=certain)
         except Exception:  # The others wait behind this one.
-            _log.exception(
-                "a request that waited for the routing table could not be handled, by a mistake of"
-                " ours"
+            logger.exception(
+                "request_failed", error="internal error", next_step="report this error"
             )
             self._refuse_routes_uncertain(exchange)
 
@@ -423,7 +423,7 @@ class EventReceiver:
         self._unlogged += 1
         # An outage refuses thousands a second; the metric counts them, the log says that it is so.
         if now - self._logged_at >= 1.0:
-            _log.warning("events are not stored", error=str(error), events=self._unlogged)
+            logger.warning("events_not_stored", error=str(error), events=self._unlogged)
             self._logged_at, self._unlogged = now, 0
 
     def _refuse(

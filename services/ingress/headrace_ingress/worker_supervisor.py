@@ -29,7 +29,7 @@ from headrace.runtime.sockets import http_url, listen, port_of
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker_process import HEARTBEAT_SECONDS
 
-_log = structlog.stdlib.get_logger("headrace.ingress")
+logger = structlog.get_logger(__name__)
 
 _UNRESPONSIVE_SECONDS: Final = 20 * HEARTBEAT_SECONDS
 """A worker that has said nothing for so long, and that its own watchdog has not ended, is killed
@@ -116,7 +116,7 @@ class WorkerSupervisor:
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=self._drain_seconds)
             if late:
-                _log.warning("workers killed at the drain deadline", workers=len(late))
+                logger.warning("workers_killed_at_drain_deadline", workers=len(late))
 
     async def stop(self) -> None:
         """Kill what is left and let go of the port. Idempotent."""
@@ -157,7 +157,7 @@ class WorkerSupervisor:
             )
         except OSError as error:
             os.close(ours)
-            _log.error("worker not started", worker=worker.number, error=str(error))
+            logger.error("worker_start_failed", worker=worker.number, error=str(error))
             return
         finally:
             os.close(theirs)
@@ -173,11 +173,12 @@ class WorkerSupervisor:
             worker.process, worker.reason = None, "restarting"
             forget_process(process.pid)
         if not self._ending.is_set():
-            _log.error(
-                "worker ended and is started again",
+            logger.error(
+                "worker_exited",
                 worker=worker.number,
                 pid=process.pid,
                 exit_code=code,
+                next_step="none: it is restarted",
             )
 
     async def _read_reports(self, worker: _WorkerSlot, descriptor: int) -> None:
@@ -202,7 +203,11 @@ class WorkerSupervisor:
                 unresponsive_seconds, worker.reason = 0.0, json.loads(line) or None
                 if all(each.reason is None for each in self._workers):
                     self._ready.set()
-            _log.error("worker does not answer and is killed", worker=worker.number)
+            logger.error(
+                "worker_unresponsive",
+                worker=worker.number,
+                next_step="none: it is killed and restarted",
+            )
             _signal(worker, signal.SIGKILL)
         finally:
             transport.close()

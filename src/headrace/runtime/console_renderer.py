@@ -1,8 +1,8 @@
-"""Log lines for people at a terminal: one line each, the time, how bad it is, what happened and its
-values, the next step last.
+"""Log lines for people: one line each, with the time, the level, the event name, its fields, and
+the next step last as plain text.
 
-What stands in a line may come from outside. A terminal obeys some characters, so whatever is not
-printable is shown escaped.
+Parts of a line may come from outside. A terminal interprets control characters, so everything that
+is not printable is shown escaped.
 """
 
 import io
@@ -13,17 +13,17 @@ from typing import Any, TextIO
 import structlog
 
 EVENT_CHARACTERS = 24
-_LAST = "next_step"
-_LEFT_OUT = frozenset({"logger"})
-"""Says which module wrote the line, which is for programs."""
+_NEXT_STEP = "next_step"
+_OMITTED = frozenset({"logger"})
+"""The name of the module, which is for programs."""
 _PLAIN = (bool, int, float, type(None))
 
 
 def console_processors(
     stream: TextIO, environment: Mapping[str, str] = os.environ
 ) -> list[structlog.typing.Processor]:
-    """Render lines for `stream`, in colours where it is a terminal that has them and `NO_COLOR` is
-    not set (https://no-color.org).
+    """Return the processors that render lines for `stream`: with colors if it is a terminal that
+    supports them and `NO_COLOR` is not set (https://no-color.org).
     """
     colors = (
         stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
@@ -34,13 +34,31 @@ def console_processors(
         sort_keys=False,
         exception_formatter=_traceback,
     )
-    return [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _visible, renderer]
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _visible,
+        _NextStepLast(renderer),
+    ]
+
+
+class _NextStepLast:
+    """Renders the next step at the end of the line, without quotes: it is a sentence to read."""
+
+    def __init__(self, renderer: structlog.dev.ConsoleRenderer) -> None:
+        self._renderer = renderer
+
+    def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        next_step = event.pop(_NEXT_STEP, None)
+        line = self._renderer(logger, name, event)
+        if next_step is None:
+            return line
+        # A traceback follows on lines of its own.
+        first, newline, rest = line.partition("\n")
+        return f"{first.rstrip()}  {_NEXT_STEP}: {next_step}{newline}{rest}"
 
 
 def visible(text: str) -> str:
-    """The text with everything that is not printable escaped: on one line, and nothing that a
-    terminal would obey.
-    """
+    """Return the text on one line, with everything that is not printable escaped."""
     return (
         text
         if text.isprintable()
@@ -53,15 +71,13 @@ def _visible(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
     for name, value in event.items():
         if name in {"exc_info", "stack"}:
             shown[name] = _lines(value) if isinstance(value, str) else value
-        elif name not in _LEFT_OUT and name != _LAST:
+        elif name not in _OMITTED:
             shown[visible(name)] = value if isinstance(value, _PLAIN) else visible(str(value))
-    if _LAST in event:
-        shown[_LAST] = visible(str(event[_LAST]))
     return shown
 
 
 def _traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    """A traceback without local variables; the message of the error may come from outside."""
+    """Write a traceback without local variables. The message of the error may come from outside."""
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, exc_info)
     stream.write(_lines(plain.getvalue()))

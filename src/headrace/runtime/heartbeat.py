@@ -22,7 +22,7 @@ from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Clock, Instance, Instances, RoutingReader
 
-_log = structlog.stdlib.get_logger("headrace.presence")
+logger = structlog.get_logger(__name__)
 
 _EVERY_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
@@ -79,9 +79,10 @@ class Heartbeat:
         try:
             await asyncio.wait_for(self._instances.deregister(self._id), _REPORT_SECONDS)
         except (TimeoutError, HeadraceError) as error:
-            _log.warning(
-                "could not say goodbye; the controller will notice in 10 s",
+            logger.warning(
+                "deregistration_failed",
                 error=str(error) or "no answer in time",
+                next_step="none: the controller considers this instance gone after 10 s",
             )
 
     def unacknowledged_since(self) -> str | None:
@@ -122,10 +123,10 @@ class Heartbeat:
                 TopicMissing
             ) as error:  # That is an answer of Kafka; the controller will make the topic.
                 self._acknowledged_at = self._clock.monotonic()
-                _log.warning("could not report the applied routing table", error=str(error))
+                logger.warning("heartbeat_failed", error=str(error))
             except (TimeoutError, HeadraceError) as error:
-                _log.warning(
-                    "could not report the applied routing table",
+                logger.warning(
+                    "heartbeat_failed",
                     error=str(error) or "no answer in time",
                 )
             try:

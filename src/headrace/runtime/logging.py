@@ -1,8 +1,14 @@
-"""Structured logs: pretty on a terminal, JSON lines elsewhere; the standard library's and uvicorn's
-go the same way.
+"""The one configuration of logging, for structlog and for the standard library: pretty lines on a
+terminal, JSON lines elsewhere.
 
-What may be logged: names, counts, durations, reasons. Never an event's data or attributes' values,
-never a header's value, never a secret; the last line of defence here cuts long values.
+The convention: `logger = structlog.get_logger(__name__)` in every module that logs, a literal
+snake_case event name as the first argument, everything variable in fields (`error=`, `namespace=`,
+`name=`, `kind=`, `topic=`, `next_step=`). Event names are for searching and for alerts. Lines of
+other libraries (uvicorn, asyncio, librdkafka) keep their text as the event.
+
+What may be logged: names, counts, durations, reasons. Never an event's data or the values of its
+attributes, never the value of a header, never a secret. As the last line of defence, long values
+are cut here.
 """
 
 import logging
@@ -19,7 +25,9 @@ from headrace.runtime.settings import LogFormat, LogSettings
 VALUE_CHARACTERS_MAX = 1000
 KINDS_MAX = 256
 _REPETITIVE = ("headrace.kafka", "headrace.kafka.client")
-"""Where the lines of the Kafka client library come."""
+"""The loggers that the Kafka client library writes to."""
+_EXTRA_FIELDS = ("error", "next_step", "suppressed")
+"""Fields that the filters below add to lines of the Kafka client library."""
 _NOISY = {
     "asyncio": logging.WARNING,
     "uvicorn.access": logging.WARNING,
@@ -29,8 +37,8 @@ _NOISY = {
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, service: str = "") -> None:
-    """Set up logging of this process, once at its start. `service` is added to every line; `stream`
-    is standard error by default.
+    """Configure logging of this process, once at its start. `service` is added to every line;
+    `stream` is standard error by default.
     """
     stream = stream or sys.stderr
     pretty = settings.format is LogFormat.PRETTY or (
@@ -48,22 +56,22 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(_EXTRA_FIELDS), *shared],
             processors=console_processors(stream) if pretty else _machine(),
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
-    naming = KafkaLogHints()
+    hints = KafkaLogHints()
     for name in _REPETITIVE:
-        logger = logging.getLogger(name)
-        logger.filters[:] = [naming, RateLimitFilter()]
+        repetitive = logging.getLogger(name)
+        repetitive.filters[:] = [hints, RateLimitFilter()]
     for name, level in _NOISY.items():
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
-        logger.setLevel(max(level, root.level))
+        noisy = logging.getLogger(name)
+        noisy.handlers.clear()
+        noisy.propagate = True
+        noisy.setLevel(max(level, root.level))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -77,10 +85,11 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
 
 
 class RateLimitFilter(logging.Filter):
-    """Lets one line of a kind through in `seconds`, and says with the next how many were left out.
+    """Passes one line of a kind per `seconds`. The next one has the number of lines that were
+    dropped in its field `suppressed`.
 
-    Each of a hundred Kafka clients tells of each failed connection, twenty times a second: while
-    Kafka is away the reason must be seen, and other lines beside it.
+    Each of a hundred Kafka clients logs each failed connection, twenty times a second. While Kafka
+    is unreachable, the reason must be visible, and so must other lines.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:
@@ -92,15 +101,15 @@ class RateLimitFilter(logging.Filter):
         """Whether to write this line."""
         text = record.getMessage()
         kind = (record.levelname, text.split(" ", 1)[0])
-        begun, left_out = self._seen.get(kind, (float("-inf"), 0))
-        if record.created - begun < self._seconds:
-            self._seen[kind] = (begun, left_out + 1)
+        passed_at, suppressed = self._seen.get(kind, (float("-inf"), 0))
+        if record.created - passed_at < self._seconds:
+            self._seen[kind] = (passed_at, suppressed + 1)
             return False
         if len(self._seen) >= KINDS_MAX:
             self._seen.clear()
         self._seen[kind] = (record.created, 0)
-        if left_out:
-            record.msg, record.args = f"{text} (and {left_out} more of this kind)", ()
+        if suppressed:
+            record.suppressed = suppressed
         return True
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-_log = structlog.stdlib.get_logger("headrace.open_files")
+logger = structlog.get_logger(__name__)
 
 _RAISED_MAX: Final = 1_048_576
 """Some systems have a hard limit of a thousand million, for which child processes make tables."""
@@ -26,8 +26,8 @@ def raise_limit() -> int:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         except (OSError, ValueError) as error:  # some systems have a further limit of their own
-            _log.warning(
-                "the limit of open files cannot be raised",
+            logger.warning(
+                "open_files_limit_not_raised",
                 limit=soft,
                 wanted=wanted,
                 error=str(error),
@@ -53,12 +53,12 @@ def connections_within(wanted: int, *, setting: str, files: int | None = None) -
     allowed = max(1, files - min(max(_RESERVE, files // 4), files // 2))
     if wanted <= allowed:
         return wanted
-    _log.warning(
-        "fewer connections are taken than the settings ask for, because of the limit of open files;"
-        " raise it (ulimit -n)",
+    logger.warning(
+        "connections_limited_by_open_files",
         setting=setting,
         wanted=wanted,
         connections=allowed,
         open_files=files,
+        next_step="raise the limit of open files (ulimit -n), or lower the setting",
     )
     return allowed

@@ -10,7 +10,7 @@ import structlog
 
 from headrace.domain.errors import HeadraceError
 
-log = structlog.stdlib.get_logger("headrace.patience")
+logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = 1.0
 
@@ -33,9 +33,9 @@ async def retry_until_success(
         except retry_on as error:
             reason = f"{what}: {error}"
             waiting(reason)
-            log.warning(
+            logger.warning(
                 "not_ready",
-                reason=reason,
+                error=reason,
                 exc_info=None if isinstance(error, HeadraceError) else error,
             )
             await asyncio.sleep(RETRY_SECONDS)

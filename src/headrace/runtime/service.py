@@ -19,7 +19,7 @@ from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.open_files import raise_limit
 
-log = structlog.stdlib.get_logger("headrace.service")
+logger = structlog.get_logger(__name__)
 
 
 class Component(Protocol):
@@ -139,7 +139,7 @@ class Service:
     def end(self, reason: str) -> None:
         """Begin to end, as a signal does."""
         if not self._ending.is_set():
-            log.info("ending", service=self.name, reason=reason)
+            logger.info("stopping", service=self.name, reason=reason)
             self.health.drain(reason)
             self._ending.set()
 
@@ -147,8 +147,11 @@ class Service:
         """A part cannot go on: end, with a failure as exit code so that a supervisor starts us
         again.
         """
-        log.error(
-            "part failed", service=self.name, part=part, error=str(error) or type(error).__name__
+        logger.error(
+            "component_failed",
+            service=self.name,
+            component=part,
+            error=str(error) or type(error).__name__,
         )
         self._exit_code = ExitCode.FAILED
         self.end(f"{part} failed")
@@ -176,7 +179,7 @@ class Service:
             if not await self._start(begun):
                 return ExitCode.NOT_STARTED
             self.health.started()
-            log.info("started", service=self.name, **self._addresses())
+            logger.info("started", service=self.name, **self._addresses())
             if started is not None and not self._ending.is_set():
                 await self._unless_ending(started())
             await self._ending.wait()
@@ -186,7 +189,7 @@ class Service:
             self.health.drain("stopping")
             await self._stop(begun)
             self._release_signals()
-        log.info("ended", service=self.name, exit_code=int(self._exit_code))
+        logger.info("stopped", service=self.name, exit_code=int(self._exit_code))
         return self._exit_code
 
     def _addresses(self) -> dict[str, str]:
@@ -206,15 +209,15 @@ class Service:
                 async with asyncio.timeout(self._start_seconds):
                     await self._unless_ending(part.start())
             except TimeoutError:
-                log.error(
-                    "cannot start",
+                logger.error(
+                    "start_failed",
                     service=self.name,
-                    part=name,
-                    error=f"not within {self._start_seconds:.0f} s",
+                    component=name,
+                    error=f"not started within {self._start_seconds:.0f} s",
                 )
                 return False
             except HeadraceError as error:
-                log.error("cannot start", service=self.name, part=name, error=str(error))
+                logger.error("start_failed", service=self.name, component=name, error=str(error))
                 return False
         return True
 
@@ -238,20 +241,22 @@ class Service:
             async with asyncio.timeout(self._drain_seconds):
                 for name, part in reversed(begun):
                     if isinstance(part, DrainableComponent):
-                        log.debug("draining", service=self.name, part=name)
+                        logger.debug("draining", service=self.name, component=name)
                         await part.drain()
         except TimeoutError:
-            log.warning(
-                "not drained in time, what is in hand will be done again",
+            logger.warning(
+                "drain_deadline_exceeded",
                 service=self.name,
                 seconds=self._drain_seconds,
+                next_step="none: work in flight is repeated after a restart",
             )
             self._exit_code = ExitCode.FAILED
         except HeadraceError as error:
-            log.warning(
-                "draining failed, what is in hand will be done again",
+            logger.warning(
+                "drain_failed",
                 service=self.name,
                 error=str(error),
+                next_step="none: work in flight is repeated after a restart",
             )
             self._exit_code = ExitCode.FAILED
 
@@ -261,10 +266,10 @@ class Service:
                 async with asyncio.timeout(self._stop_seconds):
                     await part.stop()
             except Exception as error:  # The others must still be stopped.
-                log.warning(
-                    "did not stop cleanly",
+                logger.warning(
+                    "stop_failed",
                     service=self.name,
-                    part=name,
+                    component=name,
                     error=str(error) or type(error).__name__,
                 )
                 self._exit_code = self._exit_code or ExitCode.FAILED
@@ -282,8 +287,10 @@ class Service:
     def _on_signal(self, number: signal.Signals) -> None:
         self._signals += 1
         if self._signals > 1:
-            log.warning(
-                "ended by a second signal, what was in hand will be done again", service=self.name
+            logger.warning(
+                "stopped_by_second_signal",
+                service=self.name,
+                next_step="none: work in flight is repeated after a restart",
             )
             sys.stdout.flush()
             sys.stderr.flush()
@@ -303,7 +310,7 @@ def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
         try:
             return await main()
         except HeadraceError as error:
-            log.error("cannot start", error=str(error))
+            logger.error("start_failed", error=str(error))
             return ExitCode.NOT_STARTED
 
     raise_limit()

@@ -34,7 +34,7 @@ import structlog
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.failpoints import stall_point
 
-log = structlog.stdlib.get_logger("headrace.watchdog")
+logger = structlog.get_logger(__name__)
 
 DEFAULT_SECONDS: Final = 30.0
 _LOOKS: Final = 10
@@ -130,8 +130,8 @@ class Watchdog:
     def _report(self) -> None:
         frame = sys._current_frames().get(self._loop_thread.ident or 0)
         stack = traceback.format_stack(frame, _FRAMES_MAX) if frame is not None else []
-        log.critical(
-            "event loop stalled",
+        logger.critical(
+            "event_loop_stalled",
             service=self._service,
             limit_seconds=self._seconds,
             exit_code=int(ExitCode.STALLED),

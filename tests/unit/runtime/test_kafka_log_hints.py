@@ -1,5 +1,5 @@
-"""A Kafka that refuses us: one line naming the setting, in the place of the client
-library's many.
+"""A rejected Kafka connection: one line that names the setting replaces the many lines of the
+client library.
 """
 
 import logging
@@ -47,29 +47,32 @@ def _record(text: str, *, at: float = 0.0, level: int = logging.INFO) -> logging
         (PLAIN, "HEADRACE_KAFKA_SECURITY_PROTOCOL"),
     ],
 )
-def test_a_refusal_names_its_setting(said: str, setting: str) -> None:
-    """It is an error, names what to look at and keeps what the client said."""
+def test_a_rejected_connection_names_its_setting(said: str, setting: str) -> None:
+    """It is an error with an event name; its next step names the setting, and the client's message
+    is kept.
+    """
     record = _record(HEAD + said)
     assert KafkaLogHints().filter(record)
-    assert ("ERROR", True) == (record.levelname, setting in record.getMessage())
-    assert record.getMessage().endswith(f"It said: {said}")
+    fields = vars(record)
+    assert ("ERROR", "kafka_connection_rejected") == (record.levelname, record.getMessage())
+    assert (True, said) == (setting in fields["next_step"], fields["error"])
 
 
-def test_a_refusal_is_told_once_a_minute_whoever_tells_it() -> None:
-    """Other clients, other words for the same reason: all are left out until the minute is over;
-    another reason is told at once.
+def test_a_rejected_connection_is_logged_once_a_minute_for_all_clients() -> None:
+    """Lines of other clients and in other words with the same reason are dropped until the minute
+    is over; another reason is logged at once.
     """
-    naming = KafkaLogHints(60.0)
-    assert naming.filter(_record(HEAD + PASSWORD, at=0.0))
-    assert not naming.filter(_record(f"kafka client: {PASSWORD} (_AUTHENTICATION)", at=0.1))
-    assert naming.filter(_record(HEAD + AUTHORITY, at=0.2))
-    assert not naming.filter(_record(HEAD.replace("producer", "consumer") + PASSWORD, at=59.9))
-    assert naming.filter(_record(HEAD + PASSWORD, at=60.1))
+    hints = KafkaLogHints(60.0)
+    assert hints.filter(_record(HEAD + PASSWORD, at=0.0))
+    assert not hints.filter(_record(f"kafka client: {PASSWORD} (_AUTHENTICATION)", at=0.1))
+    assert hints.filter(_record(HEAD + AUTHORITY, at=0.2))
+    assert not hints.filter(_record(HEAD.replace("producer", "consumer") + PASSWORD, at=59.9))
+    assert hints.filter(_record(HEAD + PASSWORD, at=60.1))
 
 
 def test_other_lines_pass_as_they_are() -> None:
-    """What is no refusal is left alone; a connection closed at once gets a hint behind it, and
-    keeps its level.
+    """Other lines are unchanged; a connection that was closed at once gets a next step and keeps
+    its level.
     """
     other = _record(
         HEAD
@@ -78,6 +81,7 @@ def test_other_lines_pass_as_they_are() -> None:
     )
     assert KafkaLogHints().filter(other)
     assert "HEADRACE" not in other.getMessage()
+    assert not hasattr(other, "next_step")
     closed = _record(
         HEAD
         + "k:9092/bootstrap: Disconnected: connection closed by peer: receive 0 (after 0ms in state"
@@ -86,5 +90,5 @@ def test_other_lines_pass_as_they_are() -> None:
     assert KafkaLogHints().filter(closed)
     assert ("INFO", True) == (
         closed.levelname,
-        "HEADRACE_KAFKA_SECURITY_PROTOCOL" in closed.getMessage(),
+        "HEADRACE_KAFKA_SECURITY_PROTOCOL" in vars(closed)["next_step"],
     )

@@ -1,4 +1,4 @@
-"""What log lines look like."""
+"""The form of log lines."""
 
 import io
 import json
@@ -25,8 +25,8 @@ def _lines(stream: io.StringIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_lines_are_json_where_nobody_looks() -> None:
-    """Our own and the standard library's lines have one shape, with the service's name."""
+def test_lines_are_json_without_a_terminal() -> None:
+    """Lines of structlog and of the standard library have one form, with the service's name."""
     stream = io.StringIO()
     configure(LogSettings(), stream, service="ingress")
     structlog.stdlib.get_logger("headrace.x").info("started", port=8080)
@@ -55,7 +55,7 @@ def test_lines_below_the_level_are_not_written() -> None:
 
 
 def test_bytes_and_long_values_are_cut() -> None:
-    """A payload that slips into a log call does not get into the log."""
+    """A payload that is passed to a log call by accident does not reach the log."""
     stream = io.StringIO()
     configure(LogSettings(), stream)
     structlog.stdlib.get_logger("headrace.x").info("odd", data=b"secret", text="y" * 5000)
@@ -78,25 +78,44 @@ def test_a_traceback_shows_no_local_variables() -> None:
 
 
 def test_pretty_lines_are_for_people() -> None:
-    """Not JSON, one line."""
+    """Not JSON, one line: the event name, its fields, and the next step as plain text."""
     stream = io.StringIO()
     configure(LogSettings(format=LogFormat.PRETTY), stream)
-    structlog.stdlib.get_logger("headrace.x").info("started", port=8080)
-    assert "port=8080" in stream.getvalue()
-    assert 1 == stream.getvalue().count("\n")
+    structlog.stdlib.get_logger("headrace.x").warning(
+        "topic_missing", next_step="create it, or check its name", topic="t", port=8080
+    )
+    line = stream.getvalue()
+    assert 1 == line.count("\n")
+    assert line[9:] == (
+        "[warning  ] topic_missing            topic=t port=8080"
+        "  next_step: create it, or check its name\n"
+    )
+
+
+def test_the_next_step_is_on_the_line_of_the_event() -> None:
+    """A traceback follows it."""
+    stream = io.StringIO()
+    configure(LogSettings(format=LogFormat.PRETTY), stream)
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        structlog.stdlib.get_logger("headrace.x").exception("failed", next_step="report it")
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("next_step: report it")
+    assert "ValueError: bad" == rest[-1]
 
 
 class Terminal(io.StringIO):
-    """A stream that says that it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
 
 def test_a_terminal_gets_one_line_and_json_when_it_is_asked_for() -> None:
-    """By itself a line for people, the next step last and without the name of a module; by the
-    setting the lines of programs.
+    """By default a line for people, with the next step last and without the name of the module;
+    with the setting, JSON.
     """
     people, programs = Terminal(), Terminal()
     configure(LogSettings(), people)
@@ -119,7 +138,7 @@ def test_a_terminal_gets_one_line_and_json_when_it_is_asked_for() -> None:
 def test_colors_are_for_terminals_that_want_them(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], colored: bool
 ) -> None:
-    """As https://no-color.org says: the variable counts when it is not empty."""
+    """https://no-color.org: the variable counts when it is not empty."""
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -131,9 +150,9 @@ def test_colors_are_for_terminals_that_want_them(
     assert (colored, False) == ("\x1b[" in terminal.getvalue(), "\x1b[" in file.getvalue())
 
 
-def test_a_terminal_obeys_nothing_that_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values, lists of them, messages of other libraries and of errors: control characters are
-    shown, and no line is forged.
+def test_control_characters_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In values, lists of values, messages of other libraries and of errors; no line can be
+    forged.
     """
     monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
@@ -159,18 +178,33 @@ def test_a_terminal_obeys_nothing_that_is_logged(monkeypatch: pytest.MonkeyPatch
 
 
 def test_repeated_lines_of_the_kafka_client_are_counted_and_not_written() -> None:
-    """One line of a kind in ten seconds, and the next one says how many there were; other kinds
-    pass.
+    """One line of a kind in ten seconds, and the next one has the number of dropped lines; other
+    kinds pass.
     """
-    sparing = RateLimitFilter(10.0)
+    limit = RateLimitFilter(10.0)
 
-    def passes(text: str, at: float) -> str | None:
+    def passes(text: str, at: float) -> tuple[str, int | None] | None:
         record = logging.LogRecord("headrace.kafka", logging.WARNING, "", 0, text, (), None)
         record.created = at
-        return record.getMessage() if sparing.filter(record) else None
+        if not limit.filter(record):
+            return None
+        return record.getMessage(), getattr(record, "suppressed", None)
 
-    assert passes("FAIL [one] refused", 0.0) == "FAIL [one] refused"
+    assert passes("FAIL [one] refused", 0.0) == ("FAIL [one] refused", None)
     assert passes("FAIL [two] refused", 1.0) is None
-    assert passes("GETPID [one] retrying", 1.0) == "GETPID [one] retrying"
+    assert passes("GETPID [one] retrying", 1.0) == ("GETPID [one] retrying", None)
     assert passes("FAIL [one] refused", 9.9) is None
-    assert passes("FAIL [one] refused", 10.5) == "FAIL [one] refused (and 2 more of this kind)"
+    assert passes("FAIL [one] refused", 10.5) == ("FAIL [one] refused", 2)
+
+
+def test_fields_of_the_kafka_client_lines_are_written() -> None:
+    """The event name, the client's message and the next step are fields of the JSON line."""
+    stream = io.StringIO()
+    configure(LogSettings(), stream)
+    logging.getLogger("headrace.kafka").info(
+        "FAIL [rdkafka#producer-1] [thrd:x]: x: SASL authentication error: wrong password"
+    )
+    (line,) = _lines(stream)
+    assert ("kafka_connection_rejected", "error") == (line["event"], line["level"])
+    assert "x: SASL authentication error: wrong password" == line["error"]
+    assert "HEADRACE_KAFKA_SASL_PASSWORD_FILE" in str(line["next_step"])

@@ -8,12 +8,13 @@ task, future or timer per request: a request is a call of `handler(exchange)`, i
 """
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
+
+import structlog
 
 from headrace.adapters.http.server_acceptor import Acceptor
 from headrace.adapters.http.server_connection import ServerConnection
@@ -39,7 +40,7 @@ __all__ = [
 RenderRejection = Callable[[RequestRejected], tuple[Fields, bytes]]
 """Makes fields and body of an answer that the server gives by itself."""
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 
 def plain_text_rejection(refusal: RequestRejected) -> tuple[Fields, bytes]:
@@ -160,9 +161,9 @@ class HttpServer:
             try:
                 await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
             except TimeoutError:
-                _log.warning(
-                    "%d connections cut at the drain deadline",
-                    len(self.connection_table.connections),
+                logger.warning(
+                    "connections_cut_at_drain_deadline",
+                    connections=len(self.connection_table.connections),
                 )
         for connection in tuple(self.connection_table.connections):
             connection.abort()
@@ -176,18 +177,18 @@ class HttpServer:
         """Ask whether the body should be read."""
         try:
             self._admit(exchange)
-        except Exception:
-            self._failed(exchange)
+        except Exception as error:
+            self._failed(exchange, error)
 
     def handle(self, exchange: Exchange) -> None:
         """Hand on a complete request."""
         try:
             self._handler(exchange)
-        except Exception:
-            self._failed(exchange)
+        except Exception as error:
+            self._failed(exchange, error)
 
-    def _failed(self, exchange: Exchange) -> None:
-        _log.exception("request failed")
+    def _failed(self, exchange: Exchange, error: Exception) -> None:
+        logger.error("request_failed", exc_info=error)
         fields, body = self.refused(
             RequestRejected(500, "the request could not be handled; the server's log says why")
         )

@@ -6,11 +6,12 @@ without a log line when `accept` fails for want of a file descriptor.
 
 import asyncio
 import errno
-import logging
 import socket
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from headrace.adapters.http.server_connection import ServerConnection
 from headrace.adapters.http.server_connections import ConnectionEvent, Handshake
@@ -18,7 +19,7 @@ from headrace.adapters.http.server_connections import ConnectionEvent, Handshake
 if TYPE_CHECKING:
     from headrace.adapters.http.server import HttpServer
 
-_log = logging.getLogger(__name__)
+logger = structlog.get_logger(__name__)
 
 _TURN_ACCEPTS_MAX: Final = 64
 """Connections accepted before others have their turn."""
@@ -144,11 +145,13 @@ class Acceptor:
         now = self._loop.time()
         if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
             self._logged_at = now
-            _log.error(
-                "connections cannot be accepted: %s; %d are open here; raise the limit of open"
-                " files (ulimit -n) or lower the limit of connections",
-                error.strerror,
-                len(connection_table),
+            logger.error(
+                "accept_failed",
+                error=error.strerror,
+                connections=len(connection_table),
+                next_step=(
+                    "raise the limit of open files (ulimit -n), or lower the limit of connections"
+                ),
             )
 
 

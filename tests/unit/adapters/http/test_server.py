@@ -1,11 +1,10 @@
 """The server around its connections: by itself, under uvicorn, and at the end."""
 
 import asyncio
-import logging
 import socket
 
-import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from headrace.adapters.http.server import Exchange, HttpServer, ServerLimits
 from headrace.runtime.sockets import listen, port_of
@@ -53,9 +52,7 @@ async def test_it_serves_under_uvicorn_and_ends_with_it() -> None:
     await server.stop()
 
 
-async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline() -> None:
     """A handler that never answers cannot keep the process; the log says how many were cut."""
     held = DeferredHandler()
     server = HttpServer(held, limits=ServerLimits(drain_seconds=0.05, sweep_seconds=0.02))
@@ -63,11 +60,13 @@ async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline(
     await server.start(bound)
     answer = asyncio.create_task(talk(port_of(bound), request()))
     await wait_until_async(lambda: held.exchanges, what="the request is in hand")
-    with caplog.at_level(logging.WARNING):
+    with capture_logs() as logs:
         await server.stop()
         await server.stop()
     assert await asyncio.gather(answer, return_exceptions=True)
-    assert "1 connections cut" in caplog.text
+    assert [("connections_cut_at_drain_deadline", 1)] == [
+        (line["event"], line["connections"]) for line in logs
+    ]
     await wait_until_async(lambda: server.connections == 0, what="it is gone")
     bound.close()
 

@@ -5,7 +5,6 @@ is cut, heads have a budget.
 import asyncio
 import contextlib
 import errno
-import logging
 import socket
 import ssl
 import tracemalloc
@@ -13,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.http.server import (
     ConnectionEvent,
@@ -258,9 +257,7 @@ async def test_requests_sent_ahead_have_the_same_budget() -> None:
     assert [202] == kept.statuses
 
 
-async def test_a_lack_of_file_descriptors_is_logged_and_over_when_it_is_over(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_lack_of_file_descriptors_is_logged_and_over_when_it_is_over() -> None:
     """`accept` fails with EMFILE: one log line, no loop that turns for nothing, and service
     afterwards.
     """
@@ -278,12 +275,14 @@ async def test_a_lack_of_file_descriptors_is_logged_and_over_when_it_is_over(
                 return listener.fileno()
 
         acceptor._listener = Exhausted()  # type: ignore[assignment]
-        with caplog.at_level(logging.ERROR):
+        with capture_logs() as logs:
             answer = asyncio.create_task(talk(port, request()))
             await wait_until_async(lambda: failures == 2, what="it is tried again")
         acceptor._listener = listener
         assert (await answer).startswith(b"HTTP/1.1 202 ")
-        assert 1 == caplog.text.count("connections cannot be accepted: Too many open files")
+        assert [("accept_failed", "Too many open files")] == [
+            (line["event"], line["error"]) for line in logs
+        ]
         assert 2 == server.connection_table.counts[ConnectionEvent.NO_DESCRIPTORS]
 
 
