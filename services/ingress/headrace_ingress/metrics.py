@@ -1,15 +1,16 @@
-"""What the ingress counts. Label values come from the routing table and from closed sets, never
+"""The metrics of the ingress. Label values come from the routing table and from closed sets, never
 from a request.
 """
 
+from headrace.domain.routing import Addressable
 from headrace.runtime.metrics import CounterChild, HistogramChild, Metrics
 from headrace_ingress.problems import ProblemType
 
-_LABELS = ("namespace", "name")
+_LABELS = ("kind", "namespace", "name")
 
 
 class AddressableMetrics:
-    """The children of one addressable."""
+    """The time series of one addressable."""
 
     __slots__ = ("accepted", "bytes", "stored_seconds")
 
@@ -22,7 +23,11 @@ class AddressableMetrics:
 
 
 class IngressMetrics:
-    """The families of this service."""
+    """The metric families of this service.
+
+    `kind` is the label of the routing record, empty when the record has none. A Broker and a
+    Channel of the same name have different time series.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self.events = metrics.counter(
@@ -43,20 +48,30 @@ class IngressMetrics:
             "ingress_in_flight", "Requests waiting for their events to be stored."
         )
 
-    def for_addressable(self, namespace: str, name: str) -> AddressableMetrics:
-        """The children of an addressable."""
+    def for_addressable(self, addressable: Addressable) -> AddressableMetrics:
+        """Return the time series of an addressable."""
+        labels = labels_of(addressable)
         return AddressableMetrics(
-            self.events.labels(namespace, name),
-            self.bytes.labels(namespace, name),
-            self.stored.labels(namespace, name),
+            self.events.labels(*labels), self.bytes.labels(*labels), self.stored.labels(*labels)
         )
 
-    def count_refusal(self, namespace: str, name: str, status: int, reason: ProblemType) -> None:
-        """Count a refusal; both names are empty when the request reached no addressable."""
-        self.refused.labels(namespace, name, f"{status // 100}xx", reason.slug).value += 1
+    def count_refusal(
+        self, addressable: Addressable | None, status: int, reason: ProblemType
+    ) -> None:
+        """Count a refused request. `addressable` is None when the request reached none: its labels
+        are empty then.
+        """
+        labels = ("", "", "") if addressable is None else labels_of(addressable)
+        self.refused.labels(*labels, f"{status // 100}xx", reason.slug).value += 1
 
-    def remove(self, namespace: str, name: str) -> None:
-        """Show an addressable that is gone no more."""
+    def remove(self, addressable: Addressable) -> None:
+        """Remove the time series of an addressable that was deleted or has other labels now."""
+        labels = labels_of(addressable)
         for family in (self.events, self.bytes):
-            family.remove(namespace, name)
-        self.stored.remove(namespace, name)
+            family.remove(*labels)
+        self.stored.remove(*labels)
+
+
+def labels_of(addressable: Addressable) -> tuple[str, str, str]:
+    """Return the values of the labels `kind`, `namespace` and `name`."""
+    return addressable.kind, addressable.namespace, addressable.name

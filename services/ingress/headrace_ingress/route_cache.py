@@ -1,7 +1,8 @@
-"""From a request's target and Host to whom it is addressed.
+"""Finds the addressable of a request by its target and Host.
 
-Senders use the same few targets again and again, so the raw bytes are looked up first; only a
-target not seen since the routing table last changed is decoded and asked for there.
+Senders use few different targets, so the raw bytes are looked up in a cache first. Only a target
+that is not in it is decoded and looked up in the routing table. A change of the table clears the
+cache.
 """
 
 import difflib
@@ -15,37 +16,37 @@ from headrace.codec.local_request import refusal
 from headrace.domain.bounded_cache import ByteBoundedCache
 from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
 from headrace.domain.routing import Addressable, RoutingTable, is_addressable_key
-from headrace_ingress.metrics import AddressableMetrics, IngressMetrics
+from headrace_ingress.metrics import AddressableMetrics, IngressMetrics, labels_of
 
 _CACHE_BYTES_MAX: Final = 1_048_576
-"""Of the requests' targets and Hosts that are looked up without being decoded."""
+"""Total size of the cached targets and Hosts."""
 _CACHE_ENTRY_BYTES_MAX: Final = 1_024
-"""Target and Host together; names of namespaces, Brokers and services stay far below it."""
+"""Target and Host together; names of namespaces, Brokers and services are far shorter."""
 HOSTS_SETTING: Final = "HEADRACE_INGRESS_HOSTS"
 _DOTS: Final = frozenset({".", ".."})
 _SHOWN_CHARACTERS_MAX: Final = 200
 _SIMILAR_PATHS_MAX: Final = 200
 _PAIRS_MAX: Final = 20_000
-"""Pairs of characters, one of the path asked for and one of a path that is served, that a search
-for what was meant may compare. It takes about 0.1 us a pair at worst: two hundred long paths would
-cost a quarter of a second.
+"""Limit of the pairs of characters (one of the requested path, one of a served path) that the
+search for a similar path compares. A pair takes about 0.1 us at worst: two hundred long paths would
+take a quarter of a second.
 """
 _SIMILARITY_MIN: Final = 0.75
-"""How much of a path must be right for another to be called to mind."""
+"""The similarity from which another path is suggested."""
 
 
 @dataclass(slots=True)
 class RouteEntry:
-    """An addressable with its counters."""
+    """An addressable with its metrics."""
 
     addressable: Addressable
     metrics: AddressableMetrics
     types: EventTypeObserver | None = None
-    """Where to remember the types of accepted events, None when nobody wants to know them."""
+    """Records the types of accepted events; None when the routing record does not ask for it."""
 
 
 class RouteCache:
-    """Who takes events where."""
+    """Maps targets and Hosts to addressables."""
 
     def __init__(
         self,
@@ -56,15 +57,15 @@ class RouteCache:
         hosts: Collection[str] = (),
         local: bool = False,
     ) -> None:
-        """`observed_types` remembers the types of events, of addressables that ask for it.
+        """`observed_types` records the types of events of addressables that ask for it.
 
-        `local`: requests come to a loopback address, so Host must name one, or one of `hosts`, or a
-        host of the routing table.
+        `local`: the ingress listens on a loopback address, so Host must be a loopback address, one
+        of `hosts`, or a host of the routing table.
         """
         self._table = table
         self._local = local
         self.allowed_hosts = _AllowedHosts(table, hosts)
-        """Names that Host may have on a loopback address."""
+        """Hosts that are allowed on a loopback address."""
         self._observed_types = ObservedEventTypes() if observed_types is None else observed_types
         self._metrics = metrics
         self._by_target: ByteBoundedCache[tuple[bytes, bytes], RouteEntry] = ByteBoundedCache(
@@ -73,7 +74,7 @@ class RouteCache:
         self._by_uid: dict[str, RouteEntry] = {}
 
     def on_routes_changed(self, keys: Collection[str]) -> None:
-        """The routing table changed: look everything up again. For `RoutingReader.watch`."""
+        """Clear the cache after a change of the routing table. For `RoutingReader.watch`."""
         if not any(map(is_addressable_key, keys)):
             return
         self._by_target.clear()
@@ -82,14 +83,20 @@ class RouteCache:
             now = live.get(uid)
             if now is None:
                 del self._by_uid[uid]
-                self._metrics.remove(route.addressable.namespace, route.addressable.name)
+                self._metrics.remove(route.addressable)
             else:
+                if labels_of(now) != labels_of(route.addressable):
+                    # A record of an older version has no kind.
+                    self._metrics.remove(route.addressable)
+                    route.metrics = self._metrics.for_addressable(now)
                 route.addressable = now
                 self._update_type_observer(route)
         self._observed_types.keep({uid for uid, each in live.items() if each.event_types})
 
     def find(self, target: bytes, host: bytes) -> RouteEntry | None:
-        """The address of a request with this target and Host, as sent."""
+        """Return the addressable of a request with this target and Host, as sent; None if there is
+        none.
+        """
         if b"?" in target:
             target = target[
                 : target.index(b"?")
@@ -106,9 +113,11 @@ class RouteCache:
         return found
 
     def host_rejection(self, host: bytes) -> str | None:
-        """Why a request with this Host is not taken on a loopback address; None when it is.
+        """Return why a request with this Host is refused on a loopback address; None if it is
+        allowed.
 
-        A web page whose DNS name was rebound to a loopback address has the name of its site here.
+        A web page whose DNS name was rebound to a loopback address sends the name of its site in
+        Host.
         """
         if (
             not self._local
@@ -118,25 +127,24 @@ class RouteCache:
         return f"{reason}; {HOSTS_SETTING} allows a name"
 
     def explain_unknown(self, target: bytes) -> str:
-        """What to tell the sender of a request whose address nobody has: which path was looked for,
-        and which was perhaps meant.
+        """Return the detail of a 404: the path that was looked up, and perhaps a similar one.
 
-        Only paths of the namespace that the sender named are called to mind: what others call
-        theirs is not for everybody.
+        Only paths of the namespace in the request are suggested, so that a sender does not learn
+        the names of other namespaces.
         """
         path = decode_path(target)
         if path is None:
             return (
-                "the path of this request cannot be that of a Broker or Channel: it is not a"
-                " well-formed one"
+                "the path of this request is not well-formed, so it cannot be that of a Broker or"
+                " Channel"
             )
         shown = path if len(path) <= _SHOWN_CHARACTERS_MAX else f"{path[:_SHOWN_CHARACTERS_MAX]}…"
-        said = f"no Broker or Channel is served at this path: {shown}"
+        message = f"no Broker or Channel is served at this path: {shown}"
         segments = path.split("/")
         if len(segments) != 3 or not all(segments[1:]):
             return (
-                f"{said}; events go to /<namespace>/<name>, as the `status.address.url` of a Broker"
-                " or Channel says"
+                f"{message}; send events to /<namespace>/<name>, as in `status.address.url` of a"
+                " Broker or Channel"
             )
         near = (
             difflib.get_close_matches(
@@ -145,11 +153,15 @@ class RouteCache:
             if len(path) <= _SHOWN_CHARACTERS_MAX
             else []
         )
-        return f"{said}; did you mean {near[0]}?" if near else f"{said}; is it created, and Ready?"
+        return (
+            f"{message}; did you mean {near[0]}?"
+            if near
+            else f"{message}; is it created and Ready?"
+        )
 
     def _similar_paths(self, wrong: str, namespace: str) -> list[str]:
-        """Paths that this namespace serves, those of a similar length first; few enough that a
-        wrong path costs little.
+        """Return paths of this namespace, those of a similar length first; their number is limited
+        so that a wrong path costs little.
         """
         own = (each for each in self._table.addressables() if each.namespace == namespace)
         paths = [
@@ -165,9 +177,7 @@ class RouteCache:
     def _entry(self, addressable: Addressable) -> RouteEntry:
         route = self._by_uid.get(addressable.uid)
         if route is None:
-            route = RouteEntry(
-                addressable, self._metrics.for_addressable(addressable.namespace, addressable.name)
-            )
+            route = RouteEntry(addressable, self._metrics.for_addressable(addressable))
             self._by_uid[addressable.uid] = route
             self._update_type_observer(route)
         return route
@@ -181,7 +191,7 @@ class RouteCache:
 
 
 class _AllowedHosts:
-    """Host names allowed by the settings, and those of the routing table."""
+    """Host names of the settings and of the routing table."""
 
     def __init__(self, table: RoutingTable, hosts: Collection[str]) -> None:
         self._table = table
@@ -192,12 +202,11 @@ class _AllowedHosts:
 
 
 def decode_path(target: bytes) -> str | None:
-    """The path of a request target, each segment decoded once, without query and a trailing slash;
-    None when it cannot be a path of ours.
+    """Return the path of a request target without query and trailing slash, each segment decoded
+    once; None when it cannot be the path of an addressable.
 
-    A segment that decodes to something with a slash, a control character or dots that walk is
-    refused rather than understood: it must not reach a neighbour's address (`/a%2Fb`,
-    `/a/%2e%2e/b`).
+    A segment that decodes to one with a slash, a control character, `.` or `..` is rejected: it
+    must not reach another addressable (`/a%2Fb`, `/a/%2e%2e/b`).
     """
     path = target.partition(b"?")[0].partition(b"#")[0]
     if path[:1] != b"/":
@@ -219,7 +228,7 @@ def decode_path(target: bytes) -> str | None:
 
 
 def decode_host(host: bytes) -> str:
-    """The name in a Host field, in lower case, without port and a dot at its end."""
+    """Return the name in a Host field, in lower case, without port and trailing dot."""
     name = host.decode("latin-1").lower()
     if not name.startswith("["):
         name = name.partition(":")[0]

@@ -169,13 +169,13 @@ class IngressHarness:
     def add(self, name: str = "orders", **fields: Any) -> None:
         """Write an addressable into the routing table."""
         route = Addressable(
-            uid=name,
+            uid=fields.pop("uid", name),
             generation=1,
             epoch=1,
             namespace="shop",
             name=name,
             topic=fields.pop("topic", TOPIC),
-            paths=(f"/shop/{name}",),
+            paths=fields.pop("paths", (f"/shop/{name}",)),
             **fields,
         )
         self.routes.append(route_key(route), routing.write(route))

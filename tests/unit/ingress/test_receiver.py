@@ -261,7 +261,7 @@ async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
         body = json.dumps([event(number) for number in range(events)]).encode()
         status, document = await post(running, request(body, fields=fields))
         assert (413, 1_048_576) == (status, document["limit"])
-        assert "headers that travel" in document["detail"]
+        assert "copy of the headers" in document["detail"]
         assert [[]] == running.log.topics[TOPIC]
 
 
@@ -326,10 +326,12 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
     routing table alone.
     """
     async with ingress_harness() as running:
+        running.add(kind="Broker")
+        await running.follower.refresh(1)
         await post(running, request(b"x" * 100))
         await post(running, request(fields=()))
         await post(running, request(target=b"/shop/unknown"))
-        labels = {"namespace": "shop", "name": "orders"}
+        labels = {"kind": "Broker", "namespace": "shop", "name": "orders"}
         assert 1 == running.metric("headrace_ingress_events_accepted_total", **labels)
         assert 100 == running.metric("headrace_ingress_event_bytes_total", **labels)
         assert 1 == running.metric("headrace_ingress_stored_seconds_count", **labels)
@@ -340,8 +342,25 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
             "headrace_ingress_refused_total",
             reason="unknown-address",
             code="4xx",
+            kind="",
             namespace="",
             name="",
+        )
+
+
+async def test_addressables_of_one_name_and_two_kinds_have_their_own_time_series() -> None:
+    """Also when the kind becomes known later: the record of an older version has none."""
+    accepted = "headrace_ingress_events_accepted_total"
+    async with ingress_harness() as running:
+        assert (202, {}) == await post(running, request())
+        assert 1 == running.metric(accepted, kind="", name="orders")
+        running.add(kind="Broker")
+        running.add(uid="channel", kind="Channel", paths=("/channels/orders",))
+        await running.follower.refresh(1)
+        for target in (b"/shop/orders", b"/channels/orders", b"/channels/orders"):
+            assert (202, {}) == await post(running, request(target=target))
+        assert (0, 1, 2) == tuple(
+            running.metric(accepted, kind=kind, name="orders") for kind in ("", "Broker", "Channel")
         )
         assert "unknown" not in running.metrics.expose()[0].decode().replace("unknown-address", "")
 
