@@ -1,51 +1,50 @@
-"""Directories that only their owner can open: they hold kubeconfigs, and a Kafka log in which
+"""Directories that only their owner can open: they contain kubeconfigs, and a Kafka log in which
 Secrets are stored.
 """
 
-import logging
 import stat
 from pathlib import Path
 
+import structlog
+
 DATA_DIRECTORY = ".headrace"
-"""What `headrace up` and `headrace controller` make in the working directory."""
+"""The directory that `headrace up` and `headrace controller` create in the working directory."""
 _OWNERS = 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
-_log = logging.getLogger("headrace.files")
+logger = structlog.get_logger(__name__)
 
 
 def make_private(directory: Path) -> None:
-    """Make `directory` and what is missing above it, 0700. A `DATA_DIRECTORY` that is there and
-    open to others is tightened.
+    """Create `directory` and its missing parents with mode 0700. An existing `DATA_DIRECTORY` that
+    is open to other users gets mode 0700 too.
 
-    Other directories that are there stay as they are: they are not Headrace's. Raises OSError.
+    Other existing directories keep their mode: they do not belong to Headrace. Raises OSError.
     """
     for each in reversed((directory, *directory.parents)):
         try:
             each.mkdir(mode=_OWNERS)
         except OSError:
-            # Also where it is there, and may be made by nobody: a read-only file system, or the
-            # root.
+            # Raised for an existing directory, too, also one that cannot be created: on a
+            # read-only file system, or the root.
             if not each.is_dir():
                 raise
             if each.name == DATA_DIRECTORY:
-                _tighten(each)
+                _restrict(each)
 
 
-def _tighten(directory: Path) -> None:
+def _restrict(directory: Path) -> None:
     try:
         mode = stat.S_IMODE(directory.stat().st_mode)
         if mode & _OTHERS:
             directory.chmod(_OWNERS)
-            _log.warning(
-                "%s was open to other users of this machine (mode %o); its mode is 700 now",
-                directory,
-                mode,
+            logger.warning(
+                "directory_was_open_to_other_users", directory=str(directory), old_mode=f"{mode:o}"
             )
     except OSError as error:
-        _log.warning(
-            "%s may be open to other users of this machine, and cannot be changed: %s; chmod it to"
-            " 0700",
-            directory,
-            error.strerror,
+        logger.warning(
+            "directory_may_be_open_to_other_users",
+            directory=str(directory),
+            error=error.strerror,
+            next_step="set the mode of the directory to 0700",
         )

@@ -19,38 +19,6 @@ CLIENT_LOGGER = re.compile(
 """Passed to the Kafka client library for its own lines. Nothing else may be logged with it."""
 EXEMPT = ("src/headrace/runtime/logging.py", "src/headrace/runtime/kafka_log_hints.py")
 """They configure logging; they write no line."""
-TO_DO: tuple[str, ...] = (
-    "services/apiserver/headrace_apiserver/controllers/control_loop.py",
-    "services/apiserver/headrace_apiserver/controllers/crds.py",
-    "services/apiserver/headrace_apiserver/controllers/garbage.py",
-    "services/apiserver/headrace_apiserver/controllers/namespaces.py",
-    "services/apiserver/headrace_apiserver/errors.py",
-    "services/apiserver/headrace_apiserver/listener.py",
-    "services/controller/headrace_controller/app.py",
-    "services/controller/headrace_controller/plan_executor.py",
-    "services/controller/headrace_controller/reconcile_loop.py",
-    "services/controller/headrace_controller/system_config.py",
-    "services/controller/headrace_controller/topic_purge.py",
-    "services/dispatcher/headrace_dispatcher/dead_letter_sink_handler.py",
-    "services/dispatcher/headrace_dispatcher/delays.py",
-    "services/dispatcher/headrace_dispatcher/dispatcher.py",
-    "services/dispatcher/headrace_dispatcher/fair_scheduler.py",
-    "services/dispatcher/headrace_dispatcher/feed_listeners.py",
-    "services/dispatcher/headrace_dispatcher/poison_tracker.py",
-    "services/dispatcher/headrace_dispatcher/subscription_worker.py",
-    "services/dispatcher/headrace_dispatcher/supervisor.py",
-    "src/headrace/adapters/kafka/compacted_topic.py",
-    "src/headrace/adapters/kafka/consumer/consumer_thread.py",
-    "src/headrace/adapters/kafka/consumer/poll_loop.py",
-    "src/headrace/adapters/kafka/control/routing.py",
-    "src/headrace/adapters/kafka/producer.py",
-    "src/headrace/adapters/kafka/store/resource_store.py",
-    "src/headrace/adapters/kubernetes/election.py",
-    "src/headrace/adapters/kubernetes/informer.py",
-    "src/headrace/adapters/memory/log.py",
-    "src/headrace/adapters/private_directory.py",
-)
-"""Modules that do not follow the convention yet."""
 
 
 def _loggers(module: ast.Module) -> Iterator[tuple[int, str, str]]:
@@ -117,13 +85,8 @@ def violations(module: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", [each for each in modules() if each not in EXEMPT])
 def test_the_convention_is_followed(path: str) -> None:
-    """In every module that is not in the list."""
-    assert path in TO_DO or [] == list(violations(modules()[path]))
-
-
-def test_modules_still_to_do_exist() -> None:
-    """None is left over from a name that is gone."""
-    assert set(TO_DO) <= set(modules())
+    """In every module."""
+    assert [] == list(violations(modules()[path]))
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,9 @@ are about the distribution as a whole.
 """
 TOPICS = {
     "apiserver/test_foreign_kinds.py",
-    "controller/test_backend_port.py",
     "controller/test_crash_recovery.py",
     "controller/test_lifecycle.py",
     "controller/test_namespace_termination.py",
-    "controller/test_rbac.py",
     "dispatcher/test_hostile_data.py",
     "dispatcher/test_observed_event_types.py",
     "dispatcher/test_position_extensions.py",
