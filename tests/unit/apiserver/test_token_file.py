@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.private_directory import make_private
 from headrace.domain.errors import Permanent
@@ -87,9 +88,7 @@ def test_world_readable_secrets_are_found(tmp_path: Path) -> None:
     assert {"--a": tmp_path / "open"} == world_readable(files)
 
 
-def test_the_data_directory_is_private(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_data_directory_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Created with mode 0700, whatever the umask. If it is open, its mode is changed, with a
     warning. Other directories stay as they are.
     """
@@ -102,11 +101,14 @@ def test_the_data_directory_is_private(
         ]
         Path(".headrace").chmod(0o755)
         Path("other").mkdir(mode=0o755)
-        write_kubeconfig(Path(".headrace/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
-        write_kubeconfig(Path("other/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
+        with capture_logs() as logs:
+            write_kubeconfig(Path(".headrace/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
+            write_kubeconfig(Path("other/kubeconfig"), kubeconfig("http://127.0.0.1:1"))
     finally:
         os.umask(before)
     assert [0o700, 0o755] == [
         stat.S_IMODE(Path(each).stat().st_mode) for each in (".headrace", "other")
     ]
-    assert "was open to other users" in caplog.text
+    assert [("directory_was_open_to_other_users", ".headrace", "755")] == [
+        (each["event"], each["directory"], each["old_mode"]) for each in logs
+    ]
