@@ -1,8 +1,8 @@
-"""Private headers: what a record carries while it waits in a retry, delay or dead letter topic.
+"""Private headers of a record in a retry, delay or dead letter topic.
 
-The state of a delivery lives with its event and nowhere else, so a restart, a rebalance or another
-process goes on where the last attempt ended. All names start with `headrace_`; they are stripped at
-the ingress and never sent to a subscriber.
+The state of a delivery is stored with its event and nowhere else, so a restart, a rebalance or
+another process continues where the last attempt ended. All names start with `headrace_`; they are
+stripped at the ingress and never sent to a subscriber.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,9 +17,9 @@ ORIGIN = "headrace_origin"
 REPLY = "headrace_reply"
 REPLY_ATTEMPTS = "headrace_reply_attempts"
 SINK = "headrace_sink"
-"""What the dead letter sink answered when it rejected this letter."""
+"""What the dead letter sink answered when it rejected this dead letter."""
 COPY_OF = "headrace_copy_of"
-"""`topic/partition/offset` of the letter of which a record with `SINK` is a copy."""
+"""`topic/partition/offset` of the dead letter that a record with `SINK` copies."""
 REASON_BYTES_MAX = 512
 _KEPT = frozenset({HOPS, CHAIN})
 _CHAIN_BYTES_MAX = 512
@@ -50,13 +50,13 @@ class DeliveryState:
     """
     reply_attempts: int = 0
     """Attempts made so far at a reply that did not fit beside its event; those at the next reply of
-    the subscriber go on from there.
+    the subscriber continue that count.
     """
 
 
 def write(headers: Headers, state: DeliveryState) -> list[tuple[str, bytes]]:
-    """The event's headers with this state in place of an older one; what tells of the chain of
-    replies stays.
+    """The event's headers with this state in place of an older one; the headers of the chain of
+    replies stay.
     """
     kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] in _KEPT]
     kept += [

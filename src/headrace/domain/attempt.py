@@ -11,18 +11,18 @@ from enum import StrEnum
 
 
 class AttemptState(StrEnum):
-    """Where an event stands."""
+    """The state of an event."""
 
     WAITING = "waiting"
     """In a lane or a heap: not due, not its turn, or held by the breaker."""
     SENDING = "sending"
-    """A request to the subscriber is out."""
+    """A request to the subscriber is in flight."""
     REPLYING = "replying"
-    """The subscriber is done with it; its reply is being stored or posted."""
+    """The subscriber has accepted it; its reply is being stored or posted."""
     STORING = "storing"
     """A retry or dead letter record is being written."""
     STUCK = "stuck"
-    """That record was refused for good: the lane stands still, with an alarm, and nothing is
+    """That record was refused permanently: the lane stops, with an alarm, and nothing is
     committed.
     """
     DONE = "done"
@@ -35,7 +35,7 @@ class AttemptEvent(StrEnum):
     """What happens to an event."""
 
     SEND = "send"
-    """Its turn: the request goes out."""
+    """Its turn: the request is sent."""
     SEND_REPLY = "send-reply"
     """Its turn, and only the reply was left to do."""
     DELIVERED = "delivered"
@@ -45,15 +45,15 @@ class AttemptEvent(StrEnum):
     HOLD = "hold"
     """Failed; tried again in place (ordered delivery)."""
     STORE = "store"
-    """Cannot go on here: to the retry topic, a delay topic or the dead letter topic."""
+    """Cannot continue here: to the retry topic, a delay topic or the dead letter topic."""
     REPLY_STORED = "reply-stored"
-    """The reply has arrived."""
+    """The reply is stored or accepted."""
     STORED = "stored"
     """The record is acknowledged by all in-sync replicas."""
     STORE_REFUSED = "store-refused"
     """The record will never be written."""
     RELEASE = "release"
-    """Somebody has removed the cause of the refusal."""
+    """The cause of the refusal was removed."""
     WITHDRAW = "withdraw"
     """The partition was revoked or lost, or the subscription is gone."""
 

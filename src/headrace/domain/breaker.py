@@ -91,7 +91,7 @@ def trips(outcome: Outcome) -> bool:
 
 
 class Breaker:
-    """Told of every attempt of one subscription; asked how many may start. Times are monotonic
+    """Records every attempt of one subscription; says how many may start. Times are monotonic
     seconds.
 
     The caller asks `allows`, starts at most so many, calls `started` for each, and then either

@@ -2,7 +2,7 @@
 lengthen its answers.
 
 A subscriber that answers in a fifth of a millisecond needs few requests at once, and more of them
-only stand in line in our own event loop, where they delay everybody else's. One that takes 50 ms
+only queue in this event loop, where they delay other subscriptions. One that takes 50 ms
 needs many. So the limit grows while answers come as fast as they did when few were out, and shrinks
 when they take longer than twice that: what grew was a queue, ours or the subscriber's.
 """

@@ -54,7 +54,7 @@ class Failure(StrEnum):
     PROTOCOL = "protocol"
     """What came was not HTTP/1.1, or larger than we read."""
     REFUSED = "refused"
-    """Our own policy forbids this address."""
+    """The egress policy denies this address."""
     UNSUPPORTED_SCHEME = "unsupported-scheme"
     """The URL is neither http nor https: no attempt can be made."""
 
@@ -71,9 +71,9 @@ class Outcome:
     truncated: bool = False
     failure: Failure | None = None
     detail: str = ""
-    """One sentence for people when there is a failure."""
+    """One sentence for operators when there is a failure."""
     lease: object = field(default=None, compare=False, repr=False)
-    """Keeps the memory of a large body reserved: whoever keeps the body keeps this too."""
+    """Keeps the memory of a large body reserved: keep it as long as the body."""
 
 
 class Verdict(StrEnum):
@@ -86,7 +86,7 @@ class Verdict(StrEnum):
 
 
 class DeadLetterReason(StrEnum):
-    """Why an event stands in a dead letter topic. A closed set: it is a metric label and a private
+    """Why an event is in a dead letter topic. A closed set: it is a metric label and a private
     header.
     """
 
@@ -95,25 +95,25 @@ class DeadLetterReason(StrEnum):
     EXHAUSTED = "exhausted"
     """The last retry the policy allows has failed."""
     REFUSED = "refused"
-    """Our own address policy forbids the subscriber's address."""
+    """The egress policy denies the subscriber's address."""
     UNSUPPORTED_SCHEME = "unsupported-scheme"
     """The URL is neither http nor https and can never be called."""
     REPLY_INVALID = "reply-invalid"
     """The subscriber's response was neither empty nor one CloudEvent."""
     REPLY_REJECTED = "reply-rejected"
-    """The reply's destination answered with a status that is never retried, or takes nothing that
+    """The reply's destination answered with a status that is never retried, or accepts nothing that
     large.
     """
     REPLY_EXHAUSTED = "reply-exhausted"
     """The reply could not be stored or posted within the policy."""
     REPLY_LOOP = "reply-loop"
-    """The reply came at the end of too long a chain of replies, or went in a circle with too many
-    before it.
+    """The reply came at the end of too long a chain of replies, or was part of a loop with too many
+    replies waiting before it.
     """
     UNREADABLE = "unreadable"
     """The record is not a CloudEvent."""
     POISON = "poison"
-    """The event loop stood still on this record more than twice, and its process was ended each
+    """The event loop stalled on this record more than twice, and its process was ended each
     time.
     """
     MISDIRECTED = "misdirected"
@@ -142,7 +142,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Give up and keep the event with its `reason`; `detail` is one sentence for people."""
+    """Give up and keep the event with its `reason`; `detail` is one sentence for operators."""
 
     reason: DeadLetterReason
     detail: str

@@ -28,7 +28,7 @@ DENIED_BY_DEFAULT = (
     ("240.0.0.0/4", "reserved"),
     ("255.255.255.255/32", "broadcast"),
     # Of clouds, where a request brings back credentials. Each is a network of its own, so that
-    # whoever allows the link-local network does not open these as well.
+    # allowing the link-local network does not allow these as well.
     ("169.254.169.254/32", "cloud metadata"),
     ("169.254.170.2/32", "cloud metadata"),
     ("169.254.170.23/32", "cloud metadata"),

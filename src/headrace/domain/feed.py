@@ -1,4 +1,4 @@
-"""What a feed may hold, and what it has to tell people: values shared by every adapter of the
+"""What a feed may hold, and what it reports to operators: values shared by every adapter of the
 `Feed` port.
 """
 
@@ -43,28 +43,26 @@ class AlarmKind(StrEnum):
     REFUSED = "refused"
     """Authentication or authorization."""
     UNAVAILABLE = "unavailable"
-    """No broker answers; work goes on by itself when one does."""
+    """No broker answers; work resumes automatically when one does."""
     REBUILT = "rebuilt"
-    """The client broke and is replaced."""
+    """The client failed and is replaced."""
     FENCED = "fenced"
     """Another process uses the same instance id."""
     UNCONFIRMED = "unconfirmed"
-    """The group has not said for a while that it still counts this member in: nothing is begun
+    """The group has not said for a while that it still counts this member in: nothing is started
     until it does.
     """
     DRAIN_OVERDUE = "drain-overdue"
-    """Partitions had to be given back before what was in hand was done: that will be delivered
-    again elsewhere.
+    """Partitions were revoked before the records held were done: those will be delivered again
+    by the next owner.
     """
     COMMIT_FAILED = "commit-failed"
-    """What is done could not be written down before partitions were given back."""
+    """What is done could not be committed before partitions were revoked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAlarm:
-    """One thing people should know about a feed; `detail` is a sentence for them, without
-    payload.
-    """
+    """One thing operators should know about a feed; `detail` is a sentence without payload."""
 
     kind: AlarmKind
     group: str
@@ -109,8 +107,8 @@ class InitialOffset(StrEnum):
 
 
 class OutOfRange(StrEnum):
-    """Where reading goes on when the offset it should go on from is not in the log, or not known;
-    always with an alarm.
+    """Where reading continues when its offset is not in the log, or not known; always with an
+    alarm.
     """
 
     EARLIEST = "earliest"
@@ -118,4 +116,4 @@ class OutOfRange(StrEnum):
     LATEST = "latest"
     """At the end: what exists now is given up."""
     STOP = "stop"
-    """Nowhere: the partition stands still until an operator has set an offset."""
+    """Nowhere: the partition stops until an operator has set an offset."""

@@ -3,8 +3,8 @@ out and the attempts made.
 
 `Unordered` starts as many as allowed, in the order they came. `Ordered` has at most one record of a
 key at work, in partition order, and lets no key wait for another. Both hold no more than the feed
-hands out, so the feed's bounds are theirs. Records are told apart by identity: after a partition
-left and came back, an old and a new copy of one record may both be about.
+hands out, so the feed's bounds are theirs. Records are identified by object identity: after a
+partition was revoked and assigned again, an old and a new copy of one record may both exist.
 """
 
 from collections import deque
@@ -30,7 +30,7 @@ class WithdrawnRecords:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """A partition that should be paused (`full`), or may go on."""
+    """A partition that should be paused (`full`) or resumed."""
 
     partition: Partition
     full: bool
@@ -51,7 +51,7 @@ class Lanes(Protocol):
         ...
 
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` is not at work any more, whatever became of it. Unknown or repeated ones are
+        """`record` is no longer at work, whatever its result. Unknown or repeated ones are
         ignored.
         """
         ...
@@ -63,7 +63,7 @@ class Lanes(Protocol):
         ...
 
     def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` has rested enough and may be started again, when its turn comes."""
+        """`record` has waited long enough and may be started again, when its turn comes."""
         ...
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:

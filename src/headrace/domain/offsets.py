@@ -27,7 +27,7 @@ class OffsetTracker:
 
     Offsets that were never taken although later ones were (transaction markers, compacted or
     expired records) count as done. Each operation is O(1) amortised; memory grows with the records
-    in hand, not with how many are done behind a slow one.
+    taken and not finished, not with how many are done behind a slow one.
     """
 
     __slots__ = ("_ends", "_next", "_notes", "_open", "_restored", "_starts", "committable")
@@ -60,7 +60,7 @@ class OffsetTracker:
 
     def take(self, offset: int) -> bool:
         """Note that the record at `offset` was read; False when there is nothing to do for it: done
-        already, or in hand.
+        already, or taken before.
         """
         if offset < self._next:
             return False
@@ -75,8 +75,8 @@ class OffsetTracker:
         return True
 
     def finish(self, offset: int) -> bool:
-        """Note that the record at `offset` is done; False when it was not in hand (unknown, or
-        finished before).
+        """Note that the record at `offset` is done; False when it was not taken, or
+        was finished before.
         """
         if offset not in self._open:
             return False
@@ -94,8 +94,8 @@ class OffsetTracker:
         return True
 
     def reach(self, offset: int) -> None:
-        """Note that no record below `offset` will be read any more: what was not taken by now does
-        not exist.
+        """Note that no record below `offset` will be read from now on: what was not taken by now
+        does not exist.
         """
         if offset <= self._next:
             return
@@ -139,7 +139,7 @@ class OffsetTracker:
 
     def annotate(self, offset: int, note: str | None) -> bool:
         """Keep `note` with the unfinished record at `offset`, or remove it (None); False when the
-        record is not in hand.
+        record is not taken.
 
         Raises ValueError for a note that is not printable ASCII or longer than 200 characters.
         """
@@ -262,5 +262,5 @@ def _number(text: str) -> int:
     underscores.
     """
     if not text.isalnum() or len(text) > 16:
-        raise ValueError("not a number of ours")
+        raise ValueError("not a number in this format")
     return int(text, 16)

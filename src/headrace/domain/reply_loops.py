@@ -1,9 +1,9 @@
-"""Loops of replies: who has answered in the chain that led to an event, and how fast answers that
-go in a circle may go on.
+"""Loops of replies: who has answered in the chain that led to an event, and how fast answers in
+a loop may continue.
 
 The hop count bounds the length of a chain, and not the number of events: two subscriptions that
-both take every reply of both make two of one at each hop, 2**n after n. What goes in a circle is
-therefore let through at a rate, which bounds it whatever the fan-out.
+both take every reply of both make two of one at each hop, 2**n after n. Replies in a loop are
+therefore limited in rate, which bounds it whatever the fan-out.
 """
 
 from dataclasses import dataclass

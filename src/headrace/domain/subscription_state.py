@@ -1,5 +1,5 @@
-"""What a dispatcher has to say of a subscription beside its metrics: the controller shows it as
-conditions.
+"""What a dispatcher reports of a subscription in addition to its metrics: the controller shows it
+as conditions.
 
 Carried as text in `Instance.groups`; a newer version's text is read as far as it is understood.
 """
@@ -20,13 +20,13 @@ class SubscriptionState:
     breaker: str = ""
     """State of the breaker, empty while it is closed."""
     refused: str = ""
-    """Why a retry or dead letter record cannot be stored and a lane stands still, empty when none
-    does.
+    """Why a retry or dead letter record cannot be stored and a lane has stopped, empty when none
+    has.
     """
     denied: str = ""
     """Which destination the dispatchers' egress policy denies and why, empty when none."""
     loop: str = ""
-    """Which subscriptions' replies go in a circle, empty when none do."""
+    """The subscriptions whose replies form a loop, empty when none do."""
     expired: int = 0
     """Events that the channel topic expired before they were delivered, since the process
     started.
@@ -42,11 +42,11 @@ class SubscriptionState:
     change with every event.
     """
     sink_rejected: bool = False
-    """Whether the dead letter sink rejected letters for good in the last 10 minutes."""
+    """Whether the dead letter sink rejected dead letters in the last 10 minutes."""
 
     def write(self) -> str:
         """The text form, empty when all is well."""
-        told = {
+        values = {
             "breaker": self.breaker,
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
             "denied": self.denied[:DENIED_CHARACTERS_MAX],
@@ -57,25 +57,25 @@ class SubscriptionState:
             "deadLetters": self.dead_letters,
             "sinkRejected": self.sink_rejected,
         }
-        told = {name: value for name, value in told.items() if value}
-        return json.dumps(told) if told else ""
+        values = {name: value for name, value in values.items() if value}
+        return json.dumps(values) if values else ""
 
 
 def read(text: str) -> SubscriptionState:
     """The state in a text of `write`; what is not understood counts as well."""
     try:
-        told = json.loads(text)
+        values = json.loads(text)
     except ValueError:
         return SubscriptionState()
-    if not isinstance(told, dict):
+    if not isinstance(values, dict):
         return SubscriptionState()
 
     def text_of(name: str) -> str:
-        value = told.get(name)
+        value = values.get(name)
         return value if isinstance(value, str) else ""
 
     def count_of(name: str) -> int:
-        value = told.get(name)
+        value = values.get(name)
         return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
     return SubscriptionState(
@@ -86,8 +86,8 @@ def read(text: str) -> SubscriptionState:
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
-        dead_letters=told.get("deadLetters") is True,
-        sink_rejected=told.get("sinkRejected") is True,
+        dead_letters=values.get("deadLetters") is True,
+        sink_rejected=values.get("sinkRejected") is True,
     )
 
 

@@ -24,8 +24,8 @@ class MemoryGroup:
 
 
 class MemoryTopicAdmin:
-    """A `TopicAdmin` over dictionaries. Tests change `topics`, `ends_of` and `groups_of` as the
-    rest of the world would.
+    """A `TopicAdmin` over dictionaries. Tests change `topics`, `ends_of` and `groups_of` as
+    other clients of the cluster would.
     """
 
     def __init__(self, *, brokers: int = 1) -> None:

@@ -38,12 +38,12 @@ class MemoryGroups:
         self.committed.pop(group, None)
 
     def join(self, group: str, member: "MemoryFeed") -> None:
-        """Add a member and share anew."""
+        """Add a member and rebalance."""
         self._members.setdefault(group, []).append(member)
         self.rebalance(group)
 
     def leave(self, group: str, member: "MemoryFeed") -> None:
-        """Remove a member and share anew."""
+        """Remove a member and rebalance."""
         members = self._members.get(group, [])
         if member in members:
             members.remove(member)
@@ -340,15 +340,15 @@ class MemoryFeed:
             batch.append(record)
 
     def _restart(self, state: _PartitionState, log: list[StoredRecord]) -> _PartitionState:
-        """The log is another one, or shorter than what was read of it: nothing known about its
-        offsets is worth anything.
+        """The log is another one, or shorter than what was read of it: its known offsets are
+        invalid.
         """
         if self._listener is not None:
             self._listener.on_lost([state.partition])
         self._remove([state.partition])
         detail = (
-            f"{state.partition.topic}/{state.partition.partition} starts anew; reading goes on at"
-            " its beginning"
+            f"{state.partition.topic}/{state.partition.partition} was recreated; reading"
+            " continues at its beginning"
         )
         self._raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition=state.partition)
         fresh = self._states[state.partition] = _PartitionState(

@@ -21,7 +21,7 @@ from headrace.domain.record import Record, StoredRecord
 logger = structlog.get_logger(__name__)
 
 OnAppended = Callable[[str, int], None]
-"""Told topic and partition after records were appended there."""
+"""Called with topic and partition after records were appended there."""
 
 
 class MemoryLog:

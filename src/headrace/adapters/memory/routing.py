@@ -1,8 +1,7 @@
 """The routing table without Kafka: for tests, and for one process that runs everything on the
 embedded cluster.
 
-Records take the same way as in Kafka, bytes included, so that what is told here and there cannot
-differ.
+Records are encoded and decoded as in Kafka, so that what both readers report cannot differ.
 """
 
 import asyncio
