@@ -20,7 +20,7 @@ class NotReady(Exception):
 
 
 class NoNamespace(ApiFailure):
-    """What was to be applied has no namespace to stand in."""
+    """The object to apply is namespaced, and its namespace does not exist."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -31,7 +31,7 @@ class NoNamespace(ApiFailure):
 
 @dataclass(frozen=True, slots=True)
 class AppliedObject:
-    """An object as it stands in the server."""
+    """An object as stored by the server."""
 
     kind: Kind
     object: Mapping[str, Any]
@@ -96,12 +96,12 @@ def wait_ready(
     ready: Callable[[AppliedObject], None],
     slow: Callable[[str], None],
 ) -> None:
-    """Wait until all that can be Ready are, at the generation that was applied, telling `ready` of
+    """Wait until all that can be Ready are, at the generation that was applied, calling `ready` for
     each. Raises NotReady, ApiFailure.
 
-    `slow` is told what takes longer than usual and why, once for each reason.
+    `slow` is called with what takes longer than usual and why, once for each reason.
     """
-    begun, told = time.monotonic(), ""
+    begun, reported = time.monotonic(), ""
     for each in applied:
         while _has_conditions(each):
             stored = client.get(each.kind, each.namespace, each.name)
@@ -118,15 +118,15 @@ def wait_ready(
                 raise NotReady(_not_ready_message(found, seconds))
             if (
                 waited > _USUAL_SECONDS
-                and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != told
+                and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != reported
             ):
                 slow(reason)
-                told = reason
+                reported = reason
             time.sleep(_LOOK_SECONDS)
 
 
 def _has_conditions(applied: AppliedObject) -> bool:
-    """Whether somebody will say that it is Ready: of kinds that the core API defines,
+    """Whether a controller reports that it is Ready: of kinds that the core API defines,
     nobody does.
     """
     return "knative.dev" in applied.kind.group_version

@@ -1,7 +1,7 @@
 """Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what
 to do next.
 
-What kinds there are is asked of the server, so that a kind which somebody has added can be applied
+What kinds there are is asked of the server, so that a kind that was added later can be applied
 and shown like any other.
 """
 

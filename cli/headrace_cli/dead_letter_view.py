@@ -17,7 +17,7 @@ _ERRORS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterView:
-    """A dead letter. Whatever a record lacks is an empty text: it may come from anybody who can
+    """A dead letter. Whatever a record lacks is an empty text: it may come from any client that can
     write to the topic.
     """
 
@@ -43,7 +43,7 @@ class DeadLetterView:
                 .replace("+00:00", "Z")
             )
         except (ValueError, OverflowError, OSError):
-            # Whoever writes to the topic chooses it.
+            # The writer to the topic chooses it.
             return ""
 
     @property
@@ -126,7 +126,7 @@ def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetterView | None]:
 
 
 def without_originals(views: Iterable[DeadLetterView]) -> list[DeadLetterView]:
-    """The letters, newest first, each once: one that its sink rejected stands in the topic again,
+    """The dead letters, newest first, each once: one that its sink rejected is in the topic again,
     and the later record says more.
     """
     found = list(views)

@@ -1,4 +1,4 @@
-"""`headrace dead-letters`: what stands in the dead letter topic of a subscription, and why. Reads
+"""`headrace dead-letters`: what the dead letter topic of a subscription contains, and why. Reads
 Kafka directly and changes nothing there.
 
 Only where the topic is called is asked of the controller's API, and, for `headrace up`, where its

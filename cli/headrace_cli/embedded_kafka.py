@@ -105,7 +105,7 @@ class EmbeddedFeeds:
         return Backlog(waiting=waiting, unknown=unknown)
 
     def close(self) -> None:
-        """Let go of their threads."""
+        """Release their threads."""
         self._low_latency.close()
         self._default.close()
 

@@ -1,9 +1,9 @@
 """The event viewer: a subscriber that shows the events it is sent, alone (`headrace viewer`) or
 within `headrace up`.
 
-It answers 200 to everything it can show. What an event holds is somebody's data: it is printed
-here, on the terminal of whoever asked for it, cut and with control characters made visible, and
-logged nowhere.
+It answers 200 to everything it can show. Events contain user data: they are printed here, on the
+terminal of the user who asked for them, cut and with control characters made visible, and logged
+nowhere.
 """
 
 from collections.abc import Callable, Collection
@@ -32,7 +32,7 @@ EVENT_BYTES_MAX = 16 * 1_048_576
 _WELL_KNOWN = ("specversion", "type", "source", "id")
 
 Shown = Callable[[str, str], None]
-"""Told path and id of each event shown."""
+"""Called with path and id of each event shown."""
 
 
 class EventViewer:

@@ -105,7 +105,7 @@ def filter_events(
         echo(f"headrace filter: {error}", err=True)
         raise typer.Exit(2) from None
     except BrokenPipeError:
-        # The reader left, as `head` does: nobody is there to tell, and Python must not find out
+        # The reader left, as `head` does: nobody reads the output, and Python must not find out
         # again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None
@@ -183,7 +183,7 @@ def _shown(value: Value | None) -> str:
 
 
 def _write(line: str) -> None:
-    """One line out, at once: whoever watches the pipe sees it before the next one comes in."""
+    """One line out, at once: a reader of the pipe sees it before the next one comes in."""
     echo(line)
     sys.stdout.flush()
 
@@ -205,8 +205,8 @@ def _answer_cases(stdin: BinaryIO) -> int:
     """One answer a line, in order, whatever the line is: who compares answers line by line must not
     get out of step.
 
-    A line that is no case is answered with null and generic, its number and what is wrong told on
-    standard error. Returns how many were.
+    A line that is no case is answered with null and generic, its number and the error are printed
+    on standard error. Returns how many were.
     """
     bad = 0
     for number, line in _lines(stdin):

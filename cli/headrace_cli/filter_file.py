@@ -24,7 +24,7 @@ class UnusableFilter(Exception):
 
 
 def compile_given(given: str, warn: Callable[[str], None]) -> filters.Filter:
-    """The filter that `given` names or is; `warn` is told of what would surprise. Raises
+    """The filter that `given` names or is; `warn` is called with each warning. Raises
     `UnusableFilter`.
     """
     entries = _file_entries(Path(given)) if _is_file(given) else [_expression(given)]

@@ -11,7 +11,7 @@ from headrace.runtime.service import Service
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 1.0
-"""For each part to stop in: what it would wait for does not come any more."""
+"""For each part to stop in: what it would wait for will not come."""
 LINE_CHARACTERS_MAX = 200
 
 
@@ -64,7 +64,7 @@ class KafkaMonitor:
 
 
 def exit_report(kafka: MonitoredKafka) -> list[str]:
-    """What to tell people at the end about a broker that ended before us: nothing when it
+    """The report about a broker that exited before this process: nothing when it
     did not.
     """
     death = kafka.exit_reason()
@@ -74,7 +74,7 @@ def exit_report(kafka: MonitoredKafka) -> list[str]:
     return [
         (
             f"{death}, so everything here was stopped. What was acknowledged is kept: start again"
-            " to go on."
+            " to continue."
         ),
         f"  Its log is {kafka.log}" + (", and ends with:" if words else ""),
         *words,

@@ -2,7 +2,7 @@
 other adapters where there is no Kafka.
 
 On a real Kafka each service is composed as it is in a process of its own. On the embedded one,
-resources and routing table stand in memory, since its log would forget them.
+resources and routing table are kept in memory, because its log drops old records.
 """
 
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ logger = structlog.get_logger(__name__)
 
 INSTANCE_NAME = "headrace-up"
 """Of the dispatcher in its groups and of the controller among controllers: started again after a
-crash, they go on at once.
+crash, they continue at once.
 """
 
 
@@ -65,8 +65,8 @@ class LocalSettings:
     logs: LogSettings
     viewer_port: int
     ingress_url_given: bool
-    """Whether somebody said what the addresses of Brokers begin with; else it is where our ingress
-    listens.
+    """Whether the URL prefix of Broker addresses was set; else it is the address that the ingress
+    listens on.
     """
 
     def watchdog_seconds(self) -> float:
@@ -81,7 +81,7 @@ class LocalSettings:
         return min((seconds for seconds in limits if seconds), default=0.0)
 
     def check_ports(self) -> None:
-        """Before anything starts. Raises `PortInUse` that names every port somebody has."""
+        """Before anything starts. Raises `PortInUse` that names every port in use."""
         management = self.management
         port = MANAGEMENT_PORT if management.port is None else management.port
         check_free(
@@ -194,7 +194,7 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
 
 
 class LocalServices:
-    """The process: a `Service` with all parts. Raises `PortInUse` for a port that somebody has
+    """The process: a `Service` with all parts. Raises `PortInUse` for a port that was
     taken since `check_ports`.
     """
 
@@ -229,7 +229,7 @@ class LocalServices:
 
     @staticmethod
     def _facts(settings: LocalSettings, backends: LocalBackends) -> dict[str, str]:
-        """Where Kafka is, for `headrace dead-letters`; told on the loopback interface only, like
+        """Where Kafka is, for `headrace dead-letters`; shown on the loopback interface only, like
         everything that helps to find events.
         """
         return (
@@ -247,7 +247,7 @@ class LocalServices:
         )
 
     def client(self) -> ApiClient:
-        """Talks to the controller's API as anybody would."""
+        """Talks to the controller's API as any other client does."""
         tokens = read_tokens(self._tokens) if self._tokens else {}
         return ApiClient(
             self.controller.url,
@@ -257,16 +257,16 @@ class LocalServices:
 
     def _compose(self, settings: LocalSettings, backends: LocalBackends, metrics: Metrics) -> str:
         """Put the services in; the ingress's address."""
-        # The port of the ingress may be any free one, which the controller tells Brokers: so it is
-        # made first, and started last.
-        door = Service("ingress", health=self.service.health)
+        # The port of the ingress may be any free one, which the controller writes into the
+        # addresses of Brokers: so it is made first, and started last.
+        ingress = Service("ingress", health=self.service.health)
         if isinstance(backends.ingress, KafkaSettings):
             url = headrace_ingress.app.compose_workers(
-                door, settings.ingress, backends.ingress, settings.logs
+                ingress, settings.ingress, backends.ingress, settings.logs
             ).url
         else:
             url = headrace_ingress.app.compose(
-                door, settings.ingress, backends.ingress, metrics
+                ingress, settings.ingress, backends.ingress, metrics
             ).url
         controller = (
             settings.controller
@@ -288,5 +288,5 @@ class LocalServices:
             egress,
             poison_tracker=self._poison_tracker,
         )
-        self.service.extend(door)
+        self.service.extend(ingress)
         return url

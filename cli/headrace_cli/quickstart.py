@@ -142,7 +142,7 @@ def _applied(client: ApiClient, manifest: Manifest) -> AppliedObject:
             # These files are what this program was started for: what they say counts.
             return apply_manifest(client, manifest, "default", force=True)
         except NoNamespace as missing:
-            # Whoever starts everything from a few files means their namespaces too.
+            # The files may use namespaces that do not exist yet: they are created too.
             create_namespace(client, missing.name)
         except ApiFailure as failure:
             if failure.code != 503 or time.monotonic() > deadline:

@@ -1,5 +1,5 @@
-"""Text on a terminal: it may come from anybody, and a terminal obeys some characters. Every command
-prints through here.
+"""Text on a terminal: it may come from any sender, and a terminal interprets some characters. Every
+command prints through here.
 
 Control characters (C0, C1, escape sequences) and those that change the direction of text are shown
 as escapes; new lines and tabs stay.

@@ -215,7 +215,7 @@ def _run(
     from headrace_cli.quickstart import manifests
     from headrace_ingress.worker_supervisor import shared_metrics
 
-    # What cannot be read, and ports that cannot be had, should be told before anything starts.
+    # Unreadable files and ports in use are reported before anything starts.
     manifests(files, viewer_port=settings.viewer_port)
     settings.check_ports()
     screen = UpConsole(console, files)
@@ -290,13 +290,13 @@ class UpConsole:
         self._files = files
         self._awaited = ""
         self._paths: set[str] = set()
-        self._told = asyncio.Event()
+        self._event_shown = asyncio.Event()
 
     def shown(self, path: str, event_id: str) -> None:
         """The event viewer has shown an event."""
         if event_id == self._awaited:
             self._paths.add(path)
-            self._told.set()
+            self._event_shown.set()
 
     def show_failure(self, lines: Sequence[str]) -> None:
         """Something that everything stands on is gone."""
@@ -338,7 +338,7 @@ class UpConsole:
                     await self._first_event(broker)
         except HeadraceError as error:
             self.console.print(str(error), style="yellow", markup=False)
-            self.console.print("Everything goes on running; put that right and apply again.")
+            self.console.print("Everything keeps running; fix this and apply again.")
         self.console.print("Ctrl-C ends.")
 
     async def _keep_existing(self, local: "LocalServices") -> bool:
@@ -387,7 +387,7 @@ class UpConsole:
             if time.monotonic() > deadline:
                 raise Temporary(
                     f"another controller still writes to this Kafka after {LEADER_SECONDS:g} s;"
-                    " this one stands by"
+                    " this one is a standby"
                 )
             await asyncio.sleep(0.05)
 
@@ -412,8 +412,8 @@ class UpConsole:
         try:
             async with asyncio.timeout(SHOWN_SECONDS):
                 while len(self._paths) < SAMPLE_TRIGGERS:
-                    self._told.clear()
-                    await self._told.wait()
+                    self._event_shown.clear()
+                    await self._event_shown.wait()
         except TimeoutError:
             self.console.print(
                 f"It did not arrive within {SHOWN_SECONDS:g} s; HEADRACE_LOG_LEVEL=info says more.",

@@ -1,4 +1,4 @@
-"""The ingress: an HTTP server in front of a log, as one part of a process.
+"""The ingress: an HTTP server in front of a log, as one component of a process.
 
 It is given its ports, so that one process can run it beside the other services;
 `headrace_ingress.app` makes them for a process of its own. The port takes connections from the
@@ -36,8 +36,8 @@ _FIRST_TRY_SECONDS = 10.0
 
 
 class Ingress:
-    """A part of a service (`headrace.runtime.service.Part`, with `drain`). The log is the caller's
-    to start and stop.
+    """A component of a service (`headrace.runtime.service.Component`, with `drain`). The caller
+    starts and stops the log.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Ingress:
         return self._reason is None
 
     async def start(self) -> None:
-        """Take connections, and be ready when this returns if Kafka answers within 10 s; else go on
+        """Accept connections. Ready when this returns if Kafka answers within 10 s; else it keeps
         trying.
         """
         await self._server.start(self._listener, tls=self._tls)
@@ -131,8 +131,8 @@ class Ingress:
         await asyncio.wait({self._preparing}, timeout=_FIRST_TRY_SECONDS)
 
     async def drain(self) -> None:
-        """Close idle connections, answer what is in hand, see everything appended stored.
-        Idempotent.
+        """Close idle connections, answer requests in flight, and wait until all appended records
+        are stored. Idempotent.
         """
         self._reason = "draining"
         self._server.enter_lame_duck()
@@ -147,7 +147,7 @@ class Ingress:
             )
 
     async def stop(self) -> None:
-        """Let go of the port and the routing table. Idempotent."""
+        """Close the port and the routing reader. Idempotent."""
         await self._stop_preparing("stopped")
         await self._server.stop()
         self._listener.close()

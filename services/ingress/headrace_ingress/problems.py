@@ -35,7 +35,7 @@ class ProblemType(Enum):
     ROUTES_UNCERTAIN = "routes-uncertain", "The routing table could not be brought up to date"
     BACKLOG_FULL = "backlog-full", "Too many events wait to be stored"
     NOT_STORED = "not-stored", "The event could not be stored"
-    OVERLOADED = "overloaded", "The ingress has too much in hand"
+    OVERLOADED = "overloaded", "The ingress has too many requests in flight"
     INTERNAL = "internal", "The ingress failed"
 
     def __init__(self, slug: str, title: str) -> None:

@@ -79,7 +79,7 @@ class IngressSettings(Settings):
     shutdown_delay_seconds: Annotated[float, Ge(0), Le(300)] = 0.0
     """Time to serve on after readiness failed, at the end."""
     drain_seconds: Annotated[float, Gt(0), Le(300)] = 20.0
-    """Time to answer what is in hand, at the end."""
+    """Time to answer requests in flight, at shutdown."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
     """How long the event loop may stand still before the process is ended (exit code 27); 0: as
     long as it likes.
@@ -92,7 +92,7 @@ class IngressSettings(Settings):
                 " together: set both or none"
             )
         # The events of a batch are on their way together: one that is let in and never fits would
-        # be answered with 503 for ever.
+        # be answered with 503 forever.
         for name, budget in (
             ("TOPIC_BYTES_MAX", self.topic_bytes_max),
             ("BYTES_MAX", self.bytes_max),

@@ -1,6 +1,6 @@
 """Requests for an address that the routing table does not have yet.
 
-A 404 tells a sender to give up, so it is sent only after the routing table was read to its end
+A 404 makes a sender give up, so it is sent only after the routing table was read to its end
 after the request arrived. Requests wait for one shared refresh; when it fails or takes too long
 they get a 503.
 """

@@ -34,18 +34,18 @@ class ParentLink:
         self._timer: asyncio.TimerHandle | None = None
 
     def attach(self, health: Health, end: Callable[[str], None]) -> None:
-        """Tell the state of `health`; call `end` when the parent has gone."""
+        """Report the state of `health`; call `end` when the parent is gone."""
         self._health, self._end = health, end
 
     async def start(self) -> None:
-        """Begin to tell and to listen."""
+        """Start to report and to listen."""
         os.set_blocking(self._settings_fd, False)
         os.set_blocking(self._state_fd, False)
         asyncio.get_running_loop().add_reader(self._settings_fd, self._on_parent_input)
         self._report()
 
     async def stop(self) -> None:
-        """Tell no more. Idempotent."""
+        """Stop reporting. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

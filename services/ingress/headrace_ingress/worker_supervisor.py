@@ -109,7 +109,7 @@ class WorkerSupervisor:
             await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
 
     async def drain(self) -> None:
-        """End all: each answers what it has in hand. Idempotent."""
+        """Stop all workers: each answers its requests in flight. Idempotent."""
         self._ending.set()
         for worker in self._workers:
             _signal(worker, signal.SIGTERM)
@@ -119,7 +119,7 @@ class WorkerSupervisor:
                 logger.warning("workers_killed_at_drain_deadline", workers=len(late))
 
     async def stop(self) -> None:
-        """Kill what is left and let go of the port. Idempotent."""
+        """Kill remaining workers and close the port. Idempotent."""
         self._ending.set()
         for worker in self._workers:
             _signal(worker, signal.SIGKILL)

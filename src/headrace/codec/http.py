@@ -101,7 +101,7 @@ def read_reply(
 
 
 def may_be_reply(status: int, headers: HttpHeaders) -> bool:
-    """Whether a response could be one event, as far as its head tells: `read_reply` makes one of
+    """Whether a response could be one event, as far as its head shows: `read_reply` makes one of
     nothing else.
     """
     if not 200 <= status < 300 or status == 202:
@@ -134,7 +134,7 @@ def write_binary(headers: Headers) -> bytes:
 
 
 def write_position(partition: int, offset: int) -> bytes:
-    """Header lines that say where an event stands in the Broker's topic, to go behind those of
+    """Header lines that say where an event is in the Broker's topic, to follow those of
     `write_binary`.
     """
     return _POSITION_LINES % (partition, offset)

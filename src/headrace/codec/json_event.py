@@ -173,7 +173,7 @@ def _charset(media_type: str) -> str:
 
 
 def _as_text(media_type: Value | None, data: bytes) -> str | None:
-    """The data as text that may stand in a JSON document as it is (JSON) or as a string; None when
+    """The data as text that may be put in a JSON document as it is (JSON) or as a string; None when
     only base64 keeps its bytes.
     """
     if not isinstance(media_type, str):

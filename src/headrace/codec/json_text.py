@@ -69,7 +69,7 @@ class Text(NamedTuple):
 
     def mark(self, at: int, among: str) -> tuple[str, int]:
         """The separator or closing bracket after a value, which must be one of these, and where the
-        text goes on behind it.
+        text continues after it.
         """
         match = _mark(self.text, at)
         if match is None or match[1] not in among:

@@ -3,7 +3,7 @@ as others may have.
 
 A record is an event in binary mode when its headers hold the required attributes; what others wrote
 is read by the same rules, apart from those of single attributes (a time that is none, say): it
-stands in the log already, and is passed on as it is. No value may be longer than one that came by
+is already in the log, and is passed on as it is. No value may be longer than one that came by
 HTTP: filters and subscribers rely on that.
 """
 

@@ -40,7 +40,7 @@ ITEMS_MAX = 1_000
 
 
 class BadRoutingRecord(ValueError):
-    """The record is not one that a controller of ours writes; the message names the member."""
+    """The record is not one that a Headrace controller writes; the message names the member."""
 
 
 def write(entry: Route | Removal) -> bytes:

@@ -81,7 +81,7 @@ def name_fault(name: str) -> str | None:
 
 
 POSITION_ATTRIBUTES = ("knativekafkapartition", "knativekafkaoffset")
-"""Attributes that Knative's Kafka broker adds on delivery: where the event stands in the Broker's
+"""Attributes that Knative's Kafka broker adds on delivery: where the event is in the Broker's
 topic.
 """
 _PRIVATE = frozenset({"knativebrokerttl", *POSITION_ATTRIBUTES})
@@ -93,8 +93,8 @@ def is_private(name: str) -> bool:
 
     `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The
     `knativeerror…` attributes of dead letters are not private: they must survive on the way to a
-    sink that is itself an address of ours. PLACE is added to each request, so what a sender or a
-    reply brings under these names is of another topic, and dropped.
+    sink that is itself an address of this ingress. PLACE is added to each request, so what a sender
+    or a reply brings under these names is of another topic, and dropped.
     """
     return name in _PRIVATE or name.startswith("headrace")
 

@@ -1,13 +1,13 @@
 """The errors that cross a border between parts. Adapters turn their library's exceptions into
 these; nothing else escapes them.
 
-`Temporary` means: the same call may succeed later. `Permanent` means: it will not, and somebody
-must be told.
+`Temporary` means: the same call may succeed later. `Permanent` means: it will not, and an
+operator must be notified.
 """
 
 
 class HeadraceError(Exception):
-    """Base of every error of ours; the message is written for the person who has to act on it."""
+    """Base of every Headrace error; the message is written for the person who has to act on it."""
 
 
 class Temporary(HeadraceError):
@@ -23,7 +23,7 @@ class LogUnavailable(Temporary):
 
 
 class OutcomeUnknown(LogUnavailable):
-    """A write was sent and not answered: it may be stored, now or later. Whoever wrote must read
+    """A write was sent and not answered: it may be stored, now or later. The writer must read
     before writing again.
     """
 

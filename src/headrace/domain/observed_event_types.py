@@ -2,9 +2,9 @@
 had to write.
 
 The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and
-tells it with the reports of being alive (`Instance.types`), piece after piece; the controller makes
-the EventTypes. What does not fit takes the place of what is older, of whoever has the most:
-descriptions must never cost delivery anything, nor one addressable's the others' theirs.
+reports it with its heartbeats (`Instance.types`), piece after piece; the controller makes the
+EventTypes. What does not fit takes the place of what is older, of the addressable that has the
+most: descriptions must never cost delivery anything, nor one addressable's the others' theirs.
 """
 
 import sys
@@ -46,7 +46,7 @@ class ObservedEventType(NamedTuple):
 
 
 class ObservedEventTypes:
-    """What one process has seen at all places, and what of it is told next."""
+    """What one process has seen at all places, and what of it is reported next."""
 
     def __init__(self, *, maximum: int = REMEMBERED_MAX) -> None:
         self._maximum = maximum
@@ -112,7 +112,7 @@ class ObservedEventTypes:
         self._count, self.bytes = sum(map(len, self._seen.values())), sum(self._sizes.values())
 
     def next_batch(self) -> tuple[ObservedEventType, ...]:
-        """What to tell now: everything if it is little, else the next part of it, in turn."""
+        """What to report now: everything if it is little, else the next part of it, in turn."""
         everything = [seen for there in self._seen.values() for seen in there.values()]
         if (
             len(everything) <= BATCH_MAX
@@ -120,15 +120,15 @@ class ObservedEventTypes:
         ):
             return tuple(everything)
         start = self._next if self._next < len(everything) else 0
-        told: list[ObservedEventType] = []
+        batch: list[ObservedEventType] = []
         characters = 0
         for seen in everything[start : start + BATCH_MAX]:
             characters += sum(map(len, seen))
-            if told and characters > BATCH_CHARACTERS_MAX:
+            if batch and characters > BATCH_CHARACTERS_MAX:
                 break
-            told.append(seen)
-        self._next = start + len(told)
-        return tuple(told)
+            batch.append(seen)
+        self._next = start + len(batch)
+        return tuple(batch)
 
     def _evict(self, uid: str) -> None:
         """Forget the oldest of this place if it has its part, else of the one that has the most.
@@ -159,7 +159,7 @@ class ObservedEventTypes:
 
 
 def _size(seen: ObservedEventType) -> int:
-    """Bytes of one entry, the tables that it stands in included."""
+    """Bytes of one entry, the tables that contain it included."""
     return 512 + sum(map(sys.getsizeof, seen))
 
 
@@ -188,7 +188,7 @@ class EventTypeObserver:
         if key in known:
             return
         if len(known) >= _KNOWN_MAX:
-            # Somebody varies types without end: that makes the next ones slower, not this larger.
+            # A sender varies types without end: that makes the next ones slower, not this larger.
             known.clear()
         known.add(key)
         self._seen.note(self.uid, found)

@@ -27,15 +27,15 @@ Matches = Callable[[Mapping[str, str]], bool]
 """Whether an event with these attributes, by name, passes a filter."""
 
 OnStored = Callable[[HeadraceError | None], None]
-"""Told once per appended record: None when all in-sync replicas have it, else why not."""
+"""Called once per appended record: None when all in-sync replicas have it, else why not."""
 
 
 class Log(Protocol):
     """Appends records, durably."""
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
-        """Queue `record` for the end of `topic` and return at once; `stored` is told what became of
-        it.
+        """Queue `record` for the end of `topic` and return at once; `stored` is called with the
+        outcome of it.
 
         Raises `LogFull` when the topic's byte budget is used up and `RecordTooLarge` when it can
         never fit; then `stored` is not called.
@@ -59,23 +59,23 @@ class FeedListener(Protocol):
         ...
 
     def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
-        """Stop work on these partitions and call `drained` when nothing of them is in hand.
+        """Stop work on these partitions and call `drained` when nothing of them is in flight.
 
         The feed waits for that, up to its drain deadline, then commits.
         """
         ...
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """These partitions belong to somebody else already, or the drain deadline passed: drop what
-        is in hand.
+        """These partitions belong to another consumer already, or the drain deadline passed: drop
+        what is in flight.
 
         `done` for it is ignored.
         """
         ...
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
-        """True: these partitions may be somebody else's by now, so begin nothing; what was begun
-        goes on. False: they are ours.
+        """True: these partitions may have another owner by now, so start nothing; what was started
+        continues. False: this process owns them.
         """
         ...
 
@@ -112,7 +112,7 @@ class Feed(Protocol):
         ...
 
     def verify_membership(self) -> None:
-        """The process stood still: tell the listener so, until the group has said that it still
+        """The process was suspended: notify the listener, until the group has said that it still
         counts this member in.
         """
         ...
@@ -125,7 +125,7 @@ class Feed(Protocol):
         """Take no more, drain (as in a revoke), commit, close. Idempotent.
 
         A member with a lasting name keeps its partitions for a while, so that a restart moves
-        nothing, unless told to `leave`.
+        nothing, unless asked to `leave`.
         """
         ...
 
@@ -183,7 +183,7 @@ class Attempt(Protocol):
     """A request on its way."""
 
     def cancel(self) -> None:
-        """Give it up; its outcome is not told any more."""
+        """Cancel it; its outcome is not reported."""
         ...
 
 
@@ -295,7 +295,7 @@ class Instance:
     `breaker-open`).
     """
     types: Sequence[ObservedEventType] = ()
-    """Some of the types of events it has seen, where it was asked to tell them; another part of
+    """Some of the types of events it has seen, where it was asked to report them; another part of
     them with the next report.
     """
 
@@ -304,11 +304,11 @@ class Instances(Protocol):
     """Who is alive."""
 
     async def report(self, instance: Instance) -> None:
-        """Tell that this process is alive, now and again (at least every 2 s)."""
+        """Report that this process is alive, repeatedly (at least every 2 s)."""
         ...
 
     async def deregister(self, instance_id: str) -> None:
-        """Tell that it is gone, on purpose."""
+        """Deregister it."""
         ...
 
     def live(self) -> Sequence[Instance]:

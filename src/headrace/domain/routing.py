@@ -1,4 +1,4 @@
-"""The routing table: what the controller tells the data plane, as values.
+"""The routing table: what the controller publishes to the data plane, as values.
 
 An *addressable* is something events are posted to; a *subscription* is somewhere they go. No code
 below the controller knows which resource kind made one. Records are plain values;
@@ -62,7 +62,7 @@ class Addressable:
     event_bytes_max: int = EVENT_BYTES_MAX
     """Largest accepted event, headers and data; 64 KiB below the topic's own limit."""
     event_types: bool = False
-    """Whether to tell the controller which types of events are accepted."""
+    """Whether to report to the controller which types of events are accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +113,9 @@ class Subscription:
     format: Format = Format.BINARY
     breaker: bool = True
     retention_seconds: float | None = None
-    """How long the channel topic keeps events; None is for ever."""
+    """How long the channel topic keeps events; None is forever."""
     event_types: bool = False
-    """Whether to tell the controller which types of replies come back."""
+    """Whether to report to the controller which types of replies come back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar, get_args, get_origi
 from headrace.runtime.settings import Settings
 
 LINE_BYTES_MAX: Final = 16_384
-"""What fits into a pipe before anybody reads it, on every system that there is."""
+"""What fits into a pipe before it is read, on every system."""
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -84,7 +84,7 @@ def exec_module(module: str, **settings: Settings) -> NoReturn:
     os.set_inheritable(ours, True)
     sys.stdout.flush()
     sys.stderr.flush()
-    # -P: what lies in the current directory is no module of ours.
+    # -P: files in the current directory are not importable.
     os.execv(sys.executable, [sys.executable, "-P", "-m", module, str(ours)])  # noqa: S606 - there is no shell
 
 

@@ -6,11 +6,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a process of ours ends."""
+    """How a Headrace process ends."""
 
     OK = 0
     FAILED = 1
-    """A part failed while running, or something was still in hand when the deadline for draining
+    """A part failed while running, or work was still in flight when the deadline for draining
     passed.
     """
     NOT_STARTED = 2

@@ -45,7 +45,7 @@ class Failpoint(StrEnum):
     IN_DEAD_LETTER_SINK = "in-dead-letter-sink"
     """Dispatcher: the dead letter sink answered, its record is not done."""
     IN_REVOKE = "in-revoke-before-commit"
-    """Feed: partitions are drained for somebody else, not committed."""
+    """Feed: partitions are drained for another consumer, not committed."""
     AFTER_COMMIT = "after-commit"
     """Feed: offsets were committed, nothing else happened since."""
     AFTER_TOPICS = "after-topics"
@@ -61,7 +61,9 @@ class Failpoint(StrEnum):
 
 
 class _ArmedFailpoint:
-    """What this process was told: the point, how many passages are left, and what holds it up."""
+    """The configuration of this process: the point, how many passages are left, and what holds it
+    up.
+    """
 
     __slots__ = ("passages", "point", "stall", "waits")
 
@@ -76,7 +78,7 @@ _armed = _ArmedFailpoint()
 
 
 def failpoint(point: Failpoint) -> None:
-    """Pass this point; the process ends here when it was told to at this passage."""
+    """Pass this point; the process ends here when configured for this passage."""
     if _armed.point is None or _armed.point != point:
         return
     _armed.passages -= 1
@@ -85,7 +87,7 @@ def failpoint(point: Failpoint) -> None:
 
 
 def stall_point(name: str) -> None:
-    """Come to what has this name; the loop stays here when it was told to."""
+    """Come to what has this name; the loop stays here when configured so."""
     if _armed.stall is None or _armed.stall != name:
         return
     if _armed.waits:

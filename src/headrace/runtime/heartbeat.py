@@ -1,8 +1,8 @@
-"""Telling the controller that a data plane process is alive and how much of the routing table it
+"""Reports to the controller that a data plane process is alive and how much of the routing table it
 has applied.
 
 A resource becomes Ready, and a topic is deleted, only when every live process has said that it
-knows; so a change is told at once.
+knows; so a change is reported at once.
 
 A report is a record like any other, written once a second. So it also shows, without any traffic,
 whether Kafka still stores what this process writes: `unacknowledged_since` is a readiness check.
@@ -35,8 +35,8 @@ takes 2 to 3 s and is shorter.
 class Heartbeat:
     """Reports of one process, from `start` to `stop`.
 
-    `groups` gives the states of its subscriptions worth telling, `types` the types of events it has
-    seen that are to be told next.
+    `groups` gives the states of its subscriptions worth reporting, `types` the types of events it
+    has seen that are to be reported next.
     """
 
     def __init__(

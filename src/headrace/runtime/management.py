@@ -55,7 +55,7 @@ class ManagementPort:
     the end of draining.
 
     Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves
-    one out. /version tells `facts` too.
+    one out. /version shows `facts` too.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class ManagementPort:
             # should not wait for a scrape.
             self._metrics.flush()
             rendering = loop.run_in_executor(None, self._metrics.render)
-        except Exception as error:  # Whoever waits must be answered, whatever went wrong.
+        except Exception as error:  # Waiting requests must be answered, whatever the error is.
             rendering = loop.create_future()
             rendering.set_exception(error)
         rendering.add_done_callback(partial(self._rendered, waiting, loop.time()))

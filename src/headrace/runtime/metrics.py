@@ -2,7 +2,7 @@
 
 An instrument's child (`CounterChild`, `HistogramChild`) is an object that the hot path adds to
 without locks, lookups or calls into a library; what it gathered moves into prometheus-client when
-somebody scrapes and once a second. With several worker processes the parent sets
+they are scraped and once a second. With several worker processes the parent sets
 `PROMETHEUS_MULTIPROC_DIR` before it starts them, and any of them answers a scrape for all.
 """
 

@@ -1,5 +1,5 @@
 """Waiting for what a process cannot do without, for as long as it takes: no restart would be
-sooner, and who asks is told the reason.
+sooner, and the reason is reported.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ async def retry_until_success(
     what: str = "Kafka cannot be used yet",
     retry_on: type[Exception] = HeadraceError,
 ) -> Answer:
-    """Try once a second until `attempt` succeeds. `waiting` is told why it does not, for `/readyz`;
-    raises what is not `retry_on`.
+    """Try once a second until `attempt` succeeds. `waiting` is called with the reason why it does
+    not, for `/readyz`; raises what is not `retry_on`.
     """
     while True:
         try:

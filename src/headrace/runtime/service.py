@@ -1,7 +1,7 @@
 """The life of a process: parts start in order, a signal makes it not ready, parts drain and stop in
 reverse order, within deadlines.
 
-Every process of ours lives by this one class: the services alone, and all of them together under
+Every Headrace process uses this one class: the services alone, and all of them together under
 `headrace up`.
 """
 
@@ -32,7 +32,7 @@ class Component(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Let go of everything. Called once after `start` was called, even if that failed; must not
+        """Release everything. Called once after `start` was called, even if that failed; must not
         raise for what is gone already.
         """
         ...
@@ -68,16 +68,16 @@ async def end_task(task: asyncio.Task[None] | None) -> None:
 
 @runtime_checkable
 class DrainableComponent(Protocol):
-    """A part with work in hand."""
+    """A component with work in flight."""
 
     async def drain(self) -> None:
-        """Take nothing new, finish what is in hand."""
+        """Take nothing new, finish work in flight."""
         ...
 
 
 @runtime_checkable
 class ReadinessChecked(Protocol):
-    """A part that may be unable to do its work; `/readyz` tells under its name."""
+    """A part that may be unable to do its work; `/readyz` shows why under its name."""
 
     def not_ready(self) -> str | None:
         """As `headrace.runtime.health.Check`."""
@@ -108,7 +108,7 @@ class Service:
         stop_seconds: float = 10.0,
     ) -> None:
         """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together; None
-        waits for ever.
+        waits forever.
 
         `shutdown_delay_seconds` is the time between not being ready and draining: load balancers
         need it to notice.
@@ -144,8 +144,8 @@ class Service:
             self._ending.set()
 
     def fail(self, part: str, error: BaseException) -> None:
-        """A part cannot go on: end, with a failure as exit code so that a supervisor starts us
-        again.
+        """A component cannot continue: end, with a failure as exit code so that a supervisor
+        restarts the process.
         """
         logger.error(
             "component_failed",
@@ -222,7 +222,7 @@ class Service:
         return True
 
     async def _unless_ending(self, work: Awaitable[None]) -> None:
-        """Wait for `work`, or give it up when the process is told to end meanwhile."""
+        """Wait for `work`, or cancel it when the process is asked to end meanwhile."""
         task = asyncio.ensure_future(work)
         ending = asyncio.ensure_future(self._ending.wait())
         try:
@@ -319,7 +319,7 @@ def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
 
 
 def exit_process(code: int) -> NoReturn:
-    """End a process that is nothing but a service, now that every part has had its time to stop.
+    """End a process that is only a service, now that every part has had its time to stop.
 
     Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as
     long as their question may take.
@@ -332,7 +332,7 @@ def exit_process(code: int) -> NoReturn:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # Not to be had on this platform; asyncio's own works the same, slower.
+    except ImportError:  # Not available on this platform; asyncio's own works the same, slower.
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

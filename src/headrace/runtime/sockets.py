@@ -23,7 +23,7 @@ CONTROLLER_MANAGEMENT_PORT = 9466
 
 
 class PortInUse(Permanent):
-    """Somebody listens there already."""
+    """Another process listens there already."""
 
 
 class PortUnavailable(Permanent):
@@ -61,7 +61,9 @@ def listen(
 
 @dataclass(frozen=True, slots=True)
 class RequiredPort:
-    """A port that somebody is going to listen on; `purpose` and `option` as `listen` takes them."""
+    """A port that a component is going to listen on; `purpose` and `option` as `listen`
+    takes them.
+    """
 
     host: str
     port: int
@@ -71,7 +73,7 @@ class RequiredPort:
 
 def check_free(wanted: Sequence[RequiredPort]) -> None:
     """Open all of these at once and close them again. Raises `PortInUse` or `PortUnavailable` that
-    names every one that cannot be had.
+    names every one that is unavailable.
 
     One error after the other would take as many starts as there are ports in use.
     """
@@ -87,7 +89,7 @@ def check_free(wanted: Sequence[RequiredPort]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise PortInUse("\n  ".join([f"{len(errors)} ports cannot be had:", *map(str, errors)]))
+        raise PortInUse("\n  ".join([f"{len(errors)} ports are unavailable:", *map(str, errors)]))
 
 
 def http_url(host: str, port: int, *, tls: bool = False) -> str:

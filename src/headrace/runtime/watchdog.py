@@ -40,7 +40,7 @@ DEFAULT_SECONDS: Final = 30.0
 _LOOKS: Final = 10
 """Looks of the thread, and beats of the loop, within the limit; at least one a second."""
 _REPORT_SECONDS: Final = 2.0
-"""For the log: the loop may stand still because nobody reads the log any more."""
+"""For the log: the loop may stand still because nobody reads the log."""
 _FRAMES_MAX: Final = 30
 _EVIDENCE_SHARE: Final = 0.8
 """Of the limit, in user CPU time; then the stack goes to the evidence, and what is left of the

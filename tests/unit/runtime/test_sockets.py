@@ -61,7 +61,7 @@ def test_all_ports_in_use_are_named_at_once() -> None:
         ]
         with pytest.raises(PortInUse) as raised:
             check_free(taken)
-    assert ["2 ports cannot be had:", "  the ingress", "  the API"] == [
+    assert ["2 ports are unavailable:", "  the ingress", "  the API"] == [
         each.partition(" cannot listen")[0] for each in str(raised.value).splitlines()
     ]
     check_free(taken)

@@ -86,14 +86,14 @@ class HttpSender:
             await target.check_policy()
 
     async def stop(self) -> None:
-        """Drop everything: connections, and requests without telling their outcome."""
+        """Drop everything: connections, and requests without reporting their outcome."""
         self._deadlines.stop()
         for task in self._policy_checks:
             task.cancel()
         for target in self._targets:
             await target.stop()
         self._targets.clear()
-        # Transports tell of their end in the next turn of the loop.
+        # Transports report their end in the next turn of the loop.
         await asyncio.sleep(0)
 
     def _close_unused(self, now: float) -> bool:

@@ -19,7 +19,7 @@ class AttemptOwner(Protocol):
     """The target an attempt belongs to."""
 
     def abandon(self, attempt: "HttpAttempt") -> None:
-        """The caller does not want the outcome any more."""
+        """The caller no longer wants the outcome."""
         ...
 
     def expire(self, attempt: "HttpAttempt") -> None:
@@ -67,7 +67,7 @@ class HttpAttempt:
         self._queue: dict[Expirable, float] = deadlines.add(self, timeout_seconds, now)
 
     def cancel(self) -> None:
-        """Give it up; its outcome is not told any more."""
+        """Cancel it; its outcome is not reported."""
         if self._on_outcome is not None:
             self._owner.abandon(self)
 
@@ -76,14 +76,14 @@ class HttpAttempt:
         self._owner.expire(self)
 
     def end(self) -> OnOutcome | None:
-        """Let go of everything; return whom to tell, or None when it was over before."""
+        """Release everything; return the callback, or None when it was over before."""
         self._queue.pop(self, None)
         answered, self._on_outcome, self.connection = self._on_outcome, None, None
         self.head = self.body = b""
         return answered
 
     def complete(self, outcome: Outcome) -> None:
-        """End it and tell its outcome, unless it was over before."""
+        """End it and report its outcome, unless it was over before."""
         answered = self.end()
         if answered is None:
             return

@@ -4,7 +4,7 @@ A body of more than the small bound is read only when there is room for all of i
 which are being read come to their end; the others wait, with their connections paused. Targets take
 turns, and a body that holds room while others wait must arrive at a minimum rate: one subscriber
 whose responses never end must not keep the room from all others. The room is given back when nobody
-holds the lease any more: as long as a reply waits to be stored, its bytes are in memory.
+holds the lease: as long as a reply waits to be stored, its bytes are in memory.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ class BodyBudget:
             lease.reader = None
 
     def withdraw(self, waiting: "BudgetWaiter") -> None:
-        """One does not wait any more."""
+        """One no longer waits."""
         of_target = self._waiting.get(waiting.target)
         if of_target is not None and waiting in of_target:
             self._leave(waiting, of_target)

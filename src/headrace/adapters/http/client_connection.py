@@ -1,5 +1,5 @@
-"""One connection to a subscriber: writes a request, reads its response, and tells its pool whether
-it can be used again.
+"""One connection to a subscriber: writes a request, reads its response, and reports to its pool
+whether it can be used again.
 
 All of it runs in the transport's callbacks. An attempt is answered only after the parser has seen
 all the bytes that came, so a peer that sends more than one response for a request is found out
@@ -50,7 +50,7 @@ class ConnectionOwner(Protocol):
         ...
 
     def unusable(self, connection: "ClientConnection") -> None:
-        """The connection ended, or is about to; may be told more than once."""
+        """The connection ended, or is about to; may be reported more than once."""
         ...
 
     def reply_bytes_max(self) -> int:
@@ -63,7 +63,7 @@ class ConnectionOwner(Protocol):
 
 
 class _StopParsing(Exception):
-    """Raised in a parser callback to stop the parser; what is wanted is in hand, or a bound is
+    """Raised in a parser callback to stop the parser; what is wanted was read, or a bound is
     passed.
     """
 
@@ -164,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
             self._fail(self.attempt, _OVER_BUDGET)
 
     def send(self, attempt: HttpAttempt) -> None:
-        """Write a request; its end is told to the pool."""
+        """Write a request; its end is reported to the pool."""
         self.attempt = attempt
         self.uses += 1
         self._expect_response()
@@ -181,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection and what is on it; the pool is not told of the attempt any more."""
+        """Drop the connection and what is on it; the attempt is not reported to the pool."""
         self.attempt = None
         self.ended = True
         self._release_reservation()
@@ -200,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
             self._owner.unusable(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the pool, with an outcome if an attempt was under way."""
+        """Notify the pool, with an outcome if an attempt was under way."""
         self.ended = True
         attempt, self.attempt = self.attempt, None
         if attempt is None:
@@ -293,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
         self._end_reservation()
 
     def _end_reservation(self) -> BodyReservation | None:
-        """Hand on the room of a body that is not read any more."""
+        """Hand on the room of a body that is no longer read."""
         lease, self._reservation = self._reservation, None
         if lease is not None:
             self._body_budget.end_reading(self)
@@ -362,8 +362,8 @@ class ClientConnection(asyncio.Protocol):
             raise _StopParsing
 
     def _reserve_body(self) -> None:
-        """Let a large reply event go on, as far as its destination takes it, when there is memory
-        for it; leave others as they are.
+        """Let a large reply event continue, as far as its destination takes it, when there is
+        memory for it; leave others as they are.
         """
         if not may_be_reply(self._status, self._headers):
             return

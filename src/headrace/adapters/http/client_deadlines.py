@@ -58,7 +58,7 @@ class Deadlines:
             self._schedule()
 
     def stop(self) -> None:
-        """Let nothing fall due any more."""
+        """Cancel all deadlines."""
         self._queues.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -40,7 +40,7 @@ def resolve(host: str) -> Sequence[str]:
 
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of this machine: only such a one can be bound to."""
+    """Whether an address is one of this machine: only a local address can be bound to."""
     with socket.socket(
         socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
     ) as probe:

@@ -122,7 +122,7 @@ class HttpTarget:
         self._idle.clear()
 
     async def stop(self) -> None:
-        """Close, and drop what is busy; its outcomes are not told."""
+        """Close, and drop what is busy; its outcomes are not reported."""
         self.close()
         for attempt in list(self._waiting):
             self.abandon(attempt)
@@ -148,7 +148,7 @@ class HttpTarget:
         return len(self._idle)
 
     def abandon(self, attempt: HttpAttempt) -> None:
-        """The caller does not want the outcome any more."""
+        """The caller no longer wants the outcome."""
         self._drop(attempt)
         attempt.end()
         self._dial()
@@ -228,7 +228,7 @@ class HttpTarget:
         return ClientConnection(self, self._options, self._body_budget)
 
     def _release(self, connection: ClientConnection, now: float) -> None:
-        """Give a free connection to whoever has waited longest."""
+        """Give a free connection to the attempt that has waited longest."""
         if self._waiting:
             attempt, _ = self._waiting.popitem(last=False)
             attempt.connection = connection

@@ -144,7 +144,7 @@ class HttpServer:
         self.draining = True
 
     async def stop(self) -> None:
-        """Accept no more, close idle connections, wait for the answers in hand, cut what is left
+        """Accept no more, close idle connections, wait for pending answers, cut what is left
         after the drain deadline.
         """
         if self._sweep_timer is None:

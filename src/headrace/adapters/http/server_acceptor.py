@@ -56,7 +56,7 @@ class Acceptor:
         self._resume()
 
     def close(self) -> None:
-        """Accept no more, and end the handshakes in hand. Idempotent."""
+        """Accept no more, and end pending handshakes. Idempotent."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None

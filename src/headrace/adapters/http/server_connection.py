@@ -140,7 +140,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the request in hand; what becomes of its event is nobody's to hear any more."""
+        """Forget the current request; the outcome of its event is not reported."""
         del exc
         self.phase = _CLOSED
         if self._exchange is not None:
@@ -211,8 +211,8 @@ class ServerConnection(asyncio.Protocol):
             self._resume_reading()
 
     def _count_held(self) -> bool:
-        """Tell the server how much is held of unfinished heads and what was sent ahead; False when
-        that is too much for all together.
+        """Report to the server how much is held of unfinished heads and what was sent ahead; False
+        when that is too much for all together.
         """
         size = len(self._unfinished) + len(self._kept)
         if not self.server.hold(size - self._held):
@@ -221,7 +221,7 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     def _drop_pipelined(self) -> None:
-        """What was sent ahead has no room: drop it, and end after the answer in hand, so that the
+        """What was sent ahead has no room: drop it, and end after the current answer, so that the
         client sends it again elsewhere.
         """
         if self.phase is _ANSWER:
@@ -307,7 +307,7 @@ class ServerConnection(asyncio.Protocol):
         return end
 
     def _answered_unread(self, data: bytes, at: int, end: int) -> int:
-        """Admission has answered: go on behind the body if it is here, else end."""
+        """Admission has answered: continue after the body if it is here, else end."""
         if self.last:
             self._linger()
             return len(data)
@@ -400,7 +400,7 @@ class ServerConnection(asyncio.Protocol):
     # What answers.
 
     def answer(self, head: bytes, body: bytes) -> None:
-        """Write the answer of the request in hand and turn to the next."""
+        """Write the answer of the current request and turn to the next."""
         self._exchange = None
         server = self.server
         phase = self.phase
@@ -426,7 +426,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, refusal: RequestRejected) -> None:
         """Answer what is no request, or none that is taken, and end the connection: what follows
-        cannot be told apart from it.
+        cannot be distinguished from it.
         """
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -519,7 +519,7 @@ class ServerConnection(asyncio.Protocol):
 
     def idle_rank(self, now: float) -> int | None:
         """How readily this connection may be closed for a new one, 0 first; None when it has a
-        request in hand or has just come.
+        request in progress or has just come.
         """
         rank = _IDLE_RANKS.get(self.phase)
         if rank and not self._writing_paused and now - self.since < _SPARED_SECONDS:
@@ -543,7 +543,7 @@ class ServerConnection(asyncio.Protocol):
             )
 
     def shutdown(self) -> None:
-        """Close now when idle, else after the answer in hand."""
+        """Close now when idle, else after the current answer."""
         self.last = True
         if self.phase is _IDLE or (self.phase is _HEAD and not self._unfinished):
             self._transport.close()

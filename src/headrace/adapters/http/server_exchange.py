@@ -48,7 +48,7 @@ class Exchange:
         self.body_bytes_max = connection.server.limits.body_bytes_max
         """May be lowered by the admission hook."""
         self.context: Any = None
-        """Whatever admission wants to tell the handler."""
+        """What admission passes to the handler."""
 
     @property
     def answered(self) -> bool:

@@ -47,7 +47,7 @@ that only browsers send. A plain tuple, because one is made per request.
 
 
 class _Shape:
-    """Where the fields that matter here stand in a sequence of field names, and what is wrong with
+    """Where the fields that matter here are in a sequence of field names, and what is wrong with
     the sequence as such.
     """
 

@@ -40,8 +40,8 @@ class ServerLimits:
     """How long a body may be slower than `body_bytes_per_second_min`."""
     body_bytes_per_second_min: int = 1_024
     answer_seconds: float = 10.0
-    """From the end of the body to the answer (503); a backstop behind the deadlines of whoever
-    answers.
+    """From the end of the body to the answer (503); a backstop behind the deadlines of the code
+    that answers.
     """
     idle_seconds: float = 75.0
     """Between an answer and the first byte of the next request; above the 60 s that common proxies
@@ -54,7 +54,7 @@ class ServerLimits:
     handshake_seconds: float = 10.0
     """From the accept to the end of the TLS handshake."""
     linger_seconds: float = 2.0
-    """How long a refused sender may go on sending, unread, so that it sees the refusal and not a
+    """How long a refused sender may continue to send, unread, so that it sees the refusal and not a
     reset.
     """
     drain_seconds: float = 10.0

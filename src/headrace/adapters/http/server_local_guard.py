@@ -18,7 +18,7 @@ class LocalGuard:
     def __init__(self, names: Container[str], *, setting: str, judge_host: bool = True) -> None:
         """`names` are allowed beside loopback addresses; `setting` is where an operator adds one.
 
-        Without `judge_host` only the fields of browsers count, because whoever handles the request
+        Without `judge_host` only the fields of browsers count, because the handler of the request
         judges Host.
         """
         self.local_hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(

@@ -34,7 +34,7 @@ class PreparedResponse:
 def response_head(status: int, fields: Fields, body_bytes: int) -> bytes:
     """Status line and fields, without the empty line that ends them.
 
-    Raises ValueError for a field with a CR or LF in it, which would let whoever supplied the text
+    Raises ValueError for a field with a CR or LF in it, which would let the author of the text
     write headers of its own.
     """
     lines = [b"HTTP/1.1 %d %s" % (status, _reason(status))]
