@@ -22,6 +22,7 @@ from typing import Final
 
 import structlog
 
+from headrace.domain.backoff import Backoff
 from headrace.runtime import exec_settings
 from headrace.runtime.metrics import forget_process
 from headrace.runtime.settings import KafkaSettings, LogSettings
@@ -35,7 +36,7 @@ _UNRESPONSIVE_SECONDS: Final = 20 * HEARTBEAT_SECONDS
 """A worker that has said nothing for so long, and that its own watchdog has not ended, is killed
 and replaced.
 """
-_BACKOFF_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
+_BACKOFF: Final = Backoff((0.1, 0.5, 1.0, 2.0, 5.0))
 _STABLE_SECONDS: Final = 10.0
 """A worker that lived so long is replaced at once when it dies."""
 _READY_SECONDS: Final = 15.0
@@ -136,7 +137,7 @@ class WorkerSupervisor:
                 return
             settled = asyncio.get_running_loop().time() - started > _STABLE_SECONDS
             worker.failures = 1 if settled else worker.failures + 1
-            await asyncio.sleep(_BACKOFF_SECONDS[min(worker.failures, len(_BACKOFF_SECONDS)) - 1])
+            await asyncio.sleep(_BACKOFF.seconds(worker.failures))
 
     async def _run_process(self, worker: _WorkerSlot) -> None:
         """Start a process and stay with it to its end."""
