@@ -2,19 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 
 from headrace_cli.dead_letter_view import DeadLetterView
-from headrace_cli.terminal import echo, printable, printable_data
+from headrace_cli.terminal import ResultFormat, echo, printable, printable_data
 
 _WIDE = 10_000
-
-
-class DeadLetterFormat(StrEnum):
-    """How results are written."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 _COLUMNS = {
@@ -30,10 +22,10 @@ _COLUMNS = {
 _WIDTH_MAX = {"ID": 40, "TYPE": 40, "REASON": 60, "SINK": 60}
 
 
-def print_topics(sizes: Mapping[str, int], output: DeadLetterFormat) -> None:
+def print_topics(sizes: Mapping[str, int], output: ResultFormat) -> None:
     """The dead letter topics that are not empty."""
     filled = {topic: count for topic, count in sizes.items() if count}
-    if output is DeadLetterFormat.JSON:
+    if output is ResultFormat.JSON:
         for topic, count in filled.items():
             echo(json.dumps({"topic": topic, "events": count}))
         return
@@ -43,10 +35,10 @@ def print_topics(sizes: Mapping[str, int], output: DeadLetterFormat) -> None:
     _print_table(["EVENTS", "TOPIC"], [[str(count), topic] for topic, count in filled.items()])
 
 
-def print_dead_letters(views: Sequence[DeadLetterView], output: DeadLetterFormat) -> None:
+def print_dead_letters(views: Sequence[DeadLetterView], output: ResultFormat) -> None:
     """A line for each."""
     rows = [view.row() for view in views]
-    if output is DeadLetterFormat.JSON:
+    if output is ResultFormat.JSON:
         for row in rows:
             echo(json.dumps(row))
     elif rows:
@@ -71,9 +63,9 @@ def print_dead_letters(views: Sequence[DeadLetterView], output: DeadLetterFormat
         )
 
 
-def print_dead_letter(view: DeadLetterView, output: DeadLetterFormat) -> None:
+def print_dead_letter(view: DeadLetterView, output: ResultFormat) -> None:
     """All of one."""
-    if output is DeadLetterFormat.JSON:
+    if output is ResultFormat.JSON:
         echo(json.dumps(view.whole()))
         return
     row = view.row()

@@ -24,14 +24,13 @@ from headrace.runtime.settings import BadSettings, KafkaSettings
 from headrace.runtime.sockets import MANAGEMENT_PORT
 from headrace_cli.client import SERVER, ApiClient, ApiFailure
 from headrace_cli.dead_letter_output import (
-    DeadLetterFormat,
     print_dead_letter,
     print_dead_letters,
     print_topics,
 )
 from headrace_cli.dead_letter_view import DeadLetterView, of_id, summary, without_originals
 from headrace_cli.resources import Authority, Namespace, Server, TokenFile, connect
-from headrace_cli.terminal import echo
+from headrace_cli.terminal import ResultFormat, echo
 
 NOT_THERE, UNUSABLE = 1, 2
 SECONDS = 30.0
@@ -66,9 +65,9 @@ def dead_letters(
         int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")
     ] = 20,
     output: Annotated[
-        DeadLetterFormat,
+        ResultFormat,
         typer.Option("--output", "-o", help="How to show them; json: one object a line."),
-    ] = DeadLetterFormat.TABLE,
+    ] = ResultFormat.TABLE,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(
@@ -151,7 +150,7 @@ def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
     return f"{group}{DEAD_SUFFIX}"
 
 
-def _list(tail: KafkaTail, topic: str, limit: int, output: DeadLetterFormat) -> None:
+def _list(tail: KafkaTail, topic: str, limit: int, output: ResultFormat) -> None:
     total = sum(end - first for first, end in tail.watermarks(topic).values())
     newest: list[DeadLetterView] = []
     for window in tail.read_newest_first(topic, limit, summary):
@@ -159,7 +158,7 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: DeadLetterFormat) -> 
         if len(newest) == limit:
             break
     print_dead_letters(newest, output)
-    if output is DeadLetterFormat.TABLE:
+    if output is ResultFormat.TABLE:
         echo(
             f"{len(newest)} of {total} records in {topic}"
             + ("; more with --limit" if len(newest) == limit < total else ""),

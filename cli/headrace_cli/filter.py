@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, BinaryIO
 
@@ -21,7 +20,7 @@ from headrace.domain import filters
 from headrace.domain.cesql import Attributes, ErrorKind, ParseError, compile_expression
 from headrace.domain.event import InvalidEvent, Value
 from headrace_cli.filter_file import UnusableFilter, compile_given
-from headrace_cli.terminal import echo, printable
+from headrace_cli.terminal import ResultFormat, echo, printable
 
 LINE_BYTES_MAX = 2 * 1024 * 1024
 _CELL_MAX = 100_000
@@ -33,13 +32,6 @@ _ANY_EVENT: Attributes = {
     "source": "/headrace",
     "type": "dev.headrace.case",
 }
-
-
-class FilterFormat(StrEnum):
-    """How results are written."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 @dataclass(slots=True)
@@ -77,8 +69,8 @@ def filter_events(
     ] = None,
     *,
     output: Annotated[
-        FilterFormat, typer.Option("--output", "-o", help="How to write the results.")
-    ] = FilterFormat.TABLE,
+        ResultFormat, typer.Option("--output", "-o", help="How to write the results.")
+    ] = ResultFormat.TABLE,
     cesql_cases: Annotated[
         bool,
         typer.Option(
@@ -117,9 +109,9 @@ def _warn(text: str) -> None:
     echo(f"headrace filter: warning: {text}", err=True)
 
 
-def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: FilterFormat) -> MatchCounts:
+def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: ResultFormat) -> MatchCounts:
     tally = MatchCounts()
-    if output is FilterFormat.TABLE:
+    if output is ResultFormat.TABLE:
         _write(_row("LINE", "MATCH", "ID", "CLAUSE", "SAW"))
     for number, line in _lines(stdin):
         if line is not None and not line.strip():
@@ -141,10 +133,10 @@ def _explain_events(filter: filters.Filter, stdin: BinaryIO, output: FilterForma
 
 
 def _explained(
-    number: int, attributes: Attributes, explanation: filters.Explanation, output: FilterFormat
+    number: int, attributes: Attributes, explanation: filters.Explanation, output: ResultFormat
 ) -> str:
     problem = explanation.problem
-    if output is FilterFormat.TABLE:
+    if output is ResultFormat.TABLE:
         inputs = ", ".join(f"{name}: {_shown(value)}" for name, value in explanation.inputs)
         saw = f"{_shown(explanation.saw)} for {explanation.wanted}" + (
             f" with {inputs}" if inputs else ""

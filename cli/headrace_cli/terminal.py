@@ -6,6 +6,7 @@ as escapes; new lines and tabs stay.
 """
 
 import json
+from enum import StrEnum
 from unicodedata import category
 
 import typer
@@ -14,6 +15,13 @@ DATA_CHARACTERS_MAX = 2_000
 _LAYOUT = frozenset("\n\t")
 _CONTROLS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Categories of characters that are not drawn but followed, or that cannot be written."""
+
+
+class ResultFormat(StrEnum):
+    """How results are written."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def escape_controls(text: str) -> str:

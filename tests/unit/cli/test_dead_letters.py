@@ -12,13 +12,13 @@ from typer.testing import CliRunner, Result
 from headrace.codec import delivery_state
 from headrace.domain.record import StoredRecord
 from headrace_cli.dead_letter_output import (
-    DeadLetterFormat,
     print_dead_letter,
     print_dead_letters,
     print_topics,
 )
 from headrace_cli.dead_letter_view import of_id, summary, without_originals
 from headrace_cli.dead_letters import register
+from headrace_cli.terminal import ResultFormat
 
 RECORD = StoredRecord(
     topic="g.dead",
@@ -75,8 +75,8 @@ def test_a_record_that_is_none_of_ours_is_shown_as_far_as_it_goes(
 ) -> None:
     """Whoever may write to the topic may have written it."""
     strange = StoredRecord("g.dead", 0, 0, 0, None, None, headers)
-    print_dead_letter(summary(strange), DeadLetterFormat.TABLE)
-    print_dead_letters([summary(strange)], DeadLetterFormat.TABLE)
+    print_dead_letter(summary(strange), ResultFormat.TABLE)
+    print_dead_letters([summary(strange)], ResultFormat.TABLE)
     assert "g.dead/0/0" in capsys.readouterr().out
 
 
@@ -84,8 +84,8 @@ def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> N
     """Control characters of an event are shown, not sent."""
     letter = of_id("a-1")(RECORD)
     assert letter is not None
-    print_dead_letters([letter], DeadLetterFormat.TABLE)
-    print_dead_letter(letter, DeadLetterFormat.TABLE)
+    print_dead_letters([letter], ResultFormat.TABLE)
+    print_dead_letter(letter, ResultFormat.TABLE)
     assert "\x1b" not in capsys.readouterr().out
 
 
@@ -104,35 +104,35 @@ def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(
     )
     shown = without_originals([summary(copy), summary(replace(RECORD, offset=8)), summary(RECORD)])
     assert ["g.dead/0/9", "g.dead/0/8"] == [each.place for each in shown]
-    print_dead_letters(shown, DeadLetterFormat.TABLE)
-    print_dead_letters(shown[1:], DeadLetterFormat.TABLE)
+    print_dead_letters(shown, ResultFormat.TABLE)
+    print_dead_letters(shown[1:], ResultFormat.TABLE)
     heading, rejected, *_ = lines = capsys.readouterr().out.splitlines()
     assert heading.endswith("SINK")
     assert rejected.endswith("status 422 from http://s/")
     assert "SINK" not in lines[3]
-    print_dead_letter(shown[0], DeadLetterFormat.TABLE)
+    print_dead_letter(shown[0], ResultFormat.TABLE)
     assert "Rejected by the sink: status 422 from http://s/\n" in capsys.readouterr().out
 
 
 def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """Data that is no text comes in base64."""
-    print_dead_letters([summary(RECORD), summary(RECORD)], DeadLetterFormat.JSON)
+    print_dead_letters([summary(RECORD), summary(RECORD)], ResultFormat.JSON)
     assert ["a-1", "a-1"] == [
         json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()
     ]
     strange = of_id("b")(StoredRecord("g.dead", 0, 0, 0, None, b"\xff", [("ce_id", b"b")]))
     assert strange is not None
-    print_dead_letter(strange, DeadLetterFormat.JSON)
+    print_dead_letter(strange, ResultFormat.JSON)
     assert "/w==" == json.loads(capsys.readouterr().out)["data_base64"]
 
 
 def test_topics_without_dead_letters_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     """Every Trigger has a topic; those that hold something are news."""
-    print_topics({"a.dead": 0, "b.dead": 2}, DeadLetterFormat.TABLE)
+    print_topics({"a.dead": 0, "b.dead": 2}, ResultFormat.TABLE)
     assert [["EVENTS", "TOPIC"], ["2", "b.dead"]] == [
         line.split() for line in capsys.readouterr().out.splitlines()
     ]
-    print_topics({"a.dead": 0}, DeadLetterFormat.TABLE)
+    print_topics({"a.dead": 0}, ResultFormat.TABLE)
     assert ("", "no dead letters; 1 topics would hold them\n") == tuple(capsys.readouterr())
 
 

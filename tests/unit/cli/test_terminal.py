@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 import headrace_cli
 from headrace_cli.client import ApiClient, Kind
 from headrace_cli.console import EscapingConsole
-from headrace_cli.dead_letter_output import DeadLetterFormat, print_dead_letter, print_dead_letters
+from headrace_cli.dead_letter_output import print_dead_letter, print_dead_letters
 from headrace_cli.dead_letter_view import DeadLetterView
 from headrace_cli.main import application
 from headrace_cli.resource_output import OutputFormat, print_document, print_table
-from headrace_cli.terminal import escape_controls, escape_json_controls, printable
+from headrace_cli.terminal import ResultFormat, escape_controls, escape_json_controls, printable
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b31m\r\x00\x7f\u202e\u2066\u200f\u2028\U000e0041é日"
@@ -78,9 +78,9 @@ def test_objects_are_printed_harmlessly(
     assert "é日" in shown or "\\" in shown
 
 
-@pytest.mark.parametrize("output", list(DeadLetterFormat))
+@pytest.mark.parametrize("output", list(ResultFormat))
 def test_dead_letters_are_printed_harmlessly(
-    output: DeadLetterFormat, capsys: pytest.CaptureFixture[str]
+    output: ResultFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One, and a list of them."""
     attributes = {"id": HOSTILE, "type": HOSTILE, HOSTILE: HOSTILE, "datacontenttype": HOSTILE}
