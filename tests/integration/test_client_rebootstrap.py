@@ -1,4 +1,4 @@
-"""Clients whose broker names no brokers for a moment: they forget all that they know, for ever, and
+"""Clients whose broker lists no brokers for a moment: they forget all brokers for good, and
 are replaced (decision 0011).
 
 With `metadata.recovery.strategy=none` that happens each time, with the default to some clients in a
@@ -55,7 +55,7 @@ def options(proxy: KafkaProxy) -> KafkaOptions:
 
 
 async def forget(proxy: KafkaProxy, ask: Callable[[], Awaitable[object]] | None = None) -> None:
-    """Let the client ask anew (`ask` makes it do so sooner), and hear of no broker."""
+    """Make the client refresh its metadata (`ask` makes it do so sooner) and get no broker."""
     proxy.brokerless = True
     proxy.cut()
     async with asyncio.timeout(SECONDS):
@@ -72,10 +72,10 @@ async def works(attempt: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.mark.parametrize("protocol", GroupProtocol)
-async def test_a_feed_goes_on(
+async def test_a_feed_recovers(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
 ) -> None:
-    """Its consumer is replaced, with an alarm that says so, and what was stored meanwhile comes."""
+    """Its consumer is replaced, with an alarm, and records stored meanwhile are delivered."""
     system, listener = KafkaFeedHarness(kafka, protocol, 1), RecordingListener(finish=True)
     system.options = replace(options, group_protocol=protocol)
     try:
@@ -88,27 +88,30 @@ async def test_a_feed_goes_on(
             lambda: {0, 1} == set(listener.offsets()), SECONDS + 10, "the next record"
         )
         (alarm,) = [each for each in listener.alarms if each.kind is AlarmKind.REBUILT]
-        assert "another one did" in alarm.detail
+        assert "another client did" in alarm.detail
     finally:
         await system.close()
 
 
-async def test_a_follower_goes_on_where_it_was(
+async def test_a_topic_reader_continues_at_its_offset(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
     """What it had read is not applied a second time."""
     topic, heard = kafka.create_topic("followed"), list[int]()
-    straight, told = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)), Outcomes()
+    straight, reports = (
+        KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)),
+        Outcomes(),
+    )
     reader = CompactedTopicReader(
         options, topic, lambda records: heard.extend(each.offset for each in records)
     )
     await straight.start()
     try:
-        straight.append(topic, Record(None, b"a", []), told)
+        straight.append(topic, Record(None, b"a", []), reports)
         await straight.flush(SECONDS)
         await reader.start()
         await forget(proxy, lambda: reader.refresh(0.2))
-        straight.append(topic, Record(None, b"b", []), told)
+        straight.append(topic, Record(None, b"b", []), reports)
         await wait_until_async(lambda: len(heard) >= 2, SECONDS, "the next record")
         assert [0, 1] == heard
     finally:
@@ -116,7 +119,7 @@ async def test_a_follower_goes_on_where_it_was(
         await straight.stop()
 
 
-async def test_a_log_goes_on(
+async def test_a_log_recovers(
     kafka: KafkaUnderTest,
     proxy: KafkaProxy,
     options: KafkaOptions,
@@ -127,11 +130,11 @@ async def test_a_log_goes_on(
     await log.start()
 
     async def stored() -> bool:
-        told = Outcomes()
-        log.append(topic, Record(None, b"v", []), told)
+        reports = Outcomes()
+        log.append(topic, Record(None, b"v", []), reports)
         await log.flush(SECONDS)
-        assert all(error is None or isinstance(error, LogUnavailable) for error in told.outcomes)
-        return told.outcomes == [None]
+        assert all(error is None or isinstance(error, LogUnavailable) for error in reports.outcomes)
+        return reports.outcomes == [None]
 
     try:
         await works(stored)
@@ -143,7 +146,7 @@ async def test_a_log_goes_on(
         await log.stop()
 
 
-async def test_the_admin_goes_on(
+async def test_the_admin_client_recovers(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
     """A call that reaches nobody is the last one of that client."""
