@@ -28,8 +28,8 @@ test: $(READY) ## Run all tests, against a real Kafka where one is available (WO
 kafka: $(READY) ## Keep a Kafka up between test runs: prints KAFKA_BOOTSTRAP_SERVERS for another terminal
 	@$(BIN)/python -m tests.support.keep_kafka
 
-check: $(READY) ## Format, lint, types, import contracts, lock file; every step, then the result
-	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(UV) lock --check"; do \
+check: $(READY) ## Format, lint, types, import contracts, words, lock file; every step, then the result
+	@failed=; for step in "$(BIN)/ruff format --check ." "$(BIN)/ruff check ." "$(BIN)/mypy" "$(BIN)/lint-imports" "$(BIN)/python -m tests.unit.tree.words" "$(UV) lock --check"; do \
 	  echo "$$step"; $$step || failed="$$failed  $$step\n"; \
 	done; \
 	if [ -n "$$failed" ]; then printf "failed:\n$$failed"; exit 1; fi

@@ -43,9 +43,7 @@ INSTEAD = {
     r"rouse|rouses|roused": "resume, wake up",
     r"ceased|ceases": "stopped",
 }
-PERSISTED = ("ParkingRefused",)
-"""Names that clients may rely on, and which therefore stay."""
-PERSISTED = ("parking_refused",)
+PERSISTED = ("ParkingRefused", "parking_refused")
 """Names that users and stored data depend on, and that therefore stay."""
 _PATTERNS = [
     (re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in INSTEAD.items()
@@ -56,8 +54,6 @@ _WORD_IN_NAME = re.compile(r"_|(?<=[a-z0-9])(?=[A-Z])")
 def found(text: str) -> Iterator[tuple[int, str, str]]:
     """(line, words, what to write instead) of each place in `text`; parts of identifiers count."""
     for number, line in enumerate(text.splitlines(), 1):
-        for name in PERSISTED:
-            line = line.replace(name, "")
         for name in PERSISTED:
             line = line.replace(name, "")
         spaced = _WORD_IN_NAME.sub(" ", line)
