@@ -116,7 +116,7 @@ async def test_interim_responses_are_skipped(count: int) -> None:
 
 
 async def test_an_upgrade_nobody_asked_for_is_the_answer() -> None:
-    """101 ends HTTP on that connection: its status is told, and the connection is not used
+    """101 ends HTTP on that connection: its status is reported, and the connection is not used
     again.
     """
     async with posting_harness(
@@ -201,7 +201,7 @@ async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
 
 
 async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room() -> None:
-    """Each keeps its room until nobody holds it any more; small ones and other answers do
+    """Each keeps its room until it is no longer held; small ones and other answers do
     not wait.
     """
     size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
@@ -226,7 +226,7 @@ async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room(
             assert 202 == (await other.post()).status
             assert count == len(outcomes)
             assert size == len(outcomes[-1].body)
-            outcomes[-1] = Outcome(status=200, body=outcomes[-1].body)  # lets go of the room
+            outcomes[-1] = Outcome(status=200, body=outcomes[-1].body)  # releases the room
         assert 6 == len(outcomes)
 
 
@@ -326,26 +326,28 @@ async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_ro
             harness.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE
         )
         first = await harness.post()
-        told: list[str] = []  # no outcomes, which would keep their room
+        reported: list[str] = []  # no outcomes, which would keep their room
         for _ in range(70):
             harness.target.post(
                 HEADERS,
                 b"",
                 timeout_seconds=30.0,
-                answered=lambda outcome: told.append(outcome.detail),
+                answered=lambda outcome: reported.append(outcome.detail),
             )
-        await wait_until_async(lambda: len(told) == 6, what="those that have no place are refused")
+        await wait_until_async(
+            lambda: len(reported) == 6, what="those that have no place are refused"
+        )
         other = PostingHarness(
             harness.sender,
             good,
             harness.sender.target(good.url, connections_max=1, reply_bytes_max=lambda: SIZE),
         )
         waiting = asyncio.ensure_future(other.post(timeout_seconds=30.0))
-        await wait_until_async(lambda: len(told) == 7, what="one of them gives way")
-        assert "too many large replies" in told[6]
+        await wait_until_async(lambda: len(reported) == 7, what="one of them gives way")
+        assert "too many large replies" in reported[6]
         del first
         assert SIZE == len((await waiting).body)
-        assert len(told) <= 9, (
+        assert len(reported) <= 9, (
             "its turn comes after one of the target that waits longer, not after all of them"
         )
 
@@ -549,7 +551,7 @@ async def test_header_lines_cannot_end_the_request(headers: bytes) -> None:
 
 
 async def test_a_callback_that_fails_hurts_nobody_else() -> None:
-    """Its error goes to the loop's handler, the connection goes on."""
+    """Its error goes to the loop's handler, the connection continues."""
     async with posting_harness() as harness:
         errors: list[object] = []
         asyncio.get_running_loop().set_exception_handler(
@@ -592,7 +594,7 @@ async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
 
 
 async def test_waiting_requests_are_bounded() -> None:
-    """One too many is refused, and told so."""
+    """One too many is refused, with the reason."""
     async with posting_harness(
         hang(), options=ClientOptions(waiting_max=3), connections_max=1
     ) as harness:
@@ -603,7 +605,7 @@ async def test_waiting_requests_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> None:
+async def test_every_post_is_reported_exactly_once_whatever_happens(seed: int) -> None:
     """Seeded chaos of answers, breaks, hangs and cancellations: one outcome each, none for the
     cancelled, and nothing left behind.
     """
@@ -622,13 +624,13 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
     async with posting_harness(
         *(chance.choice(answers) for _ in range(400)), ok(), connections_max=8
     ) as harness:
-        told: dict[int, list[Outcome]] = {number: [] for number in range(600)}
+        reported: dict[int, list[Outcome]] = {number: [] for number in range(600)}
         attempts = [
             harness.target.post(
                 HEADERS,
                 bytes(chance.choice((0, 100_000))),
                 timeout_seconds=chance.choice((0.1, 0.2)),
-                answered=told[number].append,
+                answered=reported[number].append,
             )
             for number in range(600)
         ]
@@ -636,11 +638,11 @@ async def test_every_post_is_told_exactly_once_whatever_happens(seed: int) -> No
         for number in cancelled:
             attempts[number].cancel()
         async with asyncio.timeout(20):
-            while sum(map(len, told.values())) < 540 or not repr(harness.target).endswith(
+            while sum(map(len, reported.values())) < 540 or not repr(harness.target).endswith(
                 "0 opening, 0 waiting>"
             ):
                 await asyncio.sleep(0.005)
-        assert {number: 0 if number in cancelled else 1 for number in told} == {
-            number: len(outcomes) for number, outcomes in told.items()
+        assert {number: 0 if number in cancelled else 1 for number in reported} == {
+            number: len(outcomes) for number, outcomes in reported.items()
         }
         assert ": 0 busy" in repr(harness.target)

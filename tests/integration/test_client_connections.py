@@ -88,7 +88,7 @@ async def test_an_unused_connection_is_closed() -> None:
 
 
 async def test_an_unused_connection_is_closed_after_the_last_of_several_posts() -> None:
-    """Whenever the last post was, somebody looks after its connection."""
+    """Whenever the last post was, its connection is looked after."""
     async with posting_harness(
         after(0.08, ok()), options=ClientOptions(idle_seconds=0.2)
     ) as harness:
@@ -183,7 +183,7 @@ async def test_the_deadline_covers_connecting() -> None:
 
 
 async def test_stopping_drops_everything() -> None:
-    """Busy, waiting and opening: all gone, nothing told, no connection left."""
+    """Busy, waiting and opening: all gone, nothing reported, no connection left."""
     async with posting_harness(hang(), connections_max=1) as harness:
         for _ in range(3):
             harness.target.post(b"", b"", timeout_seconds=60, answered=harness.outcomes.append)
@@ -405,7 +405,7 @@ async def test_a_hanging_resolver_stops_only_its_own_name() -> None:
 
 
 async def test_lookups_under_way_are_bounded() -> None:
-    """The thirty-third name without an answer is told so at once, and threads do not pile up."""
+    """The thirty-third name without an answer is refused at once, and threads do not pile up."""
     release = threading.Event()
 
     def never(host: str) -> Sequence[str]:

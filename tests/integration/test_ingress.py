@@ -100,7 +100,7 @@ def make_topic(apache: ApacheKafka, *names: str) -> None:
 
 
 async def test_a_202_means_that_kafka_has_the_event(kafka: KafkaUnderTest) -> None:
-    """The record can be read by anybody as soon as the sender is told; key, headers and data are
+    """The record is readable as soon as the sender is notified; key, headers and data are
     the event's.
     """
     topic = kafka.create_topic("orders")
@@ -157,7 +157,7 @@ async def wait_until_post(shop: Door, status: int, seconds: float = 15.0) -> Non
 
 async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTest) -> None:
     """A topic whose limit is lower than its routing record says is no reason to make the sender try
-    for ever.
+    forever.
     """
     topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
@@ -177,18 +177,18 @@ async def test_small_events_never_add_up_to_a_batch_that_is_too_large(
         KafkaOptions(bootstrap_servers=kafka.bootstrap_servers), log=LogOptions(linger_seconds=0.05)
     )
     await log.start()
-    told = Outcomes()
+    reported = Outcomes()
     for _ in range(1_000):
-        log.append(topic, Record(None, b"x" * 1_024), told)
+        log.append(topic, Record(None, b"x" * 1_024), reported)
     assert 0 == await log.flush(10)
     await log.stop()
-    assert [None] * 1_000 == told.outcomes
+    assert [None] * 1_000 == reported.outcomes
 
 
 async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
     kafka: KafkaUnderTest,
 ) -> None:
-    """What was open is told a temporary error or success, never nothing; the next record is stored
+    """What was open gets a temporary error or success, never nothing; the next record is stored
     by the new producer.
     """
     topic = kafka.create_topic("fatal")
@@ -197,29 +197,29 @@ async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
     )
     await log.start()
     await log.warm_up(10)
-    told = Outcomes()
+    reported = Outcomes()
     for _ in range(10):
-        log.append(topic, Record(None, b"x"), told)
+        log.append(topic, Record(None, b"x"), reported)
     before = log._producer
     log._on_error(KafkaError(KafkaError._FATAL, "injected by the test", True))
     assert 0 == await log.flush(10)
     assert before is not log._producer
-    assert [LogUnavailable] * 10 == [type(outcome) for outcome in told.outcomes]
-    log.append(topic, Record(None, b"y"), told)
+    assert [LogUnavailable] * 10 == [type(outcome) for outcome in reported.outcomes]
+    log.append(topic, Record(None, b"y"), reported)
     assert 0 == await log.flush(10)
-    assert told.outcomes[-1] is None
+    assert reported.outcomes[-1] is None
     await log.stop()
 
 
-async def test_a_stopped_log_tells_what_it_gave_up() -> None:
+async def test_a_stopped_log_reports_what_it_gave_up() -> None:
     """At the end every receiver has heard of its record, also when Kafka was never there."""
     log = KafkaLog(KafkaOptions(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     await log.start()
-    told = Outcomes()
+    reported = Outcomes()
     for _ in range(5):
-        log.append("orders", Record(None, b"x"), told)
+        log.append("orders", Record(None, b"x"), reported)
     await log.stop(0.1)
-    assert [LogUnavailable] * 5 == [type(outcome) for outcome in told.outcomes]
+    assert [LogUnavailable] * 5 == [type(outcome) for outcome in reported.outcomes]
 
 
 async def test_an_ingress_without_kafka_answers_503_and_is_not_ready() -> None:

@@ -189,7 +189,7 @@ async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
     assert not any(psutil.pid_exists(pid) for pid in workers)
 
 
-async def test_readiness_fails_first_and_every_request_in_hand_is_answered(
+async def test_readiness_fails_first_and_every_request_in_flight_is_answered(
     processes: Processes, kafka: KafkaUnderTest, site: Site
 ) -> None:
     """After SIGTERM the process says that it is not ready while it still takes events, then ends

@@ -80,7 +80,7 @@ class DispatcherHarness:
         )
 
     def records(self, topic: str) -> list[StoredRecord]:
-        """What stands in the first partition of a topic."""
+        """The records in the first partition of a topic."""
         return self.log.topics[topic][0]
 
     def committed(self, group: str, topic: str) -> int:

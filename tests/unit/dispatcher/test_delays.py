@@ -148,7 +148,7 @@ async def test_a_clock_ahead_of_the_brokers_appends_again_once_per_tier() -> Non
         assert rounds[2].timestamp_ms - rounds[1].timestamp_ms >= 990
 
 
-def test_the_brokers_clock_is_as_records_that_come_back_tell_it() -> None:
+def test_the_brokers_clock_is_read_from_records_that_come_back() -> None:
     """Until one does, the own clock is all there is; a broker whose clock is set forward takes the
     estimate along.
     """

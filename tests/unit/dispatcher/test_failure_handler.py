@@ -1,5 +1,5 @@
-"""Parking when the log is away: one record takes an event's place, whoever owns the event in the
-end.
+"""Dead letters while the log is unavailable: one record takes an event's place, whichever
+process owns the event in the end.
 """
 
 from headrace.domain.delivery import DeliveryPolicy, Outcome

@@ -49,7 +49,7 @@ async def test_a_lane_that_waits_alone_sends_at_once() -> None:
 
 @pytest.mark.parametrize("waiting", [0, 5])
 async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None:
-    """Continued after a stop it may hold what is somebody else's by now, whether lanes wait for
+    """Continued after a stop it may hold what another process owns by now, whether lanes wait for
     their turn or ask for it.
     """
     requests: list[str] = []
@@ -61,7 +61,7 @@ async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None
 
     def on_stall() -> None:
         calls.append(len(requests))
-        lane.ready = 0  # as a lane that is told to doubt
+        lane.ready = 0  # as a lane whose ownership is unconfirmed
 
     scheduler.watch_for_stalls(on_stall)
     if waiting:
@@ -70,7 +70,7 @@ async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None
     scheduler._ticked_at -= STALL_SECONDS + 1.0  # as after a SIGSTOP
     if not waiting:
         scheduler.schedule(lane)
-    await wait_until_async(lambda: calls, 5, "it is told")
+    await wait_until_async(lambda: calls, 5, "it is notified")
     await asyncio.sleep(0)
     assert [before] == calls
     assert before == len(requests)
@@ -134,7 +134,7 @@ async def test_a_lane_with_nothing_on_its_way_goes_first() -> None:
 
 
 async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> None:
-    """A closed gate, or nothing ready: whoever changes that pumps the lane."""
+    """A closed gate, or nothing ready: the code that changes that pumps the lane."""
     scheduler = FairScheduler(turn_requests=2)
     lane = CountedLane("a", 3, [])
     scheduler.schedule(lane)
@@ -148,7 +148,7 @@ async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> Non
 
 
 async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
-    """An end that is told within `send` pumps the same lane: the loop is not held by one that never
+    """An end reported within `send` pumps the same lane: the loop is not held by one that never
     has enough.
     """
     requests: list[str] = []

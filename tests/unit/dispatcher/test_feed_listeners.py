@@ -63,7 +63,7 @@ async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_le
 
 
 async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter() -> None:
-    """Somebody wrote into the retry topic: neither the lane nor the breaker waits for an answer to
+    """A client wrote into the retry topic: neither the lane nor the breaker waits for an answer to
     a request that was never made.
     """
     async with dispatcher_harness() as harness:
@@ -101,7 +101,7 @@ async def test_garbage_in_the_retry_topic_is_kept_and_blocks_nothing(headers: He
 
 
 async def test_only_dead_letters_that_are_events_go_to_the_sink() -> None:
-    """What else stands in the dead letter topic is done without a request, and counted."""
+    """Any other record in the dead letter topic is done without a request, and counted."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(dead_letter_sink=Destination(url=SINK))
         await harness.store(
@@ -120,7 +120,7 @@ async def test_only_dead_letters_that_are_events_go_to_the_sink() -> None:
 
 
 async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
-    """Its private headers are right, so somebody else has written it: the subscriber gets events
+    """Its private headers are right, so another client has written it: the subscriber gets events
     only.
     """
     async with dispatcher_harness() as harness:

@@ -52,7 +52,7 @@ class GateHarness:
 
 
 async def test_a_reply_on_its_way_is_no_probe() -> None:
-    """It goes to somebody else and says nothing of the subscriber: it passes, and the probe is
+    """It goes to another endpoint and says nothing of the subscriber: it passes, and the probe is
     still to come.
     """
     gate_harness = GateHarness()
@@ -92,8 +92,8 @@ async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
 
 
 async def test_an_abandoned_probe_wakes_waiting_lanes() -> None:
-    """The lane that was refused meanwhile is not the one that lost its partition, and nobody else
-    would tell it.
+    """The lane that was refused meanwhile is not the one that lost its partition, and nothing else
+    would notify it.
     """
     gate_harness = GateHarness()
     probe = gate_harness.delivery(1)
@@ -137,7 +137,7 @@ async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() 
 
 
 async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> None:
-    """The record that is no event becomes a dead letter, and probing goes on."""
+    """The record that is no event becomes a dead letter, and probing continues."""
     async with dispatcher_harness() as harness:
         harness.start_worker()
         await trip(harness)

@@ -22,7 +22,7 @@ PARTITIONS = 3
 
 
 class RecordingFeed(MemoryFeed):
-    """The feed's twin over one topic of three partitions, which remembers what it is told."""
+    """The feed's twin over one topic of three partitions, which records the calls to it."""
 
     def __init__(self) -> None:
         self.log = MemoryLog()
@@ -130,7 +130,7 @@ class ScriptedHandler:
 
 
 def record(number: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
-    """A record that is told from the others by its number, wherever it is stored."""
+    """A record that its number identifies, wherever it is stored."""
     return StoredRecord("topic", partition, number, 0, key, b"%d" % number, ())
 
 
@@ -170,7 +170,7 @@ async def test_sends_no_more_than_its_concurrency() -> None:
 
 async def test_nothing_starts_while_membership_is_unconfirmed() -> None:
     """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything
-    goes on in order.
+    continues in order.
     """
     handler = ScriptedHandler()
     lane, feed = await lane_of(handler, lanes=Ordered(4))
@@ -223,7 +223,7 @@ async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
 
 
 async def test_an_idle_partition_is_given_back_at_once() -> None:
-    """Nothing in hand, nothing to wait for."""
+    """Nothing in flight, nothing to wait for."""
     lane, _ = await lane_of(ScriptedHandler())
     returned: list[str] = []
     lane.withdraw([Partition("topic", 7)], lambda: returned.append("7"))
@@ -281,7 +281,7 @@ async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> No
 
 
 async def test_the_same_retry_record_is_taken_once() -> None:
-    """A second record of one event and attempt is a repetition as long as the first is in hand."""
+    """A second record of one event and attempt is a repetition while the first is in flight."""
     handler = ScriptedHandler()
     lane, _ = await lane_of(handler)
     first = record(0)

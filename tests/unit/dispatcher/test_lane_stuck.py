@@ -35,8 +35,8 @@ async def refuse(harness: DispatcherHarness) -> None:
 async def test_a_lane_resumes_when_its_stuck_record_went_with_its_partition(
     order: DeliveryOrder,
 ) -> None:
-    """The record comes back with the partition and is tried anew; nobody else would have let the
-    lane go on.
+    """The record comes back with the partition and is tried again; nothing else would have let the
+    lane continue.
     """
     async with dispatcher_harness(drain_seconds=0.05) as harness:
         worker = harness.start_worker(order=order)
@@ -94,7 +94,7 @@ async def test_a_halted_subscription_starts_nothing_when_its_topic_is_fixed() ->
 
 
 async def test_a_fixed_topic_delivers_what_waited() -> None:
-    """The usual end: somebody makes the topic again, and nothing else has to be done."""
+    """The usual end: a user creates the topic again, and nothing else has to be done."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         await refuse(harness)

@@ -27,7 +27,7 @@ async def _deliver(harness: DispatcherHarness, count: int) -> None:
 
 
 async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None:
-    """From the record that asks, until it ceases to; the subscription stays in its group."""
+    """From the record that asks, until it stops asking; the subscription stays in its group."""
     async with dispatcher_harness() as harness:
         harness.log.create("answers")
         worker = harness.start_worker(reply=Reply(topic="answers"))
@@ -45,7 +45,7 @@ async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None
 
 
 async def test_a_reply_that_nobody_wants_is_not_remembered() -> None:
-    """It is dropped: there is nowhere an event of its type could be had."""
+    """It is dropped: no event of its type is available anywhere."""
     async with dispatcher_harness() as harness:
         harness.start_worker(event_types=True)
         await _deliver(harness, 1)

@@ -26,7 +26,7 @@ def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
 
 
 def worked_on(directory: Path, offset: int, *, stalled: bool) -> None:
-    """A process that died with this record in hand."""
+    """A process that died with this record in flight."""
     poison_tracker = PoisonTracker(directory)
     poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, offset)
     die(poison_tracker, stalled=stalled)
@@ -59,7 +59,7 @@ def test_other_deaths_do_not_count(tmp_path: Path) -> None:
     assert poison(tmp_path) == set()
 
 
-def test_a_stall_without_a_record_in_hand_blames_none(tmp_path: Path) -> None:
+def test_a_stall_without_a_record_in_flight_blames_none(tmp_path: Path) -> None:
     """What was worked on before has been cleared."""
     for _ in range(DEATHS_MAX + 1):
         poison_tracker = PoisonTracker(tmp_path)
@@ -70,7 +70,7 @@ def test_a_stall_without_a_record_in_hand_blames_none(tmp_path: Path) -> None:
 
 
 def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
-    """Each has a slot; whoever starts looks at those of the dead."""
+    """Each has a slot; a starting process reads those of the dead."""
     living = PoisonTracker(tmp_path)
     living.mark(living.lane_number(*LANE), 0, 5)
     for _ in range(DEATHS_MAX + 1):
@@ -81,10 +81,8 @@ def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["deaths.json", "0.note", "0.lanes", "0.stack"])
 @pytest.mark.parametrize("content", [b"\xff\x00{", b"[[1]]", b"[]", b"{}", b"null", b"x" * 100_000])
-def test_damaged_files_cost_nothing_but_the_memory(
-    tmp_path: Path, name: str, content: bytes
-) -> None:
-    """The process starts, and goes on counting."""
+def test_damaged_files_cost_only_the_memory(tmp_path: Path, name: str, content: bytes) -> None:
+    """The process starts, and continues counting."""
     worked_on(tmp_path, 17, stalled=True)
     (tmp_path / name).write_bytes(content)
     for _ in range(DEATHS_MAX + 1):
@@ -104,7 +102,7 @@ def test_the_memory_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
-    """A file stands in its place."""
+    """A file is in its place."""
     (tmp_path / "file").write_text("")
     poison_tracker = PoisonTracker(tmp_path / "file" / "below")
     poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 1)
@@ -116,7 +114,7 @@ def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None
 def test_a_default_directory_that_others_may_write_to_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Among the temporary files anybody may have made it, or a link in its place."""
+    """Among the temporary files any user may have made it, or a link in its place."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     default_directory().mkdir()
     default_directory().chmod(0o777)

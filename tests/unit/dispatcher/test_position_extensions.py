@@ -1,4 +1,4 @@
-"""`knativekafkapartition` and `knativekafkaoffset`: where the event stands in the Broker's topic,
+"""`knativekafkapartition` and `knativekafkaoffset`: the event's place in the Broker's topic,
 as Knative's Kafka broker says it.
 """
 
@@ -66,7 +66,7 @@ async def test_a_structured_delivery_names_its_place() -> None:
 async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(
     origin: str, expected: list[bytes]
 ) -> None:
-    """And not that of the record in the retry or dead letter topic. A record that somebody else
+    """And not that of the record in the retry or dead letter topic. A record that another client
     wrote there names none.
     """
     async with dispatcher_harness() as harness:

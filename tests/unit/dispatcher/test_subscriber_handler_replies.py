@@ -169,7 +169,7 @@ LARGE = replace(REPLIES, body=b"x" * 300_000)
 
 async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -> None:
     """The subscriber is asked again, and the attempts at its replies are counted together: else it
-    would be asked for ever.
+    would be asked forever.
     """
     async with dispatcher_harness() as harness:
         harness.log.record_bytes_max = 200_000

@@ -72,7 +72,7 @@ async def test_retries_behind_a_breaker_do_not_hold_up_dead_letters() -> None:
 
 
 async def test_retries_while_a_sink_comes_and_goes_open_each_feed_once() -> None:
-    """Every parked event tells of itself; a feed is opened for the first of them and left alone."""
+    """Every parked event is reported; a feed is opened for the first of them and left alone."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         worker.on_retry_stored()
@@ -185,7 +185,7 @@ async def test_the_order_changes_while_requests_are_on_their_way() -> None:
         assert 50 == harness.requests(SUBSCRIBER)
 
 
-async def test_a_stop_during_a_change_opens_nothing_any_more() -> None:
+async def test_a_stop_during_a_change_opens_nothing() -> None:
     """The change finds that the work ends."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
@@ -219,7 +219,7 @@ async def test_dead_letters_are_reported_for_ten_minutes() -> None:
 
 
 async def test_what_an_event_holds_is_in_no_log() -> None:
-    """An error that tells a value is logged by its kind alone."""
+    """An error that contains a value is logged by its kind alone."""
     with capture_logs() as lines:
         async with dispatcher_harness() as harness:
             harness.start_worker(filters=({"cesql": "type + 1 = 2"},))

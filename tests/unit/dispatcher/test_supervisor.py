@@ -1,5 +1,5 @@
 """A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the
-others go on.
+others continue.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -169,7 +169,7 @@ async def test_a_worker_that_fails_to_change_is_restarted_with_its_newest_record
 
 
 async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
-    """Whoever tells of a stored retry record is not troubled with it."""
+    """The error does not reach the caller that reports a stored retry record."""
     async with memory_dispatcher() as each:
         each.routes.put(subscription())
         await each.dispatcher.start()
@@ -200,7 +200,7 @@ async def test_a_failed_worker_whose_record_is_removed_is_forgotten() -> None:
 
 
 async def test_a_start_that_fails_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever breaks it: a process that says "still starting" for ever would serve nobody."""
+    """Whatever breaks it: a process that says "still starting" forever would serve nobody."""
     monkeypatch.setattr("headrace.runtime.retry.RETRY_SECONDS", 0.01)
     async with memory_dispatcher() as each:
         failing = [RuntimeError("a mistake")]
