@@ -8,9 +8,11 @@ iteration for Kafka or the store leave in one write.
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore
@@ -27,8 +29,9 @@ from headrace_controller.reconcile.registry import Reconcilers
 logger = structlog.get_logger(__name__)
 
 _RESYNC_SECONDS = 30.0
-_WAIT_SECONDS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_ERROR_SECONDS = (0.5, 1.0, 2.0, 5.0)
+_WAIT_BACKOFF: Final = Backoff((0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0))
+"""After iterations in a row that still wait for something."""
+_ERROR_BACKOFF: Final = Backoff((0.5, 1.0, 2.0, 5.0))
 _PROCESSES_SECONDS = 1.0
 _ITERATIONS_MAX = 200
 """Iterations in a row that all execute steps. A state that never converges is an internal error: it
@@ -104,18 +107,18 @@ class ReconcileLoop:
                         continue
                     if busy >= _ITERATIONS_MAX:
                         _log_no_convergence(plan, busy)
-                    pause = self._pause(plan, idle)
                     idle += 1
+                    pause = self._pause(plan, idle)
             except HeadraceError as error:
                 self.errors += 1
-                pause = _ERROR_SECONDS[min(failures, len(_ERROR_SECONDS) - 1)]
                 failures += 1
+                pause = _ERROR_BACKOFF.seconds(failures)
                 logger.warning("reconcile_failed", error=str(error), retry_seconds=pause)
             except Exception:
                 # One bad object must not stop the control plane silently; the next change or resync
                 # tries again.
                 self.errors += 1
-                pause = _ERROR_SECONDS[-1]
+                pause = _ERROR_BACKOFF.longest
                 logger.exception(
                     "reconcile_internal_error",
                     retry_seconds=pause,
@@ -141,11 +144,7 @@ class ReconcileLoop:
         return False
 
     def _pause(self, plan: Plan, idle: int) -> float:
-        pause = (
-            _WAIT_SECONDS[min(idle, len(_WAIT_SECONDS) - 1)]
-            if plan.waiting_for
-            else _RESYNC_SECONDS
-        )
+        pause = _WAIT_BACKOFF.seconds(idle) if plan.waiting_for else _RESYNC_SECONDS
         now = self._clock.now()
         due = [rejection.retry_at for rejection in self.executor.rejections.values()]
         if plan.requeue_at is not None:

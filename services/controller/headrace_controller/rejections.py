@@ -1,17 +1,18 @@
 """What Kafka or the store has rejected, and when it is retried."""
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Clock
 from headrace_controller.reconcile.observed_state import StepRejection
 
 logger = structlog.get_logger(__name__)
 
-_BACKOFF_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
+_BACKOFF: Final = Backoff((1.0, 2.0, 5.0, 15.0, 60.0))
 S = TypeVar("S")
 
 
@@ -56,14 +57,13 @@ class Rejections:
                     self.current.pop(name, None)
                     self._failures.pop(name, None)
                 continue
-            count = self._failures.get(name, 0)
-            self._failures[name] = count + 1
-            pause = _BACKOFF_SECONDS[min(count, len(_BACKOFF_SECONDS) - 1)]
+            failures = self._failures[name] = self._failures.get(name, 0) + 1
+            pause = _BACKOFF.seconds(failures)
             self.current[name] = StepRejection(refused[name], self._clock.now() + pause)
             (logger.debug if expected else logger.warning)(
                 "step_rejected",
                 about=name,
                 error=refused[name],
-                attempts=count + 1,
+                attempts=failures,
                 retry_seconds=pause,
             )

@@ -8,13 +8,14 @@ or the caller stops it.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError, Permanent
 from headrace.domain.ports import Log
 from headrace.domain.record import Record
 
-SECONDS_MIN = 0.1
-SECONDS_MAX = 5.0
+BACKOFF: Final = Backoff((0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0))
 PERMANENT_ERROR_SECONDS = 30.0
 
 OnResult = Callable[[HeadraceError | None], bool]
@@ -26,14 +27,14 @@ is not. Return True to try again.
 class PendingAppend:
     """One record until it is stored or given up."""
 
-    __slots__ = ("_log", "_on_result", "_seconds", "_timer", "record", "topic")
+    __slots__ = ("_failures", "_log", "_on_result", "_timer", "record", "topic")
 
     def __init__(self, log: "RetryingLog", topic: str, record: Record, on_result: OnResult) -> None:
         self.topic = topic
         self.record = record
         self._log = log
         self._on_result = on_result
-        self._seconds = SECONDS_MIN
+        self._failures = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -62,8 +63,12 @@ class PendingAppend:
     def _appended(self, error: HeadraceError | None) -> None:
         if not self._on_result(error) or error is None:
             return
-        wait = PERMANENT_ERROR_SECONDS if isinstance(error, Permanent) else self._seconds
-        self._seconds = min(self._seconds * 2, SECONDS_MAX)
+        self._failures += 1
+        wait = (
+            PERMANENT_ERROR_SECONDS
+            if isinstance(error, Permanent)
+            else BACKOFF.seconds(self._failures)
+        )
         self._timer = asyncio.get_running_loop().call_later(wait, self.attempt)
         self._log.pending.add(self)
 

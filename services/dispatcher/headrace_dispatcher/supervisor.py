@@ -8,13 +8,15 @@ readiness, and restarted until it works or its record is deleted.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
+from typing import Final
 
 import structlog
 
+from headrace.domain.backoff import Backoff
+
 logger = structlog.get_logger(__name__)
 
-SECONDS_MIN = 1.0
-SECONDS_MAX = 30.0
+BACKOFF: Final = Backoff((1.0, 2.0, 4.0, 8.0, 16.0, 30.0))
 
 
 class _FailedWorker:
@@ -89,17 +91,17 @@ class SubscriptionSupervisor:
         )
 
     async def _restart(self, key: str, failed_worker: _FailedWorker) -> None:
-        seconds = SECONDS_MIN
+        failures = 0
         while failed_worker.failed_again:
+            failures += 1
             try:
                 await self._stop_worker(key)
             except Exception as error:  # Start the new one all the same.
                 logger.warning("worker_not_stopped", key=key, error=str(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(failed_worker.changed.wait(), seconds)
+                await asyncio.wait_for(failed_worker.changed.wait(), BACKOFF.seconds(failures))
             failed_worker.changed.clear()
             failed_worker.failed_again = False
-            seconds = min(seconds * 2, SECONDS_MAX)
             try:
                 self._start(key)
             except Exception as error:

@@ -12,3 +12,8 @@ class Backoff:
     def seconds(self, failures: int) -> float:
         """Return the pause after `failures` (at least 1) failures in a row."""
         return self.steps[min(failures, len(self.steps)) - 1]
+
+    @property
+    def longest(self) -> float:
+        """The last pause, for a failure that a quick retry will not cure."""
+        return self.steps[-1]

@@ -13,6 +13,7 @@ from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
+from headrace.domain.backoff import Backoff
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import DeliveryOrder, Destination
 from headrace.runtime.metrics import Metrics
@@ -37,7 +38,7 @@ OTHER = "http://other.test/"
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is begun again soon."""
-    monkeypatch.setattr(supervisor, "SECONDS_MIN", 0.02)
+    monkeypatch.setattr(supervisor, "BACKOFF", Backoff((0.02, 0.05, 0.1)))
 
 
 @dataclass

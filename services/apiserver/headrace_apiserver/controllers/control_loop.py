@@ -7,9 +7,11 @@ where the former leader stopped.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import structlog
 
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import Change
@@ -17,7 +19,7 @@ from headrace.runtime.service import end_task
 
 logger = structlog.get_logger(__name__)
 
-_RETRY_SECONDS = (0.2, 1.0, 5.0)
+_BACKOFF: Final = Backoff((0.2, 1.0, 5.0))
 
 Reconcile = Callable[[], Awaitable[float | None]]
 """Does the work that is due; returns the delay in seconds after which it wants to be called again
@@ -83,8 +85,8 @@ class ControlLoop:
                 pause = await self._reconcile()
                 failures = 0
             except HeadraceError as error:
-                pause = _RETRY_SECONDS[min(failures, len(_RETRY_SECONDS) - 1)]
                 failures += 1
+                pause = _BACKOFF.seconds(failures)
                 logger.warning(
                     "reconcile_failed",
                     controller=self._name,
@@ -92,7 +94,7 @@ class ControlLoop:
                     retry_seconds=pause,
                 )
             except Exception:
-                pause = _RETRY_SECONDS[-1]
+                pause = _BACKOFF.longest
                 logger.exception(
                     "reconcile_internal_error",
                     controller=self._name,

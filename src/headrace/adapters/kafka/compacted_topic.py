@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 from confluent_kafka import (
@@ -25,6 +26,7 @@ from headrace.adapters.kafka.client_health import ClientHealth
 from headrace.adapters.kafka.errors import call_error, is_partition_end
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.record import StoredRecord
 
@@ -36,7 +38,7 @@ _POLL_SECONDS = 0.05
 _BATCH_RECORDS = 500
 _BATCHES_IN_FLIGHT_MAX = 4
 _END_SECONDS = 1.0
-_BACKOFF_SECONDS = (0.2, 1.0, 5.0)
+_BACKOFF: Final = Backoff((0.2, 1.0, 5.0))
 _HEALTHY_SECONDS = 60.0
 _JOIN_SECONDS = 5.0
 
@@ -159,7 +161,7 @@ class CompactedTopicReader:
                 logger.exception("topic_reader_failed", topic=self._topic)
             self._next_offset = 0
             failures = 1 if time.monotonic() - begun > _HEALTHY_SECONDS else failures + 1
-            self._stopping.wait(_BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1])
+            self._stopping.wait(_BACKOFF.seconds(failures))
 
     def _read(self) -> None:
         health = ClientHealth()

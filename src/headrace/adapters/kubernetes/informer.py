@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Final
 
 import structlog
 
@@ -17,12 +18,13 @@ from headrace.adapters.kubernetes.client import (
     KubernetesClient,
     ResourceVersionExpired,
 )
+from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
 from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
 logger = structlog.get_logger(__name__)
 
-BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0)
+_BACKOFF: Final = Backoff((0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0))
 
 HEALTHY_SECONDS = 10.0
 """How long list and watch must have worked for earlier failures to be forgotten."""
@@ -78,7 +80,7 @@ class Informer:
             await asyncio.wait([task])
 
     async def _run(self) -> None:
-        failures = 0
+        failures, healthy = 0, True
         loop = asyncio.get_running_loop()
         while True:
             started_at = loop.time()
@@ -89,7 +91,7 @@ class Informer:
             except ResourceVersionExpired:
                 logger.debug("resource_version_expired", kind=self._kind.qualified)
             except HeadraceError as error:
-                self._record_failure(error, failures)
+                self._record_failure(error, log=healthy)
             except Exception as error:
                 # An internal error, or an object that cannot be read, must not end this task
                 # silently.
@@ -101,9 +103,9 @@ class Informer:
                 self.last_error = str(error)
             # Only a watch that has worked for a while resets the backoff: one that ends at once
             # must not cause list after list.
-            failures = 0 if loop.time() - started_at > HEALTHY_SECONDS else failures + 1
-            pause = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
+            healthy = loop.time() - started_at > HEALTHY_SECONDS
+            failures = 1 if healthy else failures + 1
+            await asyncio.sleep(_BACKOFF.seconds(failures) * random.uniform(0.8, 1.2))
 
     async def _list(self) -> str:
         items, version = await self._client.list(self._kind, self._namespace)
@@ -126,9 +128,9 @@ class Informer:
                     self._known.add(key)
                 self._notify(key, None if seen.deleted else seen.resource, seen.resource.version)
 
-    def _record_failure(self, error: HeadraceError, failures: int) -> None:
+    def _record_failure(self, error: HeadraceError, *, log: bool) -> None:
         self.last_error = str(error)
-        if failures == 0:
+        if log:
             logger.warning("list_watch_failed", kind=self._kind.qualified, error=str(error))
         if self._optional and isinstance(error, AccessDenied):
             # Without this, a caller that waits for an optional kind without permission would block

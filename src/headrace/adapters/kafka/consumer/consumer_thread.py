@@ -11,6 +11,7 @@ rebalances must be served.
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 from confluent_kafka import KafkaException
@@ -18,9 +19,10 @@ from confluent_kafka import KafkaException
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
 from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.poll_loop import ConsumerFailed, PollLoop
+from headrace.domain.backoff import Backoff
 from headrace.domain.feed import AlarmKind
 
-_BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+_BACKOFF: Final = Backoff((0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
 _FENCED_BACKOFF_SECONDS = 15.0
 _HEALTHY_SECONDS = 60.0
 
@@ -51,8 +53,8 @@ class ConsumerThread(threading.Thread):
             alarm = self._run_consumer()
             if alarm is None:
                 break
-            failures = 0 if time.monotonic() - opened_at > _HEALTHY_SECONDS else failures + 1
-            wait = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
+            failures = 1 if time.monotonic() - opened_at > _HEALTHY_SECONDS else failures + 1
+            wait = _BACKOFF.seconds(failures)
             if alarm.kind is AlarmKind.FENCED:
                 wait = max(wait, _FENCED_BACKOFF_SECONDS)
             self._channel.call_on_loop(self._assignment.on_partitions_lost, None)
