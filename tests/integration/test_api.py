@@ -148,7 +148,7 @@ async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBac
         assert (503, "ServiceUnavailable", True) == (
             code,
             status["reason"],
-            "controller one writes" in status["message"],
+            "controller one is the leader" in status["message"],
         )
         version = found["metadata"]["resourceVersion"]
         reading = asyncio.create_task(

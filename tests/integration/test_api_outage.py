@@ -158,5 +158,5 @@ def test_a_standby_answers_at_once_and_names_the_writer(
     standby = Served(processes, private_kafka, tmp_path, name="two")
     wait_until(lambda: standby.ready()[0] == 200, 60, "the standby to answer")
     code, status, took, _ = standby.make("second")
-    assert (503, True) == (code, "controller one writes" in status["message"])
+    assert (503, True) == (code, "controller one is the leader" in status["message"])
     assert took < 2

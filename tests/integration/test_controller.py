@@ -353,7 +353,7 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
             "POST", BROKERS.format(n), {"metadata": {"name": "other"}, "spec": {}}
         )
         assert (503, "ServiceUnavailable") == (code, answer["reason"])
-        assert "controller one writes" in answer["message"]
+        assert "controller one is the leader" in answer["message"]
         before = running.store.epoch
         await running.store.stop()
         await wait_until_async(lambda: second.store.epoch is not None, 15, "the second to write")

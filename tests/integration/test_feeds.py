@@ -76,7 +76,7 @@ async def test_a_kafka_that_does_not_answer_is_reported(monkeypatch: pytest.Monk
     monkeypatch.setattr("headrace.adapters.kafka.consumer.feeds.LAG_QUERY_SECONDS", 0.2)
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
     try:
-        with pytest.raises(LogUnavailable, match="does not say"):
+        with pytest.raises(LogUnavailable, match="did not answer a query about consumer groups"):
             await feeds.backlog({"group": ["topic"]})
     finally:
         feeds.close()

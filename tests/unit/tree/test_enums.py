@@ -7,7 +7,6 @@ import pytest
 from tests.unit.tree.sources import EnumClass, enums, uses_of
 
 BY_VALUE = {
-    "cli/headrace_cli/filter.py:FilterFormat",
     "services/apiserver/headrace_apiserver/responses.py:Representation",
     "services/apiserver/headrace_apiserver/requests/options.py:Strictness",
     "services/apiserver/headrace_apiserver/tables/table.py:Included",

@@ -12,7 +12,6 @@ OTHERS = {"support", "tree"}
 are about the distribution as a whole.
 """
 TOPICS = {
-    "adapters/kafka/test_imports.py",
     "apiserver/test_foreign_kinds.py",
     "controller/test_crash_recovery.py",
     "controller/test_lifecycle.py",

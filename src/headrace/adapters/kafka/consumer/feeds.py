@@ -132,7 +132,8 @@ class KafkaFeeds:
                 return await asyncio.get_running_loop().run_in_executor(self._executor, query)
         except (KafkaException, TimeoutError) as error:
             raise LogUnavailable(
-                f"a query to Kafka failed: {str(error) or 'no answer in time'}"
+                "Kafka did not answer a query about consumer groups: "
+                f"{str(error) or 'no answer in time'}"
             ) from error
 
     def _read_backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
