@@ -1,3 +1,3 @@
-"""What every service shares and no rule of the domain needs: life cycle, health, metrics, logging,
-settings.
+"""Code that all services share and that does not depend on domain rules: life cycle, health,
+metrics, logging, settings.
 """

@@ -1,5 +1,5 @@
-"""The machine's clock behind the `Clock` port: what composition roots pass in where tests pass one
-of their own.
+"""Implements the `Clock` port with the system clock. Composition roots use it; tests pass a clock
+that they control.
 """
 
 import time

@@ -5,8 +5,8 @@ from headrace.runtime.metrics import Metrics
 
 
 def measure_connections(metrics: Metrics, prefix: str, server: HttpServer) -> None:
-    """Show connections, their limit, what they hold of unfinished requests, and what was done to
-    them for their limits.
+    """Export metrics of connections: their number and limit, the bytes buffered for unfinished
+    requests, and the actions that enforced a limit.
     """
     connections = metrics.gauge(f"{prefix}_connections", "Open connections.")
     limit = metrics.gauge(f"{prefix}_connections_max", "Limit of open connections.")

@@ -1,8 +1,8 @@
-"""Log lines for people: one line each, with the time, the level, the event name, its fields, and
-the next step last as plain text.
+"""Renders log lines for people: one line each, with the time, the level, the event name, its
+fields, and the next step last as plain text.
 
-Parts of a line may come from outside. A terminal interprets control characters, so everything that
-is not printable is shown escaped.
+Parts of a line may come from outside. A terminal interprets control characters, so every character
+that is not printable is escaped.
 """
 
 import io
@@ -15,15 +15,15 @@ import structlog
 EVENT_CHARACTERS = 24
 _NEXT_STEP = "next_step"
 _OMITTED = frozenset({"logger"})
-"""The name of the module, which is for programs."""
+"""The module name: useful to programs only."""
 _PLAIN = (bool, int, float, type(None))
 
 
 def console_processors(
     stream: TextIO, environment: Mapping[str, str] = os.environ
 ) -> list[structlog.typing.Processor]:
-    """Return the processors that render lines for `stream`: with colors if it is a terminal that
-    supports them and `NO_COLOR` is not set (https://no-color.org).
+    """Return the processors that render lines for `stream`. They use colors if it is a terminal
+    that supports them and `NO_COLOR` is not set (https://no-color.org).
     """
     colors = (
         stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
@@ -42,7 +42,7 @@ def console_processors(
 
 
 class _NextStepLast:
-    """Renders the next step at the end of the line, without quotes: it is a sentence to read."""
+    """Renders the next step at the end of the line, without quotes, because it is a sentence."""
 
     def __init__(self, renderer: structlog.dev.ConsoleRenderer) -> None:
         self._renderer = renderer
@@ -52,13 +52,13 @@ class _NextStepLast:
         line = self._renderer(logger, name, event)
         if next_step is None:
             return line
-        # A traceback follows on lines of its own.
+        # A traceback follows on separate lines.
         first, newline, rest = line.partition("\n")
         return f"{first.rstrip()}  {_NEXT_STEP}: {next_step}{newline}{rest}"
 
 
 def visible(text: str) -> str:
-    """Return the text on one line, with everything that is not printable escaped."""
+    """Return the text on one line, with every character that is not printable escaped."""
     return (
         text
         if text.isprintable()
@@ -77,7 +77,7 @@ def _visible(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
 
 
 def _traceback(stream: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
-    """Write a traceback without local variables. The message of the error may come from outside."""
+    """Write a traceback without local variables. The error message may come from outside."""
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, exc_info)
     stream.write(_lines(plain.getvalue()))

@@ -1,10 +1,10 @@
-"""Settings on their way from the process that read them to the one that lives by them, as a line of
-JSON on a pipe.
+"""Passes settings from the process that reads them to the process that uses them, as a line of JSON
+on a pipe.
 
-The command line needs libraries that a service does not: 18 MiB of them, for as long as it lives.
-So it reads the settings and then becomes the service, by `exec`: same process id, same files, same
-signals. Workers of one service get theirs the same way. What is handed over are paths of secret
-files, never secrets.
+The command line needs libraries that a service does not need. They use 18 MiB of memory as long as
+the process lives. So the command line reads the settings and then becomes the service by `exec`:
+same process id, same files, same signals. The workers of a service receive their settings in the
+same way. The settings contain the paths of secret files, never secrets.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar, get_args, get_origi
 from headrace.runtime.settings import Settings
 
 LINE_BYTES_MAX: Final = 16_384
-"""What fits into a pipe before it is read, on every system."""
+"""Size that fits into a pipe before it is read, on every system."""
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 class ExecSettings:
-    """What was handed over, by name."""
+    """The settings that were passed, by name."""
 
     def __init__(self, document: Mapping[str, Mapping[str, Any]]) -> None:
         self._document = document
@@ -34,8 +34,8 @@ class ExecSettings:
         return name in self._document
 
     def take(self, name: str, kind: type[SettingsT]) -> SettingsT:
-        """The settings under this name, which are of this kind; checked when they were read. Raises
-        KeyError for others.
+        """Return the settings with this name, as an instance of `kind`. They were validated when
+        they were read. Raises KeyError for an unknown name.
         """
         hints = get_type_hints(kind, include_extras=True)
         return kind(
@@ -47,7 +47,7 @@ class ExecSettings:
 
 
 def write(**settings: Settings) -> bytes:
-    """One line of JSON."""
+    """Return the settings as one line of JSON."""
     return (
         json.dumps(
             {name: dataclasses.asdict(each) for name, each in settings.items()}, default=str
@@ -57,8 +57,8 @@ def write(**settings: Settings) -> bytes:
 
 
 def read(descriptor: int) -> ExecSettings:
-    """What `write` wrote, from a pipe, byte by byte, so that nothing behind it is taken off. Raises
-    EOFError when nobody wrote.
+    """Read what `write` returned from a pipe. Reads byte by byte, so that data after the line stays
+    in the pipe. Raises EOFError when the pipe is closed before a complete line.
     """
     line = bytearray()
     while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
@@ -70,7 +70,7 @@ def read(descriptor: int) -> ExecSettings:
 
 
 def exec_module(module: str, **settings: Settings) -> NoReturn:
-    """Replace this process by `python -m module FD`, where it can `read` these from that
+    """Replace this process by `python -m module FD`. The module can `read` the settings from that
     descriptor.
     """
     line = write(**settings)
@@ -89,7 +89,7 @@ def exec_module(module: str, **settings: Settings) -> NoReturn:
 
 
 def _restored(hint: Any, value: Any) -> Any:
-    """A value as its field has it: JSON knows neither paths nor enums."""
+    """Convert a value to the type of its field: JSON has neither paths nor enums."""
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     for kind in get_args(hint) or (hint,):

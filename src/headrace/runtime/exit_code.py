@@ -1,23 +1,22 @@
-"""How processes end, apart from everything that they are made of: the command line needs no more of
-a service than this.
+"""Exit codes of processes, in a separate module because the command line needs nothing else of a
+service.
 """
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a Headrace process ends."""
+    """Exit code of a Headrace process."""
 
     OK = 0
     FAILED = 1
-    """A part failed while running, or work was still in flight when the deadline for draining
-    passed.
+    """A component failed while running, or work was still in flight when the drain deadline passed.
     """
     NOT_STARTED = 2
-    """A part could not start: a port in use, Kafka out of reach, a setting that cannot be."""
+    """A component could not start: a port in use, Kafka unreachable, an invalid setting."""
     STALLED = 27
-    """The watchdog ended it: its event loop stood still. The number is that of SIGPROF, whose
-    handler can pass on no other.
+    """The watchdog ended the process because its event loop was blocked. The number is that of
+    SIGPROF: its handler can only exit with the signal number.
     """
     FORCED = 130
-    """A second signal came while it drained."""
+    """A second signal arrived while the process drained."""

@@ -1,12 +1,13 @@
-"""Named places where a test has the process killed or its event loop held up, just there: random
-kills seldom hit the small windows.
+"""Named places in the code where a test can kill the process or block its event loop. Random kills
+seldom hit such small windows.
 
 `HEADRACE_CRASH_AT=after-post-before-commit:3` with `HEADRACE_TEST=1` ends the process with SIGKILL
-at the third passage of that point. Without both, `failpoint` returns after one comparison.
+when it reaches that point for the third time. Without both variables, `failpoint` returns after one
+comparison.
 
-`HEADRACE_STALL_ON=orders-17` with `HEADRACE_TEST=1` holds the loop up when it comes to what has
-this name, the id of an event or a service. It computes in one C call that holds the interpreter
-lock, or waits for a lock with `HEADRACE_STALL_HOW=wait`.
+`HEADRACE_STALL_ON=orders-17` with `HEADRACE_TEST=1` blocks the loop when it processes the item with
+this name, the id of an event or a service. The loop computes in one C call that holds the
+interpreter lock, or waits for a lock with `HEADRACE_STALL_HOW=wait`.
 """
 
 import os
@@ -18,14 +19,14 @@ from enum import StrEnum
 
 
 class Failpoint(StrEnum):
-    """Every window of the data plane and the controller; each has a test of its own."""
+    """The points at which the data plane and the controller can crash; each has a separate test."""
 
     BEFORE_PRODUCE = "before-produce"
-    """Ingress: the event is checked, nothing is sent to the log yet."""
+    """Ingress: the event is checked; nothing is sent to the log yet."""
     AFTER_PRODUCE = "after-produce"
-    """Ingress: the log has the event, the 202 is not written."""
+    """Ingress: the log has the event; the 202 is not written."""
     AFTER_POLL = "after-poll"
-    """Feed: records were read, none is handed out."""
+    """Feed: records were read; none is delivered to the caller."""
     BEFORE_POST = "before-post"
     """Dispatcher: a record matched, its request is not sent."""
     AFTER_POST = "after-post-before-commit"
@@ -45,9 +46,9 @@ class Failpoint(StrEnum):
     IN_DEAD_LETTER_SINK = "in-dead-letter-sink"
     """Dispatcher: the dead letter sink answered, its record is not done."""
     IN_REVOKE = "in-revoke-before-commit"
-    """Feed: partitions are drained for another consumer, not committed."""
+    """Feed: partitions are drained for another consumer; offsets are not committed."""
     AFTER_COMMIT = "after-commit"
-    """Feed: offsets were committed, nothing else happened since."""
+    """Feed: offsets were committed; nothing else has happened since."""
     AFTER_TOPICS = "after-topics"
     """Controller: topics exist, start offsets are not committed."""
     AFTER_START_OFFSETS = "after-start-offsets"
@@ -61,8 +62,8 @@ class Failpoint(StrEnum):
 
 
 class _ArmedFailpoint:
-    """The configuration of this process: the point, how many passages are left, and what holds it
-    up.
+    """The configuration of this process: the crash point, how many passes remain, and the name that
+    blocks the loop.
     """
 
     __slots__ = ("passages", "point", "stall", "waits")
@@ -78,7 +79,7 @@ _armed = _ArmedFailpoint()
 
 
 def failpoint(point: Failpoint) -> None:
-    """Pass this point; the process ends here when configured for this passage."""
+    """Pass this point. Ends the process if it is configured to crash at this pass."""
     if _armed.point is None or _armed.point != point:
         return
     _armed.passages -= 1
@@ -87,7 +88,7 @@ def failpoint(point: Failpoint) -> None:
 
 
 def stall_point(name: str) -> None:
-    """Come to what has this name; the loop stays here when configured so."""
+    """Process the item with this name. Blocks the loop if configured to do so."""
     if _armed.stall is None or _armed.stall != name:
         return
     if _armed.waits:
@@ -96,15 +97,15 @@ def stall_point(name: str) -> None:
 
 
 def stall_points_armed() -> bool:
-    """Whether `stall_point` may do anything at all: hot paths ask this once, and not for each
+    """Return whether `stall_point` can have an effect. Hot paths ask this once instead of for each
     event.
     """
     return _armed.stall is not None
 
 
 def arm(environ: Mapping[str, str]) -> None:
-    """Read the variables. Raises ValueError for a point that does not exist: a test that never
-    fires proves nothing.
+    """Read the environment variables. Raises ValueError for an unknown crash point: a test whose
+    failpoint never fires proves nothing.
     """
     _armed.stall = (
         (environ.get("HEADRACE_STALL_ON") or None) if environ.get("HEADRACE_TEST") == "1" else None

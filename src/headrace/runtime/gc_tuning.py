@@ -1,12 +1,12 @@
-"""The garbage collector of a data plane process: it looks seldom, for an event leaves no cycles and
-what starts lives to the end.
+"""Tunes the garbage collector of a data plane process to run seldom: events create no reference
+cycles, and objects created at startup live until the process ends.
 """
 
 import gc
 
 
 async def tune_gc() -> None:
-    """Set it up, once everything has started."""
+    """Configure the garbage collector, after everything has started."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)

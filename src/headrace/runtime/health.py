@@ -1,47 +1,47 @@
-"""Whether a process is alive and may be sent work, as named checks; `management.py` answers
-`/livez`, `/healthz` and `/readyz` with it.
+"""Named checks that report whether a process is alive and ready. `management.py` serves the result at
+`/livez`, `/healthz` and `/readyz`.
 
-Live means that the event loop turns, nothing else: a restart heals no dependency. Ready means that
-it can do its work: routing table read, Kafka reachable, not draining. No check may depend on what
-an event contains.
+Live means only that the event loop runs: a restart does not repair a dependency. Ready means that
+the process can do its work: routing table read, Kafka reachable, not draining. A check must not
+depend on the content of events.
 """
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 Check = Callable[[], str | None]
-"""None when fine, else the reason in one sentence. Cheap and without waiting: it reads what the
-part knows.
+"""Returns None if the check passes, otherwise the reason in one sentence. Must be cheap and must
+not block: it reads state that the component already has.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check said."""
+    """The result of one check."""
 
     name: str
     reason: str | None
 
     @property
     def passed(self) -> bool:
-        """Whether it was fine."""
+        """Whether the check passed."""
         return self.reason is None
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """What all checks said."""
+    """The results of all checks."""
 
     results: tuple[CheckResult, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every one was fine."""
+        """Whether all checks passed."""
         return all(result.passed for result in self.results)
 
     def text(self, *, verbose: bool) -> str:
-        """One line per check as the Kubernetes API server writes them; the failed ones only unless
-        `verbose`, `ok` when all is fine.
+        """Return one line per check, in the format of the Kubernetes API server. Without `verbose`,
+        only the failed checks, or `ok` if all passed.
         """
         if self.passed and not verbose:
             return "ok"
@@ -62,21 +62,21 @@ class Health:
         self._draining: str | None = None
 
     def add(self, name: str, check: Check) -> None:
-        """Ask this before saying ready. A name may be used once."""
+        """Add a readiness check. Raises ValueError if the name is already used."""
         if name in self._checks:
             raise ValueError(f"there is a readiness check {name!r} already")
         self._checks[name] = check
 
     def remove(self, name: str) -> None:
-        """Ask it no more."""
+        """Remove a readiness check."""
         self._checks.pop(name, None)
 
     def started(self) -> None:
-        """Everything has started."""
+        """Record that all components have started."""
         self._started = True
 
     def drain(self, reason: str) -> None:
-        """Say not ready from now on: no new work, please."""
+        """Report not ready from now on, so that no new work is sent."""
         self._draining = self._draining or reason
 
     @property
@@ -85,11 +85,11 @@ class Health:
         return self._draining is not None
 
     def liveness(self) -> HealthReport:
-        """That this could be asked at all is the proof."""
+        """Return the liveness report. The call itself proves that the loop runs."""
         return HealthReport((CheckResult("loop", None),))
 
     def readiness(self, exclude: Collection[str] = ()) -> HealthReport:
-        """Whether work is welcome; `exclude` leaves checks out."""
+        """Return the readiness report; `exclude` omits checks."""
         return HealthReport(tuple(result for result in self._ask() if result.name not in exclude))
 
     def _ask(self) -> Iterable[CheckResult]:

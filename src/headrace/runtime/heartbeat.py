@@ -1,11 +1,11 @@
 """Reports to the controller that a data plane process is alive and how much of the routing table it
 has applied.
 
-A resource becomes Ready, and a topic is deleted, only when every live process has said that it
-knows; so a change is reported at once.
+A resource becomes Ready, and a topic is deleted, only after every live process has reported the
+change. So a change is reported immediately.
 
-A report is a record like any other, written once a second. So it also shows, without any traffic,
-whether Kafka still stores what this process writes: `unacknowledged_since` is a readiness check.
+A report is a normal record, written once a second. So it also shows, without any traffic, whether
+Kafka still stores what this process writes: `unacknowledged_since` is a readiness check.
 """
 
 import asyncio
@@ -27,16 +27,16 @@ logger = structlog.get_logger(__name__)
 _EVERY_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 5.0
 UNACKNOWLEDGED_SECONDS: Final = 7.0
-"""Without a stored report for so long, the process is not ready. A change of the partition's leader
-takes 2 to 3 s and is shorter.
+"""The process is not ready if no report was stored for this time. A change of the partition's
+leader takes 2 to 3 s, which is shorter.
 """
 
 
 class Heartbeat:
-    """Reports of one process, from `start` to `stop`.
+    """Sends the reports of one process, from `start` to `stop`.
 
-    `groups` gives the states of its subscriptions worth reporting, `types` the types of events it
-    has seen that are to be reported next.
+    `groups` returns the states of its subscriptions to report, `types` the observed event types to
+    report next.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Heartbeat:
         routes.watch(self._on_change)
 
     async def start(self) -> None:
-        """Begin to report. Idempotent."""
+        """Start reporting. Idempotent."""
         if self._task is None:
             self._acknowledged_at = self._clock.monotonic()
             self._task = asyncio.create_task(self._report(), name=f"{self._service} presence")
 
     async def stop(self) -> None:
-        """Say that this process is gone. Idempotent."""
+        """Stop reporting and deregister this process. Idempotent."""
         task, self._task = self._task, None
         self._acknowledged_at = None
         if task is None:
@@ -86,8 +86,8 @@ class Heartbeat:
             )
 
     def unacknowledged_since(self) -> str | None:
-        """Since when Kafka has stored no report, None when it has just done so; a check for
-        `headrace.runtime.health`.
+        """Return since when Kafka has stored no report, or None if it stored one recently. A check
+        for `headrace.runtime.health`.
         """
         if self._acknowledged_at is None:
             return None
@@ -121,7 +121,7 @@ class Heartbeat:
                 self._acknowledged_at = self._clock.monotonic()
             except (
                 TopicMissing
-            ) as error:  # That is an answer of Kafka; the controller will make the topic.
+            ) as error:  # Kafka has answered; the controller will create the topic.
                 self._acknowledged_at = self._clock.monotonic()
                 logger.warning("heartbeat_failed", error=str(error))
             except (TimeoutError, HeadraceError) as error:
@@ -136,5 +136,5 @@ class Heartbeat:
 
 
 def instance_name(service: str) -> str:
-    """A name for this process among all that are alive."""
+    """Return a name for this process that is unique among all live processes."""
     return f"{service}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

@@ -18,7 +18,7 @@ class ConnectionHint:
     """One reason why a connection fails."""
 
     signs: Sequence[str]
-    """Parts of the client's message; one of them is enough."""
+    """Substrings of the client's message; one match is enough."""
     next_step: str
 
 
@@ -64,9 +64,10 @@ _CLOSED_NEXT_STEP = (
 
 
 class KafkaLogHints(logging.Filter):
-    """Replaces all lines with the same reason by one error, repeated every minute while it lasts.
+    """Replaces all lines with the same reason by one error, repeated every minute while the failure
+    lasts.
 
-    All loggers of the client share one filter, otherwise each would report it.
+    All loggers of the client share one filter, otherwise each would report the error.
     """
 
     def __init__(self, seconds: float = REPEAT_SECONDS) -> None:
@@ -75,7 +76,7 @@ class KafkaLogHints(logging.Filter):
         self._logged_at: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write this line. May replace its message, level and fields."""
+        """Return whether to write this line. May replace its message, level and fields."""
         text = record.getMessage()
         hint = next(
             (each for each in CONNECTION_HINTS if any(sign in text for sign in each.signs)), None

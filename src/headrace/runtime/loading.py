@@ -1,8 +1,8 @@
-"""Reads settings: from the command line (given by the composition root), then the environment, then
+"""Reads settings from the command line (passed by the composition root), then the environment, then
 their defaults.
 
-pydantic does the reading, and costs a process 14 MiB. So only the command line imports this module;
-a service gets what it read (`headrace.runtime.exec_settings`).
+pydantic reads them and uses 14 MiB of memory in a process. So only the command line imports this
+module; a service receives the result (`headrace.runtime.exec_settings`).
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ Read = TypeVar("Read", bound=Settings)
 
 
 def load(kind: type[Read], **given: Any) -> Read:
-    """Make settings from what the command line gave (None: not given), the environment and the
+    """Create settings from the command line values (None: not given), the environment and the
     defaults.
 
-    Raises `BadSettings`, naming every setting that cannot be.
+    Raises `BadSettings`, which names every invalid setting.
     """
     try:
         found = _reader(kind)(**{name: value for name, value in given.items() if value is not None})
@@ -37,7 +37,7 @@ def load(kind: type[Read], **given: Any) -> Read:
 
 
 def _reader(kind: type[Settings]) -> type[BaseSettings]:
-    """What pydantic makes of a kind of settings."""
+    """Return the pydantic model for a settings class."""
     hints = get_type_hints(kind, include_extras=True)
     config = SettingsConfigDict(
         env_prefix=kind.env_prefix, extra="forbid", populate_by_name=True, env_ignore_empty=True
@@ -51,7 +51,7 @@ def _reader(kind: type[Settings]) -> type[BaseSettings]:
 
 
 def _described(name: str, default: object, hints: Mapping[str, Any]) -> Any:
-    """The marks of a field that pydantic does not know, as it knows them."""
+    """Convert the annotations of a field that pydantic does not know into pydantic's."""
     wanted: dict[str, Any] = {}
     for mark in getattr(hints[name], "__metadata__", ()):
         if isinstance(mark, Pattern):
@@ -62,7 +62,9 @@ def _described(name: str, default: object, hints: Mapping[str, Any]) -> Any:
 
 
 def explain(error: ValidationError) -> str:
-    """One line per bad setting: its name, what is wrong; never its value, which may be a secret."""
+    """Return one entry per invalid setting: its name and the error. Never its value, which may be a
+    secret.
+    """
     lines = []
     for each in error.errors(include_input=False, include_url=False):
         name = ".".join(str(part) for part in each["loc"]) or "settings"
@@ -71,7 +73,7 @@ def explain(error: ValidationError) -> str:
 
 
 def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
-    """The environment variables that these settings read."""
+    """Return the environment variables that these settings read."""
     names = set()
     for kind in kinds:
         hints = get_type_hints(kind, include_extras=True)
@@ -89,10 +91,10 @@ def reject_unknown_variables(
     *,
     prefixes: Iterable[str] = (),
 ) -> None:
-    """Raise `BadSettings` for a variable under one of the kinds' own prefixes that none of them
-    reads: a typo must not pass silently.
+    """Raise `BadSettings` for a variable that has the prefix of one of these settings classes and
+    that none of them reads: a typo must not be ignored silently.
 
-    `prefixes` adds more.
+    `prefixes` adds more prefixes to check.
     """
     kinds = list(kinds)
     known = known_variables(kinds)

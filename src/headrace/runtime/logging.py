@@ -1,14 +1,14 @@
-"""The one configuration of logging, for structlog and for the standard library: pretty lines on a
-terminal, JSON lines elsewhere.
+"""Configures logging, for structlog and for the standard library: readable lines on a terminal,
+JSON lines elsewhere.
 
 The convention: `logger = structlog.get_logger(__name__)` in every module that logs, a literal
 snake_case event name as the first argument, everything variable in fields (`error=`, `namespace=`,
-`name=`, `kind=`, `topic=`, `next_step=`). Event names are for searching and for alerts. Lines of
-other libraries (uvicorn, asyncio, librdkafka) keep their text as the event.
+`name=`, `kind=`, `topic=`, `next_step=`). Event names are for searches and alerts. Lines of other
+libraries (uvicorn, asyncio, librdkafka) keep their text as the event.
 
-What may be logged: names, counts, durations, reasons. Never an event's data or the values of its
-attributes, never the value of a header, never a secret. As the last line of defence, long values
-are cut here.
+Logs may contain names, counts, durations and reasons. They must never contain the data of an event,
+the values of its attributes, the value of a header, or a secret. As a last safeguard, long values
+are truncated here.
 """
 
 import logging
@@ -37,7 +37,7 @@ _NOISY = {
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None, *, service: str = "") -> None:
-    """Configure logging of this process, once at its start. `service` is added to every line;
+    """Configure logging of this process. Call it once at startup. `service` is added to every line;
     `stream` is standard error by default.
     """
     stream = stream or sys.stderr
@@ -85,8 +85,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
 
 
 class RateLimitFilter(logging.Filter):
-    """Passes one line of a kind per `seconds`. The next one has the number of lines that were
-    dropped in its field `suppressed`.
+    """Passes one line of a kind per `seconds`. The next line has the number of dropped lines in its
+    field `suppressed`.
 
     Each of a hundred Kafka clients logs each failed connection, twenty times a second. While Kafka
     is unreachable, the reason must be visible, and so must other lines.
@@ -98,7 +98,7 @@ class RateLimitFilter(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write this line."""
+        """Return whether to write this line."""
         text = record.getMessage()
         kind = (record.levelname, text.split(" ", 1)[0])
         passed_at, suppressed = self._seen.get(kind, (float("-inf"), 0))
@@ -116,7 +116,7 @@ class RateLimitFilter(logging.Filter):
 def _machine() -> list[structlog.typing.Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        # Tracebacks without local variables: they would hold payloads.
+        # Tracebacks without local variables, which could contain payloads.
         structlog.processors.ExceptionRenderer(
             structlog.tracebacks.ExceptionDictTransformer(show_locals=False, max_frames=20)
         ),

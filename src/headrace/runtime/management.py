@@ -1,9 +1,9 @@
-"""The management port of a process: /metrics, /livez, /healthz, /readyz and /version, apart from
-the port that takes events.
+"""The management port of a process serves /metrics, /livez, /healthz, /readyz and /version,
+separate from the port that receives events.
 
-Runs on the process's own loop, so that an answer proves that the loop turns, and on the server that
-the ingress runs on: its limits and deadlines guard this port too, and a data plane process need not
-load a web framework (decision 0012).
+It runs on the event loop of the process, so that a response proves that the loop runs. It uses the
+same server as the ingress: the same limits and deadlines protect this port, and a data plane
+process does not have to load a web framework (decision 0012).
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from headrace.runtime.sockets import LOOPBACK, http_url, listen, port_of
 
 EXCLUDED_MAX = 32
 SCRAPERS_MAX = 32
-"""Requests for /metrics that wait for one rendering. A connection that waits cannot be closed for a
-probe.
+"""Maximum number of /metrics requests that wait for one rendering. A waiting connection cannot be
+closed to make room for a probe.
 """
 LIMITS = ServerLimits(
     head_bytes_max=16_384,
@@ -41,7 +41,7 @@ LIMITS = ServerLimits(
 )
 
 _OPEN_FILES_SHARE = 8
-"""At most this part of the open files are connections here."""
+"""Connections of this port use at most this fraction (1/8) of the open files limit."""
 _PARAMETERS_MAX = 64
 _TEXT: Fields = ((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 _JSON: Fields = ((b"content-type", b"application/json"),)
@@ -51,11 +51,11 @@ Page = Callable[[Exchange, Query], None]
 
 
 class ManagementPort:
-    """A part of a service, to be added first: it answers (not ready) while the rest starts, and to
-    the end of draining.
+    """A component of a service. Add it first: it answers (not ready) while the others start, and
+    until draining ends.
 
-    Plain text, as probes and scrapers expect; `?verbose` lists every check, `?exclude=NAME` leaves
-    one out. /version shows `facts` too.
+    Responses are plain text, as probes and scrapers expect. `?verbose` lists every check,
+    `?exclude=NAME` omits one. /version also shows `facts`.
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class ManagementPort:
     ) -> None:
         """Open the socket. Raises `PortInUse`.
 
-        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a
-        web page.
+        On a loopback address, the Host header of a request must name a loopback address or one of
+        `hosts`, and requests from web pages are rejected.
         """
         metrics.gauge(
             "build_info", "What runs here; always 1.", ["component", "version"], across="max"
         ).labels(service, __version__).set(1)
         self._metrics = metrics
         self._scrapers: list[Exchange] = []
-        """Who waits for the next rendering."""
+        """Requests that wait for the next rendering."""
         self._rendering = False
         self._render_at = 0.0
-        """When the next rendering may begin (loop time)."""
+        """Earliest time of the next rendering (loop time)."""
         self._socket = listen(
             host, port, purpose="the management port (health, metrics)", option="--management-port"
         )
@@ -123,23 +123,25 @@ class ManagementPort:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The base URL of this port."""
         return http_url(self.host, self.port)
 
     async def start(self) -> None:
-        """Serve."""
+        """Start serving."""
         await self._server.start(self._socket)
         self._started = True
 
     async def stop(self) -> None:
-        """Close connections and the port. Idempotent."""
+        """Close the connections and the port. Idempotent."""
         if self._started:
             await self._server.stop()
         else:
             self._socket.close()
 
     def _admit(self, exchange: Exchange) -> None:
-        """Refuse bodies unread: a slow one would keep a place that a probe may need."""
+        """Reject bodies without reading them: a slow body would occupy a connection that a probe
+        may need.
+        """
         if exchange.length and exchange.method in (b"GET", b"HEAD"):
             exchange.respond(400, _TEXT, b"requests here have no body\n")
         elif exchange.length:
@@ -176,15 +178,15 @@ class ManagementPort:
             loop.call_at(max(self._render_at, loop.time()), self._render)
 
     def _render(self) -> None:
-        """Render one page for everybody who waits: hundreds of scrapers must not keep the process
-        busy with renderings.
+        """Render one page for all waiting requests: hundreds of scrapers must not keep the process
+        busy with rendering.
         """
         waiting, self._scrapers, self._rendering = self._scrapers, [], True
         loop = asyncio.get_running_loop()
         rendering: asyncio.Future[tuple[bytes, str]]
         try:
-            # Flushed here, since counts belong to the loop; written on a thread, since events
-            # should not wait for a scrape.
+            # Flush here, because only the loop may access the counts. Render on a thread, so that
+            # events do not wait for a scrape.
             self._metrics.flush()
             rendering = loop.run_in_executor(None, self._metrics.render)
         except Exception as error:  # Waiting requests must be answered, whatever the error is.
@@ -203,7 +205,7 @@ class ManagementPort:
         self._rendering = False
         loop = asyncio.get_running_loop()
         now = loop.time()
-        self._render_at = now + (now - began)  # at most half of the time goes into renderings
+        self._render_at = now + (now - began)  # rendering takes at most half of the time
         if self._scrapers:
             loop.call_at(self._render_at, self._render)
 
@@ -237,8 +239,8 @@ def add_management(
     default_port: int,
     facts: Mapping[str, str] | None = None,
 ) -> ManagementPort:
-    """Put the management port and what keeps its counts new into `service`, before everything else.
-    Raises `PortInUse`.
+    """Add the management port and the metrics flusher to `service`. Call it before adding other
+    components. Raises `PortInUse`.
     """
     port = default_port if settings.port is None else settings.port
     server = ManagementPort(

@@ -1,9 +1,9 @@
-"""Metrics: plain integers on the hot paths, Prometheus at the edges.
+"""Metrics: plain integers on the hot paths, exported to Prometheus.
 
-An instrument's child (`CounterChild`, `HistogramChild`) is an object that the hot path adds to
-without locks, lookups or calls into a library; what it gathered moves into prometheus-client when
-they are scraped and once a second. With several worker processes the parent sets
-`PROMETHEUS_MULTIPROC_DIR` before it starts them, and any of them answers a scrape for all.
+A child of a metric (`CounterChild`, `HistogramChild`) is an object that the hot path updates
+without locks, lookups or library calls. Its values move into prometheus-client at each scrape and
+once a second. With several worker processes, the parent sets `PROMETHEUS_MULTIPROC_DIR` before it
+starts them, and any of them answers a scrape for all.
 """
 
 import asyncio
@@ -46,18 +46,18 @@ LATENCY_BUCKETS = (
     30.0,
     60.0,
 )
-"""Seconds, from 1 ms to the longest an attempt may take."""
+"""Seconds, from 1 ms to the maximum duration of an attempt."""
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # A series beside each counter, half of the page, that no dashboard asks for.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # One more series per counter, half of the page, that no dashboard uses.
 
 GaugeAcrossProcesses = Literal["livesum", "livemax", "livemin", "livemostrecent", "max", "sum"]
-"""How values of several workers become one. `liveall` is left out: a label per process has no
-bound.
+"""How the values of several workers are combined. `liveall` is omitted: a label per process is
+unbounded.
 """
 
 
 class CounterChild:
-    """A counter's child: add to `value` wherever something happens. One thread only, the loop's."""
+    """The child of a counter: add to `value` directly. Only the thread of the loop may use it."""
 
     __slots__ = ("_child", "_flushed", "value")
 
@@ -67,11 +67,11 @@ class CounterChild:
         self._child = child
 
     def add(self, count: int = 1) -> None:
-        """The same as `value += count`, for callers that want a callable."""
+        """Do `value += count`, for callers that need a callable."""
         self.value += count
 
     def flush(self) -> None:
-        """Move what is new into Prometheus."""
+        """Move new values into Prometheus."""
         new = self.value - self._flushed
         if new:
             self._child.inc(new)
@@ -79,8 +79,8 @@ class CounterChild:
 
 
 class HistogramChild:
-    """A histogram's child; about half a microsecond per observation. One thread only, the
-    loop's.
+    """The child of a histogram; an observation takes about half a microsecond. Only the thread of
+    the loop may use it.
     """
 
     __slots__ = ("_bounds", "_child", "_counts", "_sum", "count")
@@ -93,16 +93,16 @@ class HistogramChild:
         self._child: Any = child
 
     def observe(self, value: float) -> None:
-        """Count one value, in the unit of the metric."""
+        """Record one value, in the unit of the metric."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
         self.count += 1
 
     def flush(self) -> None:
-        """Move what is new into Prometheus.
+        """Move new values into Prometheus.
 
-        Its public call takes one observation at a time; a second's worth goes into its buckets
-        directly, which a test holds it to.
+        Its public method takes one observation at a time. This writes the values of a second
+        directly into the buckets; a test verifies that the result is the same.
         """
         if not any(self._counts):
             return
@@ -118,7 +118,7 @@ Child = TypeVar("Child", CounterChild, HistogramChild)
 
 
 class MetricFamily(Generic[Child]):
-    """One metric with its labels; `labels` gives the child to keep."""
+    """One metric with its labels; `labels` returns a child to keep."""
 
     def __init__(self, metric: Counter | Histogram, make: Callable[[Any], Child]) -> None:
         self._metric = metric
@@ -126,10 +126,10 @@ class MetricFamily(Generic[Child]):
         self._children: dict[tuple[str, ...], Child] = {}
 
     def labels(self, *values: str) -> Child:
-        """The child with these label values, in the order of the label names; the same object each
-        time.
+        """Return the child with these label values, in the order of the label names. Returns the
+        same object each time.
 
-        Keep it: this is not for hot paths.
+        Keep the result: this method is too slow for hot paths.
         """
         child = self._children.get(values)
         if child is None:
@@ -138,23 +138,23 @@ class MetricFamily(Generic[Child]):
         return child
 
     def remove(self, *values: str) -> None:
-        """Show this child no more (its subscription is gone)."""
+        """Stop exporting this child (its subscription was deleted)."""
         if self._children.pop(values, None) is not None and not several_processes():
             self._metric.remove(*values)
 
     def flush(self) -> None:
-        """Move what is new of every child into Prometheus."""
+        """Move new values of every child into Prometheus."""
         for child in self._children.values():
             child.flush()
 
 
 class Metrics:
-    """All metrics of one process. Asking twice for a name gives the same family, so parts need not
-    know of each other.
+    """All metrics of one process. Requesting a name twice returns the same family, so components
+    need not know each other.
     """
 
     def __init__(self, *, process: bool = True) -> None:
-        """`process` adds CPU, memory and file descriptors of the process itself."""
+        """`process` adds CPU, memory and file descriptors of the process."""
         self._registry = CollectorRegistry()
         self._families: dict[str, MetricFamily[Any]] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -167,7 +167,7 @@ class Metrics:
     def counter(
         self, name: str, documentation: str, labels: Sequence[str] = ()
     ) -> MetricFamily[CounterChild]:
-        """A counter `headrace_<name>_total`."""
+        """Return the counter `headrace_<name>_total`."""
         return self._family(
             name,
             lambda full: MetricFamily(
@@ -183,7 +183,7 @@ class Metrics:
         *,
         buckets: Sequence[float] = LATENCY_BUCKETS,
     ) -> MetricFamily[HistogramChild]:
-        """A histogram `headrace_<name>`; `name` ends in its unit."""
+        """Return the histogram `headrace_<name>`; `name` ends with its unit."""
 
         def make(full: str) -> MetricFamily[HistogramChild]:
             histogram = Histogram(
@@ -201,8 +201,8 @@ class Metrics:
         *,
         across: GaugeAcrossProcesses = "livesum",
     ) -> Gauge:
-        """A gauge `headrace_<name>`, set at scrape time by a function given to `before_scrape`, or
-        whenever it changes.
+        """Return the gauge `headrace_<name>`. Set it at scrape time in a function passed to
+        `before_scrape`, or whenever its value changes.
         """
         full = PREFIX + name
         if full not in self._gauges:
@@ -212,28 +212,28 @@ class Metrics:
         return self._gauges[full]
 
     def before_scrape(self, update: Callable[[], None]) -> None:
-        """Call `update` before each scrape and each second: for gauges that are cheaper to compute
-        than to keep.
+        """Call `update` before each scrape and each second, for gauges that are cheaper to compute
+        than to maintain.
         """
         self._before_scrape.append(update)
 
     def flush(self) -> None:
-        """Bring Prometheus up to date."""
+        """Move all new values into Prometheus."""
         for update in self._before_scrape:
             update()
         for family in self._families.values():
             family.flush()
 
     def expose(self) -> tuple[bytes, str]:
-        """The page for a scraper, and its content type; of all worker processes where there are
-        several.
+        """Return the metrics page and its content type; with several worker processes, the metrics
+        of all of them.
         """
         self.flush()
         return self.render()
 
     def render(self) -> tuple[bytes, str]:
-        """As `expose`, of what was flushed. May run on another thread: a page of a hundred
-        subscriptions takes 13 ms to write.
+        """Return the page as `expose` does, without flushing. May run on another thread: a page of
+        a hundred subscriptions takes 13 ms to write.
         """
         if not several_processes():
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
@@ -241,8 +241,8 @@ class Metrics:
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
         page = generate_latest(shared)
         if not values.ValueClass._multiprocess:
-            # A parent that set the directory for its workers when it had loaded the library
-            # already: its own values are in no file.
+            # The parent set the directory for its workers after it had loaded the library, so its
+            # values are not in any file.
             page += generate_latest(self._registry)
         return page, CONTENT_TYPE_LATEST
 
@@ -255,8 +255,8 @@ class Metrics:
 
 
 class MetricsFlusher:
-    """A part of a service: flushes once a second, so that another worker's scrape is no older than
-    that.
+    """A component that flushes once a second, so that values in another worker's scrape are at most
+    that old.
     """
 
     def __init__(self, metrics: Metrics, *, every_seconds: float = FLUSH_SECONDS) -> None:
@@ -265,11 +265,11 @@ class MetricsFlusher:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begin."""
+        """Start flushing."""
         self._again()
 
     async def stop(self) -> None:
-        """Flush a last time and end. Idempotent."""
+        """Flush one last time and stop. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -281,13 +281,13 @@ class MetricsFlusher:
 
 
 def several_processes() -> bool:
-    """Whether this process is one of several workers that share their metrics."""
+    """Return whether this process is one of several workers that share their metrics."""
     return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
 
 
 def forget_process(pid: int) -> None:
-    """Called by the parent when a worker has ended: its live gauges no longer count, its counters
-    stay.
+    """Remove a worker that has ended: its live gauges no longer count, its counters stay. The
+    parent calls this.
     """
     if several_processes():
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

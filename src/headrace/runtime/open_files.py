@@ -1,8 +1,7 @@
-"""The limit of open files of this process: raised at its start, and what it allows servers in
-connections.
+"""Raises the limit of open files of this process and computes how many connections it allows.
 
-Every connection is a file descriptor. A server that takes them all keeps Kafka, files and probes
-from getting any.
+Every connection uses a file descriptor. A server that uses all of them leaves none for Kafka, files
+and probes.
 """
 
 import resource
@@ -13,19 +12,22 @@ import structlog
 logger = structlog.get_logger(__name__)
 
 _RAISED_MAX: Final = 1_048_576
-"""Some systems have a hard limit of a thousand million, for which child processes make tables."""
+"""Some systems have a hard limit of a thousand million, and child processes allocate tables of that
+size.
+"""
 _RESERVE: Final = 256
-"""Kafka clients, files, pipes and the management port."""
+"""Minimum number of descriptors reserved for Kafka clients, files, pipes and the management port.
+"""
 
 
 def raise_limit() -> int:
-    """Raise the soft limit of open files to the hard one; the limit that holds now."""
+    """Raise the soft limit of open files to the hard limit. Returns the limit now in force."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _RAISED_MAX if hard == resource.RLIM_INFINITY else min(hard, _RAISED_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError) as error:  # some systems have a further limit of their own
+        except (OSError, ValueError) as error:  # some systems have a further limit
             logger.warning(
                 "open_files_limit_not_raised",
                 limit=soft,
@@ -37,17 +39,17 @@ def raise_limit() -> int:
 
 
 def limit() -> int:
-    """The soft limit of open files."""
+    """Return the soft limit of open files."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return _RAISED_MAX if soft == resource.RLIM_INFINITY else soft
 
 
 def connections_within(wanted: int, *, setting: str, files: int | None = None) -> int:
-    """As many connections as are wanted, at most what the limit of open files allows less a
-    reserve; logs a warning when that is less.
+    """Return `wanted` connections, or fewer if the limit of open files minus a reserve does not
+    allow that many. Logs a warning in that case.
 
     The reserve is a quarter of the limit, at least 256 descriptors, at most half. `files` is the
-    limit, by default this process's.
+    limit, by default that of this process.
     """
     files = limit() if files is None else files
     allowed = max(1, files - min(max(_RESERVE, files // 4), files // 2))

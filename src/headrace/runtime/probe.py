@@ -1,8 +1,8 @@
-"""Asks a health page and answers by the exit code: `python -m headrace.runtime.probe URL`, for
-health checks in images without curl.
+"""Requests a health page and returns the result as exit code: `python -m headrace.runtime.probe
+URL`, for health checks in images without curl.
 
-Standard library only, because a container runs it every few seconds: 50 ms of CPU instead of the
-800 ms of the whole command line.
+Uses the standard library only, because a container runs it every few seconds: 50 ms of CPU time
+instead of the 800 ms of the complete command line.
 """
 
 import http.client
@@ -14,7 +14,9 @@ PAGE_BYTES_MAX = 65_536
 
 
 def probe(url: str) -> tuple[bool, str]:
-    """Whether the page says that all is well (2xx), and its text or why there is none."""
+    """Return whether the page reports success (2xx), and its text or the reason why there is no
+    page.
+    """
     try:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
@@ -36,7 +38,7 @@ def probe(url: str) -> tuple[bool, str]:
 
 
 def main(arguments: list[str]) -> int:
-    """0 when all is well, 1 when not, 2 when it was called wrongly."""
+    """Return 0 if healthy, 1 if not, 2 for wrong usage."""
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m headrace.runtime.probe URL\n")
         return 2

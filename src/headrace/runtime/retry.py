@@ -1,4 +1,4 @@
-"""Waiting for what a process cannot do without, for as long as it takes: no restart would be
+"""Retries an operation that a process requires, without a time limit: a restart would not help
 sooner, and the reason is reported.
 """
 
@@ -24,8 +24,8 @@ async def retry_until_success(
     what: str = "Kafka cannot be used yet",
     retry_on: type[Exception] = HeadraceError,
 ) -> Answer:
-    """Try once a second until `attempt` succeeds. `waiting` is called with the reason why it does
-    not, for `/readyz`; raises what is not `retry_on`.
+    """Try once a second until `attempt` succeeds. Calls `waiting` with the reason of each failure,
+    for `/readyz`. Raises exceptions other than `retry_on`.
     """
     while True:
         try:

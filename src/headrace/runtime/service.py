@@ -1,8 +1,8 @@
-"""The life of a process: parts start in order, a signal makes it not ready, parts drain and stop in
-reverse order, within deadlines.
+"""Runs the components of a process: they start in order; after a signal the process reports not
+ready, and the components drain and stop in reverse order, within deadlines.
 
-Every Headrace process uses this one class: the services alone, and all of them together under
-`headrace up`.
+Every Headrace process uses this class: the separate services, and all of them together in `headrace
+up`.
 """
 
 import asyncio
@@ -23,44 +23,45 @@ logger = structlog.get_logger(__name__)
 
 
 class Component(Protocol):
-    """Something that starts and stops with the process."""
+    """A component that starts and stops with the process."""
 
     async def start(self) -> None:
-        """Be able to work when this returns; raises a `HeadraceError` that says what to do when
-        that cannot be.
+        """Start. The component must be able to work when this returns. Raises a `HeadraceError`
+        that says what to do if it cannot start.
         """
         ...
 
     async def stop(self) -> None:
-        """Release everything. Called once after `start` was called, even if that failed; must not
-        raise for what is gone already.
+        """Release all resources. Called once after `start` was called, even if that failed. Must
+        not raise for resources that are already released.
         """
         ...
 
 
 class CloseOnStop:
-    """A part that only has to be closed at the end, by a function or a coroutine function."""
+    """A component that only has to be closed at the end, by a function or a coroutine function."""
 
     def __init__(self, close: Callable[[], object]) -> None:
         self._close = close
 
     async def start(self) -> None:
-        """Nothing to begin."""
+        """Do nothing."""
 
     async def stop(self) -> None:
-        """Close it, and wait where closing takes a while."""
+        """Close it, and wait if closing is asynchronous."""
         result = self._close()
         if isinstance(result, Awaitable):
             await result
 
 
 async def end_task(task: asyncio.Task[None] | None) -> None:
-    """Cancel the task of a part and wait until it is gone; None is one that never began. Raises
-    what the task had failed with.
+    """Cancel the task of a component and wait until it has ended; None means that it was never
+    started. Raises the exception with which the task failed.
     """
     if task is not None:
         task.cancel()
-        # Not `await task`: its cancellation and our own, by a deadline say, would look the same.
+        # Not `await task`: its cancellation and that of the caller, for example by a deadline,
+        # would look the same.
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
@@ -71,31 +72,31 @@ class DrainableComponent(Protocol):
     """A component with work in flight."""
 
     async def drain(self) -> None:
-        """Take nothing new, finish work in flight."""
+        """Accept no new work and finish the work in flight."""
         ...
 
 
 @runtime_checkable
 class ReadinessChecked(Protocol):
-    """A part that may be unable to do its work; `/readyz` shows why under its name."""
+    """A component that may be unable to do its work; `/readyz` shows the reason under its name."""
 
     def not_ready(self) -> str | None:
-        """As `headrace.runtime.health.Check`."""
+        """Return a reason, as `headrace.runtime.health.Check` does."""
         ...
 
 
 @runtime_checkable
 class ListeningComponent(Protocol):
-    """A part that listens; `url` is said once everything has started."""
+    """A component that listens; its `url` is logged after everything has started."""
 
     @property
     def url(self) -> str:
-        """Where."""
+        """The address."""
         ...
 
 
 class Service:
-    """The parts of one process and their life. `run` once."""
+    """Runs the components of one process. Call `run` once."""
 
     def __init__(
         self,
@@ -107,11 +108,11 @@ class Service:
         drain_seconds: float = 25.0,
         stop_seconds: float = 10.0,
     ) -> None:
-        """`start_seconds` and `stop_seconds` are per part, `drain_seconds` for all together; None
-        waits forever.
+        """`start_seconds` and `stop_seconds` apply to each component, `drain_seconds` to all
+        together; None means no limit.
 
-        `shutdown_delay_seconds` is the time between not being ready and draining: load balancers
-        need it to notice.
+        `shutdown_delay_seconds` is the time between reporting not ready and draining: load
+        balancers need it to notice.
         """
         self.name = name
         self.health = health or Health()
@@ -125,27 +126,27 @@ class Service:
         self._signals = 0
 
     def add(self, name: str, part: Component) -> None:
-        """Start this after what was added before, and stop it before them. Readiness asks it from
-        now on, if it is `ReadinessChecked`.
+        """Add a component. It starts after those added before and stops before them. If it is
+        `ReadinessChecked`, readiness checks include it from now on.
         """
         self._parts.append((name, part))
         if isinstance(part, ReadinessChecked):
             self.health.add(name, part.not_ready)
 
     def extend(self, other: "Service") -> None:
-        """Add the parts of a service that is not going to run by itself."""
+        """Add the components of another service, which does not run by itself."""
         self._parts += other._parts
 
     def end(self, reason: str) -> None:
-        """Begin to end, as a signal does."""
+        """Start the shutdown, as a signal does."""
         if not self._ending.is_set():
             logger.info("stopping", service=self.name, reason=reason)
             self.health.drain(reason)
             self._ending.set()
 
     def fail(self, part: str, error: BaseException) -> None:
-        """A component cannot continue: end, with a failure as exit code so that a supervisor
-        restarts the process.
+        """Shut down because a component cannot continue. The exit code is a failure, so that a
+        supervisor restarts the process.
         """
         logger.error(
             "component_failed",
@@ -157,8 +158,8 @@ class Service:
         self.end(f"{part} failed")
 
     def give_up(self, reason: str, *, seconds: float) -> None:
-        """As `fail`, when what the parts stand on is gone for good: `seconds` for all of them to
-        drain, and for each to stop.
+        """Shut down as `fail` does, when a dependency of the components is permanently lost.
+        `seconds` limits draining of all components together, and stopping of each.
         """
         self._drain_seconds, self._stop_seconds = (
             min(self._drain_seconds, seconds),
@@ -168,10 +169,10 @@ class Service:
         self.end(reason)
 
     async def run(self, started: Callable[[], Awaitable[None]] | None = None) -> ExitCode:
-        """Live from start to end and return the exit code. `started` runs when all parts have
-        started.
+        """Run from start to shutdown and return the exit code. Awaits `started()` after all
+        components have started.
 
-        SIGTERM and SIGINT begin the end; a second one ends the process on the spot.
+        SIGTERM and SIGINT start the shutdown; a second signal ends the process immediately.
         """
         self._handle_signals()
         begun: list[tuple[str, Component]] = []
@@ -193,7 +194,7 @@ class Service:
         return self._exit_code
 
     def _addresses(self) -> dict[str, str]:
-        """Where each part that listens does."""
+        """Return the address of each component that listens."""
         return {
             name.replace(" ", "_"): part.url
             for name, part in self._parts
@@ -222,7 +223,7 @@ class Service:
         return True
 
     async def _unless_ending(self, work: Awaitable[None]) -> None:
-        """Wait for `work`, or cancel it when the process is asked to end meanwhile."""
+        """Wait for `work`, or cancel it if the shutdown starts in the meantime."""
         task = asyncio.ensure_future(work)
         ending = asyncio.ensure_future(self._ending.wait())
         try:
@@ -236,7 +237,9 @@ class Service:
             await asyncio.gather(task, ending, return_exceptions=True)
 
     async def _drain(self, begun: list[tuple[str, Component]]) -> None:
-        """Drain last added first: what takes work in was added after what it hands it to."""
+        """Drain in reverse order: a component that accepts work was added after the components to
+        which it passes the work.
+        """
         try:
             async with asyncio.timeout(self._drain_seconds):
                 for name, part in reversed(begun):
@@ -299,11 +302,11 @@ class Service:
 
 
 def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
-    """Run `main` on a fast event loop and return its exit code; what every `headrace <service>`
-    command calls.
+    """Run `main` on a fast event loop and return its exit code. Every `headrace <service>` command
+    calls this.
 
-    Raises the limit of open files first. A setting or port that cannot be, raised while the parts
-    are made, becomes one line and `NOT_STARTED`.
+    Raises the limit of open files first. An invalid setting or an unavailable port, raised while
+    the components are created, is logged as one line and returns `NOT_STARTED`.
     """
 
     async def guarded() -> ExitCode:
@@ -319,10 +322,10 @@ def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
 
 
 def exit_process(code: int) -> NoReturn:
-    """End a process that is only a service, now that every part has had its time to stop.
+    """End a service process after all components had time to stop.
 
-    Threads that ask a Kafka which does not answer would hold up the interpreter's own end for as
-    long as their question may take.
+    Threads that wait for an unresponsive Kafka would delay the normal exit of the interpreter until
+    their requests time out.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -332,7 +335,7 @@ def exit_process(code: int) -> NoReturn:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ImportError:  # Not available on this platform; asyncio's own works the same, slower.
+    except ImportError:  # Not available on this platform; asyncio works too, but slower.
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory

@@ -1,9 +1,9 @@
-"""Settings that several services share: how to reach Kafka, how to log, where the management port
-is.
+"""Settings that several services share: how to reach Kafka, how to log, and the address of the
+management port.
 
-Plain values here, with what they may be; `loading` reads them from command line and environment and
-checks them. Secrets come by file: an environment is shown by too many tools. Each service adds
-settings of its own under its own prefix.
+The classes contain plain values and their constraints; `loading` reads the values from the command
+line and the environment and validates them. Secrets are read from files, because many tools show
+environment variables. Each service adds settings under a separate prefix.
 """
 
 import os
@@ -24,21 +24,21 @@ SECRET_BYTES_MAX = 65_536
 
 
 class BadSettings(Permanent):
-    """Settings that cannot be; the message names each one and what it should be."""
+    """Invalid settings; the message names each one and what it should be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Marks a text setting: it has to match, as a regular expression does that begins with `^` and
-    ends with `$`.
+    """Marks a text setting that must match a regular expression, which begins with `^` and ends
+    with `$`.
     """
 
     expression: str
 
 
 class Variables:
-    """Marks a setting: these environment variables hold it, the first that is set, instead of the
-    one that its name makes.
+    """Marks a setting that is read from these environment variables, the first one that is set,
+    instead of the variable derived from its name.
     """
 
     def __init__(self, *names: str) -> None:
@@ -47,19 +47,19 @@ class Variables:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What an operator may set. Fields are plain values; `annotated_types` and the marks above say
-    what `loading` lets through.
+    """Base class of settings that an operator can set. Fields are plain values; `annotated_types`
+    and the marks above define what `loading` accepts.
 
-    What concerns several fields is checked in `__post_init__`, which raises ValueError or
+    Constraints across several fields are checked in `__post_init__`, which raises ValueError or
     `BadSettings`.
     """
 
     env_prefix: ClassVar[str]
-    """Before the field's name, in capitals, makes the environment variable."""
+    """Prefix of the environment variables; the field name in capitals follows."""
 
 
 class SecurityProtocol(StrEnum):
-    """How connections to Kafka are protected."""
+    """The security protocol of connections to Kafka."""
 
     PLAINTEXT = "PLAINTEXT"
     SSL = "SSL"
@@ -68,17 +68,17 @@ class SecurityProtocol(StrEnum):
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether connections use TLS."""
         return self.value.endswith("SSL")
 
     @property
     def authenticated(self) -> bool:
-        """Whether SASL is spoken."""
+        """Whether connections use SASL."""
         return self.value.startswith("SASL")
 
 
 class SaslMechanism(StrEnum):
-    """How we prove who we are."""
+    """The SASL mechanism for authentication."""
 
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
@@ -140,13 +140,13 @@ class KafkaSettings(Settings):
             if (fault := _unreadable(path))
         ]
         if faults:
-            # The client library would say so only when the first client is made, and name no
-            # variable.
+            # The client library reports this only when the first client is created, and does not
+            # name the variable.
             raise BadSettings("; ".join(faults))
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        """The files that the security protocol in force makes use of, with the variables that name
-        them.
+        """Yield the files that the configured security protocol uses, with the names of their
+        variables.
         """
         fields: list[str] = []
         if self.security_protocol.encrypted:
@@ -168,8 +168,8 @@ class KafkaSettings(Settings):
                 yield f"HEADRACE_KAFKA_{name.upper()}", path
 
     def options(self, client_id: str) -> KafkaOptions:
-        """What the Kafka adapters take. Reads the secret files; raises `BadSettings` naming the one
-        that cannot be read.
+        """Return the options for the Kafka adapters. Reads the secret files. Raises `BadSettings`
+        that names a file that cannot be read.
         """
         return KafkaOptions(
             bootstrap_servers=self.bootstrap_servers,
@@ -210,7 +210,7 @@ class KafkaSettings(Settings):
 
 
 class LogFormat(StrEnum):
-    """How log lines look."""
+    """The format of log lines."""
 
     AUTO = "auto"
     """Pretty on a terminal, JSON elsewhere."""
@@ -219,7 +219,7 @@ class LogFormat(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """From which severity on lines are written."""
+    """The minimum severity of log lines."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -256,8 +256,8 @@ class ManagementSettings(Settings):
 
 
 def _unreadable(path: Path) -> str:
-    """Why a file cannot be read, empty when it can. It is not opened: a pipe would give its content
-    away only once.
+    """Return why a file cannot be read, or an empty string if it can. Does not open the file: the
+    content of a pipe can be read only once.
     """
     try:
         mode = path.stat().st_mode
@@ -269,8 +269,8 @@ def _unreadable(path: Path) -> str:
 
 
 def read_secret(path: Path, setting: str) -> str:
-    """The content of a secret file, without the newline at its end. Raises `BadSettings` naming
-    `setting`.
+    """Return the content of a secret file, without the newline at its end. Raises `BadSettings`
+    that names `setting`.
     """
     try:
         with path.open("rb") as file:

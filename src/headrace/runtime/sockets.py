@@ -1,5 +1,5 @@
-"""Listening sockets, opened before anything else is started, so that a port in use is one clear
-error and not half a service.
+"""Opens listening sockets before anything else starts, so that a port in use causes one clear error
+and not a partly started service.
 """
 
 import errno
@@ -17,27 +17,27 @@ LOOPBACK = "127.0.0.1"
 INGRESS_PORT = 8080
 CONTROLLER_PORT = 8001
 MANAGEMENT_PORT = 9464
-"""Of `headrace up` and of the ingress alone."""
+"""Default of `headrace up` and of the ingress."""
 DISPATCHER_MANAGEMENT_PORT = 9465
 CONTROLLER_MANAGEMENT_PORT = 9466
 
 
 class PortInUse(Permanent):
-    """Another process listens there already."""
+    """Another process already listens on the port."""
 
 
 class PortUnavailable(Permanent):
-    """The address is not ours, or the port needs more rights."""
+    """The address does not belong to this machine, or the port needs more privileges."""
 
 
 def listen(
     host: str, port: int, *, purpose: str, option: str, shared: bool = False
 ) -> socket.socket:
-    """Open a listening TCP socket (`port` 0: any free one).
+    """Open a listening TCP socket (`port` 0: any free port).
 
-    `purpose` and `option` are for the error: what wanted the port, and how to give it another.
-    `shared` (SO_REUSEPORT) lets several processes of one service accept on it. Raises `PortInUse`
-    and `PortUnavailable`.
+    `purpose` and `option` are for the error message: what needs the port, and how to choose
+    another. `shared` (SO_REUSEPORT) lets several processes of one service accept connections on it.
+    Raises `PortInUse` and `PortUnavailable`.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -61,9 +61,7 @@ def listen(
 
 @dataclass(frozen=True, slots=True)
 class RequiredPort:
-    """A port that a component is going to listen on; `purpose` and `option` as `listen`
-    takes them.
-    """
+    """A port on which a component will listen; `purpose` and `option` as for `listen`."""
 
     host: str
     port: int
@@ -72,10 +70,10 @@ class RequiredPort:
 
 
 def check_free(wanted: Sequence[RequiredPort]) -> None:
-    """Open all of these at once and close them again. Raises `PortInUse` or `PortUnavailable` that
-    names every one that is unavailable.
+    """Open all of these ports and close them again. Raises `PortInUse` or `PortUnavailable` that
+    names every unavailable port.
 
-    One error after the other would take as many starts as there are ports in use.
+    If only the first port were reported, users would need one start attempt per port in use.
     """
     errors: list[PortInUse | PortUnavailable] = []
     with ExitStack() as opened:
@@ -93,13 +91,13 @@ def check_free(wanted: Sequence[RequiredPort]) -> None:
 
 
 def http_url(host: str, port: int, *, tls: bool = False) -> str:
-    """The address of an HTTP server that listens there."""
+    """Return the URL of an HTTP server at this address."""
     named = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{named}:{port}"
 
 
 def port_of(listener: socket.socket) -> int:
-    """The port a socket really has."""
+    """Return the port number to which the socket is bound."""
     port: int = listener.getsockname()[1]
     return port
 
@@ -118,8 +116,8 @@ def _in_use(host: str, port: int, purpose: str, option: str) -> str:
 
 
 def port_owner(port: int) -> str | None:
-    """Who listens on this TCP port, as `name (process 123)`; None when that cannot be seen (other
-    users' processes, not Linux).
+    """Return which process listens on this TCP port, as `name (process 123)`. Returns None if it
+    cannot be determined (processes of other users, not Linux).
     """
     inodes = _listening_inodes(port)
     if not inodes:

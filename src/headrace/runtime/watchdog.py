@@ -1,19 +1,17 @@
-"""Ends a process whose event loop has stood still for too long, and says in the log where it stood.
-A supervisor then starts it again.
+"""Ends a process whose event loop has been blocked for too long, and logs where it was blocked. A
+supervisor then restarts it.
 
-Two things can hold an event loop up, and each needs a watch of its own (decision 0015):
+An event loop can be blocked in two ways, and each needs a separate check (decision 0015):
 
 * A call that computes and holds the interpreter lock, such as a regular expression. No Python
-  thread runs meanwhile. A timer of the
-  process's own CPU time (`ITIMER_PROF`) fires: its C handler dumps the stacks to standard error and
-  calls `_exit`.
-* A call that waits (a lock, a socket), or one that computes and lets other threads run. A thread
-  looks, logs the stack of the loop's
-  thread, dumps all stacks, and ends the process.
+  thread can run during the call. A timer of the CPU time of the process (`ITIMER_PROF`) expires:
+  its C handler dumps the stacks to standard error and calls `_exit`.
+* A call that waits (a lock, a socket), or that computes and lets other threads run. A thread checks
+  the loop, logs the stack of the thread of the loop, dumps all stacks, and ends the process.
 
-Neither counts time in which the process could not run. CPU time stands still in a process that is
-stopped, suspended or starved. The thread counts its own wake-ups, only those that came on time, and
-only while the loop's thread was not waiting for a processor.
+Neither counts time during which the process could not run. CPU time does not advance in a process
+that is stopped, suspended or starved. The thread counts only wake-ups that were on time, and only
+while the thread of the loop was not waiting for a processor.
 """
 
 import asyncio
@@ -38,28 +36,30 @@ logger = structlog.get_logger(__name__)
 
 DEFAULT_SECONDS: Final = 30.0
 _LOOKS: Final = 10
-"""Looks of the thread, and beats of the loop, within the limit; at least one a second."""
+"""Number of checks by the thread, and of beats of the loop, within the limit; at least one a
+second.
+"""
 _REPORT_SECONDS: Final = 2.0
-"""For the log: the loop may stand still because nobody reads the log."""
+"""Time limit for writing the log: the loop may be blocked because nobody reads the log."""
 _FRAMES_MAX: Final = 30
 _EVIDENCE_SHARE: Final = 0.8
-"""Of the limit, in user CPU time; then the stack goes to the evidence, and what is left of the
-limit is for the loop to turn after all.
+"""Fraction of the limit, in user CPU time. Then the stack is written to the evidence file; the loop
+can still recover during the rest of the limit.
 """
 
 
 class Watchdog:
-    """A part of a service, to be added first. One for each process: its signals and its timers are
-    the process's.
+    """A component of a service. Add it first. Use one for each process: its signals and timers
+    belong to the process.
     """
 
     def __init__(
         self, service: str, seconds: float = DEFAULT_SECONDS, *, evidence: int | None = None
     ) -> None:
-        """`seconds` is how long the loop may stand still; 0 turns the watchdog off.
+        """`seconds` is how long the loop may be blocked; 0 disables the watchdog.
 
-        `evidence` is a file opened for appending, empty as long as the loop turns. It has a stack
-        when the watchdog has ended the process.
+        `evidence` is a file opened for appending. It is empty as long as the loop runs, and
+        contains a stack if the watchdog has ended the process.
         """
         self._service = service
         self._seconds = seconds
@@ -72,7 +72,7 @@ class Watchdog:
         self._loop_thread = threading.current_thread()
 
     async def start(self) -> None:
-        """Begin to watch the loop that runs this."""
+        """Start watching the loop that runs this."""
         if self._seconds <= 0:
             return
         self._loop_thread = threading.current_thread()
@@ -84,7 +84,7 @@ class Watchdog:
         self._beat()
 
     async def stop(self) -> None:
-        """Watch no more. Idempotent."""
+        """Stop watching. Idempotent."""
         self._stopping.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -94,7 +94,7 @@ class Watchdog:
             self._discard_evidence()
 
     def _beat(self) -> None:
-        """The loop turns."""
+        """Record that the loop runs."""
         self._beats += 1
         signal.setitimer(signal.ITIMER_PROF, self._seconds)
         if self._evidence is not None:
@@ -104,12 +104,12 @@ class Watchdog:
         stall_point(self._service)
 
     def _discard_evidence(self) -> None:
-        """The loop turns after all."""
+        """Discard the evidence, because the loop runs again."""
         if self._evidence is not None and os.fstat(self._evidence).st_size:
             os.ftruncate(self._evidence, 0)
 
     def _watch(self) -> None:
-        """The thread."""
+        """Check the loop periodically, on the watchdog thread."""
         stood = _StallTimer(self._seconds, self._loop_thread)
         slept_at = time.monotonic()
         while not self._stopping.wait(self._interval):
@@ -142,7 +142,9 @@ class Watchdog:
 
 
 class _StallTimer:
-    """How long the loop has stood still, in time in which it could have run. Thread."""
+    """Measures how long the loop has been blocked, in time during which it could have run. Used on
+    the watchdog thread.
+    """
 
     def __init__(self, seconds: float, loop_thread: threading.Thread) -> None:
         self._seconds = seconds
@@ -152,8 +154,8 @@ class _StallTimer:
         self._used = 0.0
 
     def too_long(self, beats: int, slept: float, interval: float) -> bool:
-        """Look once: after `slept` seconds of a sleep of `interval`, the loop has beaten so
-        often.
+        """Check once, after a sleep of `interval` that took `slept` seconds; `beats` is the number
+        of beats of the loop so far.
         """
         used = _cpu_seconds(self._loop_thread)
         used_before, self._used = self._used, used
@@ -165,7 +167,7 @@ class _StallTimer:
 
 
 def _cpu_seconds(thread: threading.Thread) -> float:
-    """CPU time of a thread of this process; 0.0 where the system does not say."""
+    """Return the CPU time of a thread of this process, or 0.0 if the system does not report it."""
     try:
         return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
     except (AttributeError, OSError):  # macOS has no such clock.
@@ -173,7 +175,9 @@ def _cpu_seconds(thread: threading.Thread) -> float:
 
 
 def _runnable(thread: threading.Thread) -> bool:
-    """Whether a thread wants a processor (or has one). False where the system does not say."""
+    """Return whether a thread is running or waits for a processor. False if the system does not
+    report it.
+    """
     try:
         stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
     except OSError:
@@ -182,11 +186,11 @@ def _runnable(thread: threading.Thread) -> bool:
 
 
 def _exit_on(number: signal.Signals) -> None:
-    """Have this signal dump all stacks to standard error and end the process with its number as
-    exit code, without a line of Python.
+    """Make this signal dump all stacks to standard error and end the process with the signal number
+    as exit code, without running Python code.
 
-    `_exit` itself is the handler. The default action would end the process just as well, but not
-    one with process id 1, as in a container.
+    The handler is `_exit`. The default action would also end the process, except one with process
+    id 1, as in a container.
     """
     library = ctypes.CDLL(None)
     library.signal.restype = ctypes.c_void_p

@@ -1,8 +1,8 @@
-"""Imported first by a process that shall stay small.
+"""Import this first in a process that must use little memory.
 
-structlog imports rich where it is installed, to draw tracebacks that no service draws: 4
-MiB. A module that is None cannot be imported (a rule of the import system), and structlog does
-without.
+structlog imports rich if it is installed, to format tracebacks that no service formats. This uses 4
+MiB. A module set to None cannot be imported (a rule of the import system), and structlog then works
+without it.
 """
 
 import sys
