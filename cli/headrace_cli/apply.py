@@ -1,5 +1,5 @@
-"""Applying manifests from the command line: one server-side apply per document, and waiting until
-what was applied is Ready.
+"""Applies manifests from the command line: one server-side apply per document, then waits until the
+applied objects are Ready.
 """
 
 import time
@@ -16,7 +16,7 @@ _USUAL_SECONDS = 3.0
 
 
 class NotReady(Exception):
-    """Something did not become Ready in time; the message says what and why."""
+    """An object did not become Ready in time; the message says which and why."""
 
 
 class NoNamespace(ApiFailure):
@@ -44,7 +44,7 @@ class AppliedObject:
 
     @property
     def namespace(self) -> str:
-        """`metadata.namespace`, empty for kinds without."""
+        """`metadata.namespace`, empty for cluster-scoped kinds."""
         return str(self.object["metadata"].get("namespace") or "")
 
     @property
@@ -54,7 +54,7 @@ class AppliedObject:
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """`status`, empty when there is none."""
+        """`status`, empty if the object has none."""
         found = self.object.get("status")
         return found if isinstance(found, Mapping) else {}
 
@@ -62,8 +62,8 @@ class AppliedObject:
 def apply_manifest(
     client: ApiClient, manifest: Manifest, namespace: str, *, force: bool = False
 ) -> AppliedObject:
-    """Make one document so; raises ApiFailure with the server's words, NoNamespace when that is all
-    that is missing.
+    """Apply one document. Raises ApiFailure with the message of the server, and NoNamespace if only
+    the namespace is missing.
     """
     document = manifest.document
     metadata = document.get("metadata")
@@ -81,7 +81,7 @@ def apply_manifest(
 
 
 def create_namespace(client: ApiClient, name: str) -> AppliedObject:
-    """Make a Namespace. Raises ApiFailure."""
+    """Create a Namespace. Raises ApiFailure."""
     kind = client.kind_of("v1", "Namespace")
     stored, created = client.apply(
         kind, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
@@ -96,10 +96,11 @@ def wait_ready(
     ready: Callable[[AppliedObject], None],
     slow: Callable[[str], None],
 ) -> None:
-    """Wait until all that can be Ready are, at the generation that was applied, calling `ready` for
-    each. Raises NotReady, ApiFailure.
+    """Wait until all objects with a Ready condition are Ready at the applied generation; call
+    `ready` for each. Raises NotReady and ApiFailure.
 
-    `slow` is called with what takes longer than usual and why, once for each reason.
+    `slow` is called with the object that takes longer than usual and the reason, once for each
+    reason.
     """
     begun, reported = time.monotonic(), ""
     for each in applied:
@@ -126,9 +127,7 @@ def wait_ready(
 
 
 def _has_conditions(applied: AppliedObject) -> bool:
-    """Whether a controller reports that it is Ready: of kinds that the core API defines,
-    nobody does.
-    """
+    """Return whether a controller reports the Ready condition; not for kinds of the core API."""
     return "knative.dev" in applied.kind.group_version
 
 

@@ -1,8 +1,8 @@
-"""Talks to the controller's API: a few verbs over urllib3, with deadlines, and errors that say what
-to do next.
+"""Client of the controller's API: a few verbs over urllib3, with deadlines, and error messages with
+the next step.
 
-What kinds there are is asked of the server, so that a kind that was added later can be applied
-and shown like any other.
+The client asks the server for the available kinds, so that it can apply and show kinds that are
+added later.
 """
 
 import difflib
@@ -20,7 +20,7 @@ SERVER_VARIABLE = "HEADRACE_SERVER"
 AUTHORITY_VARIABLE = "HEADRACE_CERTIFICATE_AUTHORITY"
 TOKEN_VARIABLE = "HEADRACE_API_TOKEN_FILE"  # noqa: S105 - the name of a variable
 MANAGER = "headrace"
-"""Who owns the fields that are applied."""
+"""The field manager for applied fields."""
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _JSON = "application/json"
 _CONNECT_SECONDS = 3.0
@@ -32,7 +32,7 @@ Document = Mapping[str, Any]
 
 
 class ApiFailure(Exception):
-    """The API did not do what was asked; the message names the next step where there is one."""
+    """The API did not do what was requested; the message includes the next step if one is known."""
 
     def __init__(self, message: str, *, code: int = 0, reason: str = "") -> None:
         super().__init__(message)
@@ -49,7 +49,7 @@ class Kind:
     plural: str
     namespaced: bool
     words: frozenset[str]
-    """What people call it."""
+    """Names that users can type for this kind."""
 
     @property
     def qualified(self) -> str:
@@ -67,12 +67,12 @@ class Kind:
 
 
 class ApiClient:
-    """One server."""
+    """Client of one API server."""
 
     def __init__(
         self, server: str, *, token: str = "", certificate_authority: Path | None = None
     ) -> None:
-        """Raises ApiFailure when `server` is not an HTTP URL."""
+        """Create a client. Raises ApiFailure if `server` is not an HTTP URL."""
         parts = urlsplit(server)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ApiFailure(f"--server {server}: give an http or https URL, such as {SERVER}")
@@ -90,7 +90,7 @@ class ApiClient:
         )
 
     def kind_of(self, api_version: str, kind: str) -> Kind:
-        """The kind a manifest names. Raises ApiFailure when the server has none such."""
+        """Return the kind that a manifest names. Raises ApiFailure if the server lacks it."""
         found = next((each for each in self._kinds_of(api_version) if each.kind == kind), None)
         if found is None:
             meant = _resolve_kind(kind, {each.kind for each in self._kinds_of(api_version)})
@@ -102,8 +102,8 @@ class ApiClient:
         return found
 
     def kind_called(self, word: str) -> Kind:
-        """The kind a person means by `trigger`, `triggers`, `triggers.eventing.knative.dev` or a
-        short name. Raises ApiFailure.
+        """Return the kind for a name that a user typed: `trigger`, `triggers`,
+        `triggers.eventing.knative.dev` or a short name. Raises ApiFailure.
         """
         wanted, known = word.lower(), set[str]()
         for version in ("v1", *self._group_versions()):
@@ -118,7 +118,7 @@ class ApiClient:
         )
 
     def get(self, kind: Kind, namespace: str, name: str) -> Document | None:
-        """One object, None when there is none."""
+        """Return one object, or None if it does not exist."""
         try:
             return self.call("GET", kind.path(namespace, name))[1]
         except ApiFailure as failure:
@@ -127,13 +127,15 @@ class ApiClient:
             raise
 
     def table(self, kind: Kind, namespace: str | None, name: str = "") -> Document:
-        """A Table of one object, of a namespace, or (None) of all."""
+        """Return a Table of one object, of the objects in a namespace, or (None) of all objects."""
         return self.call("GET", kind.path(namespace, name), accept=TABLE)[1]
 
     def apply(
         self, kind: Kind, namespace: str, document: Document, *, force: bool = False
     ) -> tuple[Document, bool]:
-        """Server-side apply: the object as it is now, and whether it was made by this."""
+        """Apply an object (server-side apply). Returns the stored object and whether it was
+        created.
+        """
         name = str(document["metadata"]["name"])
         query = (
             f"?fieldManager={MANAGER}&fieldValidation=Strict&force={'true' if force else 'false'}"
@@ -147,7 +149,7 @@ class ApiClient:
         return stored, code == 201
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
-        """Delete it; False when there was none."""
+        """Delete an object. Returns False if it did not exist."""
         try:
             self.call("DELETE", kind.path(namespace, name))
         except ApiFailure as failure:
@@ -165,7 +167,7 @@ class ApiClient:
         accept: str = _JSON,
         content_type: str = _JSON,
     ) -> tuple[int, Document]:
-        """One request: status and document. Raises ApiFailure."""
+        """Send one request and return status code and document. Raises ApiFailure."""
         headers = {**self._headers, "Accept": accept}
         content = None
         if body is not None:
@@ -189,8 +191,8 @@ class ApiClient:
         return answer.status, document
 
     def _group_versions(self) -> Iterator[str]:
-        """Those that the server has: the one that each group prefers, then its others, for not
-        every kind is in the preferred one.
+        """Yield the group versions of the server: for each group the preferred version, then the
+        others, because not every kind is in the preferred version.
         """
         for group in self.call("GET", "/apis")[1].get("groups") or ():
             preferred = group["preferredVersion"]["groupVersion"]

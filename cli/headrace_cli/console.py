@@ -1,4 +1,4 @@
-"""A console for commands that draw: rich's, with plain text made safe for a terminal."""
+"""A rich console for commands that format output. It escapes control characters in plain text."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from headrace_cli.terminal import escape_controls
 
 
 class EscapingConsole(Console):
-    """A console whose plain text is neutral; what is rendered otherwise must be so already."""
+    """A console that escapes plain text. Renderables must already be safe."""
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's."""
+        """Print as the rich console does."""
         super().print(
             *(escape_controls(each) if isinstance(each, str) else each for each in objects),
             **options,

@@ -1,4 +1,4 @@
-"""How `headrace dead-letters` looks: tables for people, an object a line for programs."""
+"""Output of `headrace dead-letters`: tables for people, one JSON object per line for programs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _WIDTH_MAX = {"ID": 40, "TYPE": 40, "REASON": 60, "SINK": 60}
 
 
 def print_topics(sizes: Mapping[str, int], output: ResultFormat) -> None:
-    """The dead letter topics that are not empty."""
+    """Print the dead letter topics that are not empty."""
     filled = {topic: count for topic, count in sizes.items() if count}
     if output is ResultFormat.JSON:
         for topic, count in filled.items():
@@ -36,7 +36,7 @@ def print_topics(sizes: Mapping[str, int], output: ResultFormat) -> None:
 
 
 def print_dead_letters(views: Sequence[DeadLetterView], output: ResultFormat) -> None:
-    """A line for each."""
+    """Print one line for each dead letter."""
     rows = [view.row() for view in views]
     if output is ResultFormat.JSON:
         for row in rows:
@@ -64,7 +64,7 @@ def print_dead_letters(views: Sequence[DeadLetterView], output: ResultFormat) ->
 
 
 def print_dead_letter(view: DeadLetterView, output: ResultFormat) -> None:
-    """All of one."""
+    """Print all fields of one dead letter."""
     if output is ResultFormat.JSON:
         echo(json.dumps(view.whole()))
         return

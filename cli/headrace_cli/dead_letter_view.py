@@ -1,5 +1,5 @@
-"""One record of a dead letter topic as people look at it: the event, why it stands there, and where
-it came from.
+"""View of one record in a dead letter topic: the event, why it was not delivered, and where it came
+from.
 """
 
 import base64
@@ -17,25 +17,25 @@ _ERRORS = ("knativeerrordest", "knativeerrorcode", "knativeerrordata")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterView:
-    """A dead letter. Whatever a record lacks is an empty text: it may come from any client that can
-    write to the topic.
+    """A dead letter. A missing field is an empty string: any client that can write to the topic may
+    have written the record.
     """
 
     place: str
     """`topic/partition/offset`."""
     timestamp_ms: int
     attributes: Mapping[str, str]
-    """The event's, those that say why it is here left out."""
+    """Attributes of the event, without those that describe the error."""
     errors: Mapping[str, str]
     private: Mapping[str, str]
-    """What the dispatcher noted: `reason`, `attempt`, `origin`, `first_failure` …"""
+    """Fields that the dispatcher added: `reason`, `attempt`, `origin`, `first_failure` …"""
     size: int
     data: bytes | None
     """None in a summary."""
 
     @property
     def time(self) -> str:
-        """When it became a dead letter."""
+        """The time at which the event became a dead letter."""
         try:
             return (
                 datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
@@ -43,30 +43,28 @@ class DeadLetterView:
                 .replace("+00:00", "Z")
             )
         except (ValueError, OverflowError, OSError):
-            # The writer to the topic chooses it.
+            # The client that writes the record chooses the timestamp.
             return ""
 
     @property
     def reason(self) -> str:
-        """Why, in the dispatcher's words."""
+        """The reason as the dispatcher reported it."""
         return self.private.get("reason", "")
 
     @property
     def sink(self) -> str:
-        """What the dead letter sink answered when it rejected the letter; empty for one that it did
-        not reject.
-        """
+        """The response of the dead letter sink if it rejected the letter, otherwise empty."""
         return self.private.get("sink", "")
 
     @property
     def copy_of(self) -> str:
-        """Place of the letter of which this record is a copy with the sink's answer; empty for a
-        letter itself.
+        """If this record is a copy that includes the response of the sink, the place of the
+        original letter; otherwise empty.
         """
         return self.private.get("copy_of", "")
 
     def row(self) -> dict[str, Any]:
-        """What a list shows of it."""
+        """Return the fields for a list."""
         return {
             "time": self.time,
             "id": self.attributes.get("id", ""),
@@ -82,7 +80,7 @@ class DeadLetterView:
         }
 
     def whole(self) -> dict[str, Any]:
-        """All of it; data as text where it is text, else base64."""
+        """Return all fields. Data is text if it is valid UTF-8, otherwise base64."""
         data = self.data or b""
         try:
             content = {"data": data.decode("utf-8")}
@@ -97,7 +95,7 @@ class DeadLetterView:
         }
 
     def answer(self) -> bytes:
-        """The beginning of what the subscriber answered."""
+        """Return the beginning of the subscriber's response."""
         try:
             return base64.b64decode(self.errors.get("knativeerrordata", ""), validate=True)
         except ValueError:
@@ -109,12 +107,14 @@ def _number(text: str) -> int | None:
 
 
 def summary(record: StoredRecord) -> DeadLetterView:
-    """Without the data, so that a list of large events need not hold them."""
+    """Return a view without the data, so that a list of large events does not keep the data in
+    memory.
+    """
     return _view_of(record, None)
 
 
 def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetterView | None]:
-    """Picks the records of the event with this id."""
+    """Return a function that picks the records of the event with this id."""
     wanted = event_id.encode()
 
     def pick(record: StoredRecord) -> DeadLetterView | None:
@@ -126,8 +126,8 @@ def of_id(event_id: str) -> Callable[[StoredRecord], DeadLetterView | None]:
 
 
 def without_originals(views: Iterable[DeadLetterView]) -> list[DeadLetterView]:
-    """The dead letters, newest first, each once: one that its sink rejected is in the topic again,
-    and the later record says more.
+    """Return each dead letter once, newest first. A letter that its sink rejected is stored in the
+    topic a second time; the later record has more information.
     """
     found = list(views)
     copied = {each.copy_of for each in found}

@@ -1,11 +1,11 @@
-"""`headrace dead-letters`: what the dead letter topic of a subscription contains, and why. Reads
-Kafka directly and changes nothing there.
+"""`headrace dead-letters`: shows the content of the dead letter topic of a subscription, and the
+reasons. Reads Kafka directly and does not change it.
 
-Only where the topic is called is asked of the controller's API, and, for `headrace up`, where its
-Kafka is of that process.
+The command asks the controller's API only for the name of the topic, and a running `headrace up`
+for the address of its Kafka.
 
-Exit codes: 0 shown, also when there is none; 1 no such Trigger, event or topic, or no answer; 2 the
-command line cannot be used.
+Exit codes: 0 success, also if there are no dead letters; 1 no such Trigger, event or topic, or no
+response; 2 invalid command line.
 """
 
 import json
@@ -47,45 +47,50 @@ def register(app: typer.Typer) -> None:
 def dead_letters(
     trigger: Annotated[
         str | None,
-        typer.Argument(metavar="[TRIGGER]", help="Whose; left out: which topics hold any."),
+        typer.Argument(metavar="[TRIGGER]", help="Show its dead letters; default: list topics."),
     ] = None,
     *,
     namespace: Namespace = "default",
     topic: Annotated[
         str | None,
-        typer.Option("--topic", help="This topic instead, of a Trigger that is deleted, say."),
+        typer.Option("--topic", help="Topic to read, for example of a deleted Trigger."),
     ] = None,
     show: Annotated[
         str | None,
-        typer.Option(
-            "--show", metavar="ID", help="Show one event, by its id, with all that is known."
-        ),
+        typer.Option("--show", metavar="ID", help="Show all details of the event with this id."),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-l", min=1, max=SHOWN_MAX, help="How many, the newest first.")
+        int,
+        typer.Option(
+            "--limit",
+            "-l",
+            min=1,
+            max=SHOWN_MAX,
+            help="Maximum number to show, newest first.",
+        ),
     ] = 20,
     output: Annotated[
         ResultFormat,
-        typer.Option("--output", "-o", help="How to show them; json: one object a line."),
+        typer.Option("--output", "-o", help="Output format; json: one object per line."),
     ] = ResultFormat.TABLE,
     bootstrap_servers: Annotated[
         str | None,
         typer.Option(
             "--bootstrap-servers",
             help=(
-                "Kafka; default: KAFKA_BOOTSTRAP_SERVERS, else that of `headrace up` here, else"
-                " 127.0.0.1:9092."
+                "Kafka brokers; default: KAFKA_BOOTSTRAP_SERVERS, else those of a local"
+                " `headrace up`, else 127.0.0.1:9092."
             ),
         ),
     ] = None,
     management_port: Annotated[
-        int, typer.Option("--management-port", min=1, max=65_535, help="That of `headrace up`.")
+        int, typer.Option("--management-port", min=1, max=65_535, help="Port of `headrace up`.")
     ] = MANAGEMENT_PORT,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
 ) -> None:
-    """Show the events that could not be delivered, and why. They stay where they are."""
+    """Show the events that could not be delivered, and why. Does not remove them."""
     if trigger is not None and topic is not None:
         _fail("give a Trigger or a --topic, not both", UNUSABLE)
     if show is not None and trigger is None and topic is None:
@@ -116,8 +121,8 @@ def dead_letters(
 
 
 def _running_kafka(management_port: int) -> str | None:
-    """Where the Kafka of a `headrace up` on this machine is, None when none is heard of; what the
-    environment says goes before.
+    """Return the address of the Kafka of a `headrace up` on this machine, or None if none answers
+    or an environment variable names a Kafka.
     """
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or os.environ.get(
         "HEADRACE_KAFKA_BOOTSTRAP_SERVERS"
@@ -132,7 +137,7 @@ def _running_kafka(management_port: int) -> str | None:
 
 
 def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
-    """The dead letter topic of a Trigger. Raises ApiFailure."""
+    """Return the name of the dead letter topic of a Trigger. Raises ApiFailure."""
     found = client.get(client.kind_called("triggers.eventing.knative.dev"), namespace, name)
     if found is None:
         raise ApiFailure(
@@ -167,7 +172,7 @@ def _list(tail: KafkaTail, topic: str, limit: int, output: ResultFormat) -> None
 
 
 def _found(tail: KafkaTail, topic: str, event_id: str) -> DeadLetterView:
-    """The newest with this id. Raises ApiFailure when there is none."""
+    """Return the newest dead letter with this id. Raises ApiFailure if there is none."""
     for window in tail.read_newest_first(topic, SEARCHED_AT_ONCE, of_id(event_id)):
         if window:
             return window[0]

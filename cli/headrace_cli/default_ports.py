@@ -1,6 +1,6 @@
-"""Ports that only the command line has an opinion on; those of the services are in
+"""Default ports that only the command line uses; those of the services are in
 `headrace.runtime.sockets`.
 """
 
 VIEWER_PORT = 8090
-"""Of the event viewer, named by examples/quickstart/quickstart.yaml."""
+"""Port of the event viewer, used in examples/quickstart/quickstart.yaml."""

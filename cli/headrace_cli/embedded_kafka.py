@@ -1,9 +1,9 @@
-"""What stands before the embedded Kafka in `headrace up`: an admin that knows its topics, and a log
-that refuses before it forgets.
+"""Wrappers of the embedded Kafka in `headrace up`: an admin that remembers its topics, and a log
+that rejects events before the cluster drops unread records.
 
-The mock cluster keeps no more than 5 MiB of a partition and drops the oldest beyond, delivered or
-not. An acknowledged event must not go that way, so a topic whose unread records reach 4 MiB takes
-no more until some are read: the ingress answers 503.
+The mock cluster keeps at most 5 MiB of a partition and then drops the oldest records, whether
+delivered or not. An acknowledged event must not be lost this way, so a topic with 4 MiB of unread
+records accepts no more until some are read: the ingress answers 503.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ logger = structlog.get_logger(__name__)
 
 UNREAD_BYTES_MAX = 4 * 1_048_576
 RECORD_OVERHEAD_BYTES = 128
-"""What the log's own framing adds to a record, at most, about."""
+"""Approximate maximum size that the log format adds to a record."""
 POLL_SECONDS = 0.5
 FETCH_WAIT_MS = 50
-"""How long an event waits at most until it is read."""
+"""Maximum time until an event is read."""
 SESSION_TIMEOUT_MS = 2_000
-"""A group that its member has left takes another one a second less than this later."""
+"""After a member leaves its group, another member joins up to one second less than this later."""
 
 
 class EmbeddedFeeds:
-    """The dispatcher's `Feeds` on the embedded cluster, which does not wake a waiting fetch: an
-    event waits until the next one.
+    """The dispatcher's `Feeds` on the embedded cluster. The cluster does not wake a waiting fetch:
+    an event waits until the next fetch.
 
-    Asking often costs CPU for as long as nothing happens, so only those do who deliver; the readers
-    of delay topics, for which the shortest wait is 10 s, ask seldom.
+    Frequent fetches use CPU even when idle, so only feeds that deliver events fetch often. The
+    readers of delay topics, whose shortest delay is 10 s, fetch seldom.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EmbeddedFeeds:
     ) -> None:
         self._groups = groups
         options = replace(options, session_timeout_ms=SESSION_TIMEOUT_MS)
-        # No lasting name: the cluster does not outlive the process. Its groups have one protocol.
+        # No static member name: the cluster ends with the process. It has one group protocol.
         settings = replace(settings, instance=None)
         self._low_latency = kafka_feeds(
             settings, options, choose_protocol=False, fetch_wait_ms=FETCH_WAIT_MS
@@ -105,14 +105,14 @@ class EmbeddedFeeds:
         return Backlog(waiting=waiting, unknown=unknown)
 
     def close(self) -> None:
-        """Release their threads."""
+        """Release the threads."""
         self._low_latency.close()
         self._default.close()
 
 
 class EmbeddedTopicAdmin(MemoryTopicAdmin):
-    """A `TopicAdmin` for the embedded cluster: topics and groups as remembered here, offsets as the
-    cluster has them.
+    """A `TopicAdmin` for the embedded cluster: topics and groups are kept in memory, offsets are
+    read from the cluster.
     """
 
     def __init__(
@@ -136,7 +136,9 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         return await super().delete(topics)
 
     async def add_partitions(self, topic: str, total: int) -> None:
-        """As `TopicAdmin.add_partitions`, which is more than the mock cluster can."""
+        """As `TopicAdmin.add_partitions`. Raises WriteRefused: the mock cluster does not support
+        it.
+        """
         raise WriteRefused(
             f"topic {topic} cannot get {total} partitions: the embedded Kafka cannot add any; use"
             " --kafka apache"
@@ -150,8 +152,8 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         }
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`; a group that was deleted here has nothing, whatever the
-        cluster still remembers.
+        """As `TopicAdmin.committed`. A group that was deleted here has no offsets, even if the
+        cluster still has them.
         """
         found = {}
         for group, topic in groups.items():
@@ -169,7 +171,7 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         await self._offsets.commit(self._groups.name(group, topic), topic, offsets)
         await super().commit(
             group, topic, offsets
-        )  # last: a group that is known here is taken to have offsets
+        )  # last: a known group is assumed to have offsets
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
         """As `TopicAdmin.delete_groups`."""
@@ -178,7 +180,7 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
 
 
 class EmbeddedTopicFull(LogFull):
-    """More in a topic that has not been read than the embedded Kafka is sure to keep."""
+    """A topic has more unread data than the embedded Kafka can keep."""
 
     def __init__(self, topic: str, bytes_max: int) -> None:
         super().__init__(topic, bytes_max)
@@ -191,7 +193,7 @@ class EmbeddedTopicFull(LogFull):
 
 
 class UnreadLimitedLog:
-    """A `Log` that refuses what the embedded cluster could forget unread."""
+    """A `Log` that rejects records if the embedded cluster could drop them unread."""
 
     def __init__(
         self, log: Log, *, feeds: Feeds, routes: RoutingReader, bytes_max: int = UNREAD_BYTES_MAX
@@ -203,11 +205,11 @@ class UnreadLimitedLog:
         self._sizes: dict[str, deque[int]] = {}
         self._unread: dict[str, int] = {}
         self._reported_full: set[str] = set()
-        """Topics that took no more since they were last read from."""
+        """Topics that were reported as full and have not been read since."""
         self._task: asyncio.Task[None] | None = None
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
-        """See the port. `LogFull` also when too much stands unread in the topic."""
+        """See the port. Also raises `LogFull` if the topic has too much unread data."""
         size = record.size + RECORD_OVERHEAD_BYTES
         unread = self._unread.get(topic, 0)
         if unread + size > self._bytes_max and unread:
@@ -233,11 +235,11 @@ class UnreadLimitedLog:
         return await self._log.flush(timeout_seconds)
 
     async def start(self) -> None:
-        """Begin to watch what is read."""
+        """Start tracking which records are read."""
         self._task = asyncio.create_task(self._run(), name="unread records")
 
     async def stop(self) -> None:
-        """End. Idempotent."""
+        """Stop. Idempotent."""
         task, self._task = self._task, None
         await end_task(task)
 
@@ -246,11 +248,11 @@ class UnreadLimitedLog:
             await asyncio.sleep(POLL_SECONDS)
             with contextlib.suppress(
                 HeadraceError
-            ):  # Counted as unread meanwhile, which is the safe side.
+            ):  # Until the next success, the records count as unread.
                 await self.update_unread()
 
     async def update_unread(self) -> None:
-        """Count as read what every group has read of the topics written to."""
+        """Mark the records as read that every group of their topic has read."""
         before = {topic: len(sizes) for topic, sizes in self._sizes.items()}
         if not before:
             return
@@ -259,13 +261,13 @@ class UnreadLimitedLog:
         for topic, groups in readers.items():
             for group in groups:
                 topics.setdefault(group, []).append(topic)
-        # A group is asked about all its topics together: what is left of them may be too high for
-        # one, which is the safe side.
+        # The backlog of a group covers all its topics together, so the count may be too high for
+        # one topic. This only keeps records counted as unread for longer.
         backlog = await self._feeds.backlog(topics) if topics else Backlog(waiting={}, unknown={})
         left = {group: count for group in topics if (count := backlog.exactly(group)) is not None}
         for topic, count in before.items():
             if topic not in readers and topic.endswith(DEAD_SUFFIX):
-                # Dead letters that nobody reads stay, and there is room for no more than fit.
+                # Dead letters without a reader stay unread; the topic rejects more when it is full.
                 continue
             self._mark_read(
                 topic,
@@ -274,8 +276,8 @@ class UnreadLimitedLog:
             )
 
     def _readers(self) -> dict[str, set[str]]:
-        """By topic, the groups that read it; the readers of a retry topic are a group of
-        its name.
+        """Return the groups that read each topic. The group that reads a retry topic has the name
+        of the topic.
         """
         found: dict[str, set[str]] = {}
         table = self._routes.table

@@ -1,7 +1,7 @@
-"""The `headrace` command as the package installs it: it says which extra is missing.
+"""Entry point of the `headrace` command. It reports which extra is missing.
 
 `pip install headrace` installs the library without dependencies, and the command with it. This
-module imports the standard library only, so that it runs there, too.
+module imports the standard library only, so that it also runs in that installation.
 """
 
 import sys
@@ -36,8 +36,9 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "controller": _CONTROLLER,
     "all": (*_CONTROLLER, "rich", "urllib3"),
 }
-"""What the commands that run services import, by extra. It is checked before they start: they
-import most of it in a new process or in a running event loop, too late for one clear sentence.
+"""Libraries that the commands that run services import, by extra. They are checked before the
+commands start, because the commands import most of them in a new process or in a running event
+loop, too late for one clear message.
 """
 EXTRAS: Mapping[str, str] = {
     "ingress": "ingress",
@@ -45,7 +46,7 @@ EXTRAS: Mapping[str, str] = {
     "controller": "controller",
     "up": "all",
 }
-"""The extra of a command; `cli` for all others."""
+"""The extra that each command needs; `cli` for all others."""
 
 
 def main() -> None:

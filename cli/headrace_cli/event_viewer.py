@@ -1,9 +1,9 @@
-"""The event viewer: a subscriber that shows the events it is sent, alone (`headrace viewer`) or
-within `headrace up`.
+"""The event viewer: a subscriber that prints the events it receives, alone (`headrace viewer`) or
+in `headrace up`.
 
-It answers 200 to everything it can show. Events contain user data: they are printed here, on the
-terminal of the user who asked for them, cut and with control characters made visible, and logged
-nowhere.
+It answers 200 to every event that it can print. Events contain user data: they are printed only on
+the terminal of the user who requested them, truncated and with control characters escaped, and
+never logged.
 """
 
 from collections.abc import Callable, Collection
@@ -36,7 +36,7 @@ Shown = Callable[[str, str], None]
 
 
 class EventViewer:
-    """A part of a service: an HTTP subscriber that prints."""
+    """A component of a service: an HTTP subscriber that prints events."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class EventViewer:
     ) -> None:
         """Open the port. Raises `PortInUse`.
 
-        On a loopback address requests must name one in Host, or one of `hosts`, and not come from a
-        web page.
+        On a loopback address, the Host header of a request must name a loopback address or one of
+        `hosts`, and requests from web pages are rejected.
         """
         self._console = console
         self._shown = shown
@@ -72,15 +72,15 @@ class EventViewer:
 
     @property
     def url(self) -> str:
-        """Where events are posted to."""
+        """The URL that receives events."""
         return http_url(self.host, self.port)
 
     async def start(self) -> None:
-        """Take events."""
+        """Start receiving events."""
         await self._server.start(self._socket)
 
     async def stop(self) -> None:
-        """Take no more. Idempotent."""
+        """Stop receiving events. Idempotent."""
         await self._server.stop()
         self._socket.close()
 

@@ -1,8 +1,8 @@
-"""`headrace filter`: try a filter on events by hand, and see which clause decided.
+"""`headrace filter`: evaluates a filter on events and shows which clause decided.
 
-Events come as JSON lines on standard input and are answered one by one, so it can sit in a pipe for
-as long as it likes. Results go to standard output, everything about bad lines and bad filters to
-standard error. With `--cesql-cases` it is a plain CESQL calculator.
+Events are JSON lines on standard input and are answered one by one, so the command can run in a
+pipe for any time. Results go to standard output, messages about invalid lines and invalid filters
+to standard error. With `--cesql-cases` the command evaluates CESQL expressions.
 """
 
 import json
@@ -24,7 +24,7 @@ from headrace_cli.terminal import ResultFormat, echo, printable
 
 LINE_BYTES_MAX = 2 * 1024 * 1024
 _CELL_MAX = 100_000
-"""Characters of a column; an attribute may be longer."""
+"""Maximum characters of a column; an attribute may be longer."""
 _INTEGER_RANGE = range(-(2**31), 2**31)
 _ANY_EVENT: Attributes = {
     "specversion": "1.0",
@@ -36,7 +36,7 @@ _ANY_EVENT: Attributes = {
 
 @dataclass(slots=True)
 class MatchCounts:
-    """What has been seen so far."""
+    """Counts of the results so far."""
 
     matched: int = 0
     missed: int = 0
@@ -62,14 +62,14 @@ def filter_events(
         typer.Argument(
             metavar="EXPR|FILE",
             help=(
-                "A CESQL expression, or a .yaml or .json file: a Trigger, a list of filters, one"
-                " filter."
+                "A CESQL expression, or a .yaml or .json file with a Trigger, a list of filters, or"
+                " one filter."
             ),
         ),
     ] = None,
     *,
     output: Annotated[
-        ResultFormat, typer.Option("--output", "-o", help="How to write the results.")
+        ResultFormat, typer.Option("--output", "-o", help="Output format.")
     ] = ResultFormat.TABLE,
     cesql_cases: Annotated[
         bool,
@@ -79,11 +79,11 @@ def filter_events(
         ),
     ] = False,
 ) -> None:
-    """Show which events (JSON CloudEvents, one a line, on standard input) a filter lets pass, and
-    why.
+    """Show which events a filter matches, and why. Reads JSON CloudEvents from standard input, one
+    per line.
 
-    Ends with 0 when at least one event passed, 1 when none did, 2 when a line was no event or the
-    filter cannot be used. With --cesql-cases: 0 when every line was a case, else 2.
+    Exits with 0 if at least one event matched, 1 if none did, 2 if a line was not a valid event or
+    the filter cannot be used. With --cesql-cases: 0 if every line was a valid case, otherwise 2.
     """
     stdin = typer.get_binary_stream("stdin")
     try:
@@ -97,8 +97,8 @@ def filter_events(
         echo(f"headrace filter: {error}", err=True)
         raise typer.Exit(2) from None
     except BrokenPipeError:
-        # The reader left, as `head` does: nobody reads the output, and Python must not find out
-        # again when it flushes at exit.
+        # The reader closed the pipe, as `head` does. Python must not fail again when it flushes
+        # the output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(2) from None
     echo(str(tally), err=True)
@@ -175,13 +175,15 @@ def _shown(value: Value | None) -> str:
 
 
 def _write(line: str) -> None:
-    """One line out, at once: a reader of the pipe sees it before the next one comes in."""
+    """Write one line and flush it, so that the reader of the pipe receives it before the next
+    input.
+    """
     echo(line)
     sys.stdout.flush()
 
 
 def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
-    """Numbered lines as they come, None for one that is too long to be held."""
+    """Yield numbered lines as they arrive, with None for a line that is too long."""
     number = 0
     while line := stream.readline(LINE_BYTES_MAX):
         number += 1
@@ -194,11 +196,11 @@ def _lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None]]:
 
 
 def _answer_cases(stdin: BinaryIO) -> int:
-    """One answer a line, in order, whatever the line is: who compares answers line by line must not
-    get out of step.
+    """Write one answer per input line, in order, even for invalid lines: a program that compares
+    answers line by line must stay in step.
 
-    A line that is no case is answered with null and generic, its number and the error are printed
-    on standard error. Returns how many were.
+    The answer to an invalid line has the value null and the error generic; its number and the
+    reason are printed on standard error. Returns the number of invalid lines.
     """
     bad = 0
     for number, line in _lines(stdin):
@@ -213,12 +215,12 @@ def _answer_cases(stdin: BinaryIO) -> int:
 
 
 class InvalidCase(Exception):
-    """A line is no case; the message says what it lacks."""
+    """A line is not a valid case; the message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An expression, and what it is evaluated on."""
+    """An expression and the attributes on which it is evaluated."""
 
     expression: str
     attributes: Attributes
@@ -245,7 +247,7 @@ def _case(line: bytes | None) -> Case:
 
 
 def _answer(case: Case) -> tuple[Value | None, ErrorKind | None]:
-    """The value and the kind of error; false and parse for what is no expression."""
+    """Return the value and the kind of error; (false, parse) if the expression cannot be parsed."""
     try:
         value, problem = _compiled(case.expression).evaluate(case.attributes)
     except ParseError:
@@ -257,10 +259,10 @@ _compiled = lru_cache(maxsize=256)(compile_expression)
 
 
 def _case_attributes(event: Any) -> Attributes:
-    """The attributes of a case's event; an event that lacks required ones will do, for a case
-    states what it needs.
+    """Return the attributes of the event of a case. Required attributes may be missing, because a
+    case lists only the attributes it needs.
 
-    Raises InvalidCase for what no attribute can be.
+    Raises InvalidCase for a value that is not a valid attribute.
     """
     if event is None:
         return _ANY_EVENT

@@ -1,7 +1,7 @@
-"""What people give `headrace filter`: an expression, or a file with a Trigger, a list of filters or
-a single filter.
+"""Reads the argument of `headrace filter`: an expression, or a file with a Trigger, a list of
+filters or a single filter.
 
-YAML is read as manifests are: without anchors, aliases and duplicate keys.
+YAML is read as for manifests: without anchors, aliases and duplicate keys.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ _SHOWN_MAX = 120
 
 
 class UnusableFilter(Exception):
-    """What was given as a filter is none; the message names the place and what to do."""
+    """The argument is not a usable filter; the message names the place and what to do."""
 
 
 def compile_given(given: str, warn: Callable[[str], None]) -> filters.Filter:
-    """The filter that `given` names or is; `warn` is called with each warning. Raises
-    `UnusableFilter`.
+    """Compile the filter in `given`, an expression or a file name. Calls `warn` with each warning.
+    Raises `UnusableFilter`.
     """
     entries = _file_entries(Path(given)) if _is_file(given) else [_expression(given)]
     try:
@@ -46,7 +46,7 @@ def _is_file(given: str) -> bool:
         return True
     try:
         return Path(given).is_file()
-    except (OSError, ValueError):  # a long expression is no possible name
+    except (OSError, ValueError):  # a long expression is not a valid file name
         return False
 
 
@@ -86,8 +86,8 @@ def _documents(text: bytes, path: Path) -> list[Any]:
 
 
 def _entries(documents: list[Any], path: Path) -> list[Any]:
-    """The entries of the one Trigger among the documents, or of the one document that is filters
-    itself.
+    """Return the filters of the one Trigger in the documents, or of the one document that contains
+    filters.
     """
     resources = [
         document for document in documents if isinstance(document, Mapping) and "kind" in document
@@ -112,7 +112,7 @@ def _entries(documents: list[Any], path: Path) -> list[Any]:
 
 
 def _spec_entries(spec: Any, path: Path) -> list[Any]:
-    """`filters` when there are any, else `filter.attributes`, else none."""
+    """Return `filters` if there are any, else `filter.attributes`, else an empty list."""
     if not isinstance(spec, Mapping):
         raise UnusableFilter(f"{path}: the Trigger has no spec")
     if spec.get("filters"):

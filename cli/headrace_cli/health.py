@@ -1,4 +1,4 @@
-"""`headrace health`: what a health page says, and by the exit code. Containers run
+"""`headrace health`: prints a health page and returns the result as exit code. Containers run
 `headrace.runtime.probe`, which starts faster.
 """
 
@@ -12,10 +12,10 @@ from headrace_cli.terminal import echo
 
 def health(
     url: Annotated[
-        str, typer.Argument(help="A /readyz, /livez or /healthz page.")
+        str, typer.Argument(help="URL of a /readyz, /livez or /healthz page.")
     ] = "http://127.0.0.1:9464/readyz?verbose",
 ) -> None:
-    """Exit with 0 when the page says ok (2xx), else with 1 and the reason."""
+    """Exit with 0 if the page reports ok (2xx), otherwise with 1 and the reason."""
     healthy, text = probe(url)
     echo(text, err=not healthy)
     raise typer.Exit(0 if healthy else 1)

@@ -1,5 +1,5 @@
-"""Notices that the Apache Kafka which `headrace up` started has ended: without it nothing works,
-and trying on would hide why.
+"""Detects that the Apache Kafka started by `headrace up` has exited. Nothing works without it, and
+retries would hide the cause.
 """
 
 import asyncio
@@ -11,45 +11,47 @@ from headrace.runtime.service import Service
 
 POLL_SECONDS = 0.5
 STOP_SECONDS = 1.0
-"""For each part to stop in: what it would wait for will not come."""
+"""Time limit for each component to stop: Kafka will not answer anymore."""
 LINE_CHARACTERS_MAX = 200
 
 
 class MonitoredKafka(Protocol):
-    """What is asked of `headrace.adapters.kafka.local.kafka_server.ApacheKafka`."""
+    """The methods used of `headrace.adapters.kafka.local.kafka_server.ApacheKafka`."""
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """The log file."""
         ...
 
     def exit_reason(self) -> str | None:
-        """How it ended, None while it runs."""
+        """Return why it exited, or None while it runs."""
         ...
 
     def log_tail(self) -> list[str]:
-        """The last lines worth reading."""
+        """Return the last relevant lines of the log."""
         ...
 
 
 class KafkaMonitor:
-    """A part of a service: ends it, as failed, when the broker's process is gone."""
+    """A component of a service that stops the service, as failed, when the broker process has
+    exited.
+    """
 
     def __init__(
         self, kafka: MonitoredKafka, service: Service, *, say: Callable[[Sequence[str]], None]
     ) -> None:
-        """`say` shows lines to people."""
+        """`say` prints lines for the user."""
         self._kafka = kafka
         self._service = service
         self._say = say
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begin to watch."""
+        """Start monitoring."""
         self._poll()
 
     async def stop(self) -> None:
-        """End. Idempotent."""
+        """Stop. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,8 +66,8 @@ class KafkaMonitor:
 
 
 def exit_report(kafka: MonitoredKafka) -> list[str]:
-    """The report about a broker that exited before this process: nothing when it
-    did not.
+    """Return a report about a broker that exited before this process, or an empty list if it did
+    not.
     """
     death = kafka.exit_reason()
     if death is None:

@@ -1,7 +1,7 @@
-"""All services in one process: what `headrace up` runs. The same parts as in production, given
-other adapters where there is no Kafka.
+"""Runs all services in one process for `headrace up`. It uses the same components as in production,
+with other adapters if there is no Kafka.
 
-On a real Kafka each service is composed as it is in a process of its own. On the embedded one,
+On a real Kafka, each service is composed as in a separate process. With the embedded Kafka,
 resources and routing table are kept in memory, because its log drops old records.
 """
 
@@ -49,14 +49,14 @@ from headrace_ingress.settings import IngressSettings
 logger = structlog.get_logger(__name__)
 
 INSTANCE_NAME = "headrace-up"
-"""Of the dispatcher in its groups and of the controller among controllers: started again after a
-crash, they continue at once.
+"""Name of the dispatcher in its groups and of the controller among controllers. After a crash and
+restart they continue immediately.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSettings:
-    """Settings of all parts."""
+    """Settings of all components."""
 
     ingress: IngressSettings
     dispatcher: DispatcherSettings
@@ -65,13 +65,13 @@ class LocalSettings:
     logs: LogSettings
     viewer_port: int
     ingress_url_given: bool
-    """Whether the URL prefix of Broker addresses was set; else it is the address that the ingress
-    listens on.
+    """Whether the URL prefix of Broker addresses was set. Otherwise it is the listen address of the
+    ingress.
     """
 
     def watchdog_seconds(self) -> float:
-        """The shortest limit of the three services, which share one event loop here; 0 when all of
-        them are turned off.
+        """Return the shortest limit of the three services, which share one event loop here; 0 if
+        all watchdogs are disabled.
         """
         limits = (
             self.ingress.watchdog_seconds,
@@ -81,7 +81,9 @@ class LocalSettings:
         return min((seconds for seconds in limits if seconds), default=0.0)
 
     def check_ports(self) -> None:
-        """Before anything starts. Raises `PortInUse` that names every port in use."""
+        """Check that all ports are free, before anything starts. Raises `PortInUse` that names
+        every port in use.
+        """
         management = self.management
         port = MANAGEMENT_PORT if management.port is None else management.port
         check_free(
@@ -106,20 +108,20 @@ class LocalSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalBackends:
-    """What the services stand on: Kafka, or the embedded one with memory beside it. `parts` are
-    started before all services.
+    """Backends of the services: Kafka, or the embedded Kafka together with memory. `parts` start
+    before all services.
     """
 
     controller: headrace_controller.controller_runtime.ControllerBackends
     dispatcher: headrace_dispatcher.app.DispatcherBackends
     ingress: headrace_ingress.app.IngressBackends | KafkaSettings
-    """Settings for several ingress processes, which make their own."""
+    """Settings if there are several ingress processes, which create their backends themselves."""
     bootstrap_servers: str
     parts: tuple[tuple[str, Component], ...] = ()
 
 
 def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBackends:
-    """Everything in Kafka, as in production."""
+    """Return backends that store everything in Kafka, as in production."""
     controller = replace(
         settings.controller, instance=settings.controller.instance or INSTANCE_NAME
     )
@@ -142,7 +144,7 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
 
 
 def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBackends:
-    """Events in the embedded Kafka, all else in memory."""
+    """Return backends that store events in the embedded Kafka and everything else in memory."""
     options, clock = (
         KafkaOptions(bootstrap_servers=cluster.bootstrap_servers, client_id="headrace-up"),
         SystemClock(),
@@ -194,8 +196,8 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
 
 
 class LocalServices:
-    """The process: a `Service` with all parts. Raises `PortInUse` for a port that was
-    taken since `check_ports`.
+    """The process: a `Service` with all components. Raises `PortInUse` for a port that was taken
+    after `check_ports`.
     """
 
     def __init__(
@@ -229,16 +231,16 @@ class LocalServices:
 
     @staticmethod
     def _facts(settings: LocalSettings, backends: LocalBackends) -> dict[str, str]:
-        """Where Kafka is, for `headrace dead-letters`; shown on the loopback interface only, like
-        everything that helps to find events.
+        """Return the address of Kafka, for `headrace dead-letters`. It is shown only on the
+        loopback interface, because it gives access to events.
         """
         return (
             {"kafka": backends.bootstrap_servers} if is_local_bind(settings.management.host) else {}
         )
 
     def _protected_ports(self) -> tuple[ProtectedPort, ...]:
-        """What no Trigger may call. Not the port of the ingress: a Broker is a subscriber like any
-        other.
+        """Return the ports that no Trigger may call. The ingress port is not one of them: a Broker
+        is a normal subscriber.
         """
         api = urlsplit(self.controller.url)
         return (
@@ -247,7 +249,7 @@ class LocalServices:
         )
 
     def client(self) -> ApiClient:
-        """Talks to the controller's API as any other client does."""
+        """Return a client of the controller's API."""
         tokens = read_tokens(self._tokens) if self._tokens else {}
         return ApiClient(
             self.controller.url,
@@ -256,9 +258,9 @@ class LocalServices:
         )
 
     def _compose(self, settings: LocalSettings, backends: LocalBackends, metrics: Metrics) -> str:
-        """Put the services in; the ingress's address."""
-        # The port of the ingress may be any free one, which the controller writes into the
-        # addresses of Brokers: so it is made first, and started last.
+        """Add the services and return the URL of the ingress."""
+        # The ingress may use any free port, and the controller writes it into the addresses of
+        # Brokers. So the ingress is created first and started last.
         ingress = Service("ingress", health=self.service.health)
         if isinstance(backends.ingress, KafkaSettings):
             url = headrace_ingress.app.compose_workers(

@@ -1,6 +1,6 @@
-"""The `headrace` command: one typer application, a module per command.
+"""The `headrace` command: one typer application, one module per command.
 
-Only the module of the command that is asked for is imported: a service is up that much sooner.
+Only the module of the requested command is imported, so that services start faster.
 """
 
 import importlib
@@ -42,8 +42,8 @@ def _options(
 
 
 def application(arguments: Sequence[str]) -> typer.Typer:
-    """The application with the command that these arguments name; with all of them when they name
-    none.
+    """Return the application with the command that the arguments name, or with all commands if they
+    name none.
     """
     app = typer.Typer(
         name="headrace",

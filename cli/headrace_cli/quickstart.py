@@ -1,8 +1,8 @@
-"""What `headrace up` does once everything runs: applies manifests, waits until they are Ready,
-sends a first event. Where an earlier run left something, it is the user's own by now, and nothing
-of that is done.
+"""The steps of `headrace up` after startup: apply manifests, wait until they are Ready, send a
+first event. If resources of an earlier run exist, they belong to the user, and none of this is
+done.
 
-All of it through the same HTTP APIs that everybody else uses.
+It uses the same HTTP APIs as any other client.
 """
 
 import time
@@ -35,14 +35,14 @@ SAMPLE_TYPE = "order.created"
 
 
 class QuickstartFailed(Permanent):
-    """A manifest was refused or did not become Ready, or the event was not accepted; the message
+    """A manifest was rejected or did not become Ready, or the event was not accepted; the message
     says which and why.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingResources:
-    """How many Brokers and Triggers earlier runs left."""
+    """Number of Brokers and Triggers left by earlier runs."""
 
     brokers: int
     triggers: int
@@ -52,7 +52,7 @@ class ExistingResources:
 
 
 def existing_resources(client: ApiClient) -> ExistingResources | None:
-    """What is there already, None when there is neither a Broker nor a Trigger. Blocking. Raises
+    """Count existing Brokers and Triggers; None if there are none. Blocking. Raises
     `QuickstartFailed`.
     """
     found = ExistingResources(len(_all(client, "Broker")), len(_all(client, "Trigger")))
@@ -60,12 +60,12 @@ def existing_resources(client: ApiClient) -> ExistingResources | None:
 
 
 def find_ready_broker(client: ApiClient, seconds: float) -> str | None:
-    """`namespace/name` of a Broker that takes events, a Ready one first; None when none does in
-    time. Blocking. Raises `QuickstartFailed`.
+    """Return `namespace/name` of a Broker that accepts events, preferably a Ready one; None if none
+    does in time. Blocking. Raises `QuickstartFailed`.
     """
     deadline = time.monotonic() + seconds
     while brokers := _all(client, "Broker"):
-        # A Broker without an address is of another class, or its ingress has only just started.
+        # A Broker without an address has another class, or its ingress has just started.
         taking = sorted(
             (each for each in brokers if address(each)),
             key=lambda each: not is_true(each.status, READY),
@@ -94,7 +94,9 @@ def _counted(number: int, noun: str) -> str:
 
 
 def manifests(paths: Sequence[Path], *, viewer_port: int) -> list[Manifest]:
-    """Those of `paths`, or of the quickstart when there are none. Raises `InvalidManifest`."""
+    """Return the manifests in `paths`, or those of the quickstart if `paths` is empty. Raises
+    `InvalidManifest`.
+    """
     if paths:
         return read_paths(paths)
     text = _quickstart().replace(f"127.0.0.1:{VIEWER_PORT}/", f"127.0.0.1:{viewer_port}/")
@@ -102,7 +104,7 @@ def manifests(paths: Sequence[Path], *, viewer_port: int) -> list[Manifest]:
 
 
 def _quickstart() -> str:
-    """The file as packaged, or in the checkout this runs from."""
+    """Return the packaged file, or the file in the checkout."""
     packaged = files("headrace_cli").joinpath("quickstart.yaml")
     if packaged.is_file():
         return packaged.read_text(encoding="utf-8")
@@ -117,8 +119,8 @@ def _quickstart() -> str:
 def apply(
     client: ApiClient, wanted: Sequence[Manifest], slow: Callable[[str], None] = lambda _: None
 ) -> list[AppliedObject]:
-    """Apply manifests, return what can be Ready, as it stands when all of it is; `slow` as in
-    `wait_ready`. Blocking. Raises `QuickstartFailed`.
+    """Apply manifests, wait until they are Ready, and return the objects with a Ready condition;
+    `slow` as in `wait_ready`. Blocking. Raises `QuickstartFailed`.
     """
     ready: list[AppliedObject] = []
     place = ""
@@ -135,14 +137,14 @@ def apply(
 
 
 def _applied(client: ApiClient, manifest: Manifest) -> AppliedObject:
-    """Apply one; a controller that has only just begun to write is asked again."""
+    """Apply one manifest. Retries while the controller has just started and cannot write yet."""
     deadline = time.monotonic() + READY_SECONDS
     while True:
         try:
-            # These files are what this program was started for: what they say counts.
+            # The user started this program with these files, so they override other changes.
             return apply_manifest(client, manifest, "default", force=True)
         except NoNamespace as missing:
-            # The files may use namespaces that do not exist yet: they are created too.
+            # Create namespaces that the files use and that do not exist yet.
             create_namespace(client, missing.name)
         except ApiFailure as failure:
             if failure.code != 503 or time.monotonic() > deadline:
@@ -151,14 +153,14 @@ def _applied(client: ApiClient, manifest: Manifest) -> AppliedObject:
 
 
 def address(applied: AppliedObject) -> str | None:
-    """Where it takes events, if it does."""
+    """Return the URL that accepts events, or None."""
     found = applied.status.get("address")
     url = found.get("url") if isinstance(found, Mapping) else None
     return url if isinstance(url, str) else None
 
 
 def sample_headers() -> dict[str, str]:
-    """The first event: both Triggers of the quickstart match it."""
+    """Return the headers of the first event. Both Triggers of the quickstart match it."""
     return {
         "ce-specversion": "1.0",
         "ce-id": str(uuid.uuid4()),
@@ -185,7 +187,7 @@ def send(url: str, headers: dict[str, str]) -> None:
 
 
 def curl(url: str) -> str:
-    """The command for the next event."""
+    """Return the command that sends the next event."""
     return (
         f"curl -i {url} -H 'ce-specversion: 1.0' -H \"ce-id: $RANDOM\" -H 'ce-source: /me' -H"
         f" 'ce-type: {SAMPLE_TYPE}' -H 'ce-amount: 20' -H 'content-type: application/json' -d"

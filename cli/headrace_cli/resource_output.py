@@ -1,4 +1,4 @@
-"""How objects look on a terminal and in a pipe: the server's tables, JSON, YAML, or names."""
+"""Prints objects on a terminal or a pipe: the server's tables, JSON, YAML, or names."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _CELL_MAX = 10_000
 
 
 class OutputFormat(StrEnum):
-    """How to show objects."""
+    """Output format of objects."""
 
     TABLE = "table"
     WIDE = "wide"
@@ -35,7 +35,7 @@ def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
     else:
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         if escape_controls(text) != text:
-            # With escapes in place of every character outside of ASCII: the same document.
+            # The same document, with an escape for every non-ASCII character.
             text = yaml.safe_dump(document, sort_keys=False, allow_unicode=False)
         echo(text, nl=False)
 
@@ -43,7 +43,7 @@ def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
 def print_table(
     table: Mapping[str, Any], kind: Kind, output: OutputFormat, *, with_namespace: bool
 ) -> None:
-    """Print a Table as the server made it; `output` is TABLE, WIDE or NAME."""
+    """Print a Table from the server; `output` is TABLE, WIDE or NAME."""
     rows = table.get("rows") or ()
     if output is OutputFormat.NAME:
         for row in rows:
@@ -64,7 +64,7 @@ def print_table(
         place = (escape(_one_line(_metadata(row).get("namespace", ""))),) if with_namespace else ()
         shown.add_row(*place, *(_cell(row["cells"][number]) for number, _ in columns))
     console = Console()
-    # A pipe has no width to fit into, and folding there would split what a script looks for.
+    # A pipe has no width limit, and folded lines would split text that a script searches for.
     (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)
 
 

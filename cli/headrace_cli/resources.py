@@ -1,8 +1,8 @@
-"""`headrace apply`, `get` and `delete`: resources through the controller's API, for people without
-kubectl. The server does the work.
+"""`headrace apply`, `get` and `delete`: manage resources through the controller's API, for users
+without kubectl. The server does the work.
 
-Exit codes: 0 done; 1 something was refused, is missing or did not become Ready in time; 2 the
-command line or a file cannot be used.
+Exit codes: 0 success; 1 something was rejected, is missing or did not become Ready in time; 2
+invalid command line or file.
 """
 
 import sys
@@ -36,7 +36,7 @@ TokenFile = Annotated[
     typer.Option(
         "--token-file",
         envvar=TOKEN_VARIABLE,
-        help="File with a token, where the API wants one: its first line counts.",
+        help="File with the API token, if the API requires one; the first line is used.",
     ),
 ]
 Authority = Annotated[
@@ -44,7 +44,7 @@ Authority = Annotated[
     typer.Option(
         "--certificate-authority",
         envvar=AUTHORITY_VARIABLE,
-        help="CA (PEM) that signs the API's certificate.",
+        help="CA certificate (PEM) to verify the API's certificate.",
     ),
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
@@ -59,7 +59,7 @@ Files = Annotated[
 Kind = Annotated[
     str,
     typer.Argument(
-        metavar="KIND", help="broker, trigger, configmap …; plural and short names too."
+        metavar="KIND", help="broker, trigger, configmap …; also plural and short names."
     ),
 ]
 
@@ -79,14 +79,14 @@ def apply(
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until everything applied is Ready.")
+        bool, typer.Option("--wait", help="Wait until all applied resources are Ready.")
     ] = False,
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")] = 60.0,
     force_conflicts: Annotated[
-        bool, typer.Option("--force-conflicts", help="Take fields over that others have set.")
+        bool, typer.Option("--force-conflicts", help="Take over fields that others have set.")
     ] = False,
 ) -> None:
-    """Create resources, or change them to what the files say (server-side apply)."""
+    """Create resources, or update them to match the files (server-side apply)."""
     client = connect(server, token_file, certificate_authority)
     applied: list[AppliedObject] = []
     refused = 0
@@ -95,8 +95,8 @@ def apply(
             each = apply_manifest(client, manifest, namespace, force=force_conflicts)
         except ApiFailure as failure:
             refused += 1
-            # Two writers each want a field: what settles that is an option of this command, which
-            # the server does not know.
+            # Two writers set the same field. An option of this command resolves the conflict; the
+            # server's message does not mention it.
             hint = (
                 "; --force-conflicts takes these fields over"
                 if failure.code == 409 and "Apply failed" in str(failure)
@@ -122,22 +122,22 @@ def apply(
 def get(
     kind: Kind,
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One of them; all when left out.")
+        str | None, typer.Argument(metavar="[NAME]", help="Name of a resource; default: all.")
     ] = None,
     *,
     namespace: Namespace = "default",
     all_namespaces: Annotated[
-        bool, typer.Option("--all-namespaces", "-A", help="Of all namespaces.")
+        bool, typer.Option("--all-namespaces", "-A", help="Show resources of all namespaces.")
     ] = False,
     output: Annotated[
-        OutputFormat, typer.Option("--output", "-o", help="How to show them.")
+        OutputFormat, typer.Option("--output", "-o", help="Output format.")
     ] = OutputFormat.TABLE,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
 ) -> None:
-    """Show resources. `kubectl describe`, `explain` and `get -w` show more: the API is Kubernetes'
-    own.
+    """Show resources. `kubectl describe`, `explain` and `get -w` also work with this API and show
+    more.
     """
     if name is not None and all_namespaces:
         _fail("a name belongs to one namespace; leave out -A or the name", UNUSABLE)
@@ -163,25 +163,26 @@ def delete(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
     *,
     filename: Annotated[
-        list[str] | None, typer.Option("--filename", "-f", help="Delete what these files name.")
+        list[str] | None,
+        typer.Option("--filename", "-f", help="Delete the resources in these files."),
     ] = None,
     namespace: Namespace = "default",
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
     ignore_not_found: Annotated[
-        bool, typer.Option("--ignore-not-found", help="What is not there counts as deleted.")
+        bool, typer.Option("--ignore-not-found", help="Treat a missing resource as deleted.")
     ] = False,
 ) -> None:
-    """Delete resources. Topics of a Broker and undelivered events in them go too; dead letters stay
-    for their grace period.
+    """Delete resources. Deleting a Broker also deletes its topics and the undelivered events in
+    them; dead letters are kept for their grace period.
     """
     if (kind is None or name is None) == (filename is None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)
     client, absent = connect(server, token_file, certificate_authority), 0
     try:
         if filename is not None:
-            # Last made, first deleted: Triggers before the Broker they read from.
+            # Delete in reverse order: Triggers before their Broker.
             documents = [each.document for each in reversed(_manifests(filename))]
             wanted = [
                 (
@@ -212,7 +213,7 @@ def _place(metadata: object, namespace: str) -> tuple[str, str]:
 
 
 def connect(server: str, token_file: Path | None, certificate_authority: Path | None) -> ApiClient:
-    """The client that the options ask for; ends the command when they cannot be used."""
+    """Return the client for these options; ends the command if they are invalid."""
     try:
         token = _token(token_file) if token_file else ""
         return ApiClient(server, token=token, certificate_authority=certificate_authority)
@@ -221,7 +222,7 @@ def connect(server: str, token_file: Path | None, certificate_authority: Path | 
 
 
 def _token(path: Path) -> str:
-    """The first token of a file, which may be the server's own."""
+    """Return the first token of a file, which may be the token file of the server."""
     try:
         lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
         return next(

@@ -1,8 +1,8 @@
-"""`headrace ingress`, `headrace dispatcher`, `headrace controller`: each service alone, as in
+"""`headrace ingress`, `headrace dispatcher`, `headrace controller`: run one service, as in
 production.
 
-Options beat the environment, the environment beats the defaults; what has no option here has a
-variable (`HEADRACE_<SERVICE>_*`).
+Options override the environment, and the environment overrides the defaults. Settings without an
+option have an environment variable (`HEADRACE_<SERVICE>_*`).
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ ManagementPort = Annotated[
     int | None,
     typer.Option(
         "--management-port",
-        help="The management port; default: 9464 ingress, 9465 dispatcher, 9466 controller.",
+        help="Management port; default: 9464 ingress, 9465 dispatcher, 9466 controller.",
     ),
 ]
 Host = Annotated[
@@ -70,8 +70,8 @@ def serve(
     management: dict[str, Any],
     more: Callable[[], dict[str, Settings]] = dict,
 ) -> NoReturn:
-    """Read the settings and become the service that lives by them; bad settings are one line and
-    exit code 2.
+    """Read the settings and replace this process by the service; invalid settings are reported in
+    one line with exit code 2.
     """
     try:
         settings = own()
@@ -99,8 +99,8 @@ def ingress(
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Take events over HTTP and store them in Kafka. Further settings: variables HEADRACE_INGRESS_*
-    and HEADRACE_KAFKA_*.
+    """Receive events over HTTP and store them in Kafka. More settings: environment variables
+    HEADRACE_INGRESS_* and HEADRACE_KAFKA_*.
     """
     from headrace_ingress.settings import IngressSettings
 
@@ -118,14 +118,14 @@ def dispatcher(
         str | None,
         typer.Option(
             "--instance",
-            help="Lasting name of this process: after a crash it has its partitions back at once.",
+            help="Stable name of this process, to keep its partitions after a crash.",
         ),
     ] = None,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Deliver stored events to their subscribers. Further settings: variables HEADRACE_DISPATCHER_*
-    and HEADRACE_KAFKA_*.
+    """Deliver stored events to their subscribers. More settings: environment variables
+    HEADRACE_DISPATCHER_* and HEADRACE_KAFKA_*.
     """
     from headrace_dispatcher.settings import DispatcherSettings
 
@@ -145,7 +145,7 @@ def controller(
         str | None,
         typer.Option(
             "--ingress-url",
-            help="What the addresses of Brokers begin with; default: http://127.0.0.1:8080.",
+            help="URL prefix of Broker addresses; default: http://127.0.0.1:8080.",
         ),
     ] = None,
     kubernetes: Annotated[
@@ -153,7 +153,7 @@ def controller(
         typer.Option(
             "--kubernetes",
             envvar="HEADRACE_KUBERNETES",
-            help="Take resources from a Kubernetes cluster instead of serving their API.",
+            help="Read resources from a Kubernetes cluster instead of serving their API.",
         ),
     ] = False,
     kubeconfig: Annotated[
@@ -161,8 +161,8 @@ def controller(
         typer.Option(
             "--kubeconfig",
             help=(
-                "With --kubernetes: which cluster; default: the pod's service account, else"
-                " KUBECONFIG."
+                "Kubeconfig of the cluster, with --kubernetes; default: the pod's service account,"
+                " else KUBECONFIG."
             ),
         ),
     ] = None,
@@ -171,8 +171,8 @@ def controller(
         typer.Option(
             "--token-file",
             help=(
-                "Bearer tokens, one a line, that the API takes; default: HEADRACE_API_TOKEN_FILE,"
-                " else none."
+                "File with the bearer tokens that the API accepts, one per line; default:"
+                " HEADRACE_API_TOKEN_FILE, else none."
             ),
         ),
     ] = None,
@@ -180,39 +180,38 @@ def controller(
         bool | None,
         typer.Option(
             "--create-token-file",
-            help="Make the token file with a random token, mode 0600, when it is not there.",
+            help="Create the token file with a random token, mode 0600, if it does not exist.",
         ),
     ] = None,
     client_ca_file: Annotated[
         Path | None,
         typer.Option(
-            "--client-ca-file", help="CA (PEM) of clients' certificates, which the API then takes."
+            "--client-ca-file", help="CA (PEM) of the client certificates that the API accepts."
         ),
     ] = None,
     tls_cert_file: Annotated[
         Path | None,
-        typer.Option(
-            "--tls-cert-file", help="Certificate (PEM) of the API, which then speaks HTTPS."
-        ),
+        typer.Option("--tls-cert-file", help="Certificate (PEM) of the API; enables HTTPS."),
     ] = None,
     tls_key_file: Annotated[
-        Path | None, typer.Option("--tls-key-file", help="Its private key (PEM).")
+        Path | None, typer.Option("--tls-key-file", help="Private key (PEM) of the certificate.")
     ] = None,
     kubeconfig_out: Annotated[
         Path,
         typer.Option(
             "--kubeconfig-out",
             envvar=KUBECONFIG_VARIABLE,
-            help="Where to write a kubeconfig for the API; - writes none.",
+            help="Path of the kubeconfig to write for the API; - for none.",
         ),
     ] = KUBECONFIG,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
-    """Turn resources into topics, statuses and routing records; serve their API, or with
-    --kubernetes take them from a cluster.
+    """Reconcile resources into topics, statuses and routing records. Serves the API of the
+    resources, or with --kubernetes reads them from a cluster.
 
-    Further settings: variables HEADRACE_CONTROLLER_*, HEADRACE_KAFKA_* and HEADRACE_KUBERNETES_*.
+    More settings: environment variables HEADRACE_CONTROLLER_*, HEADRACE_KAFKA_* and
+    HEADRACE_KUBERNETES_*.
     """
     from headrace_controller.settings import ControllerSettings, KubernetesSettings
 

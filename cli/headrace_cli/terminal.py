@@ -1,8 +1,8 @@
-"""Text on a terminal: it may come from any sender, and a terminal interprets some characters. Every
-command prints through here.
+"""Prints text on a terminal. The text may come from any sender, and a terminal interprets some
+characters. Every command prints through this module.
 
-Control characters (C0, C1, escape sequences) and those that change the direction of text are shown
-as escapes; new lines and tabs stay.
+Control characters (C0, C1, escape sequences) and characters that change the direction of text are
+shown as escapes; newlines and tabs are kept.
 """
 
 import json
@@ -14,18 +14,20 @@ import typer
 DATA_CHARACTERS_MAX = 2_000
 _LAYOUT = frozenset("\n\t")
 _CONTROLS = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-"""Categories of characters that are not drawn but followed, or that cannot be written."""
+"""Unicode categories of characters that a terminal interprets instead of displaying, or that cannot
+be written.
+"""
 
 
 class ResultFormat(StrEnum):
-    """How results are written."""
+    """Output format of results."""
 
     TABLE = "table"
     JSON = "json"
 
 
 def escape_controls(text: str) -> str:
-    """The text with all that a terminal would obey made visible."""
+    """Return the text with every character escaped that a terminal would interpret."""
     if text.isprintable():
         return text
     return "".join(
@@ -35,7 +37,9 @@ def escape_controls(text: str) -> str:
 
 
 def escape_json_controls(text: str) -> str:
-    """JSON with all that a terminal would obey written as JSON's escapes: the same document."""
+    """Return JSON with JSON escapes for every character that a terminal would interpret: the same
+    document.
+    """
     if text.isprintable():
         return text
     return "".join(
@@ -50,14 +54,16 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
 
 
 def printable(text: str, characters_max: int) -> str:
-    """The text on one line, with control characters made visible, cut where it is longer."""
+    """Return the text on one line, with control characters escaped, truncated if it is longer."""
     cut = text[:characters_max]
     shown = "".join(each if each.isprintable() else repr(each)[1:-1] for each in cut)
     return shown + (f"… ({len(text)} characters)" if len(text) > characters_max else "")
 
 
 def printable_data(data: bytes, media_type: str, characters_max: int = DATA_CHARACTERS_MAX) -> str:
-    """The data of an event: JSON on one line, text as it is, of anything else the size."""
+    """Return the data of an event as text: JSON on one line, text unchanged, otherwise only the
+    size.
+    """
     try:
         if "json" in media_type:
             return printable(json.dumps(json.loads(data), ensure_ascii=False), characters_max)

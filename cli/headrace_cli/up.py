@@ -1,5 +1,5 @@
-"""`headrace up`: everything in one process on this machine, with a sample to look at. What runs is
-`local.py`, loaded when it does.
+"""`headrace up`: runs everything in one process on this machine, with sample resources. The
+services are in `local.py`, which is loaded only when they run.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ TAKING_SECONDS = 10.0
 
 
 class KafkaChoice(StrEnum):
-    """Which Kafka `up` brings along."""
+    """The Kafka that `up` starts."""
 
     EMBEDDED = "embedded"
     APACHE = "apache"
@@ -42,7 +42,7 @@ Files = Annotated[
     typer.Option(
         "--filename",
         "-f",
-        help="Manifests to apply, instead of the quickstart: files or directories.",
+        help="Manifests to apply instead of the quickstart: files or directories.",
     ),
 ]
 
@@ -51,7 +51,7 @@ def up(
     *,
     filename: Files = None,
     bootstrap_servers: Annotated[
-        str | None, typer.Option("--bootstrap-servers", help="Use this Kafka.")
+        str | None, typer.Option("--bootstrap-servers", help="Use an existing Kafka.")
     ] = None,
     kafka: Annotated[
         KafkaChoice | None,
@@ -72,7 +72,10 @@ def up(
     management_port: Annotated[
         int | None,
         typer.Option(
-            "--management-port", min=0, max=65_535, help="Health, metrics.  [default: 9464]"
+            "--management-port",
+            min=0,
+            max=65_535,
+            help="Port for health and metrics.  [default: 9464]",
         ),
     ] = None,
     viewer_port: Annotated[
@@ -89,12 +92,12 @@ def up(
         typer.Option(
             "--kubeconfig-out",
             envvar="HEADRACE_CONTROLLER_KUBECONFIG_OUT",
-            help="Where to write a kubeconfig for kubectl and kn; - writes none.",
+            help="Path of the kubeconfig to write for kubectl and kn; - for none.",
         ),
     ] = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
-    a sample to look at.
+    sample resources.
     """
     from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.settings import BadSettings
@@ -125,7 +128,7 @@ def up(
         raise typer.Exit(ExitCode.NOT_STARTED) from None
     if (
         code is not ExitCode.NOT_STARTED
-    ):  # Then the reason has been said, and there was nothing to stop.
+    ):  # Otherwise the reason was printed and nothing had to be stopped.
         echo(
             "Stopped."
             if code is ExitCode.OK
@@ -176,7 +179,7 @@ def _settings(
             IngressSettings,
         ]
     )
-    # The terminal shows events and, by default, only warnings, one readable line each.
+    # The terminal shows events and, by default, only warnings, in one readable line each.
     logs = load(
         LogSettings,
         level=None if os.environ.get("HEADRACE_LOG_LEVEL") else LogLevel.WARNING,
@@ -205,7 +208,7 @@ def _run(
     servers: str | None,
     choice: KafkaChoice,
 ) -> "ExitCode":
-    """Start Kafka where it is ours, live, and stop it when everything else has ended."""
+    """Start Kafka unless an existing one is used, run the services, and stop Kafka last."""
     from headrace.adapters.kafka.local.mock_cluster import MockCluster
     from headrace.runtime.loading import load
     from headrace.runtime.service import run_service
@@ -280,11 +283,11 @@ async def _run_services(
 
 
 class UpConsole:
-    """What people see of it, from start to the first event."""
+    """Prints what users see, from startup to the first event."""
 
     def __init__(self, console: "Console", files: list[Path]) -> None:
-        """`files` are applied; when there are none, and nothing is there yet, the quickstart is,
-        and a sample event sent.
+        """`files` are applied. If there are none and no resources exist, the quickstart is applied
+        and a sample event is sent.
         """
         self.console = console
         self._files = files
@@ -293,18 +296,18 @@ class UpConsole:
         self._event_shown = asyncio.Event()
 
     def shown(self, path: str, event_id: str) -> None:
-        """The event viewer has shown an event."""
+        """Record that the event viewer has shown an event."""
         if event_id == self._awaited:
             self._paths.add(path)
             self._event_shown.set()
 
     def show_failure(self, lines: Sequence[str]) -> None:
-        """Something that everything stands on is gone."""
+        """Print that a required dependency is lost."""
         for line in lines:
             self.console.print(line, style="red", markup=False, highlight=False)
 
     def introduce(self, local: "LocalServices", where: str) -> None:
-        """Say what runs where."""
+        """Print the addresses of all components."""
         from headrace import __version__
         from headrace_apiserver.kubeconfig import export_line
 
@@ -327,8 +330,8 @@ class UpConsole:
             self.console.print(f"  {export_line(kubeconfig)}", highlight=False, markup=False)
 
     async def quickstart(self, local: "LocalServices") -> None:
-        """Apply the manifests, wait until they are Ready, send the sample and see it arrive; or
-        leave all as it is.
+        """Apply the manifests, wait until they are Ready, send the sample event and wait until it
+        arrives; or change nothing if resources exist.
         """
         try:
             await self._wait_for_leader(local)
@@ -342,8 +345,8 @@ class UpConsole:
         self.console.print("Ctrl-C ends.")
 
     async def _keep_existing(self, local: "LocalServices") -> bool:
-        """Whether Brokers and Triggers of earlier runs stay as they are: to apply the quickstart
-        would undo what was done to them.
+        """Return whether Brokers and Triggers of earlier runs exist and are kept: applying the
+        quickstart would undo changes to them.
         """
         from headrace_cli.quickstart import existing_resources, find_ready_broker
 
@@ -355,12 +358,12 @@ class UpConsole:
         )
         broker = await asyncio.to_thread(find_ready_broker, local.client(), TAKING_SECONDS)
         if broker is not None:
-            # Not the address in its status, which may still be that of a run on another port.
+            # Not the address in its status, which may be that of an earlier run on another port.
             self._show_next_step(f"{local.ingress_url}/{broker}")
         return True
 
     async def _apply(self, local: "LocalServices") -> str | None:
-        """The address of the first Broker."""
+        """Apply the manifests and return the address of the first Broker."""
         from headrace_cli.quickstart import address, apply, manifests
 
         wanted = manifests(self._files, viewer_port=local.viewer.port)
@@ -375,12 +378,12 @@ class UpConsole:
         return next((url for url in addresses if url), None)
 
     def _show_progress(self, what: str) -> None:
-        """Something keeps people waiting."""
+        """Print the reason for a delay."""
         self.console.print(f"  {what}", style="yellow", highlight=False, markup=False)
 
     async def _wait_for_leader(self, local: "LocalServices") -> None:
-        """Wait until this controller writes: after a crash, another's place has to run out
-        first.
+        """Wait until this controller can write: after a crash, the lease of the previous one has to
+        expire first.
         """
         deadline = time.monotonic() + LEADER_SECONDS
         while local.store.epoch is None:

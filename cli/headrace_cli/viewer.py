@@ -1,5 +1,5 @@
-"""`headrace viewer`: show every event that is posted to a port. What runs is `event_viewer.py`,
-loaded only when it does.
+"""`headrace viewer`: shows every event that is posted to a port. The implementation is in
+`event_viewer.py`, which is loaded only when the command runs.
 """
 
 from typing import Annotated
@@ -15,12 +15,16 @@ def viewer(
     port: Annotated[
         int,
         typer.Option(
-            "--port", "--viewer-port", min=0, max=65_535, help="Port to listen on; 0: any."
+            "--port",
+            "--viewer-port",
+            min=0,
+            max=65_535,
+            help="Port to listen on; 0 for any free port.",
         ),
     ] = VIEWER_PORT,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name allowed in Host on a loopback address; repeatable."),
+        typer.Option(help="Name allowed in the Host header on a loopback address; repeatable."),
     ] = None,
 ) -> None:
     """Show every event that is posted here, on any path."""

@@ -1,4 +1,4 @@
-"""Named checks that report whether a process is alive and ready. `management.py` serves the result at
+"""Named checks of whether a process is alive and ready. `management.py` serves the result at
 `/livez`, `/healthz` and `/readyz`.
 
 Live means only that the event loop runs: a restart does not repair a dependency. Ready means that
