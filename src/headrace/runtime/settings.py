@@ -250,8 +250,8 @@ class ManagementSettings(Settings):
     port: Annotated[int | None, Ge(0), Le(65_535)] = None
     """Management port (health, metrics); 0 for any free one."""
     hosts: str = ""
-    """Names, separated by commas, that Host may have on a loopback address beside `localhost` and
-    loopback addresses.
+    """Names, separated by commas, that are allowed in Host on a loopback address, in addition to
+    `localhost` and loopback addresses.
     """
 
 

@@ -1,3 +1,3 @@
-"""In-memory twins of the ports. They pass the contract suites of the real ones and run behind
-`headrace up`'s embedded cluster.
+"""In-memory implementations of the ports. They pass the contract tests of the real implementations,
+and `headrace up` uses them with the embedded cluster.
 """

@@ -1,5 +1,5 @@
-"""Topics and groups in memory: the admin of tests, and of the embedded cluster, which makes topics
-by itself and keeps no settings.
+"""Topics and groups in memory: the admin for tests and for the embedded cluster, which creates
+topics automatically and stores no topic settings.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -17,14 +17,14 @@ from headrace.resources.control_ports import (
 
 @dataclass
 class MemoryGroup:
-    """A consumer group: its offsets by topic and partition, and how many members it has."""
+    """A consumer group: its offsets by topic and partition, and its number of members."""
 
     offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     members: int = 0
 
 
 class MemoryTopicAdmin:
-    """A `TopicAdmin` over dictionaries. Tests change `topics`, `ends_of` and `groups_of` as
+    """A `TopicAdmin` based on dictionaries. Tests change `topics`, `ends_of` and `groups_of` as
     other clients of the cluster would.
     """
 
@@ -122,7 +122,7 @@ class MemoryTopicAdmin:
         return refused
 
     async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
-        """As `TopicAdmin.trim`; nothing is kept here that could be given up."""
+        """As `TopicAdmin.trim`. Does nothing, because no records are stored here."""
         self._existing(topic)
 
     def _existing(self, topic: str) -> TopicDescription:

@@ -1,8 +1,8 @@
-"""A clock that advances only when a test does it."""
+"""A clock that advances only when a test advances it."""
 
 
 class MemoryClock:
-    """Implements `headrace.domain.ports.Clock`; both times move together by `advance`."""
+    """Implements `headrace.domain.ports.Clock`; `advance` changes both times."""
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self._now = now
@@ -17,7 +17,7 @@ class MemoryClock:
         return self._monotonic
 
     def advance(self, seconds: float) -> None:
-        """Let this much time pass."""
+        """Advance both times by `seconds`."""
         if seconds < 0:
             raise ValueError(f"time does not go back: {seconds}")
         self._now += seconds

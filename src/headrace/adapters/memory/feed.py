@@ -1,5 +1,5 @@
-"""The in-memory feed: consumer groups over `MemoryLog`, with partitions shared between members,
-revoked, and committed as Kafka's are.
+"""The in-memory feed: consumer groups over `MemoryLog`. Partitions are shared between members,
+revoked and committed as in Kafka.
 """
 
 import asyncio
@@ -18,9 +18,7 @@ _COMMIT_INTERVAL_SECONDS = 0.02
 
 
 class MemoryGroups:
-    """What a broker knows about groups: who is in them, who has which partition, what is
-    committed.
-    """
+    """The state that a broker has of groups: members, assigned partitions and committed offsets."""
 
     def __init__(self, log: MemoryLog) -> None:
         self.log = log
@@ -30,11 +28,11 @@ class MemoryGroups:
         log.watch(self._appended)
 
     def commit(self, group: str, partition: Partition, *, offset: int, metadata: str = "") -> None:
-        """Remember a position, as a member or a controller does."""
+        """Commit an offset, as a member or a controller does."""
         self.committed.setdefault(group, {})[partition] = (offset, metadata)
 
     def delete(self, group: str) -> None:
-        """Forget what a group has committed."""
+        """Delete the committed offsets of a group."""
         self.committed.pop(group, None)
 
     def join(self, group: str, member: "MemoryFeed") -> None:
@@ -50,8 +48,8 @@ class MemoryGroups:
             self.rebalance(group)
 
     def rebalance(self, group: str) -> None:
-        """Give every member its part: partitions stay where they are, as far as that is fair; taken
-        ones wait to be given back.
+        """Assign partitions to all members. Partitions stay with their owner if the distribution is
+        fair; those that move are assigned after their owner has released them.
         """
         all_members = self._members.get(group, [])
         members = [member for member in all_members if not member.leaving]
@@ -105,14 +103,14 @@ class MemoryGroups:
 
 
 class _PartitionState:
-    """One partition in a member's hands."""
+    """The state of one partition assigned to a member."""
 
     def __init__(self, partition: Partition, start: int, metadata: str, now: float) -> None:
         self.partition = partition
         self.tracker = OffsetTracker(start, metadata)
         self.in_flight: dict[int, StoredRecord] = {}
         self.log: list[StoredRecord] | None = None
-        """What was read from last, to notice that it was deleted and made again."""
+        """The list that was last read, to detect that the topic was deleted and recreated."""
         self.paused = False
         self.is_revoking = False
         self.progress = (start, now)
@@ -154,9 +152,9 @@ class MemoryFeed:
         self._commit_timer: asyncio.TimerHandle | None = None
         self._emptied = asyncio.Event()
         self.leaving = False
-        """Whether it takes no more partitions."""
+        """Whether the member accepts no more partitions."""
 
-    # The port.
+    # Methods of the port.
 
     def start(self, listener: FeedListener) -> None:
         """As `Feed.start`."""
@@ -183,7 +181,7 @@ class MemoryFeed:
             self._schedule_commit()
 
     def pause(self, partition: Partition) -> None:
-        """As `Feed.pause`; it ends with the ownership."""
+        """As `Feed.pause`. The pause ends when the partition is revoked."""
         if partition in self._states:
             self._states[partition].paused = True
 
@@ -194,7 +192,7 @@ class MemoryFeed:
             self.schedule()
 
     def verify_membership(self) -> None:
-        """As `Feed.verify_membership`; the group is in this process and answers at once."""
+        """As `Feed.verify_membership`. The group is in this process and answers immediately."""
         if self._listener is not None and self._states:
             self._listener.on_membership_unconfirmed(True)
             asyncio.get_running_loop().call_soon(self._confirm)
@@ -212,7 +210,7 @@ class MemoryFeed:
         }
 
     async def stop(self, *, leave: bool = False) -> None:
-        """As `Feed.stop`; members here are never static, so they leave in either case."""
+        """As `Feed.stop`. Members are never static here, so they leave in both cases."""
         if self.leaving:
             return
         self.leaving = True
@@ -222,7 +220,7 @@ class MemoryFeed:
         self._groups.leave(self._group, self)
 
     def abandon(self) -> None:
-        """Stop as a crash would."""
+        """Stop as in a crash: without draining or committing."""
         self.leaving = True
         self._listener = None
         self._states.clear()
@@ -230,15 +228,15 @@ class MemoryFeed:
             self._commit_timer.cancel()
         self._groups.leave(self._group, self)
 
-    # What the group asks for.
+    # Methods that the group calls.
 
     def partitions(self) -> Collection[Partition]:
-        """What this member has."""
+        """Return the partitions of this member."""
         return [state.partition for state in self._states.values()]
 
     def assign(self, partition: Partition, committed: tuple[int, str] | None, *, new: bool) -> None:
-        """Take over a partition from what is committed, None for nothing; `new` says that the
-        topic's other partitions have something.
+        """Start reading a partition at its committed offset, None if there is none. `new` means
+        that the group has committed offsets for other partitions of the topic.
         """
         start, metadata = committed or (0, "")
         self._states[partition] = _PartitionState(
@@ -252,7 +250,7 @@ class MemoryFeed:
         self.schedule()
 
     def revoke(self, partitions: Collection[Partition]) -> None:
-        """Drain, commit and give back, within the drain deadline."""
+        """Drain, commit and release the partitions, within the drain deadline."""
         going = [partition for partition in partitions if not self._states[partition].is_revoking]
         if not going or self._listener is None:
             return
@@ -301,7 +299,7 @@ class MemoryFeed:
     # Reading and committing.
 
     def schedule(self) -> None:
-        """Hand out what there is room for, soon."""
+        """Schedule a delivery of as many records as the bounds allow."""
         if not self._scheduled and self._states:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._deliver)
@@ -340,7 +338,7 @@ class MemoryFeed:
             batch.append(record)
 
     def _restart(self, state: _PartitionState, log: list[StoredRecord]) -> _PartitionState:
-        """The log is another one, or shorter than what was read of it: its known offsets are
+        """Handle a topic that was recreated or is shorter than what was read: its known offsets are
         invalid.
         """
         if self._listener is not None:

@@ -1,4 +1,4 @@
-"""Feeds of one process over groups in memory."""
+"""The feeds of one process, over in-memory groups."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ class MemoryFeeds:
     groups: MemoryGroups
     drain_seconds: float = 5.0
     opened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
-    """Group and topics of every feed opened, in that order."""
+    """Group and topics of every opened feed, in that order."""
     feeds: list[MemoryFeed] = field(default_factory=list)
 
     async def prepare(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def open(
         self,
@@ -31,7 +31,7 @@ class MemoryFeeds:
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
         matches: Matches | None = None,
     ) -> MemoryFeed:
-        """As `headrace.domain.ports.Feeds.open`; every record is handed out, matching or not."""
+        """As `headrace.domain.ports.Feeds.open`. Delivers every record, matching or not."""
         feed = MemoryFeed(
             self.groups,
             group=group,
@@ -46,5 +46,5 @@ class MemoryFeeds:
         return feed
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """Nothing waits anywhere else."""
+        """Return an empty backlog."""
         return Backlog(waiting={group: {} for group in groups}, unknown={})

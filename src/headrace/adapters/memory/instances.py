@@ -1,4 +1,4 @@
-"""Who is alive, within one process."""
+"""Reports of live instances, within one process."""
 
 from collections.abc import Sequence
 

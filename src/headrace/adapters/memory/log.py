@@ -1,4 +1,4 @@
-"""The in-memory log: topics as lists, for tests and for a laptop that wants no Kafka at all."""
+"""The in-memory log: topics as lists, for tests and for local use without Kafka."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ class MemoryLog:
     """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is
     the offset.
 
-    `hold()` keeps records open until `release()`, `fail(error)` refuses what comes next, and
-    `refuse(topic, error)` what comes for one topic: what a log looks like that is slow, away, or
-    half broken.
+    Tests simulate failures of a log. Slow: `hold()` keeps records open until `release()`.
+    Unavailable: `fail(error)` rejects all later records. Partly failed: `refuse(topic, error)`
+    rejects those for one topic.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class MemoryLog:
         self._emptied = asyncio.Event()
 
     def create(self, topic: str, partitions: int = 1) -> None:
-        """Make a topic, or give it more partitions."""
+        """Create a topic, or add partitions to it."""
         lists = self.topics.setdefault(topic, [])
         lists.extend([] for _ in range(partitions - len(lists)))
 
     def delete(self, topic: str) -> None:
-        """Remove a topic and all in it."""
+        """Delete a topic and its records."""
         self.topics.pop(topic, None)
 
     def watch(self, appended: OnAppended) -> None:
-        """Call `appended` on the loop after each record."""
+        """Call `appended` on the event loop after each record."""
         self._watchers.append(appended)
 
     def hold(self) -> None:
@@ -67,16 +67,16 @@ class MemoryLog:
         self._held = True
 
     def release(self) -> None:
-        """Store what was held."""
+        """Store the held records."""
         self._held = False
         self._schedule()
 
     def fail(self, error: HeadraceError | None) -> None:
-        """Refuse every record with `error` from now on; None ends that."""
+        """Reject every record with `error` from now on; None stops this."""
         self._failure = error
 
     def refuse(self, topic: str, error: HeadraceError | None) -> None:
-        """Refuse every record for `topic` with `error` from now on; None ends that."""
+        """Reject every record for `topic` with `error` from now on; None stops this."""
         if error is None:
             self._refused.pop(topic, None)
         else:
@@ -84,7 +84,7 @@ class MemoryLog:
 
     @property
     def waiting(self) -> int:
-        """Records neither stored nor refused yet."""
+        """The number of records that are neither stored nor rejected yet."""
         return len(self._waiting)
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
@@ -108,7 +108,7 @@ class MemoryLog:
         return len(self._waiting)
 
     async def stop(self) -> None:
-        """Refuse what is still open."""
+        """Reject all open records."""
         self._failure = LogUnavailable("the log has stopped")
         self._held = False
         self._store()

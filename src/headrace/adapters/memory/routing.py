@@ -1,7 +1,7 @@
-"""The routing table without Kafka: for tests, and for one process that runs everything on the
-embedded cluster.
+"""The routing table without Kafka, for tests and for a process that runs everything on the embedded
+cluster.
 
-Records are encoded and decoded as in Kafka, so that what both readers report cannot differ.
+Records are encoded and decoded as in Kafka, so that both readers report the same.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ OnKeysChanged = Callable[[Collection[str]], None]
 
 
 class MemoryRoutingLog:
-    """What writer and followers share."""
+    """The log that the writer and the readers share."""
 
     def __init__(self) -> None:
         self.records: list[StoredRecord] = []
         self._listeners: list[Callable[[], None]] = []
 
     def append(self, key: str, value: bytes | None) -> int:
-        """Add one record; followers hear of it on the loop."""
+        """Append one record and call the subscribers."""
         offset = len(self.records)
         self.records.append(StoredRecord(ROUTING_TOPIC, 0, offset, 0, key.encode(), value, ()))
         for callback in self._listeners:
@@ -47,7 +47,7 @@ class MemoryRoutingWriter:
         self._log = log
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
-        """See the port; -1 when there is nothing to write."""
+        """See the port. Returns -1 if `records` is empty."""
         position = -1
         for key, value in records.items():
             position = self._log.append(key, value)
@@ -73,7 +73,7 @@ class MemoryRoutingReader:
 
     @property
     def problem(self) -> str | None:
-        """For a readiness check."""
+        """The reason why the table is not ready, for a readiness check."""
         return None if self._running else "the routing table has not been read to its end"
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The in-memory sender: posts that go nowhere and end as a script says. The twin of
+"""The in-memory sender: posts are not sent and end as scripted. The counterpart of
 `headrace.adapters.http.client.HttpSender`.
 """
 
@@ -11,12 +11,12 @@ from headrace.domain.delivery import Failure, Outcome
 from headrace.domain.target_url import parse_target_url
 
 Ending = Outcome | None
-"""How a post ends; None never ends, until its deadline."""
+"""The result of a post; None means no response before its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """A post as it was handed over."""
+    """A post as passed to the sender."""
 
     url: str
     headers: bytes
@@ -38,19 +38,19 @@ class _Script:
 
 @dataclass
 class MemorySender:
-    """Implements `headrace.domain.ports.Sender`. What is not scripted is answered 202."""
+    """Implements `headrace.domain.ports.Sender`. Posts without a script are answered with 202."""
 
     sent: list[SentRequest] = field(default_factory=list)
     """Every post that got a connection, in that order."""
     in_flight: dict[str, int] = field(default_factory=dict)
-    """Posts under way, by URL."""
+    """Number of posts in flight, by URL."""
     denied: dict[str, str] = field(default_factory=dict)
-    """URLs that an address policy denies, and why."""
+    """URLs that an address policy denies, with the reason."""
     _scripts: dict[str, _Script] = field(default_factory=dict)
 
     def script(self, url: str, *endings: Ending, delay_seconds: float = 0.0) -> None:
-        """From now on, posts to `url` end like this, one after another, each after `delay_seconds`;
-        the last repeats.
+        """Set the results of later posts to `url`, in this order, each after `delay_seconds`; the
+        last one repeats.
         """
         if not endings:
             raise ValueError("a script needs at least one ending")
@@ -71,7 +71,7 @@ class MemorySender:
         return MemoryTarget(self, url, connections_max)
 
     def next_ending(self, url: str) -> tuple[Ending, float]:
-        """Take the next step of a script: an ending and its delay."""
+        """Return the next step of a script: a result and its delay."""
         script = self._scripts.get(url)
         return (
             (Outcome(status=202), 0.0) if script is None else (script.next(), script.delay_seconds)
@@ -130,7 +130,7 @@ class MemoryTarget:
         self._closed = True
 
     def released(self, attempt: "MemoryAttempt") -> None:
-        """An attempt is over: its connection is free."""
+        """Release the connection of an attempt that has ended."""
         if attempt.busy:
             self._count(-1)
         elif attempt in self._waiting:

@@ -1,5 +1,5 @@
-"""Resources in memory: the store of the embedded mode and of tests. What is stored lives as long as
-its `MemoryResources`.
+"""Resources in memory: the store of the embedded mode and of tests. Stored resources exist as long
+as their `MemoryResources`.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ _BYTES_MAX = 1_000_000
 
 @dataclass
 class MemoryResources:
-    """What several `MemoryResourceStore`s share, as several controllers share a log: the resources,
-    the writer's place, who follows.
+    """The state that several `MemoryResourceStore`s share, as several controllers share a log: the
+    resources, the leadership, and the stores that wait for it.
     """
 
     index: ResourceIndex = field(default_factory=ResourceIndex)
@@ -77,16 +77,16 @@ class MemoryResourceStore:
 
     @property
     def last_error(self) -> str | None:
-        """As `ResourceStore.last_error`: never one."""
+        """As `ResourceStore.last_error`. Always None."""
         return None
 
     async def start(self) -> None:
-        """Take the writer's place when it is free, else wait for it."""
+        """Become the leader if there is none, otherwise wait for leadership."""
         self._shared.waiting.append(self)
         self._shared.waiting[0]._become_leader()
 
     async def stop(self) -> None:
-        """Leave; the next one waiting writes."""
+        """Give up leadership; the next waiting store becomes the leader."""
         if self in self._shared.waiting:
             self._shared.waiting.remove(self)
         self._epoch = None
@@ -109,7 +109,7 @@ class MemoryResourceStore:
         return self._shared.index.find(wanted)
 
     def track_kinds(self, kinds: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], str]:
-        """As `ResourceStore.refer`: everything there is is here."""
+        """As `ResourceStore.track_kinds`. Does nothing, because all kinds are stored here."""
         return {}
 
     async def create(self, resource: Resource) -> Resource:
@@ -176,7 +176,7 @@ class MemoryResourceStore:
 
     def _put(self, key: ResourceKey, resource: Resource) -> Resource:
         try:
-            # As strict as a log, so that what is taken here is taken there.
+            # As strict as a log, so that objects accepted here are also accepted by the log.
             stored_bytes(resource.object, bytes_max=_BYTES_MAX)
         except InvalidObject as error:
             raise Unstorable(f"the object cannot be stored: {error}") from error
@@ -184,13 +184,13 @@ class MemoryResourceStore:
         return self.get(resource.kind, key.namespace, key.name)
 
     def _apply(self, key: ResourceKey, resource: Resource | None) -> None:
-        # From 2: 0 means "any" to clients, and 1 is what an empty store is at.
+        # From 2: 0 means "any" to clients, and 1 is the version of an empty store.
         change = self._shared.index.apply(key, resource, max(self._shared.index.position, 1) + 1)
         if change is None:
             return
         loop = asyncio.get_running_loop()
         for store in self._shared.waiting:
-            # Later, as a log would: never inside the call that wrote.
+            # Notify later, as a log does: never in the call that wrote.
             loop.call_soon(store._notify, (change,))
 
     def _become_leader(self) -> None:
