@@ -47,7 +47,10 @@ def register(app: typer.Typer) -> None:
 def dead_letters(
     trigger: Annotated[
         str | None,
-        typer.Argument(metavar="[TRIGGER]", help="Show its dead letters; default: list topics."),
+        typer.Argument(
+            metavar="[TRIGGER]",
+            help="Whose dead letters to show; default: list the topics that have any.",
+        ),
     ] = None,
     *,
     namespace: Namespace = "default",

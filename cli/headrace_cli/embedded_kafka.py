@@ -38,7 +38,9 @@ POLL_SECONDS = 0.5
 FETCH_WAIT_MS = 50
 """Maximum time until an event is read."""
 SESSION_TIMEOUT_MS = 2_000
-"""After a member leaves its group, another member joins up to one second less than this later."""
+"""After a member leaves its group, the group accepts another member only after this time minus one
+second.
+"""
 
 
 class EmbeddedFeeds:

@@ -232,7 +232,7 @@ class LocalServices:
     @staticmethod
     def _facts(settings: LocalSettings, backends: LocalBackends) -> dict[str, str]:
         """Return the address of Kafka, for `headrace dead-letters`. It is shown only on the
-        loopback interface, because it gives access to events.
+        loopback interface, like all information that helps to find events.
         """
         return (
             {"kafka": backends.bootstrap_servers} if is_local_bind(settings.management.host) else {}

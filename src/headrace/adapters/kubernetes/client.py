@@ -1,5 +1,5 @@
-"""The calls to a Kubernetes API server that the controller needs, on objects as JSON; the library's
-errors become Headrace's.
+"""Calls to a Kubernetes API server that the controller needs, on objects as JSON. Errors of the
+library are converted to Headrace's errors.
 """
 
 import asyncio
@@ -55,8 +55,8 @@ class WatchEvent:
 
 
 def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "KubernetesClient":
-    """A client for this kubeconfig; without one for the pod's service account, or else $KUBECONFIG
-    or the user's default kubeconfig. Raises Permanent.
+    """Return a client for this kubeconfig. Without one, uses the pod's service account, or else
+    $KUBECONFIG or the user's default kubeconfig. Raises Permanent.
     """
     try:
         config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
@@ -89,8 +89,8 @@ class KubernetesClient:
     async def list(
         self, kind: ResourceKind, namespace: str | None
     ) -> tuple[Sequence[Resource], str]:
-        """All objects of a kind, with the version to watch from. `namespace` None: of all
-        namespaces.
+        """Return all objects of a kind and the version to watch from. If `namespace` is None, lists
+        all namespaces.
         """
         with _converted_errors(f"list {kind.qualified}", needs=_required_rule(kind)):
             found = self._client.list(_class(kind), **_list_scope(kind, namespace), chunk_size=PAGE)
@@ -100,7 +100,9 @@ class KubernetesClient:
     async def watch(
         self, kind: ResourceKind, namespace: str | None, version: str
     ) -> AsyncGenerator[WatchEvent, None]:
-        """Changes after `version`. Ends when the watch times out. Raises ResourceVersionExpired."""
+        """Yield changes after `version`. Ends when the watch times out. Raises
+        ResourceVersionExpired.
+        """
         with _converted_errors(f"watch {kind.qualified}", needs=_required_rule(kind)):
             # An asynchronous generator: it has to be closed to close its connection.
             events: AsyncGenerator[tuple[str, Any], None] = self._client.watch(  # type: ignore[assignment]
@@ -119,7 +121,7 @@ class KubernetesClient:
                     yield WatchEvent(_resource(kind, each), type_ == "DELETED")
 
     async def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
-        """One object."""
+        """Return one object."""
         with _converted_errors(f"get {kind.qualified}"):
             return _resource(
                 kind,
@@ -127,7 +129,7 @@ class KubernetesClient:
             )
 
     async def create(self, resource: Resource) -> Resource:
-        """Create it."""
+        """Create an object."""
         with _converted_errors(f"create {resource.kind.qualified}"):
             return _resource(
                 resource.kind,
@@ -137,7 +139,7 @@ class KubernetesClient:
             )
 
     async def replace(self, resource: Resource) -> Resource:
-        """Replace the version that it was read as."""
+        """Replace an object, if its version is still the one that was read."""
         with _converted_errors(f"update {resource.kind.qualified}"):
             return _resource(
                 resource.kind,
@@ -147,7 +149,7 @@ class KubernetesClient:
             )
 
     async def apply(self, resource: Resource) -> Resource:
-        """Apply it (server-side, forced) as this controller's field manager."""
+        """Apply an object (server-side, forced) as this controller's field manager."""
         kind = resource.kind
         with _converted_errors(f"apply {kind.qualified}"):
             found = await self._client.patch(
@@ -177,7 +179,7 @@ class KubernetesClient:
             return _resource(kind, found)
 
     async def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
-        """Request its deletion."""
+        """Request the deletion of an object."""
         with _converted_errors(f"delete {kind.qualified}"):
             await self._client.delete(_class(kind), name, **_namespace_scope(kind, namespace))
 
@@ -193,10 +195,10 @@ class KubernetesClient:
 
 @lru_cache(maxsize=1024)
 def _class(kind: ResourceKind, action: str | None = None) -> Any:
-    """The library's class for a kind, or for its status subresource.
+    """Return the library's class for a kind, or for its status subresource.
 
-    Not created by the library's factories: their registry, which is global, refuses a second class
-    for a core kind.
+    The library's factories are not used: their global registry rejects a second class for a core
+    kind.
     """
     definition = ResourceDef(kind.group, kind.version, kind.kind)
     parent = definition if action else None
@@ -249,13 +251,13 @@ def _converted_errors(what: str, needs: str = "") -> Iterator[None]:
 
 
 def _required_rule(kind: ResourceKind) -> str:
-    """The RBAC rule that is needed to follow a kind."""
+    """Return the RBAC rule that is needed to follow a kind."""
     return f'{{apiGroups: ["{kind.group}"], resources: [{kind.plural}], verbs: [get, list, watch]}}'
 
 
 def _is_terminating(error: ApiError) -> bool:
-    """Whether a 403 is not about permissions: nothing can be created in a namespace that is being
-    deleted.
+    """Return whether a 403 is not about permissions: nothing can be created in a namespace that is
+    being deleted.
     """
     causes = error.status.details.causes if error.status.details else None
     return error.status.code == 403 and any(

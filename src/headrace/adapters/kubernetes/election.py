@@ -1,8 +1,8 @@
 """Leader election in a cluster: the leader is the holder of a `coordination.k8s.io/v1` Lease.
 
-The intervals are those of the Kubernetes controllers: a lease of 15 s, renewed every 2 s, given up
-by its holder when it could not be renewed for 10 s, so that the holder stops before another
-controller may start. A lease is stale when *this* process has seen no renewal for its duration; the
+The intervals are those of the Kubernetes controllers: a lease of 15 s, renewed every 2 s. The
+holder gives it up if it could not be renewed for 10 s, so that the holder stops before another
+controller may start. A lease is stale if *this* process has seen no renewal for its duration; the
 clocks of other machines are never used.
 """
 

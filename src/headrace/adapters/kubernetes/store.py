@@ -93,8 +93,8 @@ class KubernetesResourceStore:
 
     @property
     def identity(self) -> str:
-        """The identity of this cluster, so that it is not confused with another one: the uid of the
-        Lease; empty before it was first held.
+        """The identity of this cluster, to distinguish it from others: the uid of the Lease; empty
+        before it was first held.
         """
         return f"kubernetes/{self._election.uid}" if self._election.uid else ""
 
@@ -169,7 +169,7 @@ class KubernetesResourceStore:
     async def create(self, resource: Resource) -> Resource:
         """As `ResourceStore.create`."""
         self._require_leadership()
-        # The status has a subresource of its own, also for a new object.
+        # The status has a separate subresource, also for a new object.
         content = {
             key: value
             for key, value in resource.object.items()
@@ -364,12 +364,12 @@ class KubernetesResourceStore:
 
 
 def _group_resource(kind: ResourceKind) -> tuple[str, str]:
-    """The group and resource of a kind: all its versions share their objects."""
+    """Return the group and resource of a kind: all its versions share their objects."""
     return kind.group, kind.plural
 
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The merge patch (RFC 7396) that turns `old` into `new`."""
+    """Return the merge patch (RFC 7396) that turns `old` into `new`."""
     patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for name, value in new.items():
         before = old.get(name)
