@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
-from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.consumer.topic_ids import split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
@@ -194,7 +194,7 @@ class KafkaFeedHarness:
             group_protocol=protocol,
             session_timeout_ms=session_ms,
         )
-        self._shared = ProcessShared.create(self.options, topic_ids_seconds=0.2)
+        self._shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[KafkaFeed] = []
         self.commit(dict.fromkeys(range(partitions), 0))

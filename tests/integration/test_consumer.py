@@ -15,7 +15,7 @@ from confluent_kafka.cimpl import NewPartitions
 from headrace.adapters.kafka.consumer import poll_loop
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
-from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
 from headrace.domain.record import Partition
@@ -312,7 +312,7 @@ async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) 
     listener = RecordingListener()
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     config = ConsumerConfig(options=options, group="no-group", topics=("no-such-topic",))
-    shared = ProcessShared.create(options)
+    shared = SharedConsumerResources.create(options)
     feed = KafkaFeed(config, shared, listener.alarms.append)
     feed.start(listener)
     await wait_until_async(

@@ -12,7 +12,7 @@ import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.codec import delivery_state
-from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.delivery import BackoffPolicy, DeliveryPolicy
 from headrace.domain.record import Record
 from headrace.domain.routing import Addressable, DeliveryOrder, Destination, Format, Reply
 from headrace_dispatcher.limits import SubscriptionLimits
@@ -483,7 +483,7 @@ async def test_ordered_delivery_retries_in_place_and_does_not_delay_other_keys(
 ) -> None:
     """The followers of a failing key wait behind it, in order; another key continues."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500), ok()) as subscriber:
-        policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=Backoff.LINEAR)
+        policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=BackoffPolicy.LINEAR)
         subscription = harness.subscription(
             subscriber.url, order=DeliveryOrder.ORDERED, delivery=policy
         )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from headrace.domain.dead_letter import error_extensions
 from headrace.domain.delivery import (
     JITTER_SHARE,
-    Backoff,
+    BackoffPolicy,
     DeadLetter,
     DeliveryPolicy,
     Done,
@@ -25,7 +25,7 @@ policies = st.builds(
     DeliveryPolicy,
     retry=st.integers(0, 2**31 - 1),
     timeout_seconds=seconds,
-    backoff=st.sampled_from(Backoff),
+    backoff=st.sampled_from(BackoffPolicy),
     delay_seconds=seconds,
     backoff_max_seconds=seconds,
     retry_after_max_seconds=seconds,
@@ -104,7 +104,7 @@ specs = st.builds(
     DeliverySpec,
     retry=st.none() | st.integers(0, 5),
     timeout_seconds=st.none() | st.just(1.0),
-    backoff=st.none() | st.sampled_from(Backoff),
+    backoff=st.none() | st.sampled_from(BackoffPolicy),
     delay_seconds=st.none() | st.sampled_from([0.0, 2.0]),
 )
 

@@ -17,9 +17,9 @@ from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, WaitInPlace
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.delivery import Delivery
-from headrace_dispatcher.failure_handler import FailureHandler
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.poison_tracker import PoisonTracker, poison_key
+from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 
 logger = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class DeadLetterSinkHandler:
         self,
         *,
         compiled: CompiledSubscription,
-        failures: FailureHandler,
+        failures: RetryOrDeadLetter,
         metrics: SubscriptionMetrics,
         clock: Clock,
         jitter: Callable[[], float],

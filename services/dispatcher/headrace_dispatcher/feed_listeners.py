@@ -13,10 +13,10 @@ from headrace.domain.record import Partition, StoredRecord
 from headrace.runtime.failpoints import stall_point, stall_points_armed
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.delivery import Delivery
-from headrace_dispatcher.failure_handler import FailureHandler
 from headrace_dispatcher.lane import Lane
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.poison_tracker import DEATHS_MAX, PoisonTracker, poison_key
+from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 from headrace_dispatcher.subscriber_handler import POISON, POISON_DETAIL, mark_undeliverable
 
 logger = structlog.get_logger(__name__)
@@ -122,7 +122,7 @@ class RetryListener(LaneFeedListener):
     """Listens to the retry topic of one subscription: its own new records go to the retry lane."""
 
     def __init__(
-        self, lane: Lane, failures: FailureHandler, guard: PoisonGuard | None = None
+        self, lane: Lane, failures: RetryOrDeadLetter, guard: PoisonGuard | None = None
     ) -> None:
         super().__init__(lane)
         self._failures = failures

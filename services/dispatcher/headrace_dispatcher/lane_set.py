@@ -23,7 +23,6 @@ from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
 from headrace_dispatcher.delivery import DeliveryHandler
-from headrace_dispatcher.failure_handler import FailureHandler
 from headrace_dispatcher.feed_listeners import (
     ChannelListener,
     DeadLetterListener,
@@ -33,6 +32,7 @@ from headrace_dispatcher.feed_listeners import (
 from headrace_dispatcher.gate import BreakerGate, OpenGate
 from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.metrics import SubscriptionMetrics
+from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 from headrace_dispatcher.subscriber_handler import SubscriberHandler
 from headrace_dispatcher.subscription_health import SubscriptionHealth
 
@@ -53,7 +53,7 @@ class LaneSet:
         context: DispatcherContext,
         subscriber_handler: SubscriberHandler,
         sink_handler: DeadLetterSinkHandler,
-        failures: FailureHandler,
+        failures: RetryOrDeadLetter,
         gate: BreakerGate,
         metrics: SubscriptionMetrics,
         health: SubscriptionHealth,

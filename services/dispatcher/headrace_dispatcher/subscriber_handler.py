@@ -19,10 +19,10 @@ from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, RESEND, AttemptResult, StoreReply
 from headrace_dispatcher.compiled_subscription import CompiledSubscription, ReplyLimit
 from headrace_dispatcher.delivery import Delivery
-from headrace_dispatcher.failure_handler import FailureHandler
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.poison_tracker import DEATHS_MAX, PoisonTracker, poison_key
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
+from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 
 UNDELIVERABLE = "!"
 """Prefix of the note that a listener puts on a record which is no CloudEvent; the rest says why."""
@@ -55,7 +55,7 @@ class SubscriberHandler:
         self,
         *,
         compiled: CompiledSubscription,
-        failures: FailureHandler,
+        failures: RetryOrDeadLetter,
         metrics: SubscriptionMetrics,
         clock: Clock,
         loop_guard: ReplyLoopGuard,

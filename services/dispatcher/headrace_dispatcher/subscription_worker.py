@@ -16,11 +16,11 @@ from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.compiled_subscription import CompiledSubscription, compile_subscription
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
-from headrace_dispatcher.failure_handler import FailureHandler
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane_set import LaneSet
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
+from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 from headrace_dispatcher.subscriber_handler import SubscriberHandler
 from headrace_dispatcher.subscription_health import SubscriptionHealth, filter_error_handler
 
@@ -48,7 +48,7 @@ class SubscriptionWorker:
         )
         self._gate.enabled = subscription.breaker
         self._compiled = self._compile(subscription)
-        self._failures = FailureHandler(
+        self._failures = RetryOrDeadLetter(
             subscription=subscription,
             metrics=self.metrics,
             clock=context.clock,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.delivery import BackoffPolicy, DeliveryPolicy
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import (
     Addressable,
@@ -332,7 +332,7 @@ def _read_delivery(source: _Members) -> DeliveryPolicy:
     return DeliveryPolicy(
         retry=source.integer("retry", default.retry),
         timeout_seconds=source.seconds("timeoutSeconds", default.timeout_seconds),
-        backoff=Backoff(source.text("backoff", default.backoff)),
+        backoff=BackoffPolicy(source.text("backoff", default.backoff)),
         delay_seconds=source.seconds("delaySeconds", default.delay_seconds),
         backoff_max_seconds=source.seconds("backoffMaxSeconds", default.backoff_max_seconds),
         retry_after_max_seconds=source.seconds(

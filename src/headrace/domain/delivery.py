@@ -18,7 +18,7 @@ not come back together.
 """
 
 
-class Backoff(StrEnum):
+class BackoffPolicy(StrEnum):
     """How the delay grows from one retry to the next."""
 
     LINEAR = "linear"
@@ -37,7 +37,7 @@ class DeliveryPolicy:
     """Retries after the first attempt; 0 is a choice, not an absence."""
     timeout_seconds: float = 30.0
     """Total deadline of one attempt."""
-    backoff: Backoff = Backoff.EXPONENTIAL
+    backoff: BackoffPolicy = BackoffPolicy.EXPONENTIAL
     delay_seconds: float = 0.2
     backoff_max_seconds: float = 600.0
     retry_after_max_seconds: float = 600.0
@@ -213,7 +213,9 @@ def backoff_seconds(policy: DeliveryPolicy, retry: int) -> float:
     back in step with the others.
     """
     factor = (
-        float(retry) if policy.backoff is Backoff.LINEAR else 2.0 ** min(retry - 1, _EXPONENT_MAX)
+        float(retry)
+        if policy.backoff is BackoffPolicy.LINEAR
+        else 2.0 ** min(retry - 1, _EXPONENT_MAX)
     )
     return min(policy.delay_seconds * factor, policy.backoff_max_seconds)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.delivery import BackoffPolicy, DeliveryPolicy
 from headrace.domain.field_errors import FieldError, disallowed, invalid
 from headrace.resources.durations import InvalidDuration, parse_duration
 
@@ -19,7 +19,7 @@ class DeliverySpec:
 
     retry: int | None = None
     timeout_seconds: float | None = None
-    backoff: Backoff | None = None
+    backoff: BackoffPolicy | None = None
     delay_seconds: float | None = None
     backoff_max_seconds: float | None = None
     retry_after_max_seconds: float | None = None
@@ -116,8 +116,8 @@ def _one_of(*names: str) -> Callable[[object], str]:
     return read
 
 
-def _read_backoff(value: object) -> Backoff:
-    return Backoff(_one_of(*Backoff)(value))
+def _read_backoff(value: object) -> BackoffPolicy:
+    return BackoffPolicy(_one_of(*BackoffPolicy)(value))
 
 
 def _read_sink(value: object) -> Mapping[str, Any]:

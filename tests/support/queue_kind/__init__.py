@@ -18,7 +18,7 @@ from headrace.resources.condition_types import (
 )
 from headrace.resources.conditions import ConditionSet, happy
 from headrace.resources.resource import Reference, Resource, ResourceKind
-from headrace_controller.reconcile.addressable import Channel, reconcile_addressable
+from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
 from headrace_controller.reconcile.backend import Progress
 from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.objects import ensure_object, readiness_of, remove_object
@@ -63,7 +63,7 @@ def decide_queue(request: ReconcileRequest) -> None:
     queue, reader = request.resource, reader_of(request.resource)
     config = read_config({}, brokers=request.observed.cluster.brokers)
     name, path = f"queue-{queue.namespace}-{queue.name}", f"/queues/{queue.namespace}/{queue.name}"
-    reconcile_addressable(request, Channel(topic=name, config=config, path=path))
+    reconcile_addressable(request, AddressableSpec(topic=name, config=config, path=path))
     if queue.spec.get("subscriber"):
         problem = ensure_object(request, reader)
         request.conditions[READER_READY] = (

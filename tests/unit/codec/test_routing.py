@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.codec.routing import RECORD_BYTES_MAX, BadRoutingRecord, apply, read, write
-from headrace.domain.delivery import Backoff, DeliveryPolicy
+from headrace.domain.delivery import BackoffPolicy, DeliveryPolicy
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import (
     Addressable,
@@ -62,7 +62,7 @@ TRIGGER = Subscription(
     delivery=DeliveryPolicy(
         retry=0,
         timeout_seconds=5,
-        backoff=Backoff.LINEAR,
+        backoff=BackoffPolicy.LINEAR,
         delay_seconds=1.5,
         retry_after_max_seconds=0,
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from headrace.domain.dead_letter import KNE_HEADERS_MAX, error_extensions
 from headrace.domain.delivery import (
-    Backoff,
+    BackoffPolicy,
     DeadLetter,
     DeadLetterReason,
     Decision,
@@ -117,16 +117,19 @@ def test_retry_zero_means_one_attempt() -> None:
 @pytest.mark.clause("F5")
 @pytest.mark.parametrize(
     ("backoff", "waits"),
-    [(Backoff.EXPONENTIAL, [0.2, 0.4, 0.8, 1.6, 3.2]), (Backoff.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0])],
+    [
+        (BackoffPolicy.EXPONENTIAL, [0.2, 0.4, 0.8, 1.6, 3.2]),
+        (BackoffPolicy.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0]),
+    ],
 )
-def test_the_backoff_grows(backoff: Backoff, waits: list[float]) -> None:
+def test_the_backoff_grows(backoff: BackoffPolicy, waits: list[float]) -> None:
     """Exponential: delay times 2^n from n = 0; linear: delay times n from n = 1."""
     policy = DeliveryPolicy(backoff=backoff)
     assert waits == pytest.approx([backoff_seconds(policy, retry) for retry in range(1, 6)])
 
 
-@pytest.mark.parametrize("backoff", list(Backoff))
-def test_the_backoff_is_capped(backoff: Backoff) -> None:
+@pytest.mark.parametrize("backoff", list(BackoffPolicy))
+def test_the_backoff_is_capped(backoff: BackoffPolicy) -> None:
     """However many retries a policy allows, the wait ends at the cap and nothing overflows."""
     policy = DeliveryPolicy(backoff=backoff, retry=2**31 - 1)
     assert 600.0 == backoff_seconds(policy, 2**31 - 1)
@@ -193,7 +196,7 @@ def test_a_delivery_block_is_read() -> None:
     expected = DeliverySpec(
         retry=3,
         timeout_seconds=5.0,
-        backoff=Backoff.LINEAR,
+        backoff=BackoffPolicy.LINEAR,
         delay_seconds=0.5,
         backoff_max_seconds=60.0,
         retry_after_max_seconds=0.0,
@@ -291,7 +294,7 @@ def test_nothing_said_gives_the_defaults() -> None:
     expected = DeliveryPolicy(
         retry=10,
         timeout_seconds=30.0,
-        backoff=Backoff.EXPONENTIAL,
+        backoff=BackoffPolicy.EXPONENTIAL,
         delay_seconds=0.2,
         backoff_max_seconds=600.0,
         retry_after_max_seconds=600.0,
@@ -303,9 +306,9 @@ def test_nothing_said_gives_the_defaults() -> None:
 def test_the_trigger_wins_field_by_field() -> None:
     """A Trigger's zero is a word, its silence is not."""
     trigger = DeliverySpec(retry=0, delay_seconds=0.0)
-    broker = DeliverySpec(retry=5, timeout_seconds=7.0, backoff=Backoff.LINEAR)
+    broker = DeliverySpec(retry=5, timeout_seconds=7.0, backoff=BackoffPolicy.LINEAR)
     expected = DeliveryPolicy(
-        retry=0, delay_seconds=0.0, timeout_seconds=7.0, backoff=Backoff.LINEAR
+        retry=0, delay_seconds=0.0, timeout_seconds=7.0, backoff=BackoffPolicy.LINEAR
     )
     assert expected == merge(trigger, broker)
 

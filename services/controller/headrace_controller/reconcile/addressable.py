@@ -23,7 +23,7 @@ from headrace_controller.reconcile.statuses import condition_of_problem, was_rea
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Channel:
+class AddressableSpec:
     """What one addressable asks for."""
 
     topic: str
@@ -37,7 +37,7 @@ class Channel:
     """An existing topic to use as it is."""
 
 
-def reconcile_addressable(request: ReconcileRequest, channel: Channel) -> None:
+def reconcile_addressable(request: ReconcileRequest, channel: AddressableSpec) -> None:
     """Plan the next steps, and decide the conditions from TopicReady to Addressable, and
     `status.address`.
 
@@ -75,7 +75,7 @@ def _ensure_channel(
 
 
 def _ensure_route(
-    request: ReconcileRequest, found: ObservedChannel, channel: Channel, config: TopicConfig
+    request: ReconcileRequest, found: ObservedChannel, channel: AddressableSpec, config: TopicConfig
 ) -> None:
     observed, resource, conditions = request.observed, request.resource, request.conditions
     route = Addressable(
@@ -119,7 +119,7 @@ def _ensure_route(
     request.status["address"] = _address(request, channel)
 
 
-def _keep_address(request: ReconcileRequest, channel: Channel) -> None:
+def _keep_address(request: ReconcileRequest, channel: AddressableSpec) -> None:
     """Keep the address that was shown while the routing record behind it is in effect, whatever
     else is wrong: events are still accepted there.
 
@@ -141,6 +141,6 @@ def _keep_address(request: ReconcileRequest, channel: Channel) -> None:
     request.status["address"] = _address(request, channel)
 
 
-def _address(request: ReconcileRequest, channel: Channel) -> dict[str, str]:
+def _address(request: ReconcileRequest, channel: AddressableSpec) -> dict[str, str]:
     ingress = request.observed.installation.ingress_url.rstrip("/")
     return {"name": "http", "url": ingress + channel.path}

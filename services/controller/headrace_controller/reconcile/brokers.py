@@ -11,7 +11,7 @@ from headrace.resources.kinds import BROKER
 from headrace.resources.naming import broker_topic
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.system_config import SYSTEM_NAMESPACE
-from headrace_controller.reconcile.addressable import Channel, reconcile_addressable
+from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
 from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.references import dead_letter_sink_of, named
@@ -43,7 +43,7 @@ def decide(request: ReconcileRequest) -> None:
     resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
     reconcile_addressable(
         request,
-        Channel(
+        AddressableSpec(
             topic=broker_topic(broker.namespace, broker.name),
             external_topic=broker.annotations.get(rules.EXTERNAL_TOPIC_ANNOTATION),
             config=config,

@@ -10,8 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from headrace.adapters.kafka.consumer.channel import ConsumerChannel
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.commands import ConsumerCommands
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.membership_monitor import (
@@ -19,8 +18,9 @@ from headrace.adapters.kafka.consumer.membership_monitor import (
     MembershipMonitor,
 )
 from headrace.adapters.kafka.consumer.partition_state import PartitionState
-from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
@@ -38,12 +38,15 @@ class Assignment:
     _listener: FeedListener
 
     def __init__(
-        self, config: ConsumerConfig, shared: ProcessShared, alarm: Callable[[FeedAlarm], None]
+        self,
+        config: ConsumerConfig,
+        shared: SharedConsumerResources,
+        alarm: Callable[[FeedAlarm], None],
     ) -> None:
         self.config = config
         self.shared = shared
         self.flow = FlowControl(config.bounds)
-        self.channel = ConsumerChannel(shared.callback_queues, self.flow)
+        self.channel = ConsumerCommands(shared.callback_queues, self.flow)
         self._alarm = alarm
         self._loop = asyncio.get_running_loop()
         self._membership = MembershipMonitor(self._on_membership_change)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.consumer_thread import ConsumerThread
-from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.ports import FeedListener
 
@@ -20,7 +20,10 @@ class KafkaFeed(Assignment):
     """
 
     def __init__(
-        self, config: ConsumerConfig, shared: ProcessShared, alarm: Callable[[FeedAlarm], None]
+        self,
+        config: ConsumerConfig,
+        shared: SharedConsumerResources,
+        alarm: Callable[[FeedAlarm], None],
     ) -> None:
         super().__init__(config, shared, alarm)
         settings = config.client_settings(queue_bytes=shared.byte_budget.queue_bytes())

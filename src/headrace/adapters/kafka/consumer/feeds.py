@@ -15,7 +15,10 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.group_lag import GroupLagReader, read_group_lag
-from headrace.adapters.kafka.consumer.process_shared import PROCESS_BYTES_MAX, ProcessShared
+from headrace.adapters.kafka.consumer.shared_resources import (
+    PROCESS_BYTES_MAX,
+    SharedConsumerResources,
+)
 from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
@@ -62,7 +65,7 @@ class KafkaFeeds:
         )
         self._choose_protocol = choose_protocol
         self._instance = instance
-        self._shared = ProcessShared.create(
+        self._shared = SharedConsumerResources.create(
             options, bytes_max=bytes_max, topic_ids_seconds=topic_ids_seconds
         )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")

@@ -4,7 +4,7 @@ committed.
 
 from collections.abc import Iterable
 
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.topic_ids import add_topic_id, split_topic_id
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import Lag

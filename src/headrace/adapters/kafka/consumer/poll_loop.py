@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from headrace.adapters.kafka.client_health import ClientHealth, ReferenceClient
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
 from headrace.adapters.kafka.consumer.assignment import Assignment
-from headrace.adapters.kafka.consumer.channel import Command
-from headrace.adapters.kafka.consumer.commits import Position, to_client
+from headrace.adapters.kafka.consumer.commands import Command
+from headrace.adapters.kafka.consumer.positions import Position, to_client
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
 from headrace.adapters.kafka.errors import (

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Collection, Sequence
 
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.record import Partition
 
 

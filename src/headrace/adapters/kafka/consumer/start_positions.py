@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.feed import InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from headrace.adapters.kafka.consumer.assignment import Assignment
-from headrace.adapters.kafka.consumer.channel import Command
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.commands import Command
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
-from headrace.adapters.kafka.consumer.process_shared import ProcessShared
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.consumer.topic_ids import TopicIds
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedAlarm
@@ -63,7 +63,7 @@ def new_assignment(
 ) -> Assignment:
     """An assignment without partitions and without a thread."""
     shared = replace(
-        ProcessShared.create(OPTIONS), topic_ids=KnownTopicIds({} if ids is None else ids)
+        SharedConsumerResources.create(OPTIONS), topic_ids=KnownTopicIds({} if ids is None else ids)
     )
     config = ConsumerConfig(options=OPTIONS, group="group", topics=("topic",))
     assignment = Assignment(config, shared, alarms.append)

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError, Message
 
 from headrace.adapters.kafka.consumer.alarms import consumer_alarm
 from headrace.adapters.kafka.consumer.budget import QUEUE_BYTES_MAX, ByteBudget
-from headrace.adapters.kafka.consumer.commits import CommitBudget
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX, FlowControl
+from headrace.adapters.kafka.consumer.positions import CommitRateLimiter
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds
@@ -21,7 +21,7 @@ def test_commits_are_spread_after_a_burst() -> None:
     """A burst goes at once, then each request waits for its slot; an idle second refills no more
     than the burst.
     """
-    budget = CommitBudget(per_second=100, burst=3)
+    budget = CommitRateLimiter(per_second=100, burst=3)
     assert [budget.reserve(10.0) for _ in range(3)] == [0.0, 0.0, 0.0]
     assert [round(budget.reserve(10.0), 3) for _ in range(2)] == [0.01, 0.02]
     assert [round(budget.reserve(20.0), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.01]
@@ -29,7 +29,7 @@ def test_commits_are_spread_after_a_burst() -> None:
 
 def test_a_thousand_feeds_stay_within_the_rate() -> None:
     """However many ask at once, the reserved times are no denser than the rate."""
-    budget = CommitBudget(per_second=200, burst=20)
+    budget = CommitRateLimiter(per_second=200, burst=20)
     assert max(budget.reserve(0.0) for _ in range(1000)) == pytest.approx((1000 - 20) / 200)
 
 
@@ -37,7 +37,7 @@ def test_a_thousand_feeds_stay_within_the_rate() -> None:
 def test_a_budget_lets_something_through(per_second: float, burst: int) -> None:
     """A budget that could never be used is refused where it is made."""
     with pytest.raises(ValueError, match="commit budget"):
-        CommitBudget(per_second=per_second, burst=burst)
+        CommitRateLimiter(per_second=per_second, burst=burst)
 
 
 def test_room_ends_at_the_records_bound() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.adapters.kafka.consumer.commits import Position
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.topic_ids import add_topic_id, split_topic_id
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.offsets import OffsetTracker

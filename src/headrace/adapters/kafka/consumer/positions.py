@@ -31,7 +31,7 @@ def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
     return [position.to_client() for position in positions]
 
 
-class CommitBudget:
+class CommitRateLimiter:
     """The commit requests of all feeds of one process, spread over time. Used from one event loop
     only.
 

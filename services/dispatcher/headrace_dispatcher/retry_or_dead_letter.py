@@ -31,7 +31,7 @@ from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.metrics import SubscriptionMetrics
 
 
-class FailureHandler:
+class RetryOrDeadLetter:
     """Applies the delivery policy of one subscription to its failed attempts."""
 
     def __init__(

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 
 from headrace.adapters.kafka.consumer.callback_queue import CallbackQueues
-from headrace.adapters.kafka.consumer.commits import Position
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.record import Partition
 
 
@@ -22,7 +22,7 @@ class Command(StrEnum):
     RESUME = "resume"
 
 
-class ConsumerChannel:
+class ConsumerCommands:
     """The channel of one feed. To be made on the event loop."""
 
     def __init__(self, callback_queues: CallbackQueues, flow: FlowControl) -> None:

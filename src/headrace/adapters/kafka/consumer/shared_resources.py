@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from headrace.adapters.kafka.consumer.budget import ByteBudget
 from headrace.adapters.kafka.consumer.callback_queue import CallbackQueues
-from headrace.adapters.kafka.consumer.commits import CommitBudget
+from headrace.adapters.kafka.consumer.positions import CommitRateLimiter
 from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS, TopicIds
 from headrace.adapters.kafka.options import KafkaOptions
 
@@ -12,12 +12,12 @@ PROCESS_BYTES_MAX = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessShared:
+class SharedConsumerResources:
     """The budgets of one process, its way from consumer threads to the event loop, and the ids of
     its topics.
     """
 
-    commit_budget: CommitBudget
+    commit_budget: CommitRateLimiter
     byte_budget: ByteBudget
     callback_queues: CallbackQueues
     topic_ids: TopicIds
@@ -29,12 +29,12 @@ class ProcessShared:
         *,
         bytes_max: int = PROCESS_BYTES_MAX,
         topic_ids_seconds: float = TOPIC_ID_QUERY_SECONDS,
-    ) -> "ProcessShared":
+    ) -> "SharedConsumerResources":
         """`bytes_max` bounds what all feeds hold together. `topic_ids_seconds` is how often the ids
         of topics are queried.
         """
         return cls(
-            CommitBudget(),
+            CommitRateLimiter(),
             ByteBudget(bytes_max),
             CallbackQueues(),
             TopicIds(options, every_seconds=topic_ids_seconds),
