@@ -1,4 +1,4 @@
-"""`headrace dead-letters`: how a dead letter is told, and what is said when there is none to tell
+"""`headrace dead-letters`: how a dead letter is shown, and what is printed when there is none
 of.
 """
 
@@ -41,8 +41,8 @@ RECORD = StoredRecord(
 )
 
 
-def test_a_dead_letter_tells_what_happened_to_the_event() -> None:
-    """What is the event's, what says why it is here, and what the dispatcher noted are told
+def test_a_dead_letter_shows_what_happened_to_the_event() -> None:
+    """What is the event's, what says why it is here, and what the dispatcher noted are shown
     apart.
     """
     letter = of_id("a-1")(RECORD)
@@ -61,7 +61,7 @@ def test_a_dead_letter_tells_what_happened_to_the_event() -> None:
 
 
 def test_a_summary_does_not_hold_the_data() -> None:
-    """A list of a thousand large events would be a gigabyte; their size is told."""
+    """A list of a thousand large events would be a gigabyte; their size is shown."""
     letter = summary(RECORD)
     assert (None, 12) == (letter.data, letter.row()["bytes"])
 
@@ -70,10 +70,10 @@ def test_a_summary_does_not_hold_the_data() -> None:
     "headers",
     [(), [("headrace_attempt", b"x"), ("ce_knativeerrordata", b"%")], [("ce_id", b"\xff")]],
 )
-def test_a_record_that_is_none_of_ours_is_shown_as_far_as_it_goes(
+def test_a_record_of_another_program_is_shown_as_far_as_possible(
     headers: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever may write to the topic may have written it."""
+    """Any client that may write to the topic may have written it."""
     strange = StoredRecord("g.dead", 0, 0, 0, None, None, headers)
     print_dead_letter(summary(strange), ResultFormat.TABLE)
     print_dead_letters([summary(strange)], ResultFormat.TABLE)

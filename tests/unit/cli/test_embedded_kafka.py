@@ -58,7 +58,7 @@ async def test_a_full_topic_is_said_once() -> None:
     await log.stop()
 
 
-def test_a_deleted_group_goes_on_under_another_name() -> None:
+def test_a_deleted_group_continues_under_another_name() -> None:
     """Each topic of a group has its own, and each deletion gives another."""
     groups = MockClusterGroups()
     assert "g/a" == groups.name("g", "a") != groups.name("g", "b")

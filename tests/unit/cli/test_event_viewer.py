@@ -72,7 +72,7 @@ async def test_an_event_is_shown_with_its_attributes_and_data(watched: Watched) 
 
 
 async def test_control_characters_do_not_reach_the_terminal(watched: Watched) -> None:
-    """An event may come from anybody."""
+    """An event may come from any client."""
     assert 200 == await watched.post(
         b"\x1b]0;owned\x07\x1b[2J", {**HEADERS, "content-type": "text/plain"}
     )

@@ -132,7 +132,7 @@ def test_a_bad_file_is_named(app: typer.Typer, tmp_path: Path, text: str, words:
 @pytest.mark.parametrize(
     "arguments", [(), ("nothere.yaml",), ("type =",), ("x" * 100_000,), ("a\x00b",)]
 )
-def test_a_bad_filter_is_told(app: typer.Typer, arguments: tuple[str, ...]) -> None:
+def test_an_invalid_filter_is_reported(app: typer.Typer, arguments: tuple[str, ...]) -> None:
     """No filter, a missing file, an expression that does not parse: 2 and a message."""
     result = run(app, *arguments)
     assert (2, "") == (result.exit_code, result.stdout)
@@ -244,7 +244,7 @@ def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
         ("x" * (LINE_BYTES_MAX + 1), "has more than"),
     ],
 )
-def test_a_line_that_is_no_case_is_told_with_its_number(
+def test_a_line_that_is_no_case_is_reported_with_its_number(
     app: typer.Typer, line: str, words: str
 ) -> None:
     """What is wrong stands on standard error, the answer keeps its place and form, and the exit

@@ -9,7 +9,7 @@ from headrace_cli.kafka_monitor import KafkaMonitor, exit_report
 
 
 class Broker:
-    """A broker that ends when it is told to."""
+    """A broker that ends on request."""
 
     log = Path("/data/kafka.log")
 
@@ -18,7 +18,7 @@ class Broker:
         self._words = words
 
     def exit_reason(self) -> str | None:
-        """As told."""
+        """As requested."""
         return self.how
 
     def log_tail(self) -> list[str]:
@@ -56,7 +56,7 @@ async def test_the_end_of_kafka_ends_everything_as_a_failure() -> None:
     assert ["Apache Kafka (process 7) was ended by SIGKILL; stopping everything else."] == said
 
 
-def test_an_obituary_names_the_log_and_its_last_lines() -> None:
+def test_the_exit_report_names_the_log_and_its_last_lines() -> None:
     """There is none for a broker that lives."""
     broker = Broker(["ERROR disk full", "x" * 5000])
     assert [] == exit_report(broker)

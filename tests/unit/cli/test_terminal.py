@@ -1,4 +1,4 @@
-"""What commands print of somebody else's text: nothing in it moves a cursor, changes a colour or
+"""What commands print of text from other parties: nothing in it moves a cursor, changes a colour or
 turns the direction of a line.
 """
 

@@ -46,7 +46,7 @@ def test_a_text_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
 @pytest.mark.parametrize("value", [b"", b"-1", b"x", b"1" * 19, "²".encode()])
 @pytest.mark.parametrize("name", ["headrace_attempt", "headrace_first_failure", "headrace_due"])
 def test_a_number_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
-    """Nothing but digits, and not too many."""
+    """Only digits, and not too many."""
     headers = [
         *(header for header in delivery_state.write(record_headers(), STATE) if header[0] != name),
         (name, value),

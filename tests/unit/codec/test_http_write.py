@@ -122,7 +122,7 @@ def test_write_structured_keeps_the_bytes_of_any_data(
 
 
 def test_write_structured_writes_0_3_as_0_3() -> None:
-    """Binary data in `data`, told by `datacontentencoding`; base64 text that came as such is left
+    """Binary data in `data`, marked by `datacontentencoding`; base64 text that came as such is left
     alone.
     """
     headers = build.record_headers(

@@ -79,7 +79,7 @@ def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
 
 
 def test_attributes_keep_their_types_and_null_is_absent() -> None:
-    """Strings, booleans and integers are told apart; null is unset (section 2.2)."""
+    """Strings, booleans and integers are distinguished; null is unset (section 2.2)."""
     event = json_event.read(HEAD + b',"b":false,"i":-0,"s":"","subject":null,"time":null}')
     assert (
         Event(
@@ -245,7 +245,7 @@ def test_depth_counts_nesting_and_not_brackets() -> None:
 
 @pytest.mark.parametrize("depth", [1, 98, 99, 100, 101, 5_000])
 def test_what_is_written_can_be_read_again(depth: int) -> None:
-    """Data too deep to stand in an event, and in a batch, is written in base64."""
+    """Data too deep for an event, and in a batch, is written in base64."""
     event = Event(build.attributes(datacontenttype="application/json"), b"[" * depth + b"]" * depth)
     assert [event] == json_event.read_batch(b"[" + json_event.write(event) + b"]", 1)
     assert (depth <= 98) == (b"data_base64" not in json_event.write(event))

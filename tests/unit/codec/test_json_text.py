@@ -1,4 +1,4 @@
-"""JSON text from outside costs time in proportion to its size, whatever stands in it."""
+"""JSON text from outside costs time in proportion to its size, whatever it contains."""
 
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +35,7 @@ def test_brackets_in_strings_do_not_count() -> None:
     """Neither after an escaped quote nor in an unclosed string; the brackets around them do."""
     flat = b'["' + b"[" * 200 + b'\\"' + b"{" * 200 + b'"]'
     assert json_text.is_valid(flat)
-    json_text.read(flat[:-2])  # Not closed: for whoever walks the text to refuse.
+    json_text.read(flat[:-2])  # Not closed: the reader of the text rejects it.
     with pytest.raises(InvalidEvent, match="deeper than 100 levels"):
         json_text.read(DEEP + flat)
     with pytest.raises(InvalidEvent, match="deeper than 100 levels"):

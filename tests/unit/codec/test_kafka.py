@@ -33,7 +33,7 @@ def test_attributes_of_nothing_are_none() -> None:
 
 
 def test_attributes_must_be_text() -> None:
-    """The error is one of ours."""
+    """The error is Headrace's own."""
     with pytest.raises(InvalidEvent, match="UTF-8"):
         kafka.attributes(build.record_headers(ext=b"\xff"))
 
@@ -52,7 +52,7 @@ def test_private_attributes_are_not_seen() -> None:
 
 
 def test_a_binary_record_is_normal() -> None:
-    """Itself, untouched, whoever wrote it."""
+    """The value is unchanged, whichever client wrote it."""
     for record in (
         build.stored(build.record_headers()),
         build.stored(build.record_headers(("content-type", b"a/b"), subject=b'a "b" %'), None),
@@ -175,7 +175,7 @@ def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
 def test_the_place_of_the_type_of_data_is_content_type(
     headers: list[tuple[str, bytes]], media_type: str | None, misplaced: int
 ) -> None:
-    """Kafka binding 3.2.1: what stands in `ce_datacontenttype` is ignored, with or without the
+    """Kafka binding 3.2.1: the value of `ce_datacontenttype` is ignored, with or without the
     other, and said.
     """
     said: list[int] = []

@@ -181,13 +181,13 @@ def test_a_damaged_record_is_refused_by_name(value: bytes, message: str) -> None
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_make_it_raise_anything_else(value: bytes) -> None:
-    """Whatever is in the topic, a reader goes on."""
+    """Whatever is in the topic, a reader continues."""
     with contextlib.suppress(BadRoutingRecord):
         read("k", value)
 
 
 def test_a_table_keeps_its_last_good_record() -> None:
-    """Damaged, unknown and outdated records change nothing but the position; a tombstone
+    """Damaged, unknown and outdated records change only the position; a tombstone
     removes.
     """
     table = RoutingTable()

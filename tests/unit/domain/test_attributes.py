@@ -17,7 +17,7 @@ def test_names_are_lower_case_letters_and_digits(name: str) -> None:
     "name", ["", "A", "my_ext", "my-ext", "my.ext", "data", "ä", "a b", "a\n", "x" * 65]
 )
 def test_other_names_are_refused(name: str) -> None:
-    """What is no name is told so."""
+    """An invalid name is reported."""
     assert attributes.name_fault(name) is not None
 
 
@@ -223,7 +223,7 @@ def test_other_media_types_are_refused(text: str) -> None:
         ("text/plain", False),
     ],
 )
-def test_json_is_told_by_the_subtype(text: str, expected: bool) -> None:
+def test_json_is_recognised_by_the_subtype(text: str, expected: bool) -> None:
     """`*/json` and `*/*+json`, parameters aside."""
     assert expected == attributes.is_json(text)
 
@@ -314,7 +314,7 @@ def test_0_3_has_its_own_attributes() -> None:
 
 
 def test_attributes_are_bounded_in_number_and_bytes() -> None:
-    """An event of nothing but attributes must still fit into the headers of a request."""
+    """An event of attributes only must still fit into the headers of a request."""
     with pytest.raises(InvalidEvent, match="128 attributes"):
         attributes.check(build.attributes(**{f"a{number}": "x" for number in range(125)}))
     with pytest.raises(InvalidEvent, match="65536 bytes"):

@@ -332,7 +332,7 @@ def test_a_dead_letter_says_where_why_and_what_came_back() -> None:
 
 
 def test_a_dead_letter_without_a_response_has_only_the_url() -> None:
-    """There is no status and no body to tell of."""
+    """There is no status and no body to report."""
     assert [("ce_knativeerrordest", b"http://s/")] == error_extensions(
         "http://s/", Outcome(failure=Failure.TIMEOUT)
     )

@@ -1,5 +1,5 @@
-"""The filter dialects: what passes, what is no opinion, what an explanation tells, and who hears of
-errors.
+"""The filter dialects: what passes, what is no opinion, what an explanation contains, and who is
+notified of errors.
 """
 
 from collections.abc import Mapping
@@ -178,7 +178,7 @@ def test_an_explanation_shows_what_an_expression_read() -> None:
     assert ErrorKind.MISSING_ATTRIBUTE is explanation.problem.kind
 
 
-def test_errors_of_evaluation_are_told_to_the_caller() -> None:
+def test_errors_of_evaluation_are_reported_to_the_caller() -> None:
     """Every failed evaluation of the hot path is reported, a result that is no Boolean among them;
     explanations are not.
     """

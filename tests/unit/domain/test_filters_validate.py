@@ -1,5 +1,5 @@
-"""What is wrong with filters, field by field: refused everywhere, or only where somebody can still
-be told.
+"""What is wrong with filters, field by field: refused everywhere, or only where a user can still
+be notified.
 """
 
 from typing import Any
@@ -112,7 +112,7 @@ def test_what_would_surprise_is_refused_at_the_door_only(
     ],
 )
 def test_attribute_names_are_taken(name: str) -> None:
-    """Names that start with a letter and go on with letters and digits, all lower case."""
+    """Names that start with a letter followed by letters and digits, all lower case."""
     assert [] == filters.validate([{"exact": {name: "x"}}], "spec.filters")
 
 
@@ -126,8 +126,8 @@ def test_other_names_are_refused(name: str) -> None:
     assert error.message.startswith("invalid key name")
 
 
-def test_everything_wrong_is_told_at_once() -> None:
-    """One answer names all bad fields, so a manifest is mended in one go."""
+def test_all_errors_are_reported_together() -> None:
+    """One answer names all bad fields, so a manifest is fixed in one edit."""
     wrong: list[dict[str, Any]] = [
         {"exact": {"A": "x", "type": 5}},
         {"cesql": "("},
@@ -177,7 +177,7 @@ def test_the_limits_themselves_are_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("expression", "told"),
+    ("expression", "expected"),
     [
         ("UPPR(type) = 'X'", "there is no function UPPR; perhaps UPPER is meant"),
         ("type = 'x' OR NOT uppr(type) = 'X'", "there is no function UPPR; perhaps UPPER is meant"),
@@ -187,14 +187,14 @@ def test_the_limits_themselves_are_taken() -> None:
         ("CONCAT_WS() = 'x'", "function CONCAT_WS takes 1 or more arguments, not 0"),
     ],
 )
-def test_functions_that_do_not_exist_are_remarked_upon(expression: str, told: str) -> None:
+def test_functions_that_do_not_exist_are_remarked_upon(expression: str, expected: str) -> None:
     """CESQL has them fail when evaluated, so nothing is wrong with the filter; but nobody can mean
     it.
     """
     entries = [{"exact": {"type": "x"}}, {"not": {"cesql": expression}}]
     assert [] == filters.validate(entries, "spec.filters")
     [remark] = filters.remarks(entries, "spec.filters")
-    assert remark.startswith(f"spec.filters[1].not.cesql: {told}")
+    assert remark.startswith(f"spec.filters[1].not.cesql: {expected}")
 
 
 def test_remarks_are_few() -> None:

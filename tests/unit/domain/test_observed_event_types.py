@@ -1,4 +1,4 @@
-"""What a process remembers of the events it has seen: bounded, once each, told piece after
+"""What a process remembers of the events it has seen: bounded, once each, reported piece after
 piece.
 """
 
@@ -60,7 +60,7 @@ def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
 
 
 def test_there_is_a_bound() -> None:
-    """Somebody who varies types without end fills the places there are and no more; the newest are
+    """A client that varies types without end fills the places there are and no more; the newest are
     there.
     """
     seen = ObservedEventTypes(maximum=10)
@@ -117,7 +117,7 @@ def test_nobody_loses_a_part_that_is_no_larger_than_others(
 
 
 def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
-    """A Broker that is gone, or does not ask any more."""
+    """A Broker that is gone, or no longer asks."""
     seen = ObservedEventTypes()
     EventTypeObserver("a", seen).note(headers(b"t"))
     EventTypeObserver("b", seen).note(headers(b"t"))
@@ -126,12 +126,12 @@ def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
 
 
 @given(st.integers(0, 400), st.integers(1, TEXT_MAX))
-def test_everything_is_told_in_pieces_within_bounds(count: int, length: int) -> None:
+def test_everything_is_reported_in_pieces_within_bounds(count: int, length: int) -> None:
     """Nobody is left out, whatever the sizes, and no piece is larger than a report may be."""
     seen = ObservedEventTypes()
     for number in range(count):
         seen.note("u", {"ce_type": b"%d" % number, "ce_source": b"s" * length})
-    told: set[str] = set()
+    reported: set[str] = set()
     for _ in range(count + 2):
         piece = seen.next_batch()
         assert len(piece) <= BATCH_MAX
@@ -139,7 +139,7 @@ def test_everything_is_told_in_pieces_within_bounds(count: int, length: int) -> 
             len(piece) == 1
             or sum(len(text) for each in piece for text in each) <= BATCH_CHARACTERS_MAX
         )
-        told |= {each.type for each in piece}
-        if len(told) == count:
+        reported |= {each.type for each in piece}
+        if len(reported) == count:
             break
-    assert count == len(told)
+    assert count == len(reported)

@@ -33,7 +33,7 @@ def test_a_gap_between_two_records_counts_as_done() -> None:
 
 
 def test_a_gap_at_the_end_is_passed_when_the_end_is_reached() -> None:
-    """A marker behind the last record does not hold the prefix for ever."""
+    """A marker behind the last record does not hold the prefix forever."""
     tracker = tracker_with(0)
     tracker.finish(0)
     tracker.reach(2)
@@ -41,7 +41,7 @@ def test_a_gap_at_the_end_is_passed_when_the_end_is_reached() -> None:
     assert tracker.unfinished == 0
 
 
-def test_reaching_the_end_waits_for_records_in_hand() -> None:
+def test_reaching_the_end_waits_for_records_in_flight() -> None:
     """The end of the log does not make an unfinished record done."""
     tracker = tracker_with(0)
     tracker.reach(2)
@@ -57,8 +57,8 @@ def test_records_below_the_start_are_done() -> None:
     assert tracker.is_done(9)
 
 
-def test_a_record_in_hand_is_not_taken_twice() -> None:
-    """Reading a partition again from further back hands out nothing that is in hand or done."""
+def test_a_record_in_flight_is_not_taken_twice() -> None:
+    """Reading a partition again from further back hands out nothing that is in flight or done."""
     tracker = tracker_with(0, 1)
     tracker.finish(1)
     assert not tracker.take(0)
@@ -66,7 +66,7 @@ def test_a_record_in_hand_is_not_taken_twice() -> None:
     assert tracker.unfinished == 1
 
 
-def test_finishing_twice_is_told() -> None:
+def test_finishing_twice_is_reported() -> None:
     """A record is finished once."""
     tracker = tracker_with(0)
     assert tracker.finish(0)
@@ -166,7 +166,7 @@ def test_notes_survive_a_restart_until_the_record_is_done() -> None:
     assert again.note(1) is None
 
 
-def test_only_records_in_hand_take_notes() -> None:
+def test_only_records_in_flight_take_notes() -> None:
     """A note for a record that is done or unknown is dropped."""
     tracker = tracker_with(0)
     assert not tracker.annotate(1, "x")

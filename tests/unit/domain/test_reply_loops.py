@@ -42,7 +42,7 @@ def test_a_chain_stays_small(uids: list[str]) -> None:
 
 
 @given(st.lists(st.floats(0.0, 0.5), min_size=1, max_size=100))
-def test_no_more_than_the_rate_go_on(pauses: list[float]) -> None:
+def test_no_more_than_the_rate_pass(pauses: list[float]) -> None:
     """In order, each a tenth of a second after the one before, and at once when nothing waits."""
     pace, now, last = RateLimiter(10.0), 1000.0, 0.0
     for pause in pauses:

@@ -1,4 +1,4 @@
-"""What dispatchers tell of a subscription survives its text form, and garbage in it means
+"""What dispatchers report of a subscription survives its text form, and garbage in it means
 nothing.
 """
 

@@ -88,7 +88,7 @@ class RecordingTransport(asyncio.Transport):
 
 
 class DeferredHandler:
-    """A handler that keeps requests and answers them when told."""
+    """A handler that keeps requests and answers them on request."""
 
     def __init__(self) -> None:
         self.exchanges: list[Exchange] = []

@@ -1,5 +1,5 @@
 """Which types of events the ingress has accepted: remembered where the routing record asks for it,
-and told with its reports.
+and sent with its reports.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ async def post(running: IngressHarness, raw: bytes) -> int:
 
 
 def observed_types(running: IngressHarness) -> tuple[ObservedEventType, ...]:
-    """What would be told now."""
+    """What would be reported now."""
     return running.ingress._receiver.observed_types.next_batch()
 
 

@@ -92,7 +92,7 @@ async def test_a_broker_made_a_moment_ago_is_found() -> None:
 
 
 class ScriptedRoutes:
-    """A follower whose refresh says what it is told."""
+    """A follower whose refresh returns what the test sets."""
 
     def __init__(self, running: IngressHarness, outcome: Callable[[], bool]) -> None:
         self._outcome = outcome
@@ -129,12 +129,12 @@ def broken() -> bool:
 
 
 async def test_a_failed_refresh_answers_waiting_requests_and_the_next_request_retries() -> None:
-    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is mended a
+    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is fixed a
     404 is sure again.
     """
     async with ingress_harness() as running:
-        mended = False
-        ScriptedRoutes(running, lambda: mended or broken())
+        fixed = False
+        ScriptedRoutes(running, lambda: fixed or broken())
         unknown = request(target=b"/shop/unknown")
         with capture_logs() as logs:
             answers = await asyncio.gather(*(talk(running.ingress.port, unknown) for _ in range(5)))
@@ -144,7 +144,7 @@ async def test_a_failed_refresh_answers_waiting_requests_and_the_next_request_re
             for answer in answers
         )
         assert 1 == sum(each["log_level"] == "error" for each in logs)
-        mended = True
+        fixed = True
         assert 404 == (await post(running, unknown))[0]
 
 
@@ -278,7 +278,9 @@ def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
 
 
 async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
-    """When the budget ends in the middle of a batch the sender is told to send all of it again."""
+    """When the budget ends in the middle of a batch the response asks the sender to send all of it
+    again.
+    """
     async with ingress_harness() as running:
         running.log.topic_bytes_max = 1_000
         events = [event(number, data="x" * 400) for number in range(4)]
@@ -365,7 +367,7 @@ async def test_addressables_of_one_name_and_two_kinds_have_their_own_time_series
         assert "unknown" not in running.metrics.expose()[0].decode().replace("unknown-address", "")
 
 
-async def test_draining_answers_what_is_in_hand() -> None:
+async def test_draining_answers_requests_in_flight() -> None:
     """A request whose event is on its way gets its 202, with the connection's end, before the port
     is let go.
     """

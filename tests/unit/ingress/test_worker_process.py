@@ -1,4 +1,4 @@
-"""What parent and worker tell each other, over pipes."""
+"""The messages between parent and worker, over pipes."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A process ends exactly where it was told to."""
+"""A process ends exactly at the failpoint that was set."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What probes are told."""
+"""The responses to probes."""
 
 from headrace.runtime.health import Health
 

@@ -65,7 +65,7 @@ async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
     assert __version__ in (await _get(server, "/version"))[1]
 
 
-async def test_what_is_not_there_or_not_allowed_is_told(server: ManagementPort) -> None:
+async def test_what_is_not_there_or_not_allowed_is_reported(server: ManagementPort) -> None:
     """The pages that are there, the methods, and how many parameters."""
     assert (
         404,
@@ -103,11 +103,11 @@ async def test_scrapes_at_the_same_time_share_a_rendering(
     counted before it was asked for.
     """
     counter = metrics.counter("ingress_events", "Events.").labels()
-    render, rendered, go_on = metrics.render, [0], threading.Event()
+    render, rendered, proceed = metrics.render, [0], threading.Event()
 
     def slow() -> tuple[bytes, str]:
         rendered[0] += 1
-        assert go_on.wait(10.0)
+        assert proceed.wait(10.0)
         return render()
 
     monkeypatch.setattr(metrics, "render", slow)
@@ -141,7 +141,7 @@ async def test_scrapes_at_the_same_time_share_a_rendering(
             )
         )[:16]
     )
-    go_on.set()
+    proceed.set()
     assert b" 200 " in (await first)[:16]
     for page in await asyncio.gather(*others):
         assert b"headrace_ingress_events_total 1.0" in page

@@ -49,7 +49,7 @@ def test_timings_equal_what_the_library_would_have_counted() -> None:
     assert 7.0515 == found[("headrace_stored_seconds_sum", ())]
 
 
-def test_no_series_tells_when_another_was_created() -> None:
+def test_no_series_says_when_another_was_created() -> None:
     """They would be half of the page."""
     metrics = Metrics(process=False)
     metrics.counter("events", "Events.").labels().value += 1

@@ -24,7 +24,7 @@ class Answers:
         return "here"
 
 
-async def test_it_goes_on_until_there_is_an_answer_and_says_why_there_is_none() -> None:
+async def test_it_repeats_until_there_is_an_answer_and_says_why_there_is_none() -> None:
     """One reason for each attempt that failed."""
     reasons: list[str] = []
     answers = Answers(LogUnavailable("nobody there"), LogUnavailable("still loading"))
@@ -35,8 +35,8 @@ async def test_it_goes_on_until_there_is_an_answer_and_says_why_there_is_none() 
     ] == reasons
 
 
-async def test_what_will_not_mend_itself_is_raised() -> None:
-    """By whoever is patient with some errors only."""
+async def test_a_permanent_error_is_raised() -> None:
+    """For a caller that repeats only after some errors."""
     with pytest.raises(Permanent):
         await retry_until_success(
             Answers(Permanent("no right to")), waiting=lambda _: None, retry_on=Temporary

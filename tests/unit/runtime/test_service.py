@@ -126,7 +126,7 @@ async def test_a_start_has_a_deadline_unless_there_is_none(
 
 
 async def test_draining_has_a_deadline() -> None:
-    """Work that does not end is left, to be done again by whoever comes next, and the exit code
+    """Work that does not end is left, to be done again by the next process, and the exit code
     says so.
     """
     calls: list[str] = []

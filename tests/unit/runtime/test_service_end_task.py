@@ -1,4 +1,4 @@
-"""Ending a part's task: the task is gone afterwards, and whoever ends it can still be told to end
+"""Ending a part's task: the task is gone afterwards, and the caller can still be cancelled
 itself.
 """
 
@@ -35,7 +35,7 @@ async def test_what_the_task_had_failed_with_is_raised() -> None:
         await end_task(task)
 
 
-async def test_whoever_ends_a_task_that_takes_its_time_can_be_cancelled() -> None:
+async def test_the_caller_that_ends_a_slow_task_can_be_cancelled() -> None:
     """Its own cancellation (a deadline, say) is not taken for the task's."""
     closing = asyncio.Event()
     release = asyncio.Event()

@@ -68,7 +68,7 @@ def test_all_ports_in_use_are_named_at_once() -> None:
 
 
 def test_two_parts_cannot_have_one_port() -> None:
-    """The second is told that this very process has it."""
+    """The error for the second one names this process as the owner."""
     with listen("127.0.0.1", 0, purpose="x", option="") as taken:
         port = port_of(taken)
     with pytest.raises(PortInUse, match=r"the API cannot listen on .* this very process"):

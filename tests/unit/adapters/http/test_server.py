@@ -20,7 +20,7 @@ def listener() -> socket.socket:
 
 async def test_it_serves_under_uvicorn_and_ends_with_it() -> None:
     """uvicorn accepts connections for our protocol, and its shutdown waits for the answer
-    in hand.
+    in flight.
     """
     held = DeferredHandler()
     server = HttpServer(held)
@@ -41,7 +41,7 @@ async def test_it_serves_under_uvicorn_and_ends_with_it() -> None:
     serving = asyncio.create_task(under.serve(sockets=[bound]))
     await wait_until_async(lambda: under.started, what="uvicorn has started")
     answer = asyncio.create_task(talk(port_of(bound), request()))
-    await wait_until_async(lambda: held.exchanges, what="the request is in hand")
+    await wait_until_async(lambda: held.exchanges, what="the request is in flight")
     under.should_exit = True
     await wait_until_async(lambda: not under.servers[0].is_serving(), what="uvicorn takes no more")
     assert not serving.done()
@@ -59,7 +59,7 @@ async def test_stopping_cuts_what_is_not_answered_at_the_drain_deadline() -> Non
     bound = listener()
     await server.start(bound)
     answer = asyncio.create_task(talk(port_of(bound), request()))
-    await wait_until_async(lambda: held.exchanges, what="the request is in hand")
+    await wait_until_async(lambda: held.exchanges, what="the request is in flight")
     with capture_logs() as logs:
         await server.stop()
         await server.stop()

@@ -62,7 +62,7 @@ async def test_no_request_is_looked_at_before_the_one_ahead_is_answered() -> Non
     assert [202, 202, 202] == transport.statuses
 
 
-async def test_what_is_sent_ahead_while_one_is_in_hand_is_kept() -> None:
+async def test_pipelined_bytes_are_kept_while_a_request_is_in_flight() -> None:
     """Bytes that come while an answer is outstanding are not lost and stop the reading."""
     held = DeferredHandler()
     connection, transport = connect(server_of(held))
@@ -92,7 +92,7 @@ async def test_thousands_of_requests_sent_ahead_neither_recurse_nor_starve_other
 
 
 async def test_nothing_is_answered_while_the_client_does_not_read() -> None:
-    """When the transport's buffer is full, requests wait; they go on when it has emptied."""
+    """When the transport's buffer is full, requests wait; they continue when it is empty."""
     held = DeferredHandler()
     connection, _ = connect(server_of(held))
     connection.pause_writing()
@@ -194,7 +194,7 @@ async def test_bodies_still_arriving_share_one_budget() -> None:
 
 
 async def test_connections_are_capped_in_all_and_per_peer() -> None:
-    """One too many is told so and closed."""
+    """A connection over the limit is rejected with the reason and closed."""
     server = server_of(accept, limits={"connections_max": 3, "connections_per_peer_max": 2})
     kept = [connect(server, peer)[0] for peer in ("192.0.2.1", "192.0.2.1")]
     _, transport = connect(server, "192.0.2.1")
@@ -293,7 +293,7 @@ async def test_a_header_field_cannot_smuggle_a_line() -> None:
 async def test_an_answer_to_a_connection_that_just_broke_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A loop may refuse to write before it tells that the connection is lost; the one who answers
+    """A loop may refuse to write before it reports that the connection is lost; the one who answers
     must not suffer for it.
     """
     held = DeferredHandler()

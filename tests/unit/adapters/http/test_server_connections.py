@@ -1,4 +1,4 @@
-"""Connections at the limits of their server: whoever does nothing makes room, whoever reads nothing
+"""Connections at the limits of their server: an idle client makes room, a client that reads nothing
 is cut, heads have a budget.
 """
 
@@ -60,7 +60,7 @@ def large(exchange: Exchange) -> None:
 
 async def test_clients_that_read_nothing_are_cut() -> None:
     """They fill their buffers, never read, and are gone after the deadline; before, each kept its
-    place for ever.
+    place forever.
     """
     async with serving(large, write_seconds=0.2, connections_max=20) as (server, port):
         clients = [dial(port, receive_bytes=4_096) for _ in range(10)]
@@ -91,7 +91,7 @@ async def test_a_client_that_reads_slowly_is_served() -> None:
 
 
 async def test_a_client_that_reads_nothing_is_cut_in_every_phase() -> None:
-    """Also while its next request is in hand."""
+    """Also while its next request is in flight."""
     held = DeferredHandler()
     server = server_of(held, limits={"answer_seconds": 1000.0})
     connection, transport = connect(server)
@@ -105,7 +105,7 @@ async def test_a_client_that_reads_nothing_is_cut_in_every_phase() -> None:
 
 
 async def test_an_idle_connection_with_unread_answers_does_not_outlive_its_deadline() -> None:
-    """`close` alone waits for ever until everything is sent."""
+    """`close` alone waits without end until everything is sent."""
     server = server_of(accept, limits={"write_seconds": 1e9})
     connection, transport = connect(server)
     connection.data_received(request())
@@ -157,12 +157,12 @@ async def test_silent_connections_make_room() -> None:
                 client.close()
 
 
-async def test_requests_in_hand_are_not_closed_for_newcomers() -> None:
+async def test_requests_in_flight_are_not_closed_for_newcomers() -> None:
     """When nothing is idle the newcomer is refused."""
     held = DeferredHandler()
     async with serving(held, connections_max=2) as (server, port):
         answers = [asyncio.create_task(talk(port, request())) for _ in range(2)]
-        await wait_until_async(lambda: len(held.exchanges) == 2, what="two requests are in hand")
+        await wait_until_async(lambda: len(held.exchanges) == 2, what="two requests are in flight")
         refused = await talk(port)
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b"2 connections are open" in refused
@@ -238,7 +238,7 @@ async def test_unfinished_heads_have_a_budget() -> None:
 
 
 async def test_requests_sent_ahead_have_the_same_budget() -> None:
-    """The request in hand is answered, and the connection ends after it; the next clients are
+    """The request in flight is answered, and the connection ends after it; the next clients are
     served.
     """
     held = DeferredHandler()

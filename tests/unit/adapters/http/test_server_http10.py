@@ -35,7 +35,7 @@ async def test_an_event_without_a_host_is_taken() -> None:
 
 
 async def test_an_old_client_that_asks_keeps_its_connection() -> None:
-    """And is told so, because it would wait for the end otherwise."""
+    """The response says so, because the client would wait for the end otherwise."""
     connection, transport = connect(server_of(accept))
     raw = OLD.replace(b"Content-Length", b"Connection: keep-alive\r\nContent-Length")
     connection.data_received(raw)

@@ -49,7 +49,7 @@ def test_a_function_builds_no_endless_string() -> None:
 
 
 def test_functions_of_the_users_are_found_by_arity() -> None:
-    """A function can be added; its arguments are cast and overloads are told apart by number."""
+    """A function can be added; its arguments are cast and overloads differ by number."""
     functions = with_functions(
         BUILT_IN,
         Function("EVEN", (Type.STRING,), Type.BOOLEAN, lambda text: len(text) % 2 == 0),
