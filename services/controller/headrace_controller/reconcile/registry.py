@@ -1,8 +1,9 @@
 """What the controller knows of a kind, as one object, and the registry of these objects.
 
 A new kind is a CRD file and one module with a `KindReconciler`. The reconcile loop, the observed
-state, what the backend observes, the metrics, the kinds that are watched in a cluster and the RBAC
-rules for that are derived from the registry; no other module lists kinds.
+state, what the backend observes, the metrics and the kinds that are watched in a cluster are
+derived from the registry, and tests compare the example roles with it. No other module of the
+controller lists kinds.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
