@@ -78,6 +78,15 @@ def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
     assert "datacontenttype" not in event.attributes
 
 
+@pytest.mark.parametrize("space", [" ", "; ", " ;  "])
+def test_white_space_after_the_media_type_is_dropped(space: str) -> None:
+    """As in binary mode, where it is no part of the field value (RFC 9110, section 5.5)."""
+    member = json.dumps(f"text/plain{space}").encode()
+    event = json_event.read(HEAD + b',"data":"a","datacontenttype":' + member + b"}")
+    assert f"text/plain{space}".rstrip() == event.attributes["datacontenttype"]
+    assert b"a" == event.data
+
+
 def test_attributes_keep_their_types_and_null_is_absent() -> None:
     """Strings, booleans and integers are distinguished; null is unset (section 2.2)."""
     event = json_event.read(HEAD + b',"b":false,"i":-0,"s":"","subject":null,"time":null}')
