@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 SUFFIXES = (".md", ".py", ".toml", ".yaml", ".yml")
 NAMES = ("Makefile", "Dockerfile")
-EXEMPT = ("tests/unit/tree/words.py", "tests/unit/tree/test_words.py", "CHANGELOG.md")
+EXEMPT = ("tests/unit/tree/words.py", "tests/unit/tree/test_words.py")
 
 INSTEAD = {
     r"told|tell|tells|telling": "message, notify, report, record",
@@ -43,7 +43,7 @@ INSTEAD = {
     r"rouse|rouses|roused": "resume, wake up",
     r"ceased|ceases": "stopped",
 }
-PERSISTED = ("ParkingRefused", "parking_refused")
+PERSISTED = ("ParkingRefused", "parking_refused", "parking_resumed")
 """Names that users and stored data depend on, and that therefore stay."""
 _PATTERNS = [
     (re.compile(rf"\b(?:{words})\b", re.IGNORECASE), instead) for words, instead in INSTEAD.items()
