@@ -126,40 +126,13 @@ def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) 
     targets["spelled"] = targets["api"].replace("127.0.0.1", "0x7f.1")
     triggers = f"{api}/apis/eventing.knative.dev/v1/namespaces/default/triggers"
     with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
-
-        def message(name: str) -> str:
-            conditions = (
-                pool.request("GET", f"{triggers}/{name}")
-                .json()
-                .get("status", {})
-                .get("conditions", [])
-            )
-            return next(
-                (
-                    each.get("message", "")
-                    for each in conditions
-                    if each["type"] == "DeliveryHealthy"
-                ),
-                "",
-            )
-
         for name, uri in targets.items():
-            body = {
-                "apiVersion": "eventing.knative.dev/v1",
-                "kind": "Trigger",
-                "metadata": {"name": name},
-            }
-            body["spec"] = {"broker": "b", "subscriber": {"uri": uri}}
-            answer = pool.request(
-                "POST",
-                triggers,
-                body=json.dumps(body).encode(),
-                headers={"content-type": "application/json"},
-            )
-            assert 201 == answer.status, answer.data
+            _create_trigger(pool, triggers, name, uri)
         for name in targets:
             wait_until(
-                lambda name=name: "which takes no events" in message(name),  # type: ignore[misc]
+                lambda name=name: (  # type: ignore[misc]
+                    "which takes no events" in _delivery_message(pool, f"{triggers}/{name}")
+                ),
                 15,
                 f"{name} is denied",
             )
@@ -190,6 +163,30 @@ def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) 
         )
         assert 404 == pool.request("GET", f"{api}/api/v1/namespaces/taken-over").status
     assert ExitCode.OK == process.stop()
+
+
+def _create_trigger(pool: urllib3.PoolManager, triggers: str, name: str, uri: str) -> None:
+    body = {
+        "apiVersion": "eventing.knative.dev/v1",
+        "kind": "Trigger",
+        "metadata": {"name": name},
+        "spec": {"broker": "b", "subscriber": {"uri": uri}},
+    }
+    answer = pool.request(
+        "POST",
+        triggers,
+        body=json.dumps(body).encode(),
+        headers={"content-type": "application/json"},
+    )
+    assert 201 == answer.status, answer.data
+
+
+def _delivery_message(pool: urllib3.PoolManager, url: str) -> str:
+    """The message of the Trigger's condition DeliveryHealthy, empty without one."""
+    conditions = pool.request("GET", url).json().get("status", {}).get("conditions", [])
+    return next(
+        (each.get("message", "") for each in conditions if each["type"] == "DeliveryHealthy"), ""
+    )
 
 
 def _written(directory: Path, *objects: dict[str, object]) -> Path:
