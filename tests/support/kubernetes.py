@@ -138,52 +138,14 @@ def _start(
     _run(
         processes,
         directory / "etcd.log",
-        [
-            *(
-                binaries["etcd"],
-                "--name=test",
-                f"--data-dir={directory / 'etcd'}",
-                "--unsafe-no-fsync",
-                "--log-level=warn",
-            ),
-            *(
-                f"--listen-client-urls=http://127.0.0.1:{etcd}",
-                f"--advertise-client-urls=http://127.0.0.1:{etcd}",
-            ),
-            *(
-                f"--listen-peer-urls=http://127.0.0.1:{peer}",
-                f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-            ),
-            f"--initial-cluster=test=http://127.0.0.1:{peer}",
-        ],
+        _etcd(binaries["etcd"], directory / "etcd", client=etcd, peer=peer),
     )
     _run(
         processes,
         directory / "kube-apiserver.log",
-        [
-            *(
-                binaries["kube-apiserver"],
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                f"--secure-port={api}",
-            ),
-            *(
-                f"--etcd-servers=http://127.0.0.1:{etcd}",
-                f"--cert-dir={directory / 'certificates'}",
-                f"--token-auth-file={tokens}",
-            ),
-            *(
-                "--authorization-mode=RBAC",
-                "--service-account-issuer=https://kubernetes.default.svc",
-            ),
-            *(f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}"),
-            *(
-                "--service-cluster-ip-range=10.96.0.0/16",
-                "--endpoint-reconciler-type=none",
-                "--profiling=false",
-            ),
-            "--disable-admission-plugins=ServiceAccount",
-        ],
+        _api_server(
+            binaries["kube-apiserver"], directory, port=api, etcd=etcd, tokens=tokens, key=key
+        ),
     )
     server, ca = f"https://127.0.0.1:{api}", directory / "certificates" / "apiserver.crt"
     wait_until(
@@ -195,6 +157,43 @@ def _start(
     kubeconfig = directory / "kubeconfig"
     write_kubeconfig(kubeconfig, server, ca, token)
     return KubernetesUnderTest(server, directory, kubeconfig, ca, token)
+
+
+def _etcd(binary: str, data: Path, *, client: int, peer: int) -> list[str]:
+    return [
+        binary,
+        "--name=test",
+        f"--data-dir={data}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+        f"--listen-client-urls=http://127.0.0.1:{client}",
+        f"--advertise-client-urls=http://127.0.0.1:{client}",
+        f"--listen-peer-urls=http://127.0.0.1:{peer}",
+        f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+        f"--initial-cluster=test=http://127.0.0.1:{peer}",
+    ]
+
+
+def _api_server(
+    binary: str, directory: Path, *, port: int, etcd: int, tokens: Path, key: Path
+) -> list[str]:
+    return [
+        binary,
+        "--bind-address=127.0.0.1",
+        "--advertise-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--etcd-servers=http://127.0.0.1:{etcd}",
+        f"--cert-dir={directory / 'certificates'}",
+        f"--token-auth-file={tokens}",
+        "--authorization-mode=RBAC",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--endpoint-reconciler-type=none",
+        "--profiling=false",
+        "--disable-admission-plugins=ServiceAccount",
+    ]
 
 
 def _run(processes: contextlib.ExitStack, log: Path, command: list[str]) -> None:
