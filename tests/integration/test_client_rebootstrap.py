@@ -50,7 +50,10 @@ def options(proxy: KafkaProxy) -> KafkaOptions:
     return KafkaOptions(
         bootstrap_servers=proxy.address,
         health_check_seconds=0.5,
-        security={"metadata.recovery.strategy": "none"},
+        security={
+            "metadata.recovery.strategy": "none",
+            "topic.metadata.refresh.interval.ms": "1000",
+        },
     )
 
 
@@ -69,6 +72,13 @@ async def works(attempt: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(SECONDS):
         while not await attempt():
             await asyncio.sleep(0.2)
+
+
+async def repeat(attempt: Callable[[], Awaitable[bool]]) -> None:
+    """Repeat until cancelled."""
+    while True:
+        await attempt()
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("protocol", GroupProtocol)
@@ -172,7 +182,9 @@ async def test_the_admin_client_recovers(
 async def test_the_resources_can_be_written_again(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
-    """By the same controller, with a new writer and a new reader."""
+    """By the same controller, with a new writer and a new reader, as soon as the checks have shown
+    that the old ones know no broker.
+    """
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
     store = KafkaResourceStore(
         options, kinds=RECONCILERS.stored_kinds, clock=SystemClock(), holder="one", topic=topic
@@ -199,7 +211,19 @@ async def test_the_resources_can_be_written_again(
     await store.start()
     try:
         await works(written)
-        await forget(proxy)
+        proxy.brokerless = True
+        proxy.cut()
+        writing = asyncio.create_task(repeat(written))
+        with capture_logs() as logs:
+            await wait_until_async(
+                lambda: "write_outcome_unknown" in {each["event"] for each in logs},
+                SECONDS,
+                "the writer forgets its brokers",
+            )
+        proxy.brokerless = False
+        writing.cancel()
+        (unknown,) = [each for each in logs if each["event"] == "write_outcome_unknown"]
+        assert "the client has forgotten every broker" in unknown["error"]
         await works(written)
     finally:
         await store.stop()

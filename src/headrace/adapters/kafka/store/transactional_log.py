@@ -12,12 +12,15 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from headrace.adapters.kafka.client_health import ClientHealth
 from headrace.adapters.kafka.errors import call_error, is_writer_fenced
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, WriteRefused
 
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
+_CHECK_SECONDS = 0.5
+"""How often a call that waits for Kafka looks at the health of its client."""
 
 
 class TransactionalLog:
@@ -36,10 +39,12 @@ class TransactionalLog:
         self._transactional_id = transactional_id
         self._timeout = timeout_seconds
         self._producer: Producer | None = None
+        self._health = ClientHealth()
 
     def open(self) -> None:
         """Fence every earlier writer and abort its open transaction. Raises LogUnavailable."""
         self.close()
+        self._health = ClientHealth()
         producer = Producer(
             self._options.client(
                 transactional_id=self._transactional_id,
@@ -48,6 +53,8 @@ class TransactionalLog:
                 # fails first.
                 delivery_timeout_ms=int(self._timeout * 1000),
                 linger_ms=1,
+                statistics_interval_ms=self._options.statistics_interval_ms,
+                stats_cb=self._health.on_statistics,
                 allow_auto_create_topics=False,
             ),
             logger=client_logger,
@@ -70,7 +77,7 @@ class TransactionalLog:
             # A fenced producer may raise once more, which changes nothing.
             with contextlib.suppress(KafkaException, SystemError):
                 producer.purge()
-                producer.flush(_CLOSE_SECONDS)
+                self._health.close_client(partial(producer.flush, _CLOSE_SECONDS))
 
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
         """Store all of these or none; return their offsets.
@@ -90,7 +97,7 @@ class TransactionalLog:
                 producer.produce(
                     self._topic, key=key.encode(), value=value, partition=0, on_delivery=on_delivery
                 )
-            producer.flush(self._timeout)
+            self._flush(producer)
         except (KafkaException, BufferError, SystemError) as error:
             # SystemError: the client raises a fatal error (such as being fenced) inside a call that
             # continues to report deliveries.
@@ -102,20 +109,36 @@ class TransactionalLog:
         self._commit(producer)
         return offsets
 
+    def _flush(self, producer: Producer) -> None:
+        """Wait until each record is stored or refused, the deadline has passed, or the client has
+        failed.
+        """
+        deadline = time.monotonic() + self._timeout
+        while (left := deadline - time.monotonic()) > 0 and self._health.failure is None:
+            if producer.flush(min(left, _CHECK_SECONDS)) == 0:
+                return
+
     def _commit(self, producer: Producer) -> None:
         deadline = time.monotonic() + self._timeout
         while True:
             try:
-                producer.commit_transaction(max(0.1, deadline - time.monotonic()))
+                left = deadline - time.monotonic()
+                producer.commit_transaction(min(max(0.1, left), _CHECK_SECONDS))
             except KafkaException as error:
                 kafka_error = error.args[0]
                 if is_writer_fenced(kafka_error):
                     raise Fenced(f"another controller writes topic {self._topic} now") from error
                 if kafka_error.txn_requires_abort():
                     raise self._abort_transaction(error) from error
-                if kafka_error.retriable() and time.monotonic() < deadline:
+                producer.poll(0)  # Calls `on_statistics`, which a commit alone does not.
+                if (
+                    kafka_error.retriable()
+                    and time.monotonic() < deadline
+                    and self._health.failure is None
+                ):
                     continue
-                raise OutcomeUnknown(f"topic {self._topic}: {kafka_error.str()}") from error
+                reason = self._health.failure or kafka_error.str()
+                raise OutcomeUnknown(f"topic {self._topic}: {reason}") from error
             except SystemError as error:
                 raise self._abort_transaction(error) from error
             return
@@ -125,6 +148,9 @@ class TransactionalLog:
         kafka_error = error.args[0] if isinstance(error, KafkaException) else None
         if kafka_error is not None and is_writer_fenced(kafka_error):
             return Fenced(f"another controller writes topic {self._topic} now")
+        if self._health.failure is not None:
+            # It reaches no broker to abort anything. The next `open` aborts the transaction.
+            return OutcomeUnknown(f"topic {self._topic}: {self._health.failure}")
         try:
             if self._producer is not None:
                 self._producer.abort_transaction(self._timeout)
