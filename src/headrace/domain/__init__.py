@@ -1,6 +1,5 @@
-"""The rules of Headrace, and nothing else: no I/O, clock, randomness or threads, standard library
-only.
+"""The rules of Headrace as pure code: no I/O, clock, randomness or threads; standard library only.
 
-What happens to an event is decided here; `services/` perform it through the ports of
-`headrace.domain.ports`.
+This package decides what happens to an event. The services carry out the decisions through the
+ports of `headrace.domain.ports`.
 """

@@ -1,9 +1,10 @@
-"""The life of one event in one subscription, as a table.
+"""The states of one event in one subscription, as a transition table.
 
-It begins when the event has passed the subscription's filter. Every step of the dispatcher that
-moves an event goes through `after`, so an impossible step (two answers for one request, work on an
-event that was taken away) is an error at once and not a lost or doubled event later. Nothing else
-decides which step may follow which, and this module does not know what any of them does.
+The first state applies once the event has passed the subscription's filter. Every step of the
+dispatcher that moves an event calls `after`, so an impossible step (two answers for one request,
+work on an event that was withdrawn) raises immediately instead of causing a lost or duplicate event
+later. Only this table decides which step may follow which; the module does not know what the steps
+do.
 """
 
 from collections.abc import Mapping
@@ -95,7 +96,9 @@ TERMINAL = frozenset(state for state, steps in _TRANSITIONS.items() if not steps
 
 
 class IllegalTransition(Exception):
-    """A step that cannot follow: a mistake in the caller, never a property of an event."""
+    """A step that is not allowed in this state: an error in the caller, never a property of an
+    event.
+    """
 
     def __init__(self, state: AttemptState, step: AttemptEvent) -> None:
         allowed = ", ".join(_TRANSITIONS[state]) or "nothing"
@@ -105,7 +108,7 @@ class IllegalTransition(Exception):
 
 
 def after(state: AttemptState, step: AttemptEvent) -> AttemptState:
-    """Return the state that follows. Raises `IllegalTransition`."""
+    """Return the next state. Raises `IllegalTransition`."""
     try:
         return _TRANSITIONS[state][step]
     except KeyError:
@@ -113,8 +116,8 @@ def after(state: AttemptState, step: AttemptEvent) -> AttemptState:
 
 
 def as_markdown() -> str:
-    """Return the table as `docs/delivery.md` shows it: a row per state, a column per state that can
-    follow.
+    """Return the table as `docs/delivery.md` shows it: one row for each state, one column for each
+    state that can follow.
     """
     targets = [
         state

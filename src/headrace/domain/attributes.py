@@ -1,9 +1,9 @@
-"""What a CloudEvent's attributes may be: names, strings, URIs, times, media types, and which of
-them an event must have.
+"""The rules for a CloudEvent's attributes: names, strings, URIs, times and media types, and which
+attributes are required.
 
 The rules are those of CloudEvents 1.0 (sections "Naming Conventions", "Type System" and "Context
-Attributes") and of 0.3 where that differs. A rule is a function from a value to what is wrong with
-it, or None; codecs and tests share them through `rules`.
+Attributes"), and of 0.3 where that differs. A rule is a function that takes a value and returns
+what is wrong with it, or None. Codecs and tests share the rules through `rules`.
 """
 
 import re
@@ -12,23 +12,23 @@ from collections.abc import Callable, Mapping
 from headrace.domain.event import InvalidEvent, Value
 
 NAME_LENGTH_MAX = 64
-"""The specification advises 20; this much is tolerated."""
+"""The specification recommends at most 20."""
 VALUE_BYTES_MAX = 8_192
-"""Of one value in UTF-8; percent-encoded it is at most three times that, which common servers still
-take as a header.
+"""Limit for one value in UTF-8. Percent-encoded, a value is at most three times as long, which
+common servers still accept in a header.
 """
 PARTITION_KEY_BYTES_MAX = 1_024
 ATTRIBUTES_MAX = 128
 ATTRIBUTES_BYTES_MAX = 65_536
-"""Names and values of one event together: the room that accepted events leave below their topic's
-limit.
+"""Limit for all names and values of one event. It equals the margin between the largest accepted
+event and the record limit of its topic.
 """
 
 REQUIRED = ("specversion", "id", "source", "type")
 SPEC_VERSIONS = ("1.0", "0.3")
 
 Rule = Callable[[str], str | None]
-"""Says what a value must be, when it is not."""
+"""Returns what a value must be if it breaks the rule, else None."""
 
 _NAME = re.compile(r"[a-z0-9]+").fullmatch
 
@@ -40,8 +40,8 @@ _NONCHARACTERS = (
 )
 _FORBIDDEN = frozenset(map(chr, (*_CONTROLS, *_SURROGATES, *_NONCHARACTERS)))
 
-# RFC 3986 appendix A. A percent sign must start an encoded byte; possessive repeats keep the match
-# linear.
+# RFC 3986 appendix A. A percent sign must start an encoded byte. Possessive quantifiers keep the
+# match linear.
 _SEGMENTS = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*+"
 _AUTHORITY = (
     r"(?:[A-Za-z0-9._~!$&'()*+,;=:%-]*@)?"
@@ -68,8 +68,8 @@ _ENCODING = re.compile(_WORD).fullmatch
 
 
 def name_fault(name: str) -> str | None:
-    """What an attribute name must be, when `name` is not; `data` is reserved by the event
-    formats.
+    """Return what an attribute name must be if `name` is not valid, else None. The event formats
+    reserve `data`.
     """
     if not _NAME(name):
         return "must be named with lower-case ASCII letters and digits only"
@@ -81,54 +81,57 @@ def name_fault(name: str) -> str | None:
 
 
 POSITION_ATTRIBUTES = ("knativekafkapartition", "knativekafkaoffset")
-"""Attributes that Knative's Kafka broker adds on delivery: where the event is in the Broker's
+"""Attributes that Knative's Kafka broker adds on delivery: the event's position in the Broker's
 topic.
 """
 _PRIVATE = frozenset({"knativebrokerttl", *POSITION_ATTRIBUTES})
 
 
 def is_private(name: str) -> bool:
-    """Whether an attribute belongs to the machinery and not to the event: it is dropped wherever
-    events come in or go out.
+    """Whether an attribute is internal. Internal attributes are removed when events are received
+    and when they are sent.
 
-    `knativebrokerttl` is Knative's hop counter; what starts with `headrace` is ours. The
-    `knativeerror…` attributes of dead letters are not private: they must survive on the way to a
-    sink that is itself an address of this ingress. PLACE is added to each request, so what a sender
-    or a reply brings under these names is of another topic, and dropped.
+    `knativebrokerttl` is Knative's hop counter; names that start with `headrace` are Headrace's
+    own. The `knativeerror…` attributes of dead letters are not internal: they must be kept when a
+    dead letter is sent to a sink that is itself an address of this ingress. `POSITION_ATTRIBUTES`
+    are added to each request; a value that a sender or a reply supplies under these names refers to
+    another topic and is removed.
     """
     return name in _PRIVATE or name.startswith("headrace")
 
 
 def string_fault(text: str) -> str | None:
-    """The rules for every value: no control characters, surrogates or noncharacters (type system,
-    `String`), bounded length.
+    """Apply the rules for every string value: no control characters, surrogates or noncharacters
+    (type system, `String`), and limited length.
     """
     if (
         len(text) > VALUE_BYTES_MAX // 4
         and len(text.encode("utf-8", "surrogatepass")) > VALUE_BYTES_MAX
     ):
         return f"must have at most {VALUE_BYTES_MAX} bytes in UTF-8"
-    # What is printable has none of them. A set is asked character by character; a regular
-    # expression of these ranges takes longer by far.
+    # Printable text contains none of them. Checking the set for each character is much faster than
+    # a regular expression of these ranges.
     if not text.isprintable() and not _FORBIDDEN.isdisjoint(text):
         return "must not contain control characters, lone surrogates or Unicode noncharacters"
     return None
 
 
 def is_uri_reference(text: str) -> bool:
-    """RFC 3986 section 4.1."""
+    """Whether `text` is a URI reference (RFC 3986 section 4.1)."""
     return bool(_RELATIVE(text) or _ABSOLUTE(text)) and not _BROKEN_PERCENT(text)
 
 
 def is_absolute_uri(text: str) -> bool:
-    """RFC 3986 section 4.3, but a fragment is allowed: schemas are commonly addressed by one, and
-    the SDKs take it.
+    """Whether `text` is an absolute URI (RFC 3986 section 4.3). A fragment is allowed, because
+    schemas are often addressed by a fragment and the SDKs accept it.
     """
     return bool(_ABSOLUTE(text)) and not _BROKEN_PERCENT(text)
 
 
 def is_timestamp(text: str) -> bool:
-    """RFC 3339 section 5.6 on the Gregorian calendar; second 60 is taken as a leap second."""
+    """Whether `text` is a time of RFC 3339 section 5.6 in the Gregorian calendar. Second 60 is
+    accepted as a leap second.
+    """
     match = _TIMESTAMP(text)
     if match is None:
         return False
@@ -139,12 +142,14 @@ def is_timestamp(text: str) -> bool:
 
 
 def is_media_type(text: str) -> bool:
-    """`type/subtype` and parameters: RFC 2045 section 5.1 with the spaces RFC 9110 allows."""
+    """Whether `text` is `type/subtype` with optional parameters (RFC 2045 section 5.1, with the
+    spaces that RFC 9110 allows).
+    """
     return bool(_MEDIA_TYPE(text))
 
 
 def is_json(media_type: str) -> bool:
-    """Whether data of this media type is JSON: `*/json` or `*/*+json`, parameters aside (JSON
+    """Whether data of this media type is JSON: `*/json` or `*/*+json`, ignoring parameters (JSON
     format, section 3.1.1).
     """
     essence = media_type.partition(";")[0].strip().lower()
@@ -152,12 +157,12 @@ def is_json(media_type: str) -> bool:
 
 
 def non_empty(text: str) -> str | None:
-    """`subject`, `id`, `type`: there or absent, never empty."""
+    """Check `subject`, `id` or `type`: if present, not empty."""
     return None if text else "must not be empty"
 
 
 def uri_reference(text: str) -> str | None:
-    """`source`; in 0.3 `schemaurl` too."""
+    """Check `source`, and `schemaurl` in 0.3."""
     return (
         None
         if text and is_uri_reference(text)
@@ -166,20 +171,20 @@ def uri_reference(text: str) -> str | None:
 
 
 def absolute_uri(text: str) -> str | None:
-    """`dataschema`."""
+    """Check `dataschema`."""
     return None if is_absolute_uri(text) else "must be an absolute URI (RFC 3986)"
 
 
 def timestamp(text: str) -> str | None:
-    """`time` and `knativearrivaltime`."""
+    """Check `time` or `knativearrivaltime`."""
     return None if is_timestamp(text) else "must be an RFC 3339 time, such as 2018-04-05T17:31:00Z"
 
 
 def media_type(text: str) -> str | None:
-    """`datacontenttype`.
+    """Check `datacontenttype`.
 
-    An event as data of an event is refused: in binary mode its media type would stand where the
-    message's does, and the next reader would take the data for the event.
+    A CloudEvent as the data of another event is refused. In binary mode its media type would
+    replace that of the message, and the next reader would parse the data as the event.
     """
     if text[:23].lower() == "application/cloudevents":
         return (
@@ -192,7 +197,7 @@ def media_type(text: str) -> str | None:
 
 
 def partition_key(text: str) -> str | None:
-    """`partitionkey`, which becomes the record's key."""
+    """Check `partitionkey`, which becomes the record's key."""
     if not text:
         return "must not be empty"
     if len(text.encode()) > PARTITION_KEY_BYTES_MAX:
@@ -201,7 +206,7 @@ def partition_key(text: str) -> str | None:
 
 
 def content_encoding(text: str) -> str | None:
-    """`datacontentencoding` of 0.3 (RFC 2045 section 6.1)."""
+    """Check `datacontentencoding` of 0.3 (RFC 2045 section 6.1)."""
     return (
         None
         if _ENCODING(text)
@@ -226,8 +231,9 @@ _RULES: Mapping[str, Mapping[str, Rule]] = {
 
 
 def rules(specversion: object) -> Mapping[str, Rule]:
-    """The rules beyond `string_fault` by attribute name; raises `InvalidEvent` for a version that
-    is not spoken here.
+    """Return the rules that apply in addition to `string_fault`, by attribute name.
+
+    Raises `InvalidEvent` for an unsupported version.
     """
     found = _RULES.get(specversion) if isinstance(specversion, str) else None
     if found is None:
@@ -236,19 +242,19 @@ def rules(specversion: object) -> Mapping[str, Rule]:
 
 
 def missing(name: str) -> InvalidEvent:
-    """The refusal of an event without a required attribute."""
+    """Return the error for an event without the required attribute `name`."""
     return InvalidEvent(name, "is missing; every event must have " + ", ".join(REQUIRED))
 
 
 def canonical(value: Value) -> str:
-    """The canonical string of a value: `true`, `-1`, or the string itself."""
+    """Return the canonical string of a value: `true`, `-1`, or the string itself."""
     if value is True:
         return "true"
     return "false" if value is False else str(value)
 
 
 def check(attributes: Mapping[str, Value]) -> None:
-    """Refuse what is no event: raises `InvalidEvent` for the first rule broken."""
+    """Raise `InvalidEvent` for the first rule that the attributes break."""
     for name in REQUIRED:
         if name not in attributes:
             raise missing(name)
@@ -266,8 +272,9 @@ def check(attributes: Mapping[str, Value]) -> None:
 
 
 def value_fault(by_name: Mapping[str, Rule], name: str, value: Value) -> str | None:
-    """What the value of attribute `name` must be, when it is not; `by_name` is what `rules` gave
-    for this event.
+    """Return what the value of attribute `name` must be if it is not valid, else None.
+
+    `by_name` is the result of `rules` for this event.
     """
     rule = by_name.get(name)
     if isinstance(value, str):

@@ -1,11 +1,13 @@
-"""The pauses between attempts that fail one after another."""
+"""The pauses between consecutive failed attempts."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses in seconds: the first after one failure, the last after all further ones."""
+    """Pauses in seconds: the first applies after one failure, the last after all further
+    failures.
+    """
 
     steps: tuple[float, ...]
 
@@ -15,5 +17,5 @@ class Backoff:
 
     @property
     def longest(self) -> float:
-        """The last pause, for a failure that a quick retry will not cure."""
+        """The last pause, for a failure that a quick retry will not fix."""
         return self.steps[-1]

@@ -1,7 +1,6 @@
-"""A dictionary for what is worked out once per input and remembered, bounded by bytes because
-outside senders choose the keys.
+"""A cache for computed values, limited by bytes because external senders choose the keys.
 
-A bound on the number of entries alone is none: 4,096 request targets of 8 KiB are 32 MiB.
+A limit on the number of entries is not sufficient: 4,096 request targets of 8 KiB are 32 MiB.
 """
 
 from typing import Final, TypeVar
@@ -10,27 +9,28 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 ENTRY_BYTES: Final = 256
-"""Added per entry: the slot of the dictionary and the object headers of key and value."""
+"""Added for each entry: the slot of the dictionary and the object headers of key and value."""
 
 
 class ByteBoundedCache(dict[Key, Value]):
-    """Look up as in any dictionary; add with `remember` only."""
+    """A dictionary with a size limit. Look up entries as usual; add them with `remember` only."""
 
     def __init__(self, *, bytes_max: int, entry_bytes_max: int) -> None:
-        """`bytes_max` is for all entries together; one of more than `entry_bytes_max` is not
-        remembered.
+        """`bytes_max` limits all entries together. An entry larger than `entry_bytes_max` is not
+        cached.
         """
         super().__init__()
         self.bytes = 0
-        """Of all entries, as counted by `remember`."""
+        """Size of all entries, as counted by `remember`."""
         self._bytes_max = bytes_max
         self._entry_bytes_max = entry_bytes_max
 
     def remember(self, key: Key, value: Value, size: int) -> None:
-        """Add an entry of about `size` bytes, unless that is too large; when there is no room,
-        everything else is forgotten first.
+        """Add an entry of about `size` bytes, unless it is too large. If there is no room, all
+        other entries are removed first.
 
-        A sender that varies its input without end makes lookups slower, and this no larger.
+        A sender that keeps varying its input makes lookups slower, but does not make the cache
+        larger.
         """
         if size > self._entry_bytes_max or key in self:
             return
@@ -40,6 +40,6 @@ class ByteBoundedCache(dict[Key, Value]):
         self[key] = value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all entries."""
         super().clear()
         self.bytes = 0

@@ -1,15 +1,16 @@
-"""The breaker of one subscription: while its subscriber cannot take anything, no event uses up its
-attempts.
+"""The circuit breaker of one subscription: while its subscriber is unavailable, events do not use
+up their attempts.
 
-It opens when the last `attempts_min` attempts or more, of `events_min` events or more, over
-`span_seconds` or more, all ended in connection failure, timeout, 429, 502, 503 or 504: only those
-say that the subscriber as a whole is unwell. Any other answer, an error 500 included, is about one
-event and takes the policy's path. Open, it lets one probe out at a time, with growing pauses; the
-first probe answered reopens it, gradually, because a subscriber that just came back is the easiest
-to knock over again.
+It opens after a streak of at least `attempts_min` failed attempts, of at least `events_min`
+different events, over at least `span_seconds`. Only connection failures, timeouts and the statuses
+429, 502, 503 and 504 count, because only these indicate that the subscriber as a whole is
+unavailable. Any other answer, including status 500, concerns one event and follows the delivery
+policy. While open, the breaker allows one probe at a time, with increasing pauses. After the first
+answered probe, it raises the number of permitted attempts gradually, because a subscriber that has
+just recovered is easily overloaded.
 
-The counts are those of an unbroken streak, not of a window of fixed length: at a thousand failures
-a second the last 50 never span 5 s.
+The counts are those of an unbroken streak and not of a window of fixed length: at a thousand
+failures a second, the last 50 never span 5 s.
 """
 
 from collections.abc import Hashable, Mapping
@@ -34,19 +35,21 @@ class BreakerState(StrEnum):
 
 
 class BreakerEvent(StrEnum):
-    """What moves a breaker."""
+    """What changes the state of a breaker."""
 
     TRIP = "trip"
     """The streak of failures is long enough."""
     PROBE = "probe"
-    """The probe goes out."""
+    """The probe is sent."""
     PROBE_FAILED = "probe failed"
     PROBE_WITHDRAWN = "probe withdrawn"
-    """Its partition was revoked, say: nobody knows how it would have ended."""
+    """The outcome of the probe will never be known, for example because its partition was
+    revoked.
+    """
     ANSWERED = "answered"
-    """The probe, or an attempt from before the opening, brought an answer."""
+    """The probe, or an attempt from before the breaker opened, was answered."""
     RESTORED = "restored"
-    """The permitted number is the whole again."""
+    """The permitted number has reached the maximum again."""
 
 
 _TRANSITIONS: Mapping[tuple[BreakerState, BreakerEvent], BreakerState] = {
@@ -63,39 +66,39 @@ _TRANSITIONS: Mapping[tuple[BreakerState, BreakerEvent], BreakerState] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerRules:
-    """When a breaker opens, and how it comes back; durations in seconds."""
+    """When a breaker opens, and how it recovers; durations in seconds."""
 
     attempts_min: int = 50
     events_min: int = 10
     span_seconds: float = 5.0
     probe_delay_seconds: float = 1.0
-    """Pause before the first probe; doubles with every probe that fails."""
+    """Pause before the first probe. It doubles with every failed probe."""
     probe_delay_max_seconds: float = 30.0
     reopening_min: int = 2
-    """Attempts permitted at once after the first good probe."""
+    """Concurrent attempts permitted after the first answered probe."""
 
 
 _CLOSED: Final = BreakerState.CLOSED
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read
-for each answer.
+"""An alias, because reading a member through its enum class takes ten times as long, and this one
+is read for each answer.
 """
 _TRIPPING_STATUSES = frozenset((429, 502, 503, 504))
 _TRIPPING_FAILURES = frozenset((Failure.CONNECT, Failure.TIMEOUT, Failure.RESET))
 
 
 def trips(outcome: Outcome) -> bool:
-    """Whether an outcome speaks of the subscriber as a whole."""
+    """Whether an outcome indicates that the subscriber as a whole is unavailable."""
     if outcome.status is not None:
         return outcome.status in _TRIPPING_STATUSES
     return outcome.failure in _TRIPPING_FAILURES
 
 
 class Breaker:
-    """Records every attempt of one subscription; says how many may start. Times are monotonic
+    """Records every attempt of one subscription and limits how many may start. Times are monotonic
     seconds.
 
-    The caller asks `allows`, starts at most so many, calls `started` for each, and then either
-    `record` or `withdraw` for each.
+    The caller asks `allows`, starts at most that many attempts, and calls `started` and later
+    either `record` or `withdraw` for each.
     """
 
     __slots__ = (
@@ -116,19 +119,19 @@ class Breaker:
         self.concurrency_max = concurrency_max
         self.state = BreakerState.CLOSED
         self.next_probe_at: float | None = None
-        """When the next probe is due; None unless open."""
+        """When the next probe is due; None unless the breaker is open."""
         self._rules = rules or BreakerRules()
         self._failed = 0
         self._failed_since = 0.0
         self._events: set[Hashable] = set()
-        """Distinct events of the streak, as far as it takes to count to `events_min`."""
+        """Distinct events of the streak, at most `events_min` of them."""
         self._probe: Hashable = None
         self._probe_delay = self._rules.probe_delay_seconds
         self._limit = concurrency_max
         self._good = 0
 
     def allows(self, in_flight: int, now: float) -> int:
-        """Return how many attempts may start now, `in_flight` being out."""
+        """Return how many attempts may start now, while `in_flight` attempts are running."""
         if self.state is BreakerState.CLOSED:
             return max(0, self.concurrency_max - in_flight)
         if self.state is BreakerState.REOPENING:
@@ -136,22 +139,24 @@ class Breaker:
         return 1 if self.next_probe_at is not None and now >= self.next_probe_at else 0
 
     def started(self, event: Hashable) -> None:
-        """An attempt for `event` (its origin) goes out: while open, it is the probe."""
+        """Record that an attempt for `event` (its origin) is sent. While the breaker is open, this
+        is the probe.
+        """
         if self.state is BreakerState.OPEN:
             self._probe = event
             self.next_probe_at = None
             self._move(BreakerEvent.PROBE)
 
     def record(self, event: Hashable, outcome: Outcome, now: float) -> None:
-        """An attempt for `event` has ended."""
+        """Record the outcome of an attempt for `event`."""
         if trips(outcome):
             self._record_failed(event, now)
         else:
             self._record_answered()
 
     def withdraw(self, event: Hashable, now: float) -> None:
-        """An attempt for `event` was given up, and its outcome will not be known. If it was the
-        probe, the next is due at once.
+        """Record that an attempt for `event` was given up and its outcome will not be known. If it
+        was the probe, the next one is due immediately.
         """
         if self.state is BreakerState.PROBING and event == self._probe:
             self._probe = None
@@ -175,7 +180,7 @@ class Breaker:
         self._restore()
 
     def _widen(self) -> None:
-        """As many answers in a row as are permitted at once double the permission."""
+        """Double the limit after as many consecutive answers as the limit permits concurrently."""
         self._good += 1
         if self._good >= self._limit:
             self._limit, self._good = self._limit * 2, 0

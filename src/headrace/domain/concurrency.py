@@ -1,24 +1,24 @@
-"""How many requests one subscriber gets at a time: as many as shorten its queue, no more than
-lengthen its answers.
+"""The number of concurrent requests to one subscriber: enough to shorten its queue, but not so many
+that its answers take longer.
 
-A subscriber that answers in a fifth of a millisecond needs few requests at once, and more of them
-only queue in this event loop, where they delay other subscriptions. One that takes 50 ms
-needs many. So the limit grows while answers come as fast as they did when few were out, and shrinks
-when they take longer than twice that: what grew was a queue, ours or the subscriber's.
+A subscriber that answers in 0.2 ms needs few concurrent requests; more of them only queue in this
+event loop and delay other subscriptions. A subscriber that takes 50 ms needs many. The limit
+therefore grows while answers are as fast as they were with few requests, and shrinks when they take
+more than twice as long, which means that requests are queued here or at the subscriber.
 """
 
 QUEUEING_FACTOR = 2.0
 GROWTH = 1.25
 SHRINKAGE = 0.8
 FORGET_ROUNDS = 256
-"""Rounds after which the fastest answer is forgotten: a subscriber may have become slower
-for good.
+"""Rounds after which the fastest answer is forgotten, because a subscriber may have become slower
+permanently.
 """
 
 
 class Concurrency:
-    """The limit for one subscriber, between `floor` and `maximum`. A round is as many answers as
-    may be out at a time.
+    """The limit for one subscriber, between `floor` and `maximum`. A round consists of as many
+    answers as the limit allows concurrently.
     """
 
     __slots__ = (
@@ -46,8 +46,10 @@ class Concurrency:
         self._fastest = self._fastest_next = float("inf")
 
     def answered(self, seconds: float) -> bool:
-        """An answer took this long; return whether a round is over and `decide` should be called.
-        About 0.2 microseconds.
+        """Record that an answer took `seconds`. Return whether the round is complete and `decide`
+        should be called.
+
+        Takes about 0.2 microseconds.
         """
         self._answers += 1
         self._seconds += seconds
@@ -56,8 +58,10 @@ class Concurrency:
         return self._answers >= self.limit
 
     def decide(self, *, queued: bool) -> int:
-        """Return the limit of the next round; `queued` says whether records waited for this one:
-        without that there is nothing to gain.
+        """Return the limit for the next round.
+
+        `queued` says whether records of this subscription had to wait. If none did, a higher limit
+        would have no effect.
         """
         average = self._seconds / self._answers if self._answers else 0.0
         self._answers, self._seconds = 0, 0.0

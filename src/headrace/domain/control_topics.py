@@ -1,15 +1,15 @@
-"""The compacted topics through which the processes of an installation find each other; every
-process knows their names.
+"""The compacted topics that the processes of an installation use to coordinate. Every process knows
+their names.
 
-All other names in Kafka are built by the controller (`headrace.resources.naming`) and read from the
-routing table.
+The controller builds all other names in Kafka (`headrace.resources.naming`); the other processes
+read them from the routing table.
 """
 
 ROUTING_TOPIC = "headrace.routing"
-"""What the data plane does: one record for each addressable and each subscription."""
+"""What the data plane has to do: one record for each addressable and each subscription."""
 RESOURCES_TOPIC = "headrace.resources"
-"""The resources themselves, where there is no Kubernetes API."""
+"""The resources, in an installation without a Kubernetes API."""
 INSTANCES_TOPIC = "headrace.instances"
-"""Which processes are alive, and how far they have applied the routing table."""
+"""Which processes are live, and up to which position they have applied the routing table."""
 
 CONTROL_TOPICS: tuple[str, ...] = (ROUTING_TOPIC, RESOURCES_TOPIC, INSTANCES_TOPIC)

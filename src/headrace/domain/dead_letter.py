@@ -1,5 +1,4 @@
-"""What a dead letter says beside the event itself: the error extensions that Knative's consumers of
-dead letters read.
+"""The error extensions of a dead letter, as consumers of Knative's dead letters expect them.
 
 They are record headers in the form of the CloudEvents Kafka binding (`ce_` names, UTF-8 values).
 """
@@ -10,7 +9,7 @@ from headrace.domain.attributes import POSITION_ATTRIBUTES
 from headrace.domain.delivery import Outcome
 
 ERROR_DATA_MAX = 1024
-"""Bytes of the response body that are kept, before base64."""
+"""Bytes of the response body that are kept, before base64 encoding."""
 KNE_HEADERS_MAX = 16
 KNE_NAME_MAX = 32
 KNE_VALUE_MAX = 1024
@@ -35,17 +34,18 @@ _TAKEN = frozenset(
         *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
     )
 )
-"""Names a subscriber may not set: they are the event's own, or say why it is here."""
+"""Names that a subscriber may not set: they belong to the event or explain the failure."""
 
 
 def error_extensions(destination_url: str, outcome: Outcome) -> list[tuple[str, bytes]]:
     """Return the headers that explain a dead letter.
 
-    `ce_knativeerrordest` is the URL that failed, absent when there is none (an attribute may not be
-    empty); `ce_knativeerrorcode` the status, absent when there was no response;
-    `ce_knativeerrordata` base64 of the first 1,024 bytes of the response's body, absent when there
-    was none. A response header `kne-<name>` becomes the extension `<name>` when name and value are
-    legal in a CloudEvent, within the bounds above, and not the event's own; others are left out.
+    `ce_knativeerrordest` is the URL that failed; it is absent if there is none, because an
+    attribute must not be empty. `ce_knativeerrorcode` is the status, absent if there was no
+    response. `ce_knativeerrordata` is base64 of the first 1,024 bytes of the response body, absent
+    if there was none. A response header `kne-<name>` becomes the extension `<name>` if its name and
+    value are valid in a CloudEvent and within the limits above, and the name does not belong to the
+    event; other headers are ignored.
     """
     extensions = [("ce_knativeerrordest", destination_url.encode())] if destination_url else []
     if outcome.status is not None:
@@ -74,8 +74,10 @@ def _is_name(name: bytes) -> bool:
 
 
 def _is_value(value: bytes) -> bool:
-    """CloudEvents strings have no control characters (1.0.2, type system): in a header they would
-    come out again as header injection.
+    """Whether a header value is a valid, non-empty CloudEvents string.
+
+    CloudEvents strings have no control characters (1.0.2, type system). Otherwise they would allow
+    header injection when the attribute is sent as an HTTP header.
     """
     if not 0 < len(value) <= KNE_VALUE_MAX:
         return False

@@ -1,9 +1,8 @@
-"""How often, how soon and how long an event is tried: the policy, and the decision after each
-attempt.
+"""The delivery policy of a subscription, and the decision after each attempt.
 
-Facts of `docs/delivery.md`; the retryable set is the Knative data plane's (D6): no response, 5xx,
-404, 408, 409, 429. What manifests say of it is `headrace.resources.delivery_spec`; what is written
-into a dead letter is `headrace.domain.dead_letter`.
+`docs/delivery.md` describes the behaviour. The retryable outcomes are those of the Knative data
+plane (D6): no response, 5xx, 404, 408, 409 and 429. `headrace.resources.delivery_spec` reads the
+policy from manifests; `headrace.domain.dead_letter` builds the extensions of dead letters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,8 @@ from enum import StrEnum
 from headrace.domain.retry_after import retry_after_seconds
 
 JITTER_SHARE = 0.2
-"""A backoff is spread by this share of itself in both directions, so that events failed together do
-not come back together.
+"""A backoff varies by up to this share of its length in both directions, so that events that failed
+at the same time are not retried at the same time.
 """
 
 
@@ -29,60 +28,60 @@ class BackoffPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPolicy:
-    """The effective policy of one subscription; durations in seconds. The defaults are what applies
-    when nothing is said.
+    """The effective policy of one subscription; durations in seconds. The defaults apply where a
+    manifest sets nothing.
     """
 
     retry: int = 10
-    """Retries after the first attempt; 0 is a choice, not an absence."""
+    """Retries after the first attempt. 0 means no retries and is not replaced by the default."""
     timeout_seconds: float = 30.0
     """Total deadline of one attempt."""
     backoff: BackoffPolicy = BackoffPolicy.EXPONENTIAL
     delay_seconds: float = 0.2
     backoff_max_seconds: float = 600.0
     retry_after_max_seconds: float = 600.0
-    """A longer `Retry-After` is cut to this; 0 ignores the header."""
+    """A longer `Retry-After` is reduced to this; 0 ignores the header."""
 
 
 class Failure(StrEnum):
-    """Why an attempt brought no response."""
+    """Why an attempt got no response."""
 
     CONNECT = "connect"
     TIMEOUT = "timeout"
     RESET = "reset"
-    """The connection ended before a whole response."""
+    """The connection ended before the response was complete."""
     PROTOCOL = "protocol"
-    """What came was not HTTP/1.1, or larger than we read."""
+    """The response was not HTTP/1.1, or larger than the limit."""
     REFUSED = "refused"
     """The egress policy denies this address."""
     UNSUPPORTED_SCHEME = "unsupported-scheme"
-    """The URL is neither http nor https: no attempt can be made."""
+    """The URL is neither http nor https, so no attempt can be made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt brought: a response (`status`), or a `failure`; exactly one of them."""
+    """The result of an attempt: either a response (`status`) or a `failure`."""
 
     status: int | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
     """Response headers, names in lower case."""
     body: bytes = b""
-    """At most what the sender reads; `truncated` says there was more."""
+    """At most as much as the sender reads; `truncated` says whether there was more."""
     truncated: bool = False
     failure: Failure | None = None
     detail: str = ""
-    """One sentence for operators when there is a failure."""
+    """If there was a failure, one sentence for operators."""
     lease: object = field(default=None, compare=False, repr=False)
-    """Keeps the memory of a large body reserved: keep it as long as the body."""
+    """Keeps the memory of a large body reserved. Hold it as long as the body."""
 
 
 class Verdict(StrEnum):
-    """What an outcome means by itself, before the policy is asked."""
+    """What an outcome means, before the policy is applied."""
 
     DELIVERED = "delivered"
     RETRYABLE = "retryable"
     REJECTED = "rejected"
-    """Trying again would not change it."""
+    """Another attempt would have the same result."""
 
 
 class DeadLetterReason(StrEnum):
@@ -122,8 +121,8 @@ class DeadLetterReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Delivered. `reply` says whether the response may carry a reply event (a 202's body is not
-    one; D7).
+    """The event was delivered. `reply` says whether the response may carry a reply event; the body
+    of a 202 is not one (D7).
     """
 
     reply: bool = True
@@ -131,18 +130,20 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try again at `at` (Unix seconds), which will be attempt number `attempt`."""
+    """Try again at `at` (Unix seconds), as attempt number `attempt`."""
 
     at: float
     wait_seconds: float
     attempt: int
     retry_after: bool = False
-    """The subscriber's `Retry-After`, and not the backoff, set the time."""
+    """Whether the time comes from the subscriber's `Retry-After` and not from the backoff."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Give up and keep the event with its `reason`; `detail` is one sentence for operators."""
+    """Give up and keep the event as a dead letter with its `reason`; `detail` is one sentence for
+    operators.
+    """
 
     reason: DeadLetterReason
     detail: str
@@ -162,8 +163,8 @@ _EXPONENT_MAX = 60
 
 
 def classify(outcome: Outcome) -> Verdict:
-    """Say what an outcome means: 2xx is delivered; 404, 408, 409, 429, 5xx and no response are
-    worth another attempt; nothing else is.
+    """Classify an outcome. 2xx is delivered; 404, 408, 409, 429, 5xx and no response are retryable;
+    everything else is rejected.
     """
     status = outcome.status
     if status is None:
@@ -178,11 +179,11 @@ def classify(outcome: Outcome) -> Verdict:
 def decide(
     policy: DeliveryPolicy, attempt: int, outcome: Outcome, now: float, jitter: float
 ) -> Decision:
-    """Decide what becomes of an event after an attempt.
+    """Decide what happens to an event after an attempt.
 
-    `attempt` counts the attempts made so far, this one included; `now` is Unix seconds; `jitter`,
-    in [-1, 1], spreads the backoff. Raises ValueError for an attempt below 1 or a jitter outside
-    its range.
+    `attempt` counts the attempts so far, including this one; `now` is Unix seconds; `jitter`, in
+    [-1, 1], varies the backoff. Raises ValueError for an attempt below 1 or a jitter outside its
+    range.
     """
     status = outcome.status
     if status is not None and 200 <= status <= 299:
@@ -207,10 +208,11 @@ def decide(
 
 
 def backoff_seconds(policy: DeliveryPolicy, retry: int) -> float:
-    """Return the wait before the `retry`-th retry (from 1), without jitter, capped.
+    """Return the wait before the `retry`-th retry (from 1), without jitter, limited by the policy's
+    maximum.
 
-    The cap comes before the jitter: were it the other way round, every event at the cap would come
-    back in step with the others.
+    The maximum is applied before the jitter. Otherwise all events at the maximum would be retried
+    at the same time.
     """
     factor = (
         float(retry)
@@ -221,15 +223,15 @@ def backoff_seconds(policy: DeliveryPolicy, retry: int) -> float:
 
 
 def describe(outcome: Outcome) -> str:
-    """Say in a few words what came back, without anything of the payload."""
+    """Describe an outcome in a few words, without any part of the payload."""
     if outcome.failure is None:
         return f"status {outcome.status}"
     return f"{outcome.failure} ({outcome.detail})" if outcome.detail else str(outcome.failure)
 
 
 def _asked_seconds(policy: DeliveryPolicy, outcome: Outcome, now: float) -> float:
-    """What `Retry-After` asks for, cut to the policy's cap; 0.0 when it does not count. The header
-    counts on 429 and 503 only (D6).
+    """Return the wait that `Retry-After` asks for, limited by the policy; 0.0 if it does not apply.
+    The header applies to 429 and 503 only (D6).
     """
     if outcome.status not in _RETRY_AFTER or policy.retry_after_max_seconds <= 0:
         return 0.0
