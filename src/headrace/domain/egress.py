@@ -1,9 +1,9 @@
-"""Which addresses events may be posted to: networks denied and allowed, and our own ports that
-nothing is ever posted to.
+"""Which addresses events may be posted to: allowed and denied networks, and the deployment's own
+ports, which are always denied.
 
-Judged is the resolved address that is then connected to, so neither a spelling nor a second lookup
-gets round it. The most specific network that contains an address decides; of two equal ones the
-operator's before the default, and allow before deny.
+The policy applies to the resolved address that the connection then uses, so an alternative spelling
+or a second lookup cannot bypass it. The most specific network that contains an address decides.
+Between two equal networks, the operator's setting overrides the default, and allow overrides deny.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +27,8 @@ DENIED_BY_DEFAULT = (
     ("ff00::/8", "multicast"),
     ("240.0.0.0/4", "reserved"),
     ("255.255.255.255/32", "broadcast"),
-    # Of clouds, where a request brings back credentials. Each is a network of its own, so that
-    # allowing the link-local network does not allow these as well.
+    # Metadata services of cloud providers, where a request may return credentials. Each is a
+    # network of its own, so that allowing the link-local network does not allow these too.
     ("169.254.169.254/32", "cloud metadata"),
     ("169.254.170.2/32", "cloud metadata"),
     ("169.254.170.23/32", "cloud metadata"),
@@ -38,7 +38,7 @@ DENIED_BY_DEFAULT = (
     ("100.100.100.200/32", "cloud metadata"),
     ("168.63.129.16/32", "cloud metadata"),
     ("192.0.0.192/32", "cloud metadata"),
-    # RFC 8215: where in such an address the IPv4 address stands depends on the network.
+    # RFC 8215: the position of the IPv4 address in such an address depends on the network.
     ("64:ff9b:1::/48", "local translation to IPv4"),
 )
 
@@ -48,13 +48,13 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 @dataclass(frozen=True, slots=True)
 class ProtectedPort:
-    """A port that this deployment listens on and that no event may reach."""
+    """A port that this deployment listens on and that must not receive events."""
 
     host: str
-    """The address it listens on; an unspecified one stands for every address of this machine."""
+    """The address it listens on. An unspecified address means every address of this machine."""
     port: int
     purpose: str
-    """For the message, such as `the controller's API`."""
+    """Used in the message, for example `the controller's API`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class _Rule:
 
 
 class EgressPolicy:
-    """Says why an address may not be posted to."""
+    """Decides whether an address may be posted to; call it with the address and the port."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class EgressPolicy:
         protected_ports: Sequence[ProtectedPort] = (),
         is_local: Callable[[Address], bool] = lambda address: address.is_loopback,
     ) -> None:
-        """`loopback` allows it by default. `is_local` says whether an address is one of this
-        machine.
+        """`loopback` says whether loopback addresses are allowed by default. `is_local` says
+        whether an address belongs to this machine.
 
         Raises ValueError for a network that is both denied and allowed.
         """
@@ -107,7 +107,9 @@ class EgressPolicy:
         self._is_local = is_local
 
     def __call__(self, address: Address, port: int) -> str:
-        """Why nothing may be posted there, empty when it may."""
+        """Return why nothing may be posted to `address` and `port`, or an empty string if
+        it may.
+        """
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped  # the system connects to the IPv4 address itself
         if reason := self._judge(address, port):
@@ -144,7 +146,9 @@ class EgressPolicy:
 
 
 def _embedded(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address stands for in one of the transition mechanisms."""
+    """Yield the IPv4 addresses that an IPv6 address represents in one of the transition
+    mechanisms.
+    """
     if isinstance(address, IPv4Address) or address.is_unspecified or address.is_loopback:
         return
     number = int(address)
@@ -163,8 +167,9 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
 
 
 def parse_networks(text: str, setting: str) -> tuple[Network, ...]:
-    """Networks in CIDR form, or single addresses, separated by commas. Raises ValueError, naming
-    `setting` and the entry.
+    """Parse a comma-separated list of networks in CIDR form and single addresses.
+
+    Raises ValueError with `setting` and the invalid entry.
     """
     entries = [entry.strip() for entry in text.split(",") if entry.strip()]
     if len(entries) > NETWORKS_MAX:

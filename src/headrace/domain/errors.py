@@ -1,13 +1,15 @@
-"""The errors that cross a border between parts. Adapters turn their library's exceptions into
-these; nothing else escapes them.
+"""The errors that cross the boundaries between components. Adapters convert the exceptions of their
+libraries to these; no other exception leaves an adapter.
 
-`Temporary` means: the same call may succeed later. `Permanent` means: it will not, and an
-operator must be notified.
+`Temporary` means that the same call may succeed later. `Permanent` means that it will not, and that
+an operator must be notified.
 """
 
 
 class HeadraceError(Exception):
-    """Base of every Headrace error; the message is written for the person who has to act on it."""
+    """Parent class of every Headrace error. The message is written for the person who has to act on
+    it.
+    """
 
 
 class Temporary(HeadraceError):
@@ -19,17 +21,17 @@ class Permanent(HeadraceError):
 
 
 class LogUnavailable(Temporary):
-    """The log did not store or answer within its deadline."""
+    """The log did not store the record or answer within its deadline."""
 
 
 class OutcomeUnknown(LogUnavailable):
-    """A write was sent and not answered: it may be stored, now or later. The writer must read
-    before writing again.
+    """A write was sent but not acknowledged. It may be stored already or later; the writer must
+    read before it writes again.
     """
 
 
 class LogFull(Temporary):
-    """The byte budget of this topic is used up by records that are not stored yet."""
+    """Records that are not stored yet use up the byte budget of this topic."""
 
     def __init__(self, topic: str, bytes_max: int) -> None:
         super().__init__(
@@ -41,7 +43,7 @@ class LogFull(Temporary):
 
 
 class RecordTooLarge(Permanent):
-    """The record exceeds what its topic takes."""
+    """The record is larger than its topic accepts."""
 
     def __init__(self, size: int, size_max: int) -> None:
         super().__init__(f"the record has {size} bytes, its topic takes {size_max}")
@@ -58,22 +60,22 @@ class TopicMissing(Permanent):
 
 
 class WriteRefused(Permanent):
-    """The log refused the record for a reason that will not pass by itself (authorization, invalid
-    record, fenced writer).
+    """The log refused the record for a reason that does not resolve by itself (authorization,
+    invalid record, fenced writer).
     """
 
 
 class Unstorable(Permanent):
-    """The resource could not be read again if it were stored. Nothing is stored."""
+    """The resource was not stored, because it could not be read again."""
 
 
 class Conflict(Permanent):
-    """The resource changed since it was read (another resourceVersion), or exists already."""
+    """The resource changed since it was read (another resourceVersion), or it exists already."""
 
 
 class NotFound(Permanent):
-    """No such resource."""
+    """There is no such resource."""
 
 
 class Fenced(Permanent):
-    """Another writer has taken over; this one must stop writing."""
+    """Another writer has taken over; this writer must stop."""

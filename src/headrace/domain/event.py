@@ -1,7 +1,7 @@
 """A CloudEvent as a value, and the errors for input that is not one.
 
-The hot paths never build an `Event`: they pass records on. This class is for code that must look
-inside: the JSON format, the library, the command. The rules for attributes are in
+The hot paths never build an `Event`; they pass records on. This class is for code that reads the
+content of an event: the JSON format, the library, the command line. The rules for attributes are in
 `headrace.domain.attributes`.
 """
 
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from headrace.domain.errors import Permanent
 
 Value = str | int | bool
-"""An attribute value, and the result of a CESQL expression. Times, URIs and binary values are their
-canonical strings (CloudEvents 1.0, type system); integers are signed and have 32 bits.
+"""An attribute value, and the result of a CESQL expression.
+
+Times, URIs and binary values are their canonical strings (CloudEvents 1.0, type system); integers
+are signed and have 32 bits.
 """
 
 
@@ -44,7 +46,7 @@ class InvalidEvent(Permanent, ValueError):
         self.index = index
 
     def at(self, index: int) -> "InvalidEvent":
-        """The same error for event `index` of a batch."""
+        """Return the same error for event `index` of a batch."""
         return InvalidEvent(self.attribute, self.rule, index=index)
 
 

@@ -1,5 +1,5 @@
-"""What a feed may hold, and what it reports to operators: values shared by every adapter of the
-`Feed` port.
+"""The limits of a feed, and what it reports to operators. Every adapter of the `Feed` port uses
+these values.
 """
 
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ from headrace.domain.record import Partition
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedBounds:
-    """How much one feed may have handed out and not yet got back as done.
+    """Limits for the records that one feed has handed out and that are not done yet.
 
-    `records_max` is never passed. `bytes_max` is passed by one record, or by one hand-over whose
-    records are larger than the last one's.
+    `records_max` is never exceeded. `bytes_max` may be exceeded by one record, or by one batch
+    whose records are larger than those of the previous one.
     """
 
     records_max: int = 1000
@@ -34,35 +34,39 @@ class AlarmKind(StrEnum):
     EXPIRED = "expired"
     """Records were removed from the log before they were handed out; `count` says how many."""
     OFFSET_MISSING = "offset-missing"
-    """The group has no committed offset in a topic it should know: nobody can say what was done."""
+    """The group has no committed offset in a topic where it should have one, so it is not known
+    which records are done.
+    """
     TOPIC_MISSING = "topic-missing"
     TOPIC_RECREATED = "topic-recreated"
-    """The topic is another one of the same name, or was cut: what was read of it says nothing about
-    what is in it now.
+    """The topic is a new one with the same name, or was truncated. What was read before says
+    nothing about its present content.
     """
     REFUSED = "refused"
-    """Authentication or authorization."""
+    """Authentication or authorization failed."""
     UNAVAILABLE = "unavailable"
     """No broker answers; work resumes automatically when one does."""
     REBUILT = "rebuilt"
-    """The client failed and is replaced."""
+    """The client failed and is being replaced."""
     FENCED = "fenced"
     """Another process uses the same instance id."""
     UNCONFIRMED = "unconfirmed"
-    """The group has not said for a while that it still counts this member in: nothing is started
-    until it does.
+    """The group has not confirmed for a while that this process is still a member. Nothing is
+    started until it does.
     """
     DRAIN_OVERDUE = "drain-overdue"
-    """Partitions were revoked before the records held were done: those will be delivered again
-    by the next owner.
+    """Partitions were revoked before the records that were held were done. The next owner delivers
+    those records again.
     """
     COMMIT_FAILED = "commit-failed"
-    """What is done could not be committed before partitions were revoked."""
+    """Done records could not be committed before their partitions were revoked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedAlarm:
-    """One thing operators should know about a feed; `detail` is a sentence without payload."""
+    """A condition of a feed that operators should know about; `detail` is a sentence without
+    payload.
+    """
 
     kind: AlarmKind
     group: str
@@ -73,47 +77,52 @@ class FeedAlarm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """How many records wait in groups that were asked about. What did not answer is absent and
-    counted, never taken for nothing.
+    """How many records are waiting in each of the requested groups.
+
+    Partitions that did not answer are left out and counted in `unknown`; they are never treated as
+    empty.
     """
 
     waiting: Mapping[str, Mapping[Partition, int]]
-    """By group and partition, of the partitions that answered."""
+    """Number of records by group and partition, for the partitions that answered."""
     unknown: Mapping[str, int]
-    """By group, how many partitions did not answer; without the groups of which all did."""
+    """Number of partitions that did not answer, by group. Groups whose partitions all answered are
+    left out.
+    """
 
     def at_least(self, group: str) -> int:
-        """Records that certainly wait."""
+        """Return a lower limit for the number of waiting records."""
         return sum(self.waiting.get(group, {}).values())
 
     def exactly(self, group: str) -> int | None:
-        """Records that wait, None when a partition did not answer."""
+        """Return the number of waiting records, or None if a partition did not answer."""
         return self.at_least(group) if group in self.waiting and group not in self.unknown else None
 
 
 class InitialOffset(StrEnum):
     """Where reading begins in a topic in which the group has committed nothing.
 
-    A partition without an offset, in a topic where others have one, was added since: it is read
-    from its beginning in any case.
+    If the group has offsets in other partitions of the topic, a partition without one was added
+    since. It is always read from its beginning.
     """
 
     COMMITTED = "committed"
-    """A start was committed for every partition before the first feed was opened: the group's
-    memory is gone, which is an alarm, and `OutOfRange` says where reading begins.
+    """An initial offset was committed for every partition before the first feed was opened. If
+    there is none, the group's offsets were lost: an alarm is raised, and `OutOfRange` decides where
+    reading begins.
     """
     EARLIEST = "earliest"
-    """At the oldest record there is, as a matter of course: nobody commits a start."""
+    """At the oldest record, without an alarm. No initial offset is committed for such a group."""
 
 
 class OutOfRange(StrEnum):
-    """Where reading continues when its offset is not in the log, or not known; always with an
-    alarm.
+    """Where reading continues if the group's offset is not in the log or not known. An alarm is
+    raised in any case.
     """
 
     EARLIEST = "earliest"
-    """At the oldest record there is: nothing that still exists is skipped."""
+    """At the oldest record: no existing record is skipped."""
     LATEST = "latest"
-    """At the end: what exists now is given up."""
+    """At the end: the existing records are skipped."""
     STOP = "stop"
-    """Nowhere: the partition stops until an operator has set an offset."""
+    """The partition stops until an operator has set an offset."""

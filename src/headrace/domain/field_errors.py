@@ -1,8 +1,8 @@
 """Errors in the fields of a manifest, in the wording and format of Knative's validation.
 
-One error reads `message: path1, path2`, with details on the next line. Errors of one message and
-details are merged, their paths sorted; several errors are sorted and joined by newlines. Scripts
-match these texts, so they are kept exactly.
+One error reads `message: path1, path2`, with details on the next line. Errors with the same message
+and details are merged, with their paths sorted. Several errors are sorted and joined by newlines.
+Scripts match these texts, so the format must not change.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,14 +20,14 @@ class FieldError:
 
     @property
     def headline(self) -> str:
-        """Message and paths on one line, without the details."""
+        """The message and paths on one line, without the details."""
         return f"{self.message}: {', '.join(self.paths)}" if self.paths else self.message
 
     def __str__(self) -> str:
         return f"{self.headline}\n{self.details}" if self.details else self.headline
 
     def under(self, prefix: str) -> "FieldError":
-        """The same error with `prefix` in front of its paths."""
+        """Return the same error with `prefix` before each of its paths."""
         return replace(self, paths=tuple(_join(prefix, path) for path in self.paths))
 
 
@@ -69,7 +69,7 @@ def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError
 
 
 def render(errors: Iterable[FieldError]) -> str:
-    """All errors as one text."""
+    """Return all errors as one text."""
     merged: dict[tuple[str, str], set[str]] = {}
     for error in errors:
         merged.setdefault((error.message, error.details), set()).update(error.paths)

@@ -1,9 +1,9 @@
-"""The clauses a filter is made of: each knows how to be a predicate for the hot path, and how to
-explain itself for people.
+"""The clauses of a filter. Each can be compiled to a predicate for the hot path and can explain its
+result to users.
 
-Both ways come from the same fields, so what an explanation says is what happened. Attribute values
-are compared as text, whatever type they arrived in: an event must not match in binary mode and miss
-in structured mode.
+Both use the same fields, so an explanation always matches the result. Attribute values are compared
+as text, regardless of their type: an event must not match in binary mode and fail to match in
+structured mode.
 """
 
 from collections.abc import Callable
@@ -30,12 +30,12 @@ OnError = Callable[[Problem], None]
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an event matches or not.
+    """Why an event matches or does not match.
 
     `clause` is the path of the clause that decided: the one that failed, or the last one that had
-    to pass. `wanted` is the expected value, `saw` the value of the attribute, None when the event
-    does not have it. For CESQL, `wanted` is the part of the expression that decided, `saw` its
-    value, `inputs` the attributes it reads; `problem` is set when the evaluation failed.
+    to pass. `wanted` is the expected value. `saw` is the value of the attribute, None if the event
+    does not have it. For CESQL, `wanted` is the part of the expression that decided, `saw` is its
+    value, and `inputs` are the attributes it reads. `problem` is set if the evaluation failed.
     """
 
     matched: bool
@@ -47,26 +47,29 @@ class Explanation:
 
 
 class Clause(Protocol):
-    """A condition that an event passes or not."""
+    """A condition that an event passes or fails."""
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """The clause as a closure that never raises.
+        """Return the clause as a function that never raises.
 
-        When `metered`, it must be given attributes that are `Metered`, and raises `BudgetExceeded`.
+        If `metered`, the function must be called with `Metered` attributes, and raises
+        `BudgetExceeded`.
         """
         ...
 
     def steps_max(self) -> int:
-        """The most steps of an evaluation (`headrace.domain.cesql.budget`)."""
+        """Return the largest number of steps that an evaluation can take
+        (`headrace.domain.cesql.budget`).
+        """
         ...
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """The clause with its reasons."""
+        """Evaluate the clause and return the reasons for its result."""
         ...
 
 
 class Comparison(StrEnum):
-    """How an attribute is compared with a text; the values are names of dialects."""
+    """How an attribute is compared with a text. The values are names of dialects."""
 
     EXACT = "exact"
     PREFIX = "prefix"
@@ -82,8 +85,8 @@ def _never(attributes: Attributes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """One attribute against one text. An empty text never fits: the Subscriptions API does not
-    allow it.
+    """Compares one attribute with one text. An empty text never matches, because the Subscriptions
+    API does not allow it.
     """
 
     path: str
@@ -92,8 +95,8 @@ class Compare:
     text: str
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """One look-up and one comparison; the text of a value that is no string is made only when
-        needed.
+        """Return a predicate with one lookup and one comparison. A value that is not a string is
+        converted only when necessary.
         """
         if not self.text:
             return _never
@@ -106,11 +109,11 @@ class Compare:
                 return _suffixed(self.name, self.text)
 
     def steps_max(self) -> int:
-        """None: one look-up and one comparison at C speed."""
+        """Return 0: one lookup and one comparison at C speed."""
         return 0
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Names the attribute, what it should be and what it is."""
+        """Report the attribute's expected and actual value."""
         matched = self.predicate(lambda problem: None)(attributes)
         return Explanation(
             matched, self.path, f"{self.comparison} {self.text!r}", attributes.get(self.name)
@@ -145,11 +148,12 @@ def _suffixed(name: str, text: str) -> Predicate:
 
 @dataclass(frozen=True, slots=True)
 class LegacyAttribute:
-    """One attribute of `filter.attributes`: equal to the text, or for an empty text there and not
-    empty.
+    """One attribute of `filter.attributes`. It must equal the text or, if the text is empty, be
+    present and not empty.
 
-    A name of CloudEvents 0.3 and its successor stand for each other, and `datamediatype` is the
-    content type without parameters, as in Knative. Unlike there, an absent `time` is absent.
+    An attribute name of CloudEvents 0.3 and its successor are interchangeable, and `datamediatype`
+    is the content type without parameters, as in Knative. Unlike in Knative, an absent `time`
+    counts as absent.
     """
 
     path: str
@@ -157,17 +161,17 @@ class LegacyAttribute:
     text: str
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """As for `exact` wherever it means the same."""
+        """Return the predicate of `exact` where that is equivalent, else a slower one."""
         if self.text and self.name not in _ALIASES and self.name != "datamediatype":
             return _equal(self.name, self.text)
         return lambda attributes: self._fits(self._value(attributes))
 
     def steps_max(self) -> int:
-        """None: one look-up and one comparison at C speed."""
+        """Return 0: one lookup and one comparison at C speed."""
         return 0
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Names the attribute, what it should be and what it is."""
+        """Report the attribute's expected and actual value."""
         value = self._value(attributes)
         return Explanation(
             self._fits(value),
@@ -192,13 +196,15 @@ class LegacyAttribute:
 
 @dataclass(frozen=True, slots=True)
 class Cesql:
-    """An expression; only TRUE without an error passes (CESQL 1.0, 1.2)."""
+    """A CESQL expression. Only TRUE without an error passes (CESQL 1.0, 1.2)."""
 
     path: str
     expression: Expression
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """Evaluates; a result that is no Boolean counts as a generic error."""
+        """Return a predicate that evaluates the expression. A result that is not a Boolean counts
+        as a generic error.
+        """
         evaluate = self.expression.metered() if metered else self.expression.evaluate_or_raise
         boolean = self.expression.returns is Type.BOOLEAN
 
@@ -216,12 +222,12 @@ class Cesql:
         return passes
 
     def steps_max(self) -> int:
-        """Those of the expression."""
+        """Return the steps of the expression."""
         return self.expression.steps_max
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Shows the part of the expression that settled it, the value of that part, and every
-        attribute it may have read.
+        """Report the part of the expression that decided, its value, and every attribute that it
+        may have read.
         """
         value, problem = self.expression.evaluate(attributes)
         if problem is None and not isinstance(value, bool):
@@ -246,12 +252,12 @@ def _not_boolean(value: Value) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """All of several clauses, at least one."""
+    """Passes if all of its clauses pass. There is at least one."""
 
     clauses: tuple[Clause, ...]
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """Stops at the first that fails."""
+        """Return a predicate that stops at the first clause that fails."""
         predicates = [clause.predicate(on_error, metered=metered) for clause in self.clauses]
         match predicates:
             case [only]:
@@ -268,11 +274,11 @@ class AllOf:
         return matches
 
     def steps_max(self) -> int:
-        """Those of all clauses."""
+        """Return the sum over all clauses."""
         return sum(clause.steps_max() for clause in self.clauses)
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """The first that fails, else the last."""
+        """Explain the first clause that fails, else the last one."""
         explanation = self.clauses[0].explain(attributes)
         for clause in self.clauses[1:]:
             if not explanation.matched:
@@ -283,12 +289,12 @@ class AllOf:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Any of several clauses, at least one."""
+    """Passes if any of its clauses passes. There is at least one."""
 
     clauses: tuple[Clause, ...]
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """Stops at the first that passes."""
+        """Return a predicate that stops at the first clause that passes."""
         predicates = [clause.predicate(on_error, metered=metered) for clause in self.clauses]
         match predicates:
             case [only]:
@@ -305,11 +311,11 @@ class AnyOf:
         return matches
 
     def steps_max(self) -> int:
-        """Those of all clauses."""
+        """Return the sum over all clauses."""
         return sum(clause.steps_max() for clause in self.clauses)
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """The first that passes, else the last."""
+        """Explain the first clause that passes, else the last one."""
         explanation = self.clauses[0].explain(attributes)
         for clause in self.clauses[1:]:
             if explanation.matched:
@@ -320,22 +326,24 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class Negation:
-    """The opposite of a clause. A clause that failed by an error failed, so its opposite passes, as
-    in Knative.
+    """The opposite of a clause. A clause that failed because of an error has failed, so its
+    opposite passes, as in Knative.
     """
 
     clause: Clause
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
-        """Negates."""
+        """Return the negated predicate."""
         inner = self.clause.predicate(on_error, metered=metered)
         return lambda attributes: not inner(attributes)
 
     def steps_max(self) -> int:
-        """Those of the clause."""
+        """Return the steps of the clause."""
         return self.clause.steps_max()
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """The inner explanation with the outcome turned round; its path shows the `not`."""
+        """Return the explanation of the clause with the result inverted; its path contains the
+        `not`.
+        """
         inner = self.clause.explain(attributes)
         return replace(inner, matched=not inner.matched)

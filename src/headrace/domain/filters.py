@@ -1,13 +1,13 @@
 """Filters of a subscription: the dialects of Knative's `spec.filter` and `spec.filters`, compiled
-once per change.
+once for each change.
 
 An entry is a mapping with one dialect: `exact`, `prefix`, `suffix` (attribute to text), `all`,
 `any` (lists of entries), `not` (an entry), `cesql` (an expression), and `attributes` for the older
-`filter.attributes`. All entries must pass; no entries pass all events.
+`filter.attributes`. An event matches if all entries pass. Without entries, every event matches.
 
-An entry without a dialect, an empty dialect, and a `not` around one of these have no condition and
-pass. In Knative an `any` that ends with such an entry passes and one that starts with it does not;
-here both pass.
+An entry without a dialect, an empty dialect, and a `not` that contains one of these have no
+condition and pass. In Knative, an `any` passes if it ends with such an entry, but not if it starts
+with one; here both pass.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,17 +58,17 @@ __all__ = [
 ]
 
 DEPTH_MAX = 32
-"""How deep `all`, `any` and `not` may nest."""
+"""How deep `all`, `any` and `not` may be nested."""
 CLAUSES_MAX = 1_000
 """Entries, attributes and parts of expressions in all filters of one subscription."""
 TEXT_LENGTH_MAX = 8_192
-"""Characters of a text to compare with; no attribute is longer."""
+"""Characters of a text to compare with. No attribute value is longer."""
 NAME_LENGTH_MAX = 64
 REMARKS_MAX = 32
 ATTRIBUTE_NAME_RULE = (
     "Attribute name must start with a letter and can only contain lowercase alphanumeric"
 )
-"""The rule of `is_attribute_name`, in the words of Knative's validation."""
+"""The rule of `is_attribute_name`, in the wording of Knative's validation."""
 
 _LEGACY = "attributes"
 _DIALECTS = ("exact", "prefix", "suffix", "all", "any", "not", "cesql", _LEGACY)
@@ -79,7 +79,7 @@ _SHOWN_MAX = 200
 
 
 class InvalidFilter(ValueError):
-    """The filters cannot be compiled; `errors` names the fields and the reasons."""
+    """The filters cannot be compiled; `errors` contains the fields and the reasons."""
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         super().__init__(
@@ -96,14 +96,16 @@ def _passes_all(attributes: Attributes) -> bool:
 
 
 def _ignored(problem: Problem) -> None:
-    """A failed evaluation does not match; `on_error` is for callers that count them."""
+    """Ignore a failed evaluation; the event does not match. Callers that count failures pass
+    `on_error`.
+    """
 
 
 class Filter:
-    """Compiled filters: `matches` for the hot path, `explain` for people.
+    """Compiled filters: `matches` for the hot path, `explain` for users.
 
-    An evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`).
-    One that exceeds it does not match, also inside `not`.
+    Each evaluation has a budget of steps for all clauses together (`headrace.domain.cesql.budget`).
+    If it exceeds the budget, the event does not match, even inside `not`.
     """
 
     __slots__ = ("_budgeted", "_root", "matches")
@@ -119,7 +121,9 @@ class Filter:
             )
 
     def explain(self, attributes: Attributes) -> Explanation:
-        """Whether the event matches, and the clause that decided. Does not call `on_error`."""
+        """Return whether the event matches, and the clause that decided. Does not call
+        `on_error`.
+        """
         if self._root is None:
             return Explanation(True, "filters", "everything")
         if self._budgeted:
@@ -148,12 +152,13 @@ def _within_budget(root: Clause, on_error: OnError) -> Predicate:
 def compile(
     filters: Sequence[Mapping[str, Any]], *, on_error: OnError | None = None, path: str = "filters"
 ) -> Filter:
-    """Compile the entries of `spec.filters`, all of which must pass; none match every event.
+    """Compile the entries of `spec.filters`. An event must pass all of them; without entries, every
+    event matches.
 
     `on_error` is called with the problem of each CESQL evaluation that fails, on the caller's
     thread. `path` is the path of the entries in error messages.
 
-    Raises `InvalidFilter` for unknown dialects, wrong types, expressions that do not parse and
+    Raises `InvalidFilter` for unknown dialects, wrong types, expressions that cannot be parsed and
     exceeded limits. Entries that `validate` refuses because they are most likely mistakes (empty
     texts, invalid attribute names) are compiled, and never match.
     """
@@ -165,8 +170,8 @@ def compile(
 
 
 def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError]:
-    """All errors in the entries at `path` of a manifest: those that `compile` raises, and likely
-    mistakes.
+    """Return all errors in the entries at `path` of a manifest: those for which `compile` raises,
+    and likely mistakes.
     """
     reader = _Reader()
     reader.entries(filters, path)
@@ -174,8 +179,8 @@ def validate(filters: Sequence[Mapping[str, Any]], path: str) -> list[FieldError
 
 
 def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
-    """Warnings about valid entries that are most likely mistakes: calls of functions that do not
-    exist, which in CESQL fail only when they are evaluated.
+    """Return warnings about valid entries that are most likely mistakes: calls of functions that do
+    not exist, which in CESQL fail only during evaluation.
     """
     reader = _Reader()
     reader.entries(filters, path)
@@ -190,8 +195,8 @@ def remarks(filters: Sequence[Mapping[str, Any]], path: str) -> list[str]:
 
 
 def entries_of_spec(spec: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """The entries that count in a spec: `filters` when there are any, else `filter.attributes`,
-    else none (every event passes).
+    """Return the entries that apply in a spec: `filters` if it has entries, else
+    `filter.attributes`, else none (every event matches).
     """
     if spec.get("filters"):
         return tuple(spec["filters"])
@@ -205,19 +210,21 @@ def is_attribute_name(name: str) -> bool:
 
 
 class _Reader:
-    """Reads the entries once, builds clauses and collects errors; an exceeded limit ends it."""
+    """Reads the entries once, builds clauses and collects errors. An exceeded limit stops the
+    reading.
+    """
 
     def __init__(self) -> None:
         self.fatal: list[FieldError] = []
         self.surprising: list[FieldError] = []
         self.expressions: list[tuple[str, Expression]] = []
-        """With their paths."""
+        """The expressions with their paths."""
         self._clauses = 0
         self._depth = 0
         self._exhausted = False
 
     def entries(self, value: Any, path: str) -> Clause | None:
-        """A clause for all of a list of entries; None when none of them has a condition."""
+        """Return one clause for a list of entries, or None if none of them has a condition."""
         clauses = [clause for clause in self._list(value, path) if clause is not None]
         return AllOf(tuple(clauses)) if clauses else None
 
@@ -340,14 +347,14 @@ class _Reader:
             )
 
     def _take(self, path: str, count: int = 1) -> bool:
-        """Count `count` more clauses; False when there are too many."""
+        """Count `count` more clauses; return False if there are too many."""
         self._clauses += count
         if self._clauses > CLAUSES_MAX:
             self._exhaust(path, f"at most {CLAUSES_MAX} clauses are taken")
         return not self._exhausted
 
     def _exhaust(self, path: str, rule: str) -> Clause | None:
-        """Record the exceeded limit and end the reading."""
+        """Record the exceeded limit and stop the reading."""
         if not self._exhausted:
             self.fatal.append(
                 invalid("too many filters", path, f"{rule}; use several subscriptions")
@@ -356,14 +363,14 @@ class _Reader:
         return None
 
     def _wrong(self, value: Any, path: str, details: str) -> Clause | None:
-        """Record an error in the place of a clause."""
+        """Record an error instead of building a clause."""
         self.fatal.append(invalid(_shown(value), path, details))
         return None
 
 
 def _shown(value: Any) -> str:
-    """A value short enough for a message; anything but a scalar is shown as its type, since it may
-    be huge.
+    """Return a value short enough for a message. A value that is not a scalar is shown as its type,
+    because it may be very large.
     """
     if not isinstance(value, str | int | float | bool | None):
         return type(value).__name__
