@@ -1,10 +1,10 @@
-"""Which records of a subscription may be worked on now: pure scheduling, between what a feed hands
-out and the attempts made.
+"""The scheduling of a subscription's records: which of those handed out by a feed may start now.
 
-`Unordered` starts as many as allowed, in the order they came. `Ordered` has at most one record of a
-key at work, in partition order, and lets no key wait for another. Both hold no more than the feed
-hands out, so the feed's bounds are theirs. Records are identified by object identity: after a
-partition was revoked and assigned again, an old and a new copy of one record may both exist.
+`Unordered` starts as many records as allowed, in the order in which they arrived. `Ordered` runs at
+most one record of each key at a time, in partition order, and no key waits for another. Neither
+holds more than the feed hands out, so the feed's limits apply to both. Records are identified by
+object identity: after a partition was revoked and assigned again, an old and a new copy of the same
+record may exist.
 """
 
 from collections import deque
@@ -15,13 +15,13 @@ from typing import Protocol
 from headrace.domain.record import Partition, StoredRecord
 
 LANE_RECORDS_MAX = 256
-"""Records waiting behind one key before its partition should be paused."""
+"""Records waiting for one key before its partition should be paused."""
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawnRecords:
-    """What a withdrawal found of its partitions: `waiting` is forgotten, `at_work` stays until
-    `finished` is called for it.
+    """The records of withdrawn partitions: those in `waiting` are dropped, those in `at_work` stay
+    until `finished` is called for them.
     """
 
     waiting: Sequence[StoredRecord]
@@ -37,56 +37,58 @@ class Pressure:
 
 
 class Lanes(Protocol):
-    """The scheduling of one subscription. Every method returns the records that may start now, in
-    this order.
+    """The scheduling of one subscription. Methods that return records return those that may start
+    now, in that order.
     """
 
     pressure: list[Pressure]
-    """What changed since the owner last emptied this list; look at it after `offer`, `finished` and
+    """Changes since the owner last cleared this list. Check it after `offer`, `finished` and
     `withdraw`.
     """
 
     def offer(self, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
-        """Take records, in partition order."""
+        """Add records, in partition order."""
         ...
 
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` is no longer at work, whatever its result. Unknown or repeated ones are
-        ignored.
+        """Record that `record` is no longer at work, regardless of its result. Unknown or repeated
+        records are ignored.
         """
         ...
 
     def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` waits for another attempt: it keeps its place in its lane, but not in the count
-        of those at work.
+        """Put `record` aside until another attempt. It keeps its place in its lane, but no longer
+        counts as at work.
         """
         ...
 
     def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """`record` has waited long enough and may be started again, when its turn comes."""
+        """Allow `record`, which was put aside, to start again when a slot is free."""
         ...
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:
-        """Allow this many at work from now on; 0 starts nothing more."""
+        """Limit the records at work to `concurrency_max` from now on; 0 starts no more."""
         ...
 
     def withdraw(self, partitions: Collection[Partition]) -> WithdrawnRecords:
-        """Forget what waits of these partitions."""
+        """Drop the waiting records of these partitions."""
         ...
 
     @property
     def at_work(self) -> int:
-        """How many records are started and not finished or resting."""
+        """The number of records that are started and neither finished nor put aside."""
         ...
 
     @property
     def waiting(self) -> int:
-        """How many records are held and not at work, resting ones included."""
+        """The number of records that are held and not at work, including those put aside."""
         ...
 
 
 class _WorkSlots:
-    """Places for records at work, those in line for one, and those that rest."""
+    """The records at work, those ready for a free slot, and those put aside until another
+    attempt.
+    """
 
     __slots__ = ("at_work", "concurrency_max", "ready", "resting")
 
@@ -122,14 +124,14 @@ class _WorkSlots:
         return self.start()
 
     def drop(self, record: StoredRecord) -> bool:
-        """Free its place; False when it had none."""
+        """Remove `record`; return False if it was neither at work nor put aside."""
         return (
             self.at_work.pop(id(record), None) is not None
             or self.resting.pop(id(record), None) is not None
         )
 
     def withdraw(self, partitions: Collection[Partition]) -> list[StoredRecord]:
-        """Take out those in line and those that rest."""
+        """Remove and return the records of these partitions that are ready or put aside."""
         gone = [
             record for record in (*self.ready, *self.resting.values()) if _of(record, partitions)
         ]
@@ -143,7 +145,7 @@ class _WorkSlots:
 
 
 class Unordered:
-    """Any record may overtake any other; implements `Lanes`."""
+    """Lanes in which any record may overtake any other. Implements `Lanes`."""
 
     __slots__ = ("_slots", "pressure")
 
@@ -181,7 +183,7 @@ class Unordered:
         return self._slots.hold(record)
 
     def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.release`; it is put before those that never started."""
+        """As `Lanes.release`; the record goes before those that never started."""
         return self._slots.release(record)
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:
@@ -196,8 +198,8 @@ class Unordered:
 
 
 class _KeyLanes:
-    """The lanes of one partition, by key; a lane exists while a record of its key is in line, at
-    work or resting.
+    """The lanes of one partition, by key. A lane exists while a record of its key is ready, at work
+    or put aside.
     """
 
     __slots__ = ("crowded", "followers", "partition")
@@ -209,11 +211,11 @@ class _KeyLanes:
 
 
 class Ordered:
-    """One record of a key at a time, in partition order; records without key share one lane for
-    each partition. Implements `Lanes`.
+    """Runs one record of a key at a time, in partition order. Records without a key share one lane
+    in each partition. Implements `Lanes`.
 
-    Lanes take turns: after a record is finished its followers go to the end of the line, so a key
-    with many records does not starve the others.
+    Lanes take turns: after a record is finished, the next one of its key goes to the end of the
+    queue, so a key with many records does not starve the others.
     """
 
     __slots__ = ("_held", "_lane_records_max", "_partitions", "_slots", "pressure")
@@ -276,11 +278,11 @@ class Ordered:
         return slots.start() if slots.ready else ()
 
     def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.hold`; its followers wait with it."""
+        """As `Lanes.hold`; the following records of its key wait too."""
         return self._slots.hold(record)
 
     def release(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """As `Lanes.release`; it is put before those that never started."""
+        """As `Lanes.release`; the record goes before those that never started."""
         return self._slots.release(record)
 
     def resize(self, concurrency_max: int) -> Sequence[StoredRecord]:
@@ -288,8 +290,8 @@ class Ordered:
         return self._slots.resize(concurrency_max)
 
     def withdraw(self, partitions: Collection[Partition]) -> WithdrawnRecords:
-        """As `Lanes.withdraw`. A lane with a record at work stays closed until that is finished,
-        even if its partition comes back.
+        """As `Lanes.withdraw`. A lane with a record at work starts no other record until that one
+        is finished, even if its partition is assigned again.
         """
         waiting: list[StoredRecord] = []
         for head in self._slots.withdraw(partitions):
@@ -305,7 +307,7 @@ class Ordered:
         return WithdrawnRecords(waiting, self._slots.working_on(partitions))
 
     def _empty(self, lanes: _KeyLanes) -> list[StoredRecord]:
-        """Drop what waits behind records at work."""
+        """Drop the records that wait behind records at work."""
         dropped = [record for lane in lanes.followers.values() for record in lane or ()]
         lanes.followers = dict.fromkeys(lanes.followers)
         if lanes.crowded:

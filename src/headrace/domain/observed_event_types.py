@@ -1,10 +1,10 @@
-"""Which types of events a data plane process has seen where: the source of EventTypes that nobody
-had to write.
+"""The event types that a data plane process has seen, from which the controller creates EventTypes.
 
-The data plane does not talk to the Kubernetes API. It remembers a bounded number of what it saw and
-reports it with its heartbeats (`Instance.types`), piece after piece; the controller makes the
-EventTypes. What does not fit takes the place of what is older, of the addressable that has the
-most: descriptions must never cost delivery anything, nor one addressable's the others' theirs.
+The data plane does not use the Kubernetes API. It remembers a limited number of types and reports
+them with its heartbeats (`Instance.types`), one batch at a time; the controller creates the
+EventTypes. When the memory is full, a new type replaces the oldest one of the addressable that has
+the most. Reporting types must never slow down delivery, and one addressable must not displace the
+types of the others.
 """
 
 import sys
@@ -12,32 +12,34 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 REMEMBERED_MAX = 1_000
-"""Types per process, shared by all places: none takes room from another that has less than its
-part.
+"""Types remembered by each process. Addressables and subscriptions share the limit equally: none
+displaces the types of another that has less than its share.
 """
 BYTES_MAX = 3_145_728
-"""Of memory per process, for all that is remembered to be reported."""
+"""Limit for the memory of all remembered types, for each process."""
 SCOPE_BYTES_MAX = 1_572_864
-"""Of it, for one addressable or subscription: room for `REMEMBERED_MAX` types of usual length."""
+"""Limit for one addressable or subscription: enough for `REMEMBERED_MAX` types of usual length."""
 BATCH_MAX = 64
 BATCH_CHARACTERS_MAX = 16_384
-"""Of all texts of a piece: a report must stay far below what may be read of one, in whatever
-alphabet they are.
+"""Limit for all texts of a batch. A report must stay far below the largest one that is read, in any
+alphabet.
 """
 _KNOWN_MAX = 16_384
-"""Hashes of types known already, per process; about 90 bytes each, however long the types are."""
+"""Hashes of types already seen, for each process; about 90 bytes each, regardless of the length of
+the types.
+"""
 _UTF8_BYTES_MAX = 4
 TEXT_MAX = 2_048
-"""Characters of a type or source: an EventType cannot have more."""
+"""Characters of a type or source. An EventType cannot have more."""
 
 
 class ObservedEventType(NamedTuple):
-    """One type of events, from one source, at one addressable (or in the replies of one
+    """One type of events from one source, seen at one addressable (or in the replies of one
     subscription).
     """
 
     uid: str
-    """Of the addressable or subscription."""
+    """The uid of the addressable or subscription."""
     type: str
     source: str
     schema: str = ""
@@ -46,21 +48,21 @@ class ObservedEventType(NamedTuple):
 
 
 class ObservedEventTypes:
-    """What one process has seen at all places, and what of it is reported next."""
+    """The types that one process has seen, and the position of the next batch to report."""
 
     def __init__(self, *, maximum: int = REMEMBERED_MAX) -> None:
         self._maximum = maximum
         self._seen: dict[str, dict[tuple[str, str], ObservedEventType]] = {}
-        """By uid, oldest first; there is no uid without one."""
+        """By uid, oldest first. No uid has an empty entry."""
         self._sizes: dict[str, int] = {}
         """Bytes by uid."""
         self._count = 0
         self._next = 0
         self.bytes = 0
-        """What is remembered occupies, about."""
+        """Approximate size of all remembered types."""
         self._salts = 0
         self.known: set[int] = set()
-        """Hashes of place, type and source of what `EventTypeObserver` need not look at again."""
+        """Hashes of uid, type and source that `EventTypeObserver` has already passed on."""
 
     def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
         """Remember the type of an event, from the headers of its record, unless it is known or too
@@ -101,18 +103,20 @@ class ObservedEventTypes:
         self._count += 1
 
     def new_salt(self) -> int:
-        """A number that no other `EventTypeObserver` of this process has."""
+        """Return a number that no other `EventTypeObserver` of this process has."""
         self._salts += 1
         return self._salts
 
     def keep(self, uids: Collection[str]) -> None:
-        """Forget what was seen anywhere else than at these."""
+        """Forget the types of all other addressables and subscriptions."""
         self._seen = {uid: there for uid, there in self._seen.items() if uid in uids}
         self._sizes = {uid: size for uid, size in self._sizes.items() if uid in self._seen}
         self._count, self.bytes = sum(map(len, self._seen.values())), sum(self._sizes.values())
 
     def next_batch(self) -> tuple[ObservedEventType, ...]:
-        """What to report now: everything if it is little, else the next part of it, in turn."""
+        """Return the types to report now: all of them if they fit into one batch, else the next
+        batch in turn.
+        """
         everything = [seen for there in self._seen.values() for seen in there.values()]
         if (
             len(everything) <= BATCH_MAX
@@ -131,10 +135,11 @@ class ObservedEventTypes:
         return tuple(batch)
 
     def _evict(self, uid: str) -> None:
-        """Forget the oldest of this place if it has its part, else of the one that has the most.
+        """Forget the oldest type of `uid` if it has its share, else the oldest of the one that has
+        the most.
 
-        Only a place below its part looks through all of them, so that a flood of types pays for a
-        look into two tables.
+        Only a `uid` with less than its share has to search all others, so a flood of types costs
+        two dictionary lookups each.
         """
         own, own_bytes = len(self._seen.get(uid, ())), self._sizes.get(uid, 0)
         places = len(self._seen) + (own == 0)
@@ -159,13 +164,13 @@ class ObservedEventTypes:
 
 
 def _size(seen: ObservedEventType) -> int:
-    """Bytes of one entry, the tables that contain it included."""
+    """Return the bytes of one entry, including the dictionary that contains it."""
     return 512 + sum(map(sys.getsizeof, seen))
 
 
 class EventTypeObserver:
-    """What has been seen at one place: asked once per event, so what is known already costs no more
-    than looking it up.
+    """Notes the types of events at one addressable or subscription. It is called once for each
+    event, so a known type costs one lookup.
     """
 
     __slots__ = ("_salt", "_seen", "uid")
@@ -174,21 +179,22 @@ class EventTypeObserver:
         self.uid = uid
         self._seen = seen
         self._salt = seen.new_salt()
-        """Makes the hashes of this object its own: a place that stops and begins again to ask
-        starts with none.
+        """Makes the hashes of this object unique, so that an observer that is created again for the
+        same uid starts without known types.
         """
 
     def note(self, headers: Iterable[tuple[str, bytes]]) -> None:
         """Remember the type of an event, from the headers of its record."""
         found = dict(headers)
-        # A hash and not the texts, which senders make as long as they like. Two types with one hash
-        # of 64 bits: one is not reported.
+        # The hash is stored and not the texts, because senders can make these arbitrarily long. If
+        # two types have the same 64-bit hash, one of them is not reported.
         key = hash((self._salt, found.get("ce_type"), found.get("ce_source")))
         known = self._seen.known
         if key in known:
             return
         if len(known) >= _KNOWN_MAX:
-            # A sender varies types without end: that makes the next ones slower, not this larger.
+            # If a sender varies types without end, lookups become slower, but the set does not
+            # grow.
             known.clear()
         known.add(key)
         self._seen.note(self.uid, found)

@@ -1,19 +1,18 @@
-"""Which records of one partition are done: the contiguous prefix that may be committed, and a map
-of what is done beyond it.
+"""The done records of one partition: the contiguous prefix that may be committed, and the runs of
+done records beyond it.
 
-A feed owns one tracker for each partition it holds. Records are taken in log order and finished in
-any order; Kafka remembers one number per group and partition, so the number is the end of the
-prefix, and the rest travels as text beside it (the commit metadata). After a restart the text keeps
-records from being handed out twice. Whatever is cut from it, or cannot be read, costs a repetition,
-never a loss.
+A feed has one tracker for each partition it owns. Records are taken in log order and finished in
+any order. Kafka stores one number for each group and partition: the end of the prefix. The runs
+beyond it are stored as text in the commit metadata, so that these records are not handed out again
+after a restart. If this text is truncated or cannot be read, records are repeated, but never lost.
 """
 
 from bisect import bisect_right
 from itertools import pairwise
 
 METADATA_BYTES_MAX = 3 * 1024
-"""Kafka refuses a commit with more than 4,096 bytes of metadata (`offset.metadata.max.bytes`); a
-quarter is left for others' settings.
+"""Kafka refuses a commit with more than 4,096 bytes of metadata by default
+(`offset.metadata.max.bytes`). The remaining quarter allows for brokers with a lower limit.
 """
 
 NOTE_LENGTH_MAX = 200
@@ -26,26 +25,26 @@ class OffsetTracker:
     """The done prefix of one partition, with gaps.
 
     Offsets that were never taken although later ones were (transaction markers, compacted or
-    expired records) count as done. Each operation is O(1) amortised; memory grows with the records
-    taken and not finished, not with how many are done behind a slow one.
+    expired records) count as done. Each operation is O(1) amortised. Memory grows with the records
+    that are taken and not finished, not with the number of records done after a slow one.
     """
 
     __slots__ = ("_ends", "_next", "_notes", "_open", "_restored", "_starts", "committable")
 
     def __init__(self, start: int, metadata: str = "") -> None:
-        """Begin at the committed offset `start`, with the text `metadata()` gave then; foreign or
-        damaged text counts as none.
+        """Start at the committed offset `start`, with the text that `metadata()` returned for it.
+        Text that is damaged or has another format is ignored.
         """
         self.committable = start
-        """Every record below this offset is done; never decreases."""
+        """Every record below this offset is done. Never decreases."""
         self._next = start
         self._open: set[int] = set()
-        # Runs of done offsets above the prefix, half open, found by either end: at most one more
-        # than there are open offsets.
+        # Runs of done offsets above the prefix, as half-open ranges that can be looked up by either
+        # end. There is at most one run more than there are open offsets.
         self._starts: dict[int, int] = {}
         self._ends: dict[int, int] = {}
-        # Boundaries of runs known from before the restart, ascending (start, end, start, end, ...),
-        # all beyond `_next`.
+        # Boundaries of the runs known from before the restart, in ascending order (start, end,
+        # start, end, ...). All are above `_next`.
         self._restored, self._notes = _parse(metadata, start)
 
     @property
@@ -55,12 +54,12 @@ class OffsetTracker:
 
     @property
     def unfinished(self) -> int:
-        """How many records are taken and not finished."""
+        """The number of records that are taken and not finished."""
         return len(self._open)
 
     def take(self, offset: int) -> bool:
-        """Note that the record at `offset` was read; False when there is nothing to do for it: done
-        already, or taken before.
+        """Record that the record at `offset` was read; return False if there is nothing to do for
+        it because it is done already or was taken before.
         """
         if offset < self._next:
             return False
@@ -75,8 +74,8 @@ class OffsetTracker:
         return True
 
     def finish(self, offset: int) -> bool:
-        """Note that the record at `offset` is done; False when it was not taken, or
-        was finished before.
+        """Record that the record at `offset` is done; return False if it was not taken or was
+        finished before.
         """
         if offset not in self._open:
             return False
@@ -94,8 +93,8 @@ class OffsetTracker:
         return True
 
     def reach(self, offset: int) -> None:
-        """Note that no record below `offset` will be read from now on: what was not taken by now
-        does not exist.
+        """Record that no record below `offset` will be read from now on: offsets below it that were
+        not taken do not exist.
         """
         if offset <= self._next:
             return
@@ -114,8 +113,8 @@ class OffsetTracker:
             self._absorb()
 
     def _absorb(self) -> None:
-        """Pass over the run from before the restart that begins where reading stands, and forget
-        those behind it.
+        """Skip the run from before the restart that begins at the next offset, and drop the runs
+        below it.
         """
         passed = bisect_right(self._restored, self._next)
         if passed % 2 == 0:
@@ -126,22 +125,24 @@ class OffsetTracker:
         self.reach(end)
 
     def is_done(self, offset: int) -> bool:
-        """Whether the record at `offset` needs no more work, as far as is known before it
-        is read.
+        """Whether the record at `offset` needs no more work, as far as this is known before it is
+        read.
         """
         if offset < self._next:
             return offset not in self._open
         return bisect_right(self._restored, offset) % 2 == 1
 
     def note(self, offset: int) -> str | None:
-        """What was noted with the record at `offset`, here or before the restart."""
+        """Return the note kept with the record at `offset`, from this process or from before the
+        restart.
+        """
         return self._notes.get(offset)
 
     def annotate(self, offset: int, note: str | None) -> bool:
-        """Keep `note` with the unfinished record at `offset`, or remove it (None); False when the
-        record is not taken.
+        """Keep `note` with the unfinished record at `offset`, or remove it if None; return False if
+        the record is not taken.
 
-        Raises ValueError for a note that is not printable ASCII or longer than 200 characters.
+        Raises ValueError for a note that is not printable ASCII or has more than 200 characters.
         """
         if note is not None and (
             len(note) > NOTE_LENGTH_MAX or not note.isascii() or not note.isprintable()
@@ -159,10 +160,10 @@ class OffsetTracker:
         return True
 
     def metadata(self, bytes_max: int = METADATA_BYTES_MAX) -> str:
-        """Everything a restart at `committable` should know, as ASCII; empty when the prefix says
-        it all.
+        """Return what a restart at `committable` needs to know, as ASCII text; empty if the prefix
+        is enough.
 
-        Text that would be too long is cut from the far end.
+        Text that is too long is cut: the runs and notes with the highest offsets are left out.
         """
         if not self._starts and not self._notes and not self._restored:
             return ""
@@ -175,14 +176,16 @@ class OffsetTracker:
         return f"{head}{runs}|{notes}" if runs or notes else ""
 
     def _boundaries(self) -> list[int]:
-        """Starts and ends of all done runs above the prefix, ascending: what is known here, then
-        what is left from before.
+        """Return the starts and ends of all done runs above the prefix, in ascending order: those
+        known here, then those remaining from before the restart.
         """
         return [edge for run in sorted(self._starts.items()) for edge in run] + self._restored
 
 
 def _write_runs(boundaries: list[int], base: int, bytes_max: int) -> str:
-    """Distances from one boundary to the next, in hexadecimal; whole runs only."""
+    """Format the distances from one boundary to the next as hexadecimal numbers; whole
+    runs only.
+    """
     steps = [f"{end - start:x}" for start, end in pairwise([base, *boundaries[:bytes_max]])]
     length, kept = -1, 0
     for index in range(0, len(steps) - 1, 2):
@@ -194,7 +197,7 @@ def _write_runs(boundaries: list[int], base: int, bytes_max: int) -> str:
 
 
 def _write_notes(notes: dict[int, str], base: int, bytes_max: int) -> str:
-    """`<distance>,<length>,<note>` for each note, nearest first, back to back."""
+    """Format each note as `<distance>,<length>,<note>`, lowest offset first, without separators."""
     written: list[str] = []
     room = bytes_max
     for offset in sorted(notes):
@@ -207,11 +210,11 @@ def _write_notes(notes: dict[int, str], base: int, bytes_max: int) -> str:
 
 
 def _parse(metadata: str, start: int) -> tuple[list[int], dict[int, str]]:
-    """Boundaries and notes of a text written at `start`; nothing when it is not ours, or belongs to
-    another offset.
+    """Parse the boundaries and notes of a text written at `start`. Both are empty if the text has
+    another format or belongs to another offset.
 
-    The offset inside the text guards against a group whose offset was moved by a tool that kept the
-    metadata: reading the map at another place would skip records that were never done.
+    The offset in the text protects against a tool that moved the group's offset but kept the
+    metadata: runs applied at another offset would skip records that were never done.
     """
     parts = (
         metadata.split("|", 3)
@@ -258,8 +261,8 @@ def _read_notes(text: str, base: int) -> dict[int, str]:
 
 
 def _number(text: str) -> int:
-    """A hexadecimal number as we write it; `int` alone would also take signs, spaces and
-    underscores.
+    """Parse a hexadecimal number in the format written here. `int` alone would also accept signs,
+    spaces and underscores.
     """
     if not text.isalnum() or len(text) > 16:
         raise ValueError("not a number in this format")

@@ -1,15 +1,15 @@
-"""What the services need of the outside world. Every port has an in-memory twin in
+"""The interfaces that the services use for I/O and time. Each has an in-memory implementation in
 `adapters/memory`.
 
-`tests/contract` runs one suite over twin and real adapter, but for `Feeds` (of which it opens the
-feeds) and `Clock`.
+`tests/contract` runs the same suite on the in-memory and the real adapter of each port, except for
+`Feeds`, whose feeds it tests, and `Clock`.
 
-Rules that hold for all of them:
+Rules for all ports:
 
-* Callbacks run on the event loop that started the adapter, never on a library's thread, and never
-  inside the call that registered them.
-* Every coroutine here ends within a deadline of its adapter's settings and raises an error of
-  `headrace.domain.errors`.
+* Callbacks run on the event loop that started the adapter, never on a thread of a library, and
+  never inside the call that registered them.
+* Every coroutine ends within a deadline from the settings of its adapter. If it fails, it raises an
+  error of `headrace.domain.errors`.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -27,84 +27,91 @@ Matches = Callable[[Mapping[str, str]], bool]
 """Whether an event with these attributes, by name, passes a filter."""
 
 OnStored = Callable[[HeadraceError | None], None]
-"""Called once per appended record: None when all in-sync replicas have it, else why not."""
+"""Called once for each appended record: with None when all in-sync replicas have it, else with the
+error.
+"""
 
 
 class Log(Protocol):
-    """Appends records, durably."""
+    """Appends records durably."""
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
-        """Queue `record` for the end of `topic` and return at once; `stored` is called with the
-        outcome of it.
+        """Queue `record` for the end of `topic` and return immediately; `stored` is called with the
+        outcome.
 
-        Raises `LogFull` when the topic's byte budget is used up and `RecordTooLarge` when it can
-        never fit; then `stored` is not called.
+        Raises `LogFull` if the topic's byte budget is used up and `RecordTooLarge` if the record
+        can never fit; in both cases, `stored` is not called.
         """
         ...
 
     async def flush(self, timeout_seconds: float) -> int:
-        """Wait until everything appended is stored or refused; return how many records are still
-        open.
+        """Wait until everything appended is stored or refused; return the number of records that
+        are still open.
         """
         ...
 
 
 class FeedListener(Protocol):
-    """Who works on the records of a feed."""
+    """Receives the records of a feed and works on them."""
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
-        """Take these: each must come back through `Feed.done` once. Order is kept within a
-        partition.
+        """Accept these records. Each must be passed to `Feed.done` once. The order within a
+        partition is preserved.
         """
         ...
 
     def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
-        """Stop work on these partitions and call `drained` when nothing of them is in flight.
+        """Stop work on these partitions, and call `drained` when none of their records is in
+        flight.
 
-        The feed waits for that, up to its drain deadline, then commits.
+        The feed waits for that call, up to its drain deadline, and then commits.
         """
         ...
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
-        """These partitions belong to another consumer already, or the drain deadline passed: drop
-        what is in flight.
+        """Drop the records in flight: these partitions already belong to another consumer, or the
+        drain deadline has passed.
 
-        `done` for it is ignored.
+        `done` for these records is ignored.
         """
         ...
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
-        """True: these partitions may have another owner by now, so start nothing; what was started
-        continues. False: this process owns them.
+        """Handle a change of the membership's state.
+
+        True: another member may already own the partitions of this process, so start nothing;
+        attempts that were started continue. False: this process owns them.
         """
         ...
 
 
 class Feed(Protocol):
-    """The records of one consumer group, and the memory of which are done.
+    """The records of one consumer group, and which of them are done.
 
-    The feed hands out no more than its bounds (records and bytes not yet done). A record not done
-    when its process dies is handed out again.
+    The feed hands out no more than its limits allow (records and bytes that are not done yet). A
+    record that is not done when its process dies is handed out again.
     """
 
     def start(self, listener: FeedListener) -> None:
-        """Join and begin to hand out records."""
+        """Join the group and begin to hand out records."""
         ...
 
     def done(self, record: StoredRecord) -> None:
-        """This record needs no more work: it may be forgotten by the group. Unknown or repeated
-        ones are ignored.
+        """Record that this record needs no more work; its offset may be committed. Unknown or
+        repeated records are ignored.
         """
         ...
 
     def annotate(self, record: StoredRecord, note: str | None) -> None:
-        """Remember `note` (at most 200 ASCII characters) with an unfinished record, best effort,
-        across restarts.
+        """Keep `note` (at most 200 ASCII characters) with an unfinished record, best effort, across
+        restarts.
         """
         ...
 
     def pause(self, partition: Partition) -> None:
-        """Hand out no more of this partition until `resume`; what is already out stays out."""
+        """Hand out no more records of this partition until `resume`. Records already handed out are
+        not affected.
+        """
         ...
 
     def resume(self, partition: Partition) -> None:
@@ -112,29 +119,29 @@ class Feed(Protocol):
         ...
 
     def verify_membership(self) -> None:
-        """The process was suspended: notify the listener, until the group has said that it still
-        counts this member in.
+        """Verify the membership after the process was suspended: the listener treats it as
+        unconfirmed until the group has confirmed that this process is still a member.
         """
         ...
 
     def lag(self) -> Mapping[Partition, "Lag"]:
-        """What is not done yet, of each partition this process owns."""
+        """Return what is not done yet, for each partition that this process owns."""
         ...
 
     async def stop(self, *, leave: bool = False) -> None:
-        """Take no more, drain (as in a revoke), commit, close. Idempotent.
+        """Take no more records, drain as in a revocation, commit, and close. Idempotent.
 
-        A member with a lasting name keeps its partitions for a while, so that a restart moves
-        nothing, unless asked to `leave`.
+        A static member keeps its partitions for a while, so that a restart moves none, unless
+        `leave` is set.
         """
         ...
 
 
 class Feeds(Protocol):
-    """Opens feeds, and knows what waits where none is open."""
+    """Opens feeds, and reports how many records wait where no feed is open."""
 
     async def prepare(self) -> None:
-        """Get ready for the first `open`. Raises `LogUnavailable`."""
+        """Prepare for the first `open`. Raises `LogUnavailable`."""
         ...
 
     def open(
@@ -147,20 +154,20 @@ class Feeds(Protocol):
         initial_offset: InitialOffset = InitialOffset.COMMITTED,
         matches: Matches | None = None,
     ) -> Feed:
-        """A feed of these topics for this group; `alarm` is called, on the loop, with what an
-        operator should know.
+        """Open a feed of these topics for this group; `alarm` is called on the event loop with what
+        an operator should know.
 
         `initial_offset` says where reading begins in topics in which the group has committed
-        nothing, and whether that is an alarm. `matches` is the filter of the subscription, given
-        the attributes of a record in binary mode; it may give another answer later. An adapter may
-        skip a record that does not match, as if it were done; one that hands it out anyway is
-        correct.
+        nothing, and whether that raises an alarm. `matches` is the filter of the subscription; it
+        is called with the attributes of a record in binary mode, and its result for the same
+        attributes may change later. An adapter may skip a record that does not match, as if it were
+        done; an adapter that hands it out anyway is correct too.
         """
         ...
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed. Raises
-        `LogUnavailable` when nothing answers.
+        """Return, for each group, how many records of its topics it has not committed. Raises
+        `LogUnavailable` if nothing answers.
         """
         ...
 
@@ -169,8 +176,8 @@ class Feeds(Protocol):
 class Lag:
     """How far a group is behind in one partition.
 
-    `oldest_ms` is the timestamp of the oldest record not done, None when there is none or it has
-    not been read yet. `progress_seconds` is the time since the done prefix last moved, 0.0 when
+    `oldest_ms` is the timestamp of the oldest record that is not done; None if there is none or it
+    has not been read yet. `progress_seconds` is the time since the done prefix last moved; 0.0 if
     there is nothing to do.
     """
 
@@ -180,10 +187,10 @@ class Lag:
 
 
 class Attempt(Protocol):
-    """A request on its way."""
+    """A request in flight."""
 
     def cancel(self) -> None:
-        """Cancel it; its outcome is not reported."""
+        """Cancel the request. Its outcome is not reported."""
         ...
 
 
@@ -192,8 +199,8 @@ class Target(Protocol):
 
     @property
     def denied(self) -> str:
-        """Why our own address policy lets nothing be posted there, empty when it does or is not
-        known yet. For people.
+        """Why the egress policy denies this URL, for operators; empty if it does not or this is not
+        known yet.
         """
         ...
 
@@ -205,21 +212,22 @@ class Target(Protocol):
         timeout_seconds: float,
         answered: Callable[[Outcome], None],
     ) -> Attempt:
-        """Send one POST. `headers` are complete lines (`name: value` CRLF) beside Host,
-        Content-Length and what the target itself adds.
+        """Send one POST.
 
-        `timeout_seconds` is total: from this call, over connecting, to the last byte read.
-        Redirects are never followed; never raises: whatever happens becomes an `Outcome`.
+        `headers` are complete lines (`name: value` CRLF), in addition to Host, Content-Length and
+        the headers that the target itself adds. `timeout_seconds` is the total time from this call,
+        including connecting, to the last byte read. Redirects are never followed. Never raises:
+        every failure is reported as an `Outcome`.
         """
         ...
 
     def close(self) -> None:
-        """Close idle connections now and busy ones after their answer."""
+        """Close idle connections now, and busy ones after their answer."""
         ...
 
 
 class Sender(Protocol):
-    """Makes targets."""
+    """Creates targets."""
 
     def target(
         self,
@@ -229,12 +237,13 @@ class Sender(Protocol):
         ca_certs: str | None = None,
         reply_bytes_max: Callable[[], int] | None = None,
     ) -> Target:
-        """A target for an absolute http or https URL. Raises ValueError, naming what is wrong with
-        it.
+        """Create a target for an absolute http or https URL. Raises ValueError with the reason if
+        the URL is not valid.
 
-        `ca_certs` is PEM text of authorities trusted beside the system's. `reply_bytes_max` says
-        how many bytes of a response may be read that may be a reply event; it is asked when more
-        come than are read of any. None: no reply is wanted.
+        `ca_certs` is PEM text of authorities that are trusted in addition to the system's.
+        `reply_bytes_max` returns how many bytes of a response that may be a reply event may be
+        read. It is called when a response is larger than the amount that is always read. None: no
+        reply is wanted.
         """
         ...
 
@@ -244,24 +253,24 @@ class RoutingReader(Protocol):
 
     @property
     def table(self) -> RoutingTable:
-        """The table as applied so far; the object stays the same and is changed in place, on the
-        loop.
+        """The table as applied so far. It is always the same object, and changes in place on the
+        event loop.
         """
         ...
 
     async def start(self) -> None:
-        """Read to the log's end, then follow. Returns when the end was reached."""
+        """Read to the end of the log, then follow it. Returns when the end was reached."""
         ...
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """Read to what is the log's end now; shared by concurrent callers. False when that took too
-        long.
+        """Read to the current end of the log; return False if that takes longer than
+        `timeout_seconds`. Concurrent callers share one read.
         """
         ...
 
     def watch(self, changed: Callable[[Collection[str]], None]) -> None:
-        """Call `changed` with the keys that changed, after each batch is applied (and once per key
-        found at start).
+        """Call `changed` with the changed keys after each batch is applied, and once for each key
+        found at start.
         """
         ...
 
@@ -274,16 +283,16 @@ class RoutingWriter(Protocol):
     """The controller's side of the routing table."""
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
-        """Write records by key (None removes); return the log position a reader must have applied
-        to have seen them all.
+        """Write records by key (None removes one). Return the log position up to which a reader
+        must have applied the log to have seen them all.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A live data plane process and how much of the routing table it has applied (a log position as
-    of `RoutingWriter.write`).
+    """A live data plane process, and how much of the routing table it has applied (a log position
+    as returned by `RoutingWriter.write`).
     """
 
     id: str
@@ -291,38 +300,38 @@ class Instance:
     applied: int
     seen_ms: int
     groups: Mapping[str, str] = field(default_factory=dict)
-    """State of each subscription it works on, by uid, where there is something to say (for example
-    `breaker-open`).
+    """State of the subscriptions that it serves, by uid, for those with a state to report (for
+    example `breaker-open`).
     """
     types: Sequence[ObservedEventType] = ()
-    """Some of the types of events it has seen, where it was asked to report them; another part of
-    them with the next report.
+    """Some of the event types that it has seen, where it was asked to report them. The next report
+    contains others.
     """
 
 
 class Instances(Protocol):
-    """Who is alive."""
+    """The live data plane processes."""
 
     async def report(self, instance: Instance) -> None:
-        """Report that this process is alive, repeatedly (at least every 2 s)."""
+        """Report that this process is live. Call it repeatedly, at least every 2 s."""
         ...
 
     async def deregister(self, instance_id: str) -> None:
-        """Deregister it."""
+        """Remove the process from the live ones."""
         ...
 
     def live(self) -> Sequence[Instance]:
-        """Every process heard of within the last 10 s that has not left."""
+        """Return every process that has reported within the last 10 s and was not deregistered."""
         ...
 
 
 class Clock(Protocol):
-    """Time, passed in so that tests can own it."""
+    """The time, as a port so that tests can control it."""
 
     def now(self) -> float:
-        """Unix time in seconds."""
+        """Return the Unix time in seconds."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds that never go back, for durations and deadlines."""
+        """Return seconds that never decrease, for durations and deadlines."""
         ...

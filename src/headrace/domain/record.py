@@ -54,7 +54,7 @@ class StoredRecord:
     headers: Headers
     note: str | None = None
     size: int = 0
-    """Bytes the feed accounts for this record until it is done."""
+    """Bytes that the feed counts for this record until it is done."""
 
     @property
     def origin(self) -> str:

@@ -1,34 +1,36 @@
-"""Loops of replies: who has answered in the chain that led to an event, and how fast answers in
-a loop may continue.
+"""Loops of replies: which subscriptions have replied in the chain that led to an event, and the
+rate at which replies in a loop continue.
 
-The hop count bounds the length of a chain, and not the number of events: two subscriptions that
-both take every reply of both make two of one at each hop, 2**n after n. Replies in a loop are
-therefore limited in rate, which bounds it whatever the fan-out.
+The hop count limits the length of a chain, but not the number of events: if two subscriptions each
+receive every reply of both, every hop doubles the events, to 2**n after n hops. Replies in a loop
+are therefore limited in rate, which limits the load for any fan-out.
 """
 
 from dataclasses import dataclass
 
 MEMBERS_MAX = 32
-"""The newest in a chain; a loop of more members is only seen by its hop count."""
+"""The newest members of a chain are kept. Only the hop count detects a loop with more members."""
 HELD_SECONDS_MAX = 3_600.0
-"""What would have to wait longer than this becomes a dead letter."""
+"""A reply that would have to wait longer than this becomes a dead letter."""
 _MEMBER_CHARACTERS = 8
 
 
 def member(uid: str) -> str:
-    """How a chain names a subscription: the beginning of its uid, so that a chain stays small."""
+    """Return the name of a subscription in a chain: the beginning of its uid, so that chains stay
+    short.
+    """
     return uid[:_MEMBER_CHARACTERS].replace(",", "_")
 
 
 def extend(chain: str, uid: str) -> str:
-    """The chain with one more answer, of the subscription with this uid."""
+    """Return the chain extended by a reply of the subscription with this uid."""
     members = [each for each in chain.split(",") if each][-(MEMBERS_MAX - 1) :]
     return ",".join([*members, member(uid)])
 
 
 def circle(chain: str, uid: str) -> tuple[str, ...]:
-    """The members of the loop that brings an event back to the subscription that answered before;
-    empty when it has not yet.
+    """Return the members of the loop through which an event returns to a subscription that has
+    replied before; empty if it has not replied yet.
     """
     members = chain.split(",")
     own = member(uid)
@@ -40,17 +42,17 @@ def circle(chain: str, uid: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class RateLimiter:
-    """Lets things through one after the other, `per_second` of them."""
+    """Lets `per_second` replies through, at equal intervals."""
 
     per_second: float
     next_at: float = 0.0
 
     def wait(self, now: float) -> float:
-        """The seconds after which the next may go, which takes its place."""
+        """Return the seconds to wait before the next reply, and reserve its slot."""
         at = max(now, self.next_at)
         self.next_at = at + 1.0 / self.per_second
         return at - now
 
     def cancel_last(self) -> None:
-        """The one that took the last place does not need it."""
+        """Release the last slot that was reserved."""
         self.next_at -= 1.0 / self.per_second

@@ -1,8 +1,8 @@
-"""The `Retry-After` response header (RFC 9110, 10.2.3): seconds, or one of the three date forms of
-5.6.7.
+"""The `Retry-After` response header (RFC 9110, 10.2.3): seconds, or one of the three date formats
+of 5.6.7.
 
-Written by hand because a subscriber's header must not depend on the process's locale, and the
-domain has no clock.
+It is parsed here because the result must not depend on the locale of the process, and the domain
+has no clock.
 """
 
 import re
@@ -36,8 +36,8 @@ _FORMS = (
 
 
 def retry_after_seconds(value: bytes, now: float) -> float | None:
-    """Return how long from `now` (Unix seconds) the server asks to wait, never negative; None when
-    the value is neither form.
+    """Return how many seconds from `now` (Unix seconds) the server asks to wait, never negative;
+    None if the value has neither form.
     """
     value = value.strip()
     if len(value) > _VALUE_MAX:
@@ -49,10 +49,10 @@ def retry_after_seconds(value: bytes, now: float) -> float | None:
 
 
 def parse_http_date(value: bytes, now: float) -> float | None:
-    """Return an HTTP date as Unix seconds, or None when it is none.
+    """Return an HTTP date as Unix seconds, or None if the value is not a date.
 
-    `now` places the two-digit year of the RFC 850 form: one that seems more than 50 years ahead is
-    in the past (5.6.7).
+    `now` determines the century of the two-digit year of the RFC 850 format: a year that would be
+    more than 50 years in the future is in the past (5.6.7).
     """
     match = next((found for form in _FORMS if (found := form.fullmatch(value))), None)
     if match is None or match["month"] not in _MONTHS:
@@ -65,7 +65,7 @@ def parse_http_date(value: bytes, now: float) -> float | None:
             year -= 100
     hour, minute, second = (int(part) for part in match["clock"].split(b":"))
     try:
-        # A leap second is legal in the grammar and unknown to datetime.
+        # The grammar allows a leap second, which datetime does not support.
         return datetime(
             year,
             _MONTHS[match["month"]],

@@ -1,8 +1,8 @@
-"""The routing table: what the controller publishes to the data plane, as values.
+"""The routing table that the controller publishes to the data plane, as values.
 
-An *addressable* is something events are posted to; a *subscription* is somewhere they go. No code
-below the controller knows which resource kind made one. Records are plain values;
-`headrace.codec.routing` gives them their JSON form.
+An *addressable* accepts events; a *subscription* says where they are sent. Only the controller
+knows which kind of resource created either. Records are plain values; `headrace.codec.routing`
+converts them to and from JSON.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,23 +13,23 @@ from typing import Any
 from headrace.domain.delivery import DeliveryPolicy
 
 RETRY_TOPIC_SECONDS = 10.0
-"""What is due within this time waits in its subscription's retry topic, in the memory of its
-reader.
+"""Events that are due within this time wait in the retry topic of their subscription, in the memory
+of its reader.
 """
 EVENT_BYTES_MAX = 1_048_576 - 65_536
-"""Of an addressable that does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
+"""For an addressable that does not specify a limit: 64 KiB below Kafka's usual limit of 1 MiB."""
 DELAYS_KEY = "delays"
 """The key of the record that names the delay topics."""
 _ADDRESSABLE = "addressable/"
 
 
 class DeliveryOrder(StrEnum):
-    """How a subscription's events may overtake each other."""
+    """Whether events of a subscription may overtake each other."""
 
     UNORDERED = "unordered"
-    """Not at all constrained: any number in flight."""
+    """No constraint: any number of events in flight."""
     ORDERED = "ordered"
-    """One in flight per key, in partition order."""
+    """One event in flight for each key, in partition order."""
 
 
 class Format(StrEnum):
@@ -41,33 +41,33 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressable:
-    """Where events are accepted: one topic behind any number of paths and hosts."""
+    """Where events are accepted: one topic, with any number of paths and hosts."""
 
     uid: str
     generation: int
     epoch: int
-    """The controller that wrote the record; one of an older epoch than the stored one is
-    ignored.
+    """Number of the controller that wrote the record. A record with an older epoch than the stored
+    one is ignored.
     """
     namespace: str
     name: str
-    """For people and metrics; never used to build a Kafka name."""
+    """For operators and metrics; never used to build a Kafka name."""
     topic: str
     kind: str = ""
-    """The resource's kind, a label of metrics and logs: no code of the data plane interprets it.
-    Empty in the record of a controller that did not write it yet.
+    """Kind of the resource, as a label of metrics and logs; the data plane does not interpret it.
+    Empty in a record of a controller version that did not write it.
     """
     paths: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     event_bytes_max: int = EVENT_BYTES_MAX
-    """Largest accepted event, headers and data; 64 KiB below the topic's own limit."""
+    """Size of the largest accepted event, headers and data; 64 KiB below the topic's limit."""
     event_types: bool = False
-    """Whether to report to the controller which types of events are accepted."""
+    """Whether to report the types of accepted events to the controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A resolved place to post to."""
+    """A resolved URL to post events to."""
 
     url: str
     ca_certs: str | None = None
@@ -76,7 +76,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Where a subscriber's reply event goes: a topic, or a URL; exactly one of them."""
+    """Where a subscriber's reply event is sent: either a topic or a URL."""
 
     topic: str | None = None
     url: str | None = None
@@ -88,7 +88,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """Where the events of one topic go, and by which rules."""
+    """Where the events of one topic are sent, and by which rules."""
 
     uid: str
     generation: int
@@ -103,8 +103,8 @@ class Subscription:
     kind: str = ""
     """See `Addressable.kind`."""
     filters: tuple[Mapping[str, Any], ...] = ()
-    """Dialects as in `spec.filters`, all of which must pass; `filter.attributes` arrives as
-    `{"attributes": {…}}`. Empty passes all.
+    """Dialects as in `spec.filters`; an event must pass all of them. `filter.attributes` is
+    converted to `{"attributes": {…}}`. If empty, every event passes.
     """
     reply: Reply | None = None
     delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
@@ -115,12 +115,12 @@ class Subscription:
     retention_seconds: float | None = None
     """How long the channel topic keeps events; None is forever."""
     event_types: bool = False
-    """Whether to report to the controller which types of replies come back."""
+    """Whether to report the types of reply events to the controller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelayTier:
-    """One delay topic: every record in it waits `seconds` from its append time."""
+    """One delay topic. Every record in it waits `seconds` from its append time."""
 
     seconds: int
     topic: str
@@ -128,7 +128,9 @@ class DelayTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """The delay topics of this installation, shortest first, and the group that reads them all."""
+    """The delay topics of this installation, shortest first, and the group that reads all
+    of them.
+    """
 
     uid: str = "delays"
     generation: int
@@ -137,8 +139,8 @@ class Delays:
     tiers: tuple[DelayTier, ...]
 
     def tier_for(self, seconds: float) -> DelayTier | None:
-        """The largest tier that is over before `seconds` are; None when the retry topic itself is
-        the place to wait.
+        """Return the longest tier of at most `seconds`, or None if the event should wait in the
+        retry topic.
         """
         if seconds <= RETRY_TOPIC_SECONDS:
             return None
@@ -151,19 +153,20 @@ Route = Addressable | Subscription | Delays
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removal:
-    """Says under a key that its route is gone.
+    """Marks the route under a key as removed.
 
-    A bare tombstone cannot say who wrote it: a controller that was replaced and does not know it
-    yet could remove what its successor keeps. So a removal carries the epoch, and the tombstone
-    that lets compaction forget the key follows only when the removal was applied.
+    A bare tombstone does not say who wrote it: a controller that was replaced, but does not know it
+    yet, could remove a route that its successor keeps. A removal therefore carries the epoch. The
+    tombstone, which allows compaction to drop the key, is written only after the removal was
+    applied.
     """
 
     epoch: int
 
 
 class RoutingTable:
-    """What is known so far; changed in place by one follower, read by everybody else on the same
-    loop.
+    """The records applied so far. One reader changes the table in place; all others on the same
+    event loop only read it.
     """
 
     def __init__(self) -> None:
@@ -175,10 +178,10 @@ class RoutingTable:
         self._hosts: dict[str, Addressable] = {}
 
     def apply(self, key: str, entry: Route | Removal | None) -> bool:
-        """Put, replace or remove the record `key`; False when a record or removal of a newer epoch
-        (or generation) is already there.
+        """Add, replace or remove the record `key`; return False if a record or removal with a newer
+        epoch (or generation) is already there.
 
-        None is a tombstone: it removes whatever is there, and forgets a removal.
+        None is a tombstone: it removes any record or removal of the key.
         """
         old = self._routes.get(key)
         if self._is_older(key, entry, old):
@@ -209,7 +212,7 @@ class RoutingTable:
 
     @property
     def removals(self) -> Mapping[str, int]:
-        """Epoch by key of the removals that no tombstone has followed yet."""
+        """Epochs of the removals without a tombstone so far, by key."""
         return self._removals
 
     def _index(self) -> None:
@@ -217,12 +220,12 @@ class RoutingTable:
         self._hosts = {host.lower(): each for each in self.addressables() for host in each.hosts}
 
     def get(self, key: str) -> Route | None:
-        """The record stored under `key`."""
+        """Return the record stored under `key`."""
         return self._routes.get(key)
 
     def addressable(self, path: str, host: str) -> Addressable | None:
-        """Who takes an event posted to this path (compared exactly, without a trailing slash) or,
-        failing that, to this Host.
+        """Return the addressable for this path (compared exactly, without a trailing slash) or, if
+        there is none, for this Host.
         """
         return self._paths.get(path) or self._hosts.get(host.lower())
 
@@ -231,35 +234,35 @@ class RoutingTable:
         return name in self._hosts
 
     def addressables(self) -> Iterator[Addressable]:
-        """All addressables, in no particular order."""
+        """Return all addressables, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Addressable))
 
     def subscriptions(self) -> Iterator[Subscription]:
-        """All subscriptions, in no particular order."""
+        """Return all subscriptions, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Subscription))
 
     def delays(self) -> Delays | None:
-        """The delay topics, once the controller has written them."""
+        """Return the delay topics, or None until the controller has written them."""
         return next((route for route in self._routes.values() if isinstance(route, Delays)), None)
 
 
 def addressable_key(uid: str) -> str:
-    """The key of the record of the addressable with this uid."""
+    """Return the key of the record of the addressable with this uid."""
     return _ADDRESSABLE + uid
 
 
 def is_addressable_key(key: str) -> bool:
-    """Whether the record under this key is an addressable's."""
+    """Whether the record under this key belongs to an addressable."""
     return key.startswith(_ADDRESSABLE)
 
 
 def subscription_key(uid: str) -> str:
-    """The key of the record of the subscription with this uid."""
+    """Return the key of the record of the subscription with this uid."""
     return f"subscription/{uid}"
 
 
 def route_key(route: Route) -> str:
-    """The key of a route's record: `addressable/<uid>`, `subscription/<uid>` or `delays`."""
+    """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>` or `delays`."""
     match route:
         case Addressable():
             return addressable_key(route.uid)

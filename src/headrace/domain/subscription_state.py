@@ -1,7 +1,7 @@
-"""What a dispatcher reports of a subscription in addition to its metrics: the controller shows it
-as conditions.
+"""The state of a subscription that a dispatcher reports in addition to its metrics. The controller
+shows it as conditions.
 
-Carried as text in `Instance.groups`; a newer version's text is read as far as it is understood.
+It is sent as text in `Instance.groups`. Unknown members in the text of a newer version are ignored.
 """
 
 import json
@@ -15,37 +15,39 @@ LOOP_CHARACTERS_MAX = 800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionState:
-    """The state in one process, or (by `merge`) in all of them. All is well by default."""
+    """The state in one process or, after `merge`, in all of them. The defaults mean that the
+    subscription is healthy.
+    """
 
     breaker: str = ""
-    """State of the breaker, empty while it is closed."""
+    """State of the breaker; empty while it is closed."""
     refused: str = ""
-    """Why a retry or dead letter record cannot be stored and a lane has stopped, empty when none
-    has.
+    """Why a retry or dead letter record cannot be stored, which has stopped a lane; empty if none
+    has stopped.
     """
     denied: str = ""
-    """Which destination the dispatchers' egress policy denies and why, empty when none."""
+    """Which destination the dispatchers' egress policy denies, and why; empty if none is denied."""
     loop: str = ""
-    """The subscriptions whose replies form a loop, empty when none do."""
+    """The subscriptions whose replies form a loop; empty if there is no loop."""
     expired: int = 0
-    """Events that the channel topic expired before they were delivered, since the process
+    """Events that expired in the channel topic before they were delivered, since the process
     started.
     """
     stalled: int = 0
-    """Partitions with work and without progress for 10 s."""
+    """Partitions that have had work but no progress for 10 s."""
     retention_used: int = 0
-    """Age of the oldest event not done, in percent of the channel topic's retention, from half of
-    it on.
+    """Age of the oldest event that is not done, in percent of the channel topic's retention.
+    Reported from 50 percent.
     """
     dead_letters: bool = False
-    """Whether events went to the dead letter topic in the last 10 minutes. No count: it would
-    change with every event.
+    """Whether events were written to the dead letter topic in the last 10 minutes. Not a count,
+    because that would change with every event.
     """
     sink_rejected: bool = False
     """Whether the dead letter sink rejected dead letters in the last 10 minutes."""
 
     def write(self) -> str:
-        """The text form, empty when all is well."""
+        """Return the text form, which is empty for a healthy subscription."""
         values = {
             "breaker": self.breaker,
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
@@ -62,7 +64,7 @@ class SubscriptionState:
 
 
 def read(text: str) -> SubscriptionState:
-    """The state in a text of `write`; what is not understood counts as well."""
+    """Parse a text of `write`. Text and members that are not understood count as healthy."""
     try:
         values = json.loads(text)
     except ValueError:
@@ -92,7 +94,7 @@ def read(text: str) -> SubscriptionState:
 
 
 def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
-    """The state of a subscription over all processes that serve it."""
+    """Return the state of a subscription across all processes that serve it."""
     found = list(states)
     return SubscriptionState(
         breaker=next((each.breaker for each in found if each.breaker), ""),

@@ -1,5 +1,5 @@
-"""The URLs that events may be posted to, taken apart once, when a target is made, and never per
-event.
+"""Parsing of the URLs that events may be posted to. A URL is parsed once, when a target is created,
+and never for each event.
 """
 
 from dataclasses import dataclass
@@ -13,39 +13,39 @@ _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
 
 
 class UnsupportedScheme(ValueError):
-    """The URL has a scheme and a host, as Knative asks of a destination, but no HTTP client can
-    ever call it.
+    """The URL has a scheme and a host, as Knative requires of a destination, but is neither http
+    nor https, so it can never be called.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TargetUrl:
-    """Where to connect, and what to ask for there."""
+    """The parts of a URL: where to connect, and what to request there."""
 
     scheme: str
     """`http` or `https`."""
     host: str
-    """A name or an address, in lower case, an IPv6 address without brackets."""
+    """A name or an address in lower case; an IPv6 address has no brackets."""
     port: int
     path: str
-    """Path and query, as they go into the request line."""
+    """Path and query as sent in the request line."""
 
     @property
     def authority(self) -> str:
-        """The Host header: brackets round an IPv6 address, the port only when it is not the
-        scheme's.
+        """The Host header, with brackets around an IPv6 address. The port is omitted if it is the
+        default of the scheme.
         """
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 def parse_target_url(url: str) -> TargetUrl:
-    """Take a URL apart.
+    """Parse a URL.
 
-    Raises ValueError, saying what is wrong, for anything but an absolute http or https URL in plain
-    ASCII: no user information (it would end in logs), no fragment (it is never sent), no IPv6 zone,
-    no space or control character (they would end the request line early). When the scheme is the
-    only thing wrong, the error is an UnsupportedScheme.
+    Raises ValueError with the reason for anything but an absolute http or https URL in ASCII: no
+    user information (it would be written to logs), no fragment (it is never sent), no IPv6 zone, no
+    spaces or control characters (they would end the request line early). If only the scheme is
+    wrong, the error is an `UnsupportedScheme`.
     """
     if len(url) > _URL_MAX:
         raise ValueError(f"the URL has {len(url)} characters, at most {_URL_MAX} are taken")
@@ -94,8 +94,8 @@ def _host(host: str | None) -> str:
 
 
 def _port(netloc: str) -> int | None:
-    """The port as written. Read by hand: `urlsplit` takes `:+80`, `:8_0` and an empty port on some
-    versions and not on others.
+    """Return the port as written. It is parsed here because some versions of `urlsplit` accept
+    `:+80`, `:8_0` and an empty port, and others do not.
     """
     tail = netloc.rpartition("]")[2] if netloc.startswith("[") else netloc
     _, colon, digits = tail.partition(":")
@@ -110,7 +110,7 @@ def _port(netloc: str) -> int | None:
 
 def is_address(host: str) -> bool:
     """Whether a host is an IP address in its canonical form. `127.1` and `0x7f.1` are not: they are
-    names, and go through the resolver.
+    names, which the resolver handles.
     """
     try:
         ip_address(host)
