@@ -122,7 +122,7 @@ class DeadLetterReason(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Done:
     """The event was delivered. `reply` says whether the response may carry a reply event; the body
-    of a 202 is not one (D7).
+    of a 202 is not one (D16).
     """
 
     reply: bool = True

@@ -1,4 +1,4 @@
-"""The table of an event's life in a subscription."""
+"""The transition table of an event in one subscription."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ PATHS = [
     ("steps", "end"), [path[1:] for path in PATHS], ids=[path[0] for path in PATHS]
 )
 def test_every_course_of_an_event_ends(steps: list[AttemptEvent], end: AttemptState) -> None:
-    """The courses that the design describes are in the table."""
+    """The sequences that the design describes are in the table."""
     state = AttemptState.WAITING
     for step in steps:
         state = after(state, step)
@@ -72,14 +72,14 @@ def test_every_course_of_an_event_ends(steps: list[AttemptEvent], end: AttemptSt
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 @pytest.mark.parametrize("step", list(AttemptEvent))
 def test_nothing_follows_an_end(state: AttemptState, step: AttemptEvent) -> None:
-    """A second answer for a finished event is an error."""
+    """A second answer for a finished event raises an error."""
     with pytest.raises(IllegalTransition, match="nothing"):
         after(state, step)
 
 
 def test_an_event_is_never_done_while_its_record_is_being_written() -> None:
-    """Committing before the retry record is acknowledged would lose the event in a crash: only
-    STORED leads from storing to done.
+    """A commit before the retry record is acknowledged would lose the event in a crash. Only STORED
+    leads from storing to done.
     """
     leads = []
     for step in AttemptEvent:
@@ -92,7 +92,7 @@ def test_an_event_is_never_done_while_its_record_is_being_written() -> None:
 
 
 def test_an_event_that_cannot_be_stored_is_never_done() -> None:
-    """STUCK leads back to storing or away, not to a commit."""
+    """STUCK leads back to storing or to withdrawn, not to done."""
     assert AttemptState.STORING is after(AttemptState.STUCK, AttemptEvent.RELEASE)
     with pytest.raises(
         IllegalTransition, match="stuck cannot stored; what can follow is release, withdraw"
@@ -101,12 +101,12 @@ def test_an_event_that_cannot_be_stored_is_never_done() -> None:
 
 
 def test_every_open_state_can_be_withdrawn() -> None:
-    """A revoke may come at any moment."""
+    """Partitions may be revoked at any moment."""
     assert {AttemptState.WITHDRAWN} == {
         after(state, AttemptEvent.WITHDRAW) for state in set(AttemptState) - TERMINAL
     }
 
 
 def test_the_document_shows_the_table() -> None:
-    """docs/delivery.md contains the table that the code follows."""
+    """docs/delivery.md contains the table that the code uses."""
     assert as_markdown() in DOCUMENT.read_text()

@@ -1,4 +1,4 @@
-"""The attribute rules of CloudEvents 1.0 and 0.3, one value at a time."""
+"""The attribute rules of CloudEvents 1.0 and 0.3, checked on single values."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.support import event_builders as build
 
 @pytest.mark.parametrize("name", ["a", "comexampleextension1", "0", "x" * 64])
 def test_names_are_lower_case_letters_and_digits(name: str) -> None:
-    """A legal name has no fault."""
+    """A valid name is accepted."""
     assert attributes.name_fault(name) is None
 
 
@@ -23,7 +23,7 @@ def test_other_names_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "plain", "Euro € 😀", "tab-less space", "x" * 8_192, "�"])
 def test_strings_may_have_any_character(text: str) -> None:
-    """Legal strings have no fault, the empty one included."""
+    """Valid strings, including the empty one, are accepted."""
     assert attributes.string_fault(text) is None
 
 
@@ -48,9 +48,7 @@ def test_strings_may_have_any_character(text: str) -> None:
     ],
 )
 def test_strings_have_no_controls_surrogates_or_noncharacters(text: str) -> None:
-    """The type system forbids them; they would come out again as header injection or encoding
-    errors.
-    """
+    """The type system forbids them. They would cause header injection or encoding errors."""
     assert attributes.string_fault("a" + text) is not None
 
 
@@ -81,7 +79,7 @@ def test_strings_are_bounded_in_bytes(text: str) -> None:
     ],
 )
 def test_sources_are_uri_references(text: str) -> None:
-    """RFC 3986 section 4.1, relative ones included."""
+    """RFC 3986 section 4.1, including relative references."""
     assert attributes.is_uri_reference(text)
 
 
@@ -104,7 +102,7 @@ def test_sources_are_uri_references(text: str) -> None:
     ],
 )
 def test_other_sources_are_refused(text: str) -> None:
-    """What RFC 3986 does not derive is no URI reference."""
+    """Text that does not match the grammar of RFC 3986 is refused."""
     assert not attributes.is_uri_reference(text)
 
 
@@ -120,12 +118,14 @@ def test_other_sources_are_refused(text: str) -> None:
     ],
 )
 def test_schemas_are_absolute(text: str, expected: bool) -> None:
-    """`dataschema` has a scheme."""
+    """`dataschema` must have a scheme."""
     assert expected == attributes.is_absolute_uri(text)
 
 
 def test_uri_matching_is_linear() -> None:
-    """The longest values, of the kind that makes backtracking explode, are settled at once."""
+    """The longest values, with patterns that cause exponential backtracking, are matched
+    quickly.
+    """
     for text in (
         "a" * 100_000 + " ",
         "http://" + "a:" * 50_000 + " ",
@@ -152,7 +152,7 @@ def test_uri_matching_is_linear() -> None:
     ],
 )
 def test_times_are_rfc_3339(text: str) -> None:
-    """Any fraction, any offset, either case, leap days and leap seconds."""
+    """Any fraction, any offset, upper and lower case, leap days and leap seconds."""
     assert attributes.is_timestamp(text)
 
 
@@ -184,7 +184,7 @@ def test_times_are_rfc_3339(text: str) -> None:
     ],
 )
 def test_other_times_are_refused(text: str) -> None:
-    """Nothing near RFC 3339 is taken for it."""
+    """Values close to RFC 3339 are refused."""
     assert not attributes.is_timestamp(text)
 
 
@@ -200,7 +200,7 @@ def test_other_times_are_refused(text: str) -> None:
     ],
 )
 def test_media_types_have_type_and_subtype(text: str) -> None:
-    """RFC 2046 with parameters."""
+    """RFC 2046, with parameters."""
     assert attributes.is_media_type(text)
 
 
@@ -209,7 +209,7 @@ def test_media_types_have_type_and_subtype(text: str) -> None:
     ["", "xyz", "a/", "/b", "a/b/c", "a b/c", "a/b; x", 'a/b; x="', "a/b\n", "a/b; x=y z", "a/ö"],
 )
 def test_other_media_types_are_refused(text: str) -> None:
-    """What no reader could make sense of is refused at the door."""
+    """A media type that consumers cannot parse is refused on receipt."""
     assert not attributes.is_media_type(text)
 
 
@@ -224,14 +224,14 @@ def test_other_media_types_are_refused(text: str) -> None:
     ],
 )
 def test_json_is_recognised_by_the_subtype(text: str, expected: bool) -> None:
-    """`*/json` and `*/*+json`, parameters aside."""
+    """`*/json` and `*/*+json`, ignoring parameters."""
     assert expected == attributes.is_json(text)
 
 
 @pytest.mark.parametrize("name", ["id", "source", "specversion", "type"])
 @pytest.mark.parametrize("value", [None, ""])
 def test_required_attributes_are_there_and_not_empty(name: str, value: str | None) -> None:
-    """The refusal names the attribute."""
+    """The error names the attribute."""
     with pytest.raises(InvalidEvent, match=name) as refused:
         attributes.check(build.attributes(**{name: value}))
     assert name == refused.value.attribute
@@ -239,7 +239,7 @@ def test_required_attributes_are_there_and_not_empty(name: str, value: str | Non
 
 @pytest.mark.parametrize("value", ["1.1", "2.0", "0.2", " 1.0", "1.0 ", "1", "v1.0", 1, True])
 def test_only_1_0_and_0_3_are_spoken(value: str | int) -> None:
-    """Another version could mean anything by its attributes."""
+    """Another version may define attributes differently."""
     with pytest.raises(InvalidEvent) as refused:
         attributes.check(build.attributes(specversion=value))
     assert "specversion" == refused.value.attribute
@@ -272,7 +272,7 @@ def test_only_1_0_and_0_3_are_spoken(value: str | int) -> None:
     ],
 )
 def test_one_bad_attribute_makes_no_event(name: str, value: str | int) -> None:
-    """The refusal names the attribute, and does not repeat the value."""
+    """The error names the attribute and does not repeat the value."""
     with pytest.raises(InvalidEvent) as refused:
         attributes.check(build.attributes(**{name: value}))
     assert name == refused.value.attribute
@@ -291,13 +291,13 @@ def test_one_bad_attribute_makes_no_event(name: str, value: str | int) -> None:
     ],
 )
 def test_edges_are_inside(changes: dict[str, str | int]) -> None:
-    """The limits themselves are legal, and so is an empty extension."""
+    """Values exactly at the limits are valid, and so is an empty extension."""
     attributes.check(build.attributes(**changes))
 
 
 def test_0_3_has_its_own_attributes() -> None:
-    """`schemaurl` may be relative there, `datacontentencoding` is checked, and `dataschema` is an
-    extension like any other.
+    """In 0.3 `schemaurl` may be relative, `datacontentencoding` is checked, and `dataschema` is an
+    ordinary extension.
     """
     attributes.check(
         build.attributes(
@@ -314,7 +314,7 @@ def test_0_3_has_its_own_attributes() -> None:
 
 
 def test_attributes_are_bounded_in_number_and_bytes() -> None:
-    """An event of attributes only must still fit into the headers of a request."""
+    """An event that consists of attributes only must still fit into the headers of a request."""
     with pytest.raises(InvalidEvent, match="128 attributes"):
         attributes.check(build.attributes(**{f"a{number}": "x" for number in range(125)}))
     with pytest.raises(InvalidEvent, match="65536 bytes"):
@@ -326,12 +326,12 @@ def test_attributes_are_bounded_in_number_and_bytes() -> None:
     [(True, "true"), (False, "false"), (1, "1"), (-5, "-5"), (0, "0"), ("x", "x")],
 )
 def test_values_have_canonical_strings(value: str | int, expected: str) -> None:
-    """Booleans and integers travel as text in headers."""
+    """Booleans and integers are sent as text in headers."""
     assert expected == attributes.canonical(value)
 
 
 def test_a_fault_of_a_batch_says_where() -> None:
-    """The index is in the error and in its text."""
+    """The index is an attribute of the error and part of its text."""
     fault = InvalidEvent("time", "must be a time").at(3)
     assert 3 == fault.index
     assert "event 3 of the batch: attribute 'time' must be a time" == str(fault)

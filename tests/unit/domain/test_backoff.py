@@ -10,5 +10,5 @@ def test_each_failure_has_its_pause_and_the_last_one_repeats() -> None:
 
 
 def test_the_longest_pause_is_the_last_step() -> None:
-    """For failures that a quick retry will not cure."""
+    """It applies to failures that a quick retry will not fix."""
     assert Backoff((0.1, 0.5, 2.0)).longest == 2.0

@@ -1,4 +1,4 @@
-"""What outside senders can make a process remember is bounded in bytes, whatever they send."""
+"""Caches whose keys external senders choose are limited in bytes, regardless of the input."""
 
 import gc
 import tracemalloc
@@ -20,7 +20,7 @@ MEBIBYTE = 1_048_576
 
 
 def grown(work: Callable[[], object]) -> int:
-    """Bytes that are still held after `work`."""
+    """Return the bytes that are still allocated after `work`."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -34,7 +34,7 @@ def grown(work: Callable[[], object]) -> int:
 
 
 def route_cache() -> RouteCache:
-    """Those of one broker, `shop/orders`, which also answers to a Host."""
+    """Return the routes of one broker, `shop/orders`, which also has a Host."""
     table = RoutingTable()
     route = Addressable(
         uid="1",
@@ -51,7 +51,7 @@ def route_cache() -> RouteCache:
 
 
 def test_long_targets_and_hosts_are_not_remembered() -> None:
-    """6,000 targets of 8 kB: 47 MiB before there was a bound in bytes."""
+    """6,000 targets of 8 kB: 47 MiB before there was a limit in bytes."""
 
     def work() -> RouteCache:
         known = route_cache()
@@ -64,7 +64,7 @@ def test_long_targets_and_hosts_are_not_remembered() -> None:
 
 
 def test_short_targets_and_hosts_are_remembered_up_to_a_bound() -> None:
-    """Many of them, each within the bound of one."""
+    """Many short targets, each below the limit for one entry."""
 
     def work() -> RouteCache:
         known = route_cache()
@@ -77,7 +77,7 @@ def test_short_targets_and_hosts_are_remembered_up_to_a_bound() -> None:
 
 
 def test_a_query_takes_no_place_of_its_own() -> None:
-    """The same path with other queries is one entry."""
+    """The same path with different queries is one entry."""
     known = route_cache()
     for number in range(100):
         known.find(b"/shop/orders?%d" % number, b"a")
@@ -85,7 +85,7 @@ def test_a_query_takes_no_place_of_its_own() -> None:
 
 
 def names(count: int, length: int) -> Iterator[tuple[str, ...]]:
-    """Sequences of header names that are all different."""
+    """Return sequences of header names, all different."""
     for number in range(count):
         yield (
             "ce_specversion",
@@ -97,7 +97,7 @@ def names(count: int, length: int) -> Iterator[tuple[str, ...]]:
 
 
 def test_layouts_of_requests_are_bounded() -> None:
-    """700 different sequences of 100 names: 20 MiB before."""
+    """700 different sequences of 100 names: 20 MiB before there was a limit."""
 
     def work() -> object:
         layouts = http_binary.Layouts(bytes_max=2 * MEBIBYTE, entry_bytes_max=65_536)
@@ -110,7 +110,7 @@ def test_layouts_of_requests_are_bounded() -> None:
 
 
 def test_layouts_of_records_are_bounded() -> None:
-    """The same on the way out."""
+    """The same limit applies to records that are written."""
 
     def work() -> object:
         layouts = RecordLayouts(bytes_max=2 * MEBIBYTE, entry_bytes_max=65_536)
@@ -142,7 +142,7 @@ def test_shapes_of_heads_and_hosts_are_bounded() -> None:
 
 
 def test_values_found_good_are_bounded() -> None:
-    """Of each attribute."""
+    """The cache of valid values of each attribute is limited."""
 
     def work() -> object:
         examine = http_binary._check("ce_source", lambda text: None)
@@ -154,7 +154,7 @@ def test_values_found_good_are_bounded() -> None:
 
 
 def types(seen: ObservedEventTypes, uid: str, count: int, length: int, letter: str = "x") -> None:
-    """Events of `count` types of `length` letters at one place."""
+    """Note `count` event types of `length` letters at one place."""
     here = EventTypeObserver(uid, seen)
     for number in range(count):
         text = f"{number:07d}".ljust(length, letter).encode()
@@ -162,8 +162,8 @@ def types(seen: ObservedEventTypes, uid: str, count: int, length: int, letter: s
 
 
 def test_types_of_events_are_bounded_per_place_and_per_process() -> None:
-    """Types as long as an EventType takes, and longer: 62 MiB for one Broker before there was a
-    bound in bytes.
+    """Types as long as an EventType accepts, and longer: 62 MiB for one Broker before there was a
+    limit in bytes.
     """
 
     def work() -> ObservedEventTypes:
@@ -184,7 +184,7 @@ def test_types_of_events_are_bounded_per_place_and_per_process() -> None:
 
 
 def test_a_flood_of_long_types_leaves_a_neighbour_its_own() -> None:
-    """The flooded place gives room, not the other one."""
+    """The place with the flood loses its oldest types, the other one keeps all of its types."""
     seen = ObservedEventTypes()
     types(seen, "quiet", 5, 20)
     for place in range(10):
@@ -194,7 +194,7 @@ def test_a_flood_of_long_types_leaves_a_neighbour_its_own() -> None:
 
 
 def test_what_is_counted_is_what_is_there() -> None:
-    """Bytes and counts go back to nothing with the places."""
+    """The byte and entry counts return to zero when the places are removed."""
     seen = ObservedEventTypes()
     types(seen, "1", 3_000, 500)
     types(seen, "2", 10, 10)
@@ -205,7 +205,7 @@ def test_what_is_counted_is_what_is_there() -> None:
 
 
 def test_an_entry_over_its_bound_is_left_out_and_a_full_table_begins_again() -> None:
-    """The two bounds of the dictionary."""
+    """The two limits of the dictionary."""
     known: ByteBoundedCache[str, int] = ByteBoundedCache(bytes_max=1_000, entry_bytes_max=100)
     known.remember("large", 1, 101)
     assert "large" not in known

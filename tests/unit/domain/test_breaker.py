@@ -1,4 +1,4 @@
-"""The breaker, case by case; its laws are in tests/property."""
+"""The breaker, by example; its properties are tested in tests/property."""
 
 from pathlib import Path
 
@@ -20,7 +20,9 @@ def failing(
     seconds: float = 5.0,
     start: float = 0.0,
 ) -> float:
-    """Record failed attempts spread evenly over events and time; return when the last was."""
+    """Record failed attempts spread evenly over events and time; return the time of the
+    last one.
+    """
     now = start
     for number in range(attempts):
         now = start + seconds * number / (attempts - 1)
@@ -29,20 +31,20 @@ def failing(
 
 
 def opened(concurrency_max: int = 16) -> tuple[Breaker, float]:
-    """A breaker that has just opened, and when."""
+    """Return a breaker that has just opened, and the time."""
     breaker = Breaker(concurrency_max)
     return breaker, failing(breaker)
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_these_statuses_speak_of_the_whole_subscriber(status: int) -> None:
-    """Overload and absence."""
+    """Overload and unavailability."""
     assert trips(Outcome(status=status))
 
 
 @pytest.mark.parametrize("status", [200, 202, 301, 400, 404, 408, 409, 500, 501])
 def test_other_statuses_speak_of_one_event(status: int) -> None:
-    """They take the policy's path."""
+    """They follow the delivery policy."""
     assert not trips(Outcome(status=status))
 
 
@@ -59,7 +61,7 @@ def test_other_statuses_speak_of_one_event(status: int) -> None:
 def test_failures_of_the_connection_speak_of_the_whole_subscriber(
     failure: Failure, expected: bool
 ) -> None:
-    """A garbled answer and our own refusal do not."""
+    """A malformed answer and a denied address do not."""
     assert expected is trips(Outcome(failure=failure))
 
 
@@ -77,21 +79,21 @@ def test_a_long_streak_opens() -> None:
     ("attempts", "events", "seconds"), [(49, 10, 5.0), (50, 9, 5.0), (50, 10, 4.9)]
 )
 def test_a_shorter_streak_does_not_open(attempts: int, events: int, seconds: float) -> None:
-    """All three bounds must be reached."""
+    """All three limits must be reached."""
     breaker = Breaker(16)
     failing(breaker, attempts=attempts, events=events, seconds=seconds)
     assert BreakerState.CLOSED is breaker.state
 
 
 def test_a_fast_streak_opens_once_it_has_lasted() -> None:
-    """At a thousand failures a second the last 50 never span 5 s, the streak does."""
+    """At a thousand failures a second the last 50 never span 5 s, but the streak does."""
     breaker = Breaker(16)
     failing(breaker, attempts=5_001, events=100, seconds=5.0)
     assert BreakerState.OPEN is breaker.state
 
 
 def test_one_answer_ends_a_streak() -> None:
-    """49 failures, an answer, 49 failures: nothing."""
+    """49 failures, an answer, 49 failures: the breaker stays closed."""
     breaker = Breaker(16)
     now = failing(breaker, attempts=49, seconds=10.0)
     breaker.record(0, Outcome(status=500), now)
@@ -100,12 +102,12 @@ def test_one_answer_ends_a_streak() -> None:
 
 
 def test_closed_allows_what_is_not_in_flight() -> None:
-    """And never a negative number."""
+    """The result is never negative."""
     assert [16, 6, 0, 0] == [Breaker(16).allows(in_flight, 0.0) for in_flight in (0, 10, 16, 20)]
 
 
 def test_a_due_probe_is_one() -> None:
-    """Whatever is still in flight from before."""
+    """One probe is allowed, regardless of attempts in flight from before the breaker opened."""
     breaker, now = opened()
     assert [0, 1] == [breaker.allows(5, now + 0.9), breaker.allows(5, now + 1.0)]
     breaker.started("probe")
@@ -113,7 +115,7 @@ def test_a_due_probe_is_one() -> None:
 
 
 def test_failed_probes_are_further_and_further_apart() -> None:
-    """1 s to 30 s."""
+    """From 1 s to 30 s."""
     breaker, now = opened()
     pauses = []
     for number in range(7):
@@ -126,7 +128,7 @@ def test_failed_probes_are_further_and_further_apart() -> None:
 
 
 def test_a_good_probe_reopens_gradually() -> None:
-    """Twice as many at once after as many answers in a row."""
+    """The limit doubles after as many consecutive answers as it permits concurrently."""
     breaker, now = opened(16)
     breaker.started("probe")
     breaker.record("probe", GOOD, now)
@@ -139,7 +141,7 @@ def test_a_good_probe_reopens_gradually() -> None:
 
 
 def test_a_failure_while_reopening_halves_what_is_allowed() -> None:
-    """One failure is not the end, but it is a reason to be careful."""
+    """One failure does not open the breaker again, but reduces the limit."""
     breaker, now = opened(64)
     breaker.started("probe")
     for _ in range(7):
@@ -150,7 +152,7 @@ def test_a_failure_while_reopening_halves_what_is_allowed() -> None:
 
 
 def test_a_long_streak_while_reopening_opens_again() -> None:
-    """By the same rule as the first time, and with the first pause."""
+    """The rule is the same as the first time, and so is the first pause."""
     breaker, now = opened(64)
     breaker.started("probe")
     breaker.record("probe", GOOD, now)
@@ -159,7 +161,9 @@ def test_a_long_streak_while_reopening_opens_again() -> None:
 
 
 def test_a_straggler_that_fails_changes_nothing() -> None:
-    """Attempts from before the opening end while it is open: the next probe does not move."""
+    """Attempts from before the breaker opened may fail while it is open. The time of the next probe
+    stays the same.
+    """
     breaker, now = opened()
     due = breaker.next_probe_at
     breaker.record("straggler", BAD, now + 0.5)
@@ -170,14 +174,14 @@ def test_a_straggler_that_fails_changes_nothing() -> None:
 
 
 def test_a_straggler_that_is_answered_reopens() -> None:
-    """An answer is an answer."""
+    """Any answer shows that the subscriber is available again."""
     breaker, now = opened()
     breaker.record("straggler", GOOD, now)
     assert (BreakerState.REOPENING, None) == (breaker.state, breaker.next_probe_at)
 
 
 def test_a_withdrawn_probe_is_followed_by_another_at_once() -> None:
-    """A revoke must not leave the breaker waiting for an answer that never comes."""
+    """After a revocation, the breaker must not wait for an answer that never arrives."""
     breaker, now = opened()
     breaker.started("probe")
     breaker.withdraw("other", now + 2)
@@ -187,7 +191,7 @@ def test_a_withdrawn_probe_is_followed_by_another_at_once() -> None:
 
 
 def test_a_subscription_with_one_lane_closes_with_the_first_answer() -> None:
-    """There is nothing to widen."""
+    """The limit is already at its maximum."""
     breaker, now = opened(1)
     breaker.started("probe")
     breaker.record("probe", GOOD, now)
@@ -195,12 +199,12 @@ def test_a_subscription_with_one_lane_closes_with_the_first_answer() -> None:
 
 
 def test_the_rules_can_be_others() -> None:
-    """Tests and operators may want a nervous one."""
+    """Tests and operators may need a breaker that opens earlier."""
     breaker = Breaker(4, BreakerRules(attempts_min=1, events_min=1, span_seconds=0.0))
     breaker.record("event", BAD, 0.0)
     assert BreakerState.OPEN is breaker.state
 
 
 def test_the_document_shows_the_table() -> None:
-    """docs/delivery.md contains the table that the code follows."""
+    """docs/delivery.md contains the table that the code uses."""
     assert as_markdown() in DOCUMENT.read_text()

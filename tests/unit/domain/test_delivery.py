@@ -1,4 +1,6 @@
-"""The decision after an attempt, delivery blocks of manifests, and what a dead letter says."""
+"""The decision after an attempt, delivery blocks of manifests, and the extensions of a
+dead letter.
+"""
 
 from base64 import b64decode
 from pathlib import Path
@@ -30,14 +32,14 @@ POLICY = DeliveryPolicy()
 def decided(
     outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0
 ) -> Decision:
-    """Decide at NOW."""
+    """Call `decide` with the time NOW."""
     return decide(policy, attempt, outcome, NOW, jitter)
 
 
 def wait_of(
     outcome: Outcome, *, attempt: int = 1, policy: DeliveryPolicy = POLICY, jitter: float = 0.0
 ) -> float:
-    """The wait of a decision that must be a retry."""
+    """Return the wait of a decision that must be a retry."""
     decision = decided(outcome, attempt=attempt, policy=policy, jitter=jitter)
     assert isinstance(decision, Retry)
     assert NOW + decision.wait_seconds == decision.at
@@ -47,7 +49,7 @@ def wait_of(
 @pytest.mark.clause("D15")
 @pytest.mark.parametrize("status", [200, 201, 203, 204, 226, 299])
 def test_2xx_is_done_and_may_carry_a_reply(status: int) -> None:
-    """Any 2xx but 202 is delivered, and its body may be an event."""
+    """Every 2xx except 202 is delivered, and its body may be a reply event."""
     assert Done(reply=True) == decided(Outcome(status=status))
 
 
@@ -59,7 +61,7 @@ def test_202_is_done_without_a_reply() -> None:
 
 @pytest.mark.parametrize("status", [404, 408, 409, 429, 500, 501, 502, 503, 504, 599])
 def test_retryable_statuses_are_retried(status: int) -> None:
-    """D6: 404, 408, 409, 429 and 5xx."""
+    """D6: 404, 408, 409, 429 and 5xx are retried."""
     assert Retry(NOW + 0.2, 0.2, 2) == decided(Outcome(status=status))
 
 
@@ -72,7 +74,7 @@ def test_retryable_statuses_are_retried(status: int) -> None:
     ],
 )
 def test_no_response_is_retried(failure: Failure) -> None:
-    """Whatever kept the response from coming may pass."""
+    """Every reason for a missing response may be temporary."""
     assert isinstance(decided(Outcome(failure=failure)), Retry)
 
 
@@ -81,7 +83,7 @@ def test_no_response_is_retried(failure: Failure) -> None:
     "status", [100, 101, 199, 300, 301, 304, 307, 399, 400, 401, 403, 405, 410, 413, 422, 499, 600]
 )
 def test_other_statuses_are_dead_letters_at_once(status: int) -> None:
-    """Trying again would not change the answer."""
+    """Another attempt would get the same answer."""
     decision = decided(Outcome(status=status))
     assert isinstance(decision, DeadLetter)
     assert (DeadLetterReason.REJECTED, True) == (
@@ -91,14 +93,14 @@ def test_other_statuses_are_dead_letters_at_once(status: int) -> None:
 
 
 def test_a_forbidden_address_is_a_dead_letter_at_once() -> None:
-    """Our own policy will not change by waiting."""
+    """The egress policy does not change between attempts."""
     decision = decided(Outcome(failure=Failure.REFUSED, detail="10.0.0.1"))
     assert isinstance(decision, DeadLetter)
     assert DeadLetterReason.REFUSED is decision.reason
 
 
 def test_the_last_retry_is_followed_by_a_dead_letter() -> None:
-    """With `retry: 2` there are three attempts."""
+    """`retry: 2` allows three attempts."""
     policy = DeliveryPolicy(retry=2)
     assert isinstance(decided(Outcome(status=500), attempt=2, policy=policy), Retry)
     decision = decided(Outcome(status=500), attempt=3, policy=policy)
@@ -108,7 +110,7 @@ def test_the_last_retry_is_followed_by_a_dead_letter() -> None:
 
 
 def test_retry_zero_means_one_attempt() -> None:
-    """0 is a choice."""
+    """0 is a valid value and not replaced by the default."""
     assert isinstance(
         decided(Outcome(failure=Failure.TIMEOUT), policy=DeliveryPolicy(retry=0)), DeadLetter
     )
@@ -130,14 +132,14 @@ def test_the_backoff_grows(backoff: BackoffPolicy, waits: list[float]) -> None:
 
 @pytest.mark.parametrize("backoff", list(BackoffPolicy))
 def test_the_backoff_is_capped(backoff: BackoffPolicy) -> None:
-    """However many retries a policy allows, the wait ends at the cap and nothing overflows."""
+    """For any number of retries, the wait stays at the maximum and does not overflow."""
     policy = DeliveryPolicy(backoff=backoff, retry=2**31 - 1)
     assert 600.0 == backoff_seconds(policy, 2**31 - 1)
 
 
 @pytest.mark.parametrize(("jitter", "wait"), [(-1.0, 0.16), (0.0, 0.2), (1.0, 0.24)])
 def test_jitter_spreads_the_backoff_by_a_fifth(jitter: float, wait: float) -> None:
-    """From 80 % to 120 %."""
+    """From 80 % to 120 % of the backoff."""
     assert wait == pytest.approx(wait_of(Outcome(status=500), jitter=jitter))
 
 
@@ -151,35 +153,35 @@ def test_retry_after_lengthens_the_wait(status: int, value: bytes) -> None:
 
 @pytest.mark.parametrize("status", [404, 408, 409, 500, 502, 504])
 def test_retry_after_on_another_status_is_ignored(status: int) -> None:
-    """Only 429 and 503 give it a meaning."""
+    """Only 429 and 503 define a meaning for it."""
     assert 0.2 == wait_of(Outcome(status=status, headers=[(b"retry-after", b"7")]))
 
 
 def test_retry_after_never_shortens_the_wait() -> None:
-    """The longer of backoff and `Retry-After` counts."""
+    """The longer of the backoff and `Retry-After` applies."""
     assert 0.8 == wait_of(Outcome(status=503, headers=[(b"retry-after", b"0")]), attempt=3)
 
 
 def test_retry_after_is_cut_to_its_cap() -> None:
-    """A subscriber that asks for a year gets the cap."""
+    """A subscriber that asks for a year gets the maximum."""
     assert 600.0 == wait_of(Outcome(status=503, headers=[(b"retry-after", b"31536000")]))
 
 
 def test_a_cap_of_zero_ignores_retry_after() -> None:
-    """`retryAfterMax: PT0S` turns the header off."""
+    """`retryAfterMax: PT0S` disables the header."""
     policy = DeliveryPolicy(retry_after_max_seconds=0.0)
     assert 0.2 == wait_of(Outcome(status=503, headers=[(b"retry-after", b"7")]), policy=policy)
 
 
 @pytest.mark.parametrize(("attempt", "jitter"), [(0, 0.0), (-1, 0.0), (1, 1.1), (1, -1.1)])
 def test_impossible_arguments_are_refused(attempt: int, jitter: float) -> None:
-    """A caller that counts from zero would give every event one attempt too many."""
+    """A caller that counts from zero would make one attempt too many for each event."""
     with pytest.raises(ValueError, match="attempt"):
         decided(Outcome(status=500), attempt=attempt, jitter=jitter)
 
 
 def test_a_delivery_block_is_read() -> None:
-    """Every field, in seconds."""
+    """Every field is read; durations are in seconds."""
     spec, errors = parse(
         {
             "retry": 3,
@@ -267,13 +269,13 @@ def test_a_delivery_block_is_read() -> None:
     ],
 )
 def test_a_wrong_field_is_named_in_knatives_words(block: dict[str, Any], error: str) -> None:
-    """Message, path and details; the field stays unsaid."""
+    """The error has message, path and details. The field stays unset."""
     spec, errors = parse(block, "spec.delivery")
     assert (DeliverySpec(), [error]) == (spec, [str(each) for each in errors])
 
 
 def test_every_wrong_field_is_reported() -> None:
-    """One run finds all there is to correct, and keeps what is right."""
+    """All errors are reported together, and valid fields are kept."""
     spec, errors = parse({"retry": -1, "timeout": "x", "backoffDelay": "PT1S", "format": None}, "d")
     assert (DeliverySpec(delay_seconds=1.0), [("d.retry",), ("d.timeout",)]) == (
         spec,
@@ -282,14 +284,14 @@ def test_every_wrong_field_is_reported() -> None:
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:
-    """An error message must not grow with a hostile manifest."""
+    """The length of an error message must not depend on the manifest."""
     _, errors = parse({"format": "x" * 100_000}, "d")
     assert len(str(errors[0])) < 200
 
 
 def test_nothing_said_gives_the_defaults() -> None:
-    """Design defaults: 10 retries, exponential from 0.2 s, capped at 10 minutes, 30 s per
-    attempt.
+    """The defaults of the design: 10 retries, exponential from 0.2 s, at most 10 minutes, 30 s for
+    each attempt.
     """
     expected = DeliveryPolicy(
         retry=10,
@@ -304,7 +306,7 @@ def test_nothing_said_gives_the_defaults() -> None:
 
 @pytest.mark.clause("F3")
 def test_the_trigger_wins_field_by_field() -> None:
-    """A Trigger's zero is a word, its silence is not."""
+    """A zero in the Trigger overrides the Broker; an absent field does not."""
     trigger = DeliverySpec(retry=0, delay_seconds=0.0)
     broker = DeliverySpec(retry=5, timeout_seconds=7.0, backoff=BackoffPolicy.LINEAR)
     expected = DeliveryPolicy(
@@ -314,7 +316,7 @@ def test_the_trigger_wins_field_by_field() -> None:
 
 
 def test_the_dead_letter_sink_falls_back_to_the_brokers() -> None:
-    """It is a field like the others."""
+    """The field follows the same rule as the others."""
     sink = {"uri": "http://dls"}
     assert (
         sink == overlay(DeliverySpec(retry=1), DeliverySpec(dead_letter_sink=sink)).dead_letter_sink
@@ -322,7 +324,7 @@ def test_the_dead_letter_sink_falls_back_to_the_brokers() -> None:
 
 
 def test_a_dead_letter_says_where_why_and_what_came_back() -> None:
-    """URL, status and the response's body in base64."""
+    """The URL, the status and the response body in base64."""
     expected = [
         ("ce_knativeerrordest", b"http://s/"),
         ("ce_knativeerrorcode", b"500"),
@@ -345,7 +347,7 @@ def test_the_body_is_cut_before_base64() -> None:
 
 
 def test_kne_headers_become_extensions() -> None:
-    """`kne-<name>` is copied as `<name>`, the first of each name."""
+    """`kne-<name>` is copied as `<name>`. Of repeated names, the first is used."""
     headers = [(b"kne-code", b"7"), (b"kne-code", b"8"), (b"content-type", b"x")]
     assert ("ce_code", b"7") == error_extensions("http://s/", Outcome(status=500, headers=headers))[
         -1
@@ -370,13 +372,13 @@ def test_kne_headers_become_extensions() -> None:
     ],
 )
 def test_kne_headers_that_would_break_the_event_are_left_out(name: bytes, value: bytes) -> None:
-    """Names and values must be legal in a CloudEvent, and the event's own attributes stay."""
+    """Names and values must be valid in a CloudEvent, and the event's own attributes are kept."""
     extensions = error_extensions("http://s/", Outcome(status=500, headers=[(name, value)]))
     assert ["ce_knativeerrordest", "ce_knativeerrorcode"] == [each for each, _ in extensions]
 
 
 def test_kne_headers_are_bounded() -> None:
-    """A subscriber cannot make a dead letter larger than its topic takes."""
+    """A subscriber must not make a dead letter larger than its topic accepts."""
     headers = [(b"kne-n%d" % number, b"x") for number in range(100)]
     assert KNE_HEADERS_MAX + 2 == len(
         error_extensions("http://s/", Outcome(status=500, headers=headers))
@@ -385,5 +387,5 @@ def test_kne_headers_are_bounded() -> None:
 
 @pytest.mark.parametrize("reason", list(DeadLetterReason))
 def test_the_document_explains_every_reason(reason: DeadLetterReason) -> None:
-    """docs/delivery.md lists what an operator finds in a dead letter topic."""
+    """docs/delivery.md lists the reasons that an operator finds in a dead letter topic."""
     assert f"| `{reason}` |" in DOCUMENT.read_text()

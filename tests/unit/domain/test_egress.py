@@ -1,4 +1,4 @@
-"""The egress policy: every form of an address that nothing may be posted to, and which of several
+"""The egress policy: every notation of an address that must not be posted to, and which of several
 networks decides.
 """
 
@@ -58,7 +58,7 @@ INNER_DENIED = ["127.0.0.1", "169.254.169.254", "0.0.0.0", "255.255.255.255", "1
 
 
 def wrapped(inner: IPv4Address) -> dict[str, IPv6Address]:
-    """An IPv4 address in every IPv6 form that stands for it."""
+    """Return every IPv6 form that represents an IPv4 address."""
     number = int(inner)
     high = random.Random(number).getrandbits(32)
     return {
@@ -74,7 +74,7 @@ def wrapped(inner: IPv4Address) -> dict[str, IPv6Address]:
 
 @pytest.mark.parametrize("address", DENIED)
 def test_denied_by_default(address: str) -> None:
-    """And the reason names the address and its network."""
+    """The reason contains the address and its network."""
     reason = EgressPolicy()(ip_address(address), 80)
     assert reason.startswith(address)
     assert "denied by default" in reason
@@ -82,31 +82,31 @@ def test_denied_by_default(address: str) -> None:
 
 @pytest.mark.parametrize("address", ALLOWED)
 def test_allowed_by_default(address: str) -> None:
-    """Private networks are where subscribers live."""
+    """Private networks are allowed, because subscribers usually run there."""
     assert "" == EgressPolicy()(ip_address(address), 80)
 
 
 @pytest.mark.parametrize("inner", INNER_DENIED)
 @pytest.mark.parametrize("form", list(wrapped(IPv4Address(1))))
 def test_a_denied_address_is_denied_in_every_form(inner: str, form: str) -> None:
-    """What a translator or tunnel turns into a denied address is one."""
+    """An address that a translator or tunnel maps to a denied address is denied too."""
     address = wrapped(IPv4Address(inner))[form]
     assert inner in EgressPolicy()(address, 80) or address.is_unspecified
 
 
 @given(st.ip_addresses(v=4))
 def test_forms_are_judged_as_what_they_stand_for(inner: IPv4Address) -> None:
-    """Denied with it, allowed with it."""
+    """Each form is allowed or denied like the IPv4 address it represents."""
     policy = EgressPolicy()
     for form, address in wrapped(inner).items():
         if form == "Teredo client":
-            continue  # its server's address is judged as well, and is any
+            continue  # the policy also checks its server's address, which is arbitrary here
         if not (address.is_unspecified or address.is_loopback):
             assert bool(policy(inner, 80)) == bool(policy(address, 80)), form
 
 
 def judged(address: str, *, deny: str = "", allow: str = "", loopback: bool = False) -> bool:
-    """Whether it is denied under these settings."""
+    """Return whether the address is denied under these settings."""
     policy = EgressPolicy(
         deny=parse_networks(deny, DENY_SETTING),
         allow=parse_networks(allow, ALLOW_SETTING),
@@ -140,12 +140,12 @@ def judged(address: str, *, deny: str = "", allow: str = "", loopback: bool = Fa
 def test_the_most_specific_network_decides(
     address: str, settings: dict[str, object], denied: bool
 ) -> None:
-    """The operator's before the default where two are equal."""
+    """Between equal networks, the operator's setting overrides the default."""
     assert denied == judged(address, **settings)  # type: ignore[arg-type]
 
 
 def test_our_own_ports_are_denied_where_they_listen() -> None:
-    """Even where loopback is allowed; other ports beside them are not."""
+    """They are denied even if loopback is allowed; other ports are not affected."""
     own = [
         ProtectedPort("127.0.0.1", 8001, "the controller's API"),
         ProtectedPort("0.0.0.0", 9464, "the management port"),
@@ -168,7 +168,9 @@ def test_our_own_ports_are_denied_where_they_listen() -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::", "::ffff:0.0.0.0"])
 def test_the_unspecified_address_does_not_lead_to_our_own_ports(address: str) -> None:
-    """Who connects to it reaches loopback; it may have been allowed."""
+    """A connection to the unspecified address reaches loopback, even if the address itself is
+    allowed.
+    """
     own = [ProtectedPort("127.0.0.1", 8001, "the controller's API")]
     policy = EgressPolicy(
         allow=parse_networks("0.0.0.0/8,::/128", ALLOW_SETTING), protected_ports=own
@@ -178,7 +180,7 @@ def test_the_unspecified_address_does_not_lead_to_our_own_ports(address: str) ->
 
 
 def test_every_default_network_is_one() -> None:
-    """And none stands there twice."""
+    """There are no duplicates."""
     networks = [ip_network(network) for network, _ in (*DENIED_BY_DEFAULT, *LOOPBACK)]
     assert len(networks) == len(set(networks))
 
@@ -202,7 +204,7 @@ def test_every_default_network_is_one() -> None:
 def test_bad_networks_end_the_start_with_a_clear_error(
     variable: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The variable and the entry are named."""
+    """The error contains the variable and the entry."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(BadSettings) as error:
         load(DispatcherSettings)
@@ -210,7 +212,7 @@ def test_bad_networks_end_the_start_with_a_clear_error(
 
 
 def test_a_network_cannot_be_denied_and_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody could say which was meant."""
+    """The two settings contradict each other."""
     monkeypatch.setenv(DENY_SETTING, "10.0.0.0/8")
     monkeypatch.setenv(ALLOW_SETTING, "10.0.0.0/8")
     with pytest.raises(BadSettings, match=r"both name 10\.0\.0\.0/8"):

@@ -1,5 +1,5 @@
-"""The filter dialects: what passes, what is no opinion, what an explanation contains, and who is
-notified of errors.
+"""The filter dialects: which events pass, which entries have no condition, what an explanation
+contains, and how errors are reported.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ EVENT: Mapping[str, str | int | bool] = {
     ],
 )
 def test_dialects(entry: Mapping[str, Any], passes: bool) -> None:
-    """Each dialect decides as the Subscriptions API says, on values as text."""
+    """Each dialect follows the Subscriptions API and compares values as text."""
     assert passes is filters.compile([entry]).matches(EVENT)
 
 
@@ -87,7 +87,7 @@ def test_dialects(entry: Mapping[str, Any], passes: bool) -> None:
     ],
 )
 def test_no_opinion_passes(entries: list[Mapping[str, Any]]) -> None:
-    """Where nothing is asked, everything passes, inside `not` and `any` too."""
+    """Entries without a condition pass, also inside `not` and `any`."""
     compiled = filters.compile(entries)
     assert compiled.matches(EVENT)
     assert compiled.explain(EVENT).matched
@@ -95,7 +95,7 @@ def test_no_opinion_passes(entries: list[Mapping[str, Any]]) -> None:
 
 @pytest.mark.parametrize("dialect", ["exact", "prefix", "suffix"])
 def test_an_empty_text_matches_nothing(dialect: str) -> None:
-    """A text that the Subscriptions API forbids is no way to pass every event."""
+    """The Subscriptions API forbids an empty text. It must not make every event pass."""
     assert not filters.compile([{dialect: {"type": ""}}]).matches(EVENT)
     assert not filters.compile([{dialect: {"missing": ""}}]).matches(EVENT)
 
@@ -117,12 +117,14 @@ def test_an_empty_text_matches_nothing(dialect: str) -> None:
     ],
 )
 def test_the_older_filter(attributes: Mapping[str, str], passes: bool) -> None:
-    """In `filter.attributes` an empty text asks for presence, everything else for equality."""
+    """In `filter.attributes`, an empty text requires that the attribute is present; any other text
+    requires equality.
+    """
     assert passes is filters.compile([{"attributes": attributes}]).matches(EVENT)
 
 
 def test_the_older_filter_knows_both_names_of_the_schema() -> None:
-    """A 0.3 event's `schemaurl` answers for `dataschema`, and the other way round."""
+    """The `schemaurl` of a 0.3 event matches a filter for `dataschema`, and vice versa."""
     older, newer = {"schemaurl": "http://s"}, {"dataschema": "http://s"}
     for name in ("schemaurl", "dataschema"):
         compiled = filters.compile([{"attributes": {name: "http://s"}}])
@@ -160,13 +162,13 @@ def test_the_older_filter_knows_both_names_of_the_schema() -> None:
 def test_an_explanation_names_the_clause_and_the_value(
     entries: list[Mapping[str, Any]], matched: bool, clause: str, saw: str | int | None
 ) -> None:
-    """Who asks why hears which clause decided and what it saw."""
+    """An explanation contains the clause that decided and the value it saw."""
     explanation = filters.compile(entries).explain(EVENT)
     assert (matched, clause, saw) == (explanation.matched, explanation.clause, explanation.saw)
 
 
 def test_an_explanation_shows_what_an_expression_read() -> None:
-    """For CESQL it shows the part that decided, what that read, and the error if there was one."""
+    """For CESQL it contains the part that decided, the attributes that part read, and any error."""
     explanation = filters.compile([{"cesql": "type LIKE 'com.%' AND subject = 'x'"}]).explain(EVENT)
     assert (False, "filters[0].cesql", "subject = 'x'") == (
         explanation.matched,
@@ -179,8 +181,8 @@ def test_an_explanation_shows_what_an_expression_read() -> None:
 
 
 def test_errors_of_evaluation_are_reported_to_the_caller() -> None:
-    """Every failed evaluation of the hot path is reported, a result that is no Boolean among them;
-    explanations are not.
+    """Every failed evaluation of `matches` is reported, including a result that is not a Boolean.
+    Explanations are not.
     """
     seen: list[Problem] = []
     compiled = filters.compile(

@@ -1,5 +1,5 @@
-"""What is wrong with filters, field by field: refused everywhere, or only where a user can still
-be notified.
+"""Errors in filters, by field: some are refused everywhere, others only where the user can still be
+notified.
 """
 
 from typing import Any
@@ -56,7 +56,7 @@ NAME_RULE = "Attribute name must start with a letter and can only contain lowerc
 def test_what_has_no_meaning_is_refused_everywhere(
     entries: Any, error: tuple[str, str, str]
 ) -> None:
-    """Validation names the field, and compiling raises with the same words."""
+    """Validation names the field, and compiling raises an error with the same wording."""
     [found] = filters.validate(entries, "spec.filters")
     message, path, details = error
     assert (path,) == found.paths
@@ -88,7 +88,7 @@ def test_what_has_no_meaning_is_refused_everywhere(
 def test_what_would_surprise_is_refused_at_the_door_only(
     entries: list[Any], error: tuple[str, str, str]
 ) -> None:
-    """A manifest is refused, but a record that is already there still runs."""
+    """A manifest is refused, but an existing routing record is still accepted."""
     [found] = filters.validate(entries, "spec.filters")
     message, path, details = error
     assert (message, (path,)) == (found.message, found.paths)
@@ -112,7 +112,7 @@ def test_what_would_surprise_is_refused_at_the_door_only(
     ],
 )
 def test_attribute_names_are_taken(name: str) -> None:
-    """Names that start with a letter followed by letters and digits, all lower case."""
+    """Names that start with a letter, followed by letters and digits, all lower case."""
     assert [] == filters.validate([{"exact": {name: "x"}}], "spec.filters")
 
 
@@ -121,13 +121,13 @@ def test_attribute_names_are_taken(name: str) -> None:
     ["SOURCE", "souRce", "s pace s", "s_pace_s", "s-pace-s", "123", "😊", "", "a.b", "ä", "a" * 65],
 )
 def test_other_names_are_refused(name: str) -> None:
-    """Everything else is named as an invalid key."""
+    """Every other name is reported as an invalid key."""
     [error] = filters.validate([{"suffix": {name: "x"}}], "spec.filters")
     assert error.message.startswith("invalid key name")
 
 
 def test_all_errors_are_reported_together() -> None:
-    """One answer names all bad fields, so a manifest is fixed in one edit."""
+    """One response lists all invalid fields, so that a manifest can be corrected in one edit."""
     wrong: list[dict[str, Any]] = [
         {"exact": {"A": "x", "type": 5}},
         {"cesql": "("},
@@ -142,7 +142,7 @@ def test_all_errors_are_reported_together() -> None:
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A filter inside so many `not`."""
+    """Return a filter inside `levels` nested `not`."""
     entry: dict[str, Any] = {"exact": {"type": "x"}}
     for _ in range(levels):
         entry = {"not": entry}
@@ -162,7 +162,9 @@ def nested(levels: int) -> dict[str, Any]:
     ids=["deep", "very deep", "many", "very many", "large expressions", "many attributes"],
 )
 def test_size_is_bounded(entries: list[Any]) -> None:
-    """Nesting and number of clauses have limits; past them there is one error and no long work."""
+    """Nesting and number of clauses are limited. Above a limit there is one error and no long
+    computation.
+    """
     [error] = filters.validate(entries, "spec.filters")
     assert "use several subscriptions" in error.details
     with pytest.raises(filters.InvalidFilter):
@@ -170,7 +172,7 @@ def test_size_is_bounded(entries: list[Any]) -> None:
 
 
 def test_the_limits_themselves_are_taken() -> None:
-    """As deep and as many as allowed compile and decide."""
+    """Filters with exactly the allowed depth and size compile and evaluate."""
     assert not filters.compile([nested(DEPTH_MAX)]).matches({})
     many = [{"exact": {"type": "x"}}] * (CLAUSES_MAX // 2)
     assert filters.compile(many).matches({"type": "x"})
@@ -188,8 +190,8 @@ def test_the_limits_themselves_are_taken() -> None:
     ],
 )
 def test_functions_that_do_not_exist_are_remarked_upon(expression: str, expected: str) -> None:
-    """CESQL has them fail when evaluated, so nothing is wrong with the filter; but nobody can mean
-    it.
+    """In CESQL they fail only during evaluation, so the filter is valid, but most likely
+    a mistake.
     """
     entries = [{"exact": {"type": "x"}}, {"not": {"cesql": expression}}]
     assert [] == filters.validate(entries, "spec.filters")
@@ -198,7 +200,7 @@ def test_functions_that_do_not_exist_are_remarked_upon(expression: str, expected
 
 
 def test_remarks_are_few() -> None:
-    """None where all is well, each one once, and a bound on how many."""
+    """There are no warnings for a correct filter, no duplicates, and a limit on their number."""
     assert [] == filters.remarks([{"cesql": "UPPER(LEFT(type, 2)) = 'CO'"}], "spec.filters")
     assert 1 == len(filters.remarks([{"cesql": "F(type) = F(source)"}], "spec.filters"))
     names = [f"F{chr(65 + one)}{chr(65 + two)}" for one in range(20) for two in range(5)]

@@ -1,4 +1,4 @@
-"""The lanes of a subscription, case by case."""
+"""The lanes of a subscription, by example."""
 
 import pytest
 
@@ -15,7 +15,9 @@ def offsets(records: object) -> list[int]:
 
 
 def test_unordered_starts_as_many_as_allowed() -> None:
-    """The rest waits in the order it came, and starts as others are finished."""
+    """The other records wait in the order in which they arrived, and start as others are
+    finished.
+    """
     lanes = Unordered(2)
     first, second, third, fourth = records = [record(offset) for offset in range(4)]
     assert offsets(lanes.offer(records)) == [0, 1]
@@ -27,7 +29,7 @@ def test_unordered_starts_as_many_as_allowed() -> None:
 
 
 def test_ordered_has_one_of_a_key_at_work() -> None:
-    """Followers of a key wait, other keys do not."""
+    """Records of the same key wait, other keys do not."""
     lanes = Ordered(10)
     a0, b1, a2, a3 = records = [record(0, b"a"), record(1, b"b"), record(2, b"a"), record(3, b"a")]
     assert offsets(lanes.offer(records)) == [0, 1]
@@ -38,7 +40,7 @@ def test_ordered_has_one_of_a_key_at_work() -> None:
 
 
 def test_ordered_without_key_goes_by_partition() -> None:
-    """Records without key are one lane in each partition."""
+    """Records without a key share one lane in each partition."""
     lanes = Ordered(10)
     assert offsets(
         lanes.offer([record(0), record(1), record(5, partition=1), record(2, b"k")])
@@ -46,7 +48,7 @@ def test_ordered_without_key_goes_by_partition() -> None:
 
 
 def test_a_key_with_many_records_does_not_starve_another() -> None:
-    """With one place, lanes take turns."""
+    """With one slot, lanes take turns."""
     lanes = Ordered(1)
     records = [*(record(offset, b"hot") for offset in range(5)), record(5, b"cold")]
     started = list(lanes.offer(records))
@@ -58,7 +60,7 @@ def test_a_key_with_many_records_does_not_starve_another() -> None:
 
 
 def test_a_resting_record_frees_its_place_and_holds_its_lane() -> None:
-    """Keys in backoff cost the other keys nothing, and their followers wait."""
+    """Keys in backoff do not delay other keys, and their following records wait."""
     lanes = Ordered(1)
     a0, a1, b2 = records = [record(0, b"a"), record(1, b"a"), record(2, b"b")]
     assert offsets(lanes.offer(records)) == [0]
@@ -72,7 +74,7 @@ def test_a_resting_record_frees_its_place_and_holds_its_lane() -> None:
 
 @pytest.mark.parametrize("lanes", [Ordered(1), Unordered(1)])
 def test_a_resting_record_may_be_finished(lanes: Lanes) -> None:
-    """A record parked while it rests makes way for its followers."""
+    """A record that is finished while it rests lets the next record of its key start."""
     first, second = record(0, b"a"), record(1, b"a")
     lanes.offer([first])
     assert not lanes.hold(first)
@@ -82,7 +84,7 @@ def test_a_resting_record_may_be_finished(lanes: Lanes) -> None:
 
 @pytest.mark.parametrize("lanes", [Ordered(5), Unordered(5)])
 def test_strangers_are_ignored(lanes: Lanes) -> None:
-    """What was never started, or is finished already, changes nothing."""
+    """Records that never started or are already finished have no effect."""
     mine = record(0, b"a")
     lanes.offer([mine])
     assert not lanes.finished(record(0, b"a"))
@@ -105,7 +107,7 @@ def test_resize_holds_and_releases(lanes: Lanes) -> None:
 
 
 def test_a_crowded_lane_asks_for_a_pause_and_says_when_it_is_over() -> None:
-    """The partition is full at the limit, and open again at half of it."""
+    """The partition is reported full at the limit, and open again at half of it."""
     lanes = Ordered(1, lane_records_max=4)
     records = [record(offset, b"a") for offset in range(5)]
     lanes.offer(records)
@@ -118,7 +120,7 @@ def test_a_crowded_lane_asks_for_a_pause_and_says_when_it_is_over() -> None:
 
 
 def test_a_partition_is_open_when_its_last_crowded_lane_is() -> None:
-    """Two crowded keys ask for one pause and one end of it."""
+    """Two full keys cause one pause and one resume."""
     lanes = Ordered(2, lane_records_max=2)
     a = [record(offset, b"a") for offset in range(3)]
     b = [record(offset, b"b") for offset in range(3, 6)]
@@ -130,7 +132,7 @@ def test_a_partition_is_open_when_its_last_crowded_lane_is() -> None:
 
 
 def test_withdrawing_forgets_what_waits_and_names_what_is_at_work() -> None:
-    """Only the partitions named are touched, and a pause asked for them is over."""
+    """Only the named partitions are affected, and a pause requested for them ends."""
     lanes = Ordered(2, lane_records_max=1)
     mine = [record(0, b"a"), record(1, b"a"), record(2, b"b"), record(3, b"b")]
     other = record(0, b"a", partition=1)
@@ -144,8 +146,8 @@ def test_withdrawing_forgets_what_waits_and_names_what_is_at_work() -> None:
 
 
 def test_a_lane_stays_closed_while_an_old_record_is_at_work() -> None:
-    """A partition that leaves and returns does not bring a second request for a key whose first one
-    is still out.
+    """A partition that is revoked and assigned again does not cause a second request for a key
+    whose first one is still in flight.
     """
     lanes = Ordered(5)
     old = record(0, b"a")
@@ -157,7 +159,7 @@ def test_a_lane_stays_closed_while_an_old_record_is_at_work() -> None:
 
 
 def test_unordered_withdraws_too() -> None:
-    """What waits or rests is forgotten, what is at work is named."""
+    """Records that wait or rest are dropped; records at work are returned."""
     lanes = Unordered(2)
     a, b, c = records = [record(0), record(1), record(2)]
     lanes.offer(records)

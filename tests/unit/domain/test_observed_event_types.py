@@ -1,5 +1,5 @@
-"""What a process remembers of the events it has seen: bounded, once each, reported piece after
-piece.
+"""The event types that a process remembers: limited in number, once each, and reported in
+batches.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from headrace.domain.observed_event_types import (
 def headers(
     type_: bytes, source: bytes = b"/s", schema: bytes | None = None
 ) -> list[tuple[str, bytes]]:
-    """Of a record."""
+    """Return the headers of a record."""
     found = [
         ("ce_specversion", b"1.0"),
         ("ce_id", b"1"),
@@ -32,7 +32,7 @@ def headers(
 
 
 def test_a_type_is_remembered_once_with_its_first_schema() -> None:
-    """By place, type and source; another schema is no other type."""
+    """The key is place, type and source; another schema is not another type."""
     seen = ObservedEventTypes()
     here, there = EventTypeObserver("a", seen), EventTypeObserver("b", seen)
     here.note(headers(b"t", schema=b"http://one/"))
@@ -48,7 +48,9 @@ def test_a_type_is_remembered_once_with_its_first_schema() -> None:
 
 
 def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
-    """A type or source that is empty or too long; of a schema that is, only the schema."""
+    """A type or source that is empty or too long is ignored; a schema that is too long is
+    left out.
+    """
     seen = ObservedEventTypes()
     here = EventTypeObserver("a", seen)
     here.note(headers(b"t" * (TEXT_MAX + 1)))
@@ -60,8 +62,8 @@ def test_what_an_event_type_could_not_hold_is_not_remembered() -> None:
 
 
 def test_there_is_a_bound() -> None:
-    """A client that varies types without end fills the places there are and no more; the newest are
-    there.
+    """A sender that varies types without end fills the memory up to the limit. The newest types are
+    kept.
     """
     seen = ObservedEventTypes(maximum=10)
     here = EventTypeObserver("a", seen)
@@ -74,7 +76,7 @@ def test_there_is_a_bound() -> None:
 
 
 def test_a_flood_at_one_place_leaves_the_others_theirs() -> None:
-    """What came before it elsewhere stays, and what comes after it finds room."""
+    """Types seen earlier at the other places stay, and later ones are still accepted."""
     seen = ObservedEventTypes(maximum=30)
     early, flooded, late = (
         EventTypeObserver("early", seen),
@@ -102,8 +104,8 @@ def test_a_flood_at_one_place_leaves_the_others_theirs() -> None:
 def test_nobody_loses_a_part_that_is_no_larger_than_others(
     maximum: int, noted: list[tuple[str, int]]
 ) -> None:
-    """Whatever comes in which order: the bound holds, the newest is there, and no place is cut
-    below its part of the whole.
+    """In any order, the limit holds, the newest type is kept, and no place loses types below its
+    share.
     """
     seen = ObservedEventTypes(maximum=maximum)
     for uid, number in noted:
@@ -117,7 +119,7 @@ def test_nobody_loses_a_part_that_is_no_larger_than_others(
 
 
 def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
-    """A Broker that is gone, or no longer asks."""
+    """A Broker was deleted, or no longer asks for reports."""
     seen = ObservedEventTypes()
     EventTypeObserver("a", seen).note(headers(b"t"))
     EventTypeObserver("b", seen).note(headers(b"t"))
@@ -127,7 +129,9 @@ def test_what_was_seen_elsewhere_is_forgotten_with_its_place() -> None:
 
 @given(st.integers(0, 400), st.integers(1, TEXT_MAX))
 def test_everything_is_reported_in_pieces_within_bounds(count: int, length: int) -> None:
-    """Nobody is left out, whatever the sizes, and no piece is larger than a report may be."""
+    """Every type is reported eventually, for all sizes, and no batch exceeds the limits of a
+    report.
+    """
     seen = ObservedEventTypes()
     for number in range(count):
         seen.note("u", {"ce_type": b"%d" % number, "ce_source": b"s" * length})

@@ -1,4 +1,4 @@
-"""The offset tracker, case by case."""
+"""The offset tracker, by example."""
 
 import pytest
 
@@ -13,7 +13,9 @@ def tracker_with(*offsets: int, start: int = 0) -> OffsetTracker:
 
 
 def test_prefix_waits_for_the_oldest() -> None:
-    """Records finished out of order move the prefix only when those before them are finished."""
+    """Records finished out of order move the prefix only after all records before them are
+    finished.
+    """
     tracker = tracker_with(5, 6, 7, start=5)
     tracker.finish(7)
     tracker.finish(6)
@@ -23,8 +25,8 @@ def test_prefix_waits_for_the_oldest() -> None:
 
 
 def test_a_gap_between_two_records_counts_as_done() -> None:
-    """Offsets of transaction markers never come; the prefix passes them as soon as a later record
-    was taken.
+    """Offsets of transaction markers are never read. The prefix passes them as soon as a later
+    record was taken.
     """
     tracker = tracker_with(0, 1, 4)
     tracker.finish(0)
@@ -33,7 +35,7 @@ def test_a_gap_between_two_records_counts_as_done() -> None:
 
 
 def test_a_gap_at_the_end_is_passed_when_the_end_is_reached() -> None:
-    """A marker behind the last record does not hold the prefix forever."""
+    """A transaction marker after the last record does not block the prefix."""
     tracker = tracker_with(0)
     tracker.finish(0)
     tracker.reach(2)
@@ -51,14 +53,16 @@ def test_reaching_the_end_waits_for_records_in_flight() -> None:
 
 
 def test_records_below_the_start_are_done() -> None:
-    """A record before the committed offset is never worked on again."""
+    """A record before the committed offset is never processed again."""
     tracker = OffsetTracker(10)
     assert not tracker.take(9)
     assert tracker.is_done(9)
 
 
 def test_a_record_in_flight_is_not_taken_twice() -> None:
-    """Reading a partition again from further back hands out nothing that is in flight or done."""
+    """Reading a partition again from an earlier offset hands out no record that is in flight or
+    done.
+    """
     tracker = tracker_with(0, 1)
     tracker.finish(1)
     assert not tracker.take(0)
@@ -67,7 +71,7 @@ def test_a_record_in_flight_is_not_taken_twice() -> None:
 
 
 def test_finishing_twice_is_reported() -> None:
-    """A record is finished once."""
+    """A second finish of a record returns False."""
     tracker = tracker_with(0)
     assert tracker.finish(0)
     assert not tracker.finish(0)
@@ -75,7 +79,7 @@ def test_finishing_twice_is_reported() -> None:
 
 
 def test_metadata_is_empty_when_the_prefix_says_it_all() -> None:
-    """Most commits carry no text at all."""
+    """Most commits have no text."""
     tracker = tracker_with(0, 1)
     tracker.finish(0)
     assert tracker.metadata() == ""
@@ -111,7 +115,7 @@ def test_metadata_survives_a_second_restart_before_the_map_is_read() -> None:
 
 
 def test_prefix_passes_runs_from_before_the_restart() -> None:
-    """The prefix does not wait until the log is read past what is known to be done."""
+    """The prefix passes known runs before the log has been read beyond them."""
     tracker = tracker_with(0, 1, 2)
     tracker.finish(1)
     tracker.finish(2)
@@ -123,7 +127,9 @@ def test_prefix_passes_runs_from_before_the_restart() -> None:
 
 
 def test_metadata_of_another_offset_is_ignored() -> None:
-    """A group moved by a tool that kept the metadata must not skip records."""
+    """A tool that moves the group's offset but keeps the metadata must not cause records to be
+    skipped.
+    """
     tracker = tracker_with(0, 1)
     tracker.finish(1)
     assert not OffsetTracker(7, tracker.metadata()).is_done(8)
@@ -147,13 +153,13 @@ def test_metadata_of_another_offset_is_ignored() -> None:
     ],
 )
 def test_damaged_metadata_counts_as_none(metadata: str) -> None:
-    """Text that is not ours, whole, is not believed at all."""
+    """Text in another format is ignored completely."""
     tracker = OffsetTracker(0, metadata)
     assert not any(tracker.is_done(offset) for offset in range(30))
 
 
 def test_notes_survive_a_restart_until_the_record_is_done() -> None:
-    """A note stays with its unfinished record, whatever characters it has."""
+    """A note stays with its unfinished record, for any characters it contains."""
     tracker = tracker_with(0, 1)
     assert tracker.annotate(1, "attempt=3|due,at=17")
     assert tracker.annotate(0, "")
@@ -167,7 +173,7 @@ def test_notes_survive_a_restart_until_the_record_is_done() -> None:
 
 
 def test_only_records_in_flight_take_notes() -> None:
-    """A note for a record that is done or unknown is dropped."""
+    """A note for a record that is done or unknown is ignored."""
     tracker = tracker_with(0)
     assert not tracker.annotate(1, "x")
     assert tracker.annotate(0, "x")
@@ -177,13 +183,13 @@ def test_only_records_in_flight_take_notes() -> None:
 
 @pytest.mark.parametrize("note", ["x" * 201, "é", "a\nb"])
 def test_notes_are_short_printable_ascii(note: str) -> None:
-    """What would not fit the metadata is refused where it is made."""
+    """A note that does not fit the metadata is refused when it is added."""
     with pytest.raises(ValueError, match="200 printable ASCII"):
         tracker_with(0).annotate(0, note)
 
 
 def test_long_metadata_keeps_the_near_end() -> None:
-    """Notes and runs that do not fit are cut from the far end."""
+    """Notes and runs that do not fit are cut, highest offsets first."""
     tracker = tracker_with(*range(4000))
     for offset in range(1, 4000, 2):
         tracker.finish(offset)
@@ -198,7 +204,7 @@ def test_long_metadata_keeps_the_near_end() -> None:
 
 
 def test_memory_does_not_grow_with_what_is_done_behind_a_slow_record() -> None:
-    """One slow record and a hundred thousand done behind it are one run."""
+    """One slow record and a hundred thousand done records after it are one run."""
     tracker = tracker_with(0)
     for offset in range(1, 100_000):
         tracker.take(offset)
@@ -208,7 +214,7 @@ def test_memory_does_not_grow_with_what_is_done_behind_a_slow_record() -> None:
 
 @pytest.mark.parametrize("bytes_max", range(40))
 def test_metadata_with_a_note_keeps_to_its_limit(bytes_max: int) -> None:
-    """The note counts beside what stands before it, whatever the limit is."""
+    """The limit includes the note and the text before it, for every limit."""
     tracker = tracker_with(4_096, start=4_096)
     assert tracker.annotate(4_096, "")
     assert len(tracker.metadata(bytes_max)) <= bytes_max

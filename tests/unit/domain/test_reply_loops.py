@@ -1,5 +1,5 @@
-"""Chains of replies: who is in one, when it has come back, and how fast what goes in a circle goes
-on.
+"""Chains of replies: their members, when they form a loop, and the rate limit for replies in a
+loop.
 """
 
 from hypothesis import given
@@ -11,7 +11,7 @@ A, B, C = (f"{letter * 8}-1111-2222-3333-444444444444" for letter in "abc")
 
 
 def chain(*uids: str) -> str:
-    """A chain of these answers."""
+    """Return the chain of these replies."""
     text = ""
     for uid in uids:
         text = extend(text, uid)
@@ -19,13 +19,13 @@ def chain(*uids: str) -> str:
 
 
 def test_a_chain_that_has_not_come_back_is_no_loop() -> None:
-    """A long sequence of different subscriptions is what Sequences are."""
+    """A long sequence of different subscriptions is typical of a Sequence."""
     assert () == circle(chain(), A)
     assert () == circle(chain(A, B), C)
 
 
 def test_the_members_of_a_loop_are_those_since_the_last_visit() -> None:
-    """What led into the loop is no part of it."""
+    """Subscriptions that replied before the loop began are not members."""
     assert (member(A),) == circle(chain(A), A)
     assert (member(A), member(B)) == circle(chain(C, A, B), A)
     assert (member(B), member(C)) == circle(chain(A, B, A, B, C), B)
@@ -43,7 +43,7 @@ def test_a_chain_stays_small(uids: list[str]) -> None:
 
 @given(st.lists(st.floats(0.0, 0.5), min_size=1, max_size=100))
 def test_no_more_than_the_rate_pass(pauses: list[float]) -> None:
-    """In order, each a tenth of a second after the one before, and at once when nothing waits."""
+    """In order, 0.1 s apart, and without a wait if no other reply is waiting."""
     pace, now, last = RateLimiter(10.0), 1000.0, 0.0
     for pause in pauses:
         now += pause

@@ -1,4 +1,4 @@
-"""`Retry-After`: seconds or an HTTP date, as subscribers send it."""
+"""The `Retry-After` header as subscribers send it: seconds or an HTTP date."""
 
 import pytest
 from hypothesis import given, settings
@@ -34,25 +34,25 @@ IMF = b"Tue, 14 Nov 2023 22:13:20 GMT"
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: bytes, seconds: float | None) -> None:
-    """Both forms of RFC 9110 are read, a past date is no wait, anything else is ignored."""
+    """Both forms of RFC 9110 are read, a past date means no wait, and anything else is ignored."""
     assert seconds == retry_after_seconds(value, NOW)
 
 
 def test_a_two_digit_year_far_ahead_is_in_the_past() -> None:
-    """RFC 9110, 5.6.7: more than 50 years ahead means the century before."""
+    """RFC 9110, 5.6.7: a year more than 50 years ahead belongs to the previous century."""
     assert parse_http_date(b"Sunday, 06-Nov-94 08:49:37 GMT", NOW) == parse_http_date(
         b"Sun, 06 Nov 1994 08:49:37 GMT", NOW
     )
 
 
 def test_a_leap_second_is_a_date() -> None:
-    """The grammar allows it, so it must not be refused."""
+    """The grammar allows a leap second, so it must be accepted."""
     assert parse_http_date(b"Sat, 31 Dec 2016 23:59:60 GMT", NOW) is not None
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_reading_retry_after_never_fails(value: bytes) -> None:
-    """Whatever a subscriber sends gives a wait that is not negative, or nothing."""
+    """Every input results in a wait that is not negative, or in None."""
     seconds = retry_after_seconds(value, NOW)
     assert seconds is None or seconds >= 0

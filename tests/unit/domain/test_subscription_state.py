@@ -1,5 +1,5 @@
-"""What dispatchers report of a subscription survives its text form, and garbage in it means
-nothing.
+"""The state that dispatchers report of a subscription can be written and read, and invalid text is
+ignored.
 """
 
 import pytest
@@ -24,12 +24,12 @@ states = st.builds(
 
 @given(states)
 def test_reading_gives_what_was_written(state: SubscriptionState) -> None:
-    """Round trip."""
+    """A state that is written and read again is the same."""
     assert state == read(state.write())
 
 
 def test_nothing_to_say_is_no_text() -> None:
-    """A healthy subscription adds nothing to a report."""
+    """A healthy subscription adds no text to a report."""
     assert SubscriptionState().write() == ""
 
 
@@ -48,12 +48,12 @@ def test_nothing_to_say_is_no_text() -> None:
     ],
 )
 def test_what_is_not_understood_counts_as_well(text: str) -> None:
-    """Another version's text must not raise an alarm of its own."""
+    """Text of another version must not raise an alarm."""
     assert SubscriptionState() == read(text)
 
 
 def test_processes_add_up() -> None:
-    """Counts are added, the first trouble is shown."""
+    """Counts are added, a flag is set if one process sets it, and the first text is used."""
     one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True)
     merged = merge(
         [one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")]

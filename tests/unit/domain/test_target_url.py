@@ -56,7 +56,7 @@ def test_a_url_is_taken_apart(url: str, parsed: TargetUrl, authority: str) -> No
     ],
 )
 def test_a_url_that_is_none_is_refused_with_the_reason(url: str, said: str) -> None:
-    """The message says what is wrong, and never repeats a password."""
+    """The message contains the reason, and never a password."""
     with pytest.raises(ValueError, match=said) as caught:
         parse_target_url(url)
     assert "secret" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_a_url_that_is_none_is_refused_with_the_reason(url: str, said: str) -> N
 @settings(deadline=None)
 @given(st.text(max_size=60).map("http://{}".format))
 def test_reading_a_url_raises_nothing_else(url: str) -> None:
-    """Any text gives a URL or a ValueError, and no way to break the request line."""
+    """Every text results in a URL or a ValueError, and no URL can break the request line."""
     try:
         parsed = parse_target_url(url)
     except ValueError:
@@ -78,5 +78,7 @@ def test_reading_a_url_raises_nothing_else(url: str) -> None:
     [("127.0.0.1", True), ("::1", True), ("127.1", False), ("0x7f.1", False), ("localhost", False)],
 )
 def test_only_canonical_addresses_skip_the_resolver(host: str, expected: bool) -> None:
-    """Odd spellings of addresses are resolved, so that the address policy sees what they mean."""
+    """Other notations of addresses are resolved, so that the egress policy checks the address they
+    refer to.
+    """
     assert expected is is_address(host)

@@ -1,5 +1,5 @@
 """The budget of an evaluation: the most expensive filter on the largest event takes milliseconds,
-and over the budget is no match.
+and an evaluation that exceeds the budget does not match.
 """
 
 import time
@@ -13,8 +13,8 @@ from headrace.domain.cesql.budget import STEPS_MAX
 from headrace.domain.cesql.nodes import parts
 
 SECONDS_MAX = 0.05
-"""CPU time of one evaluation: about 4 ms where the prices were measured. Without the budget, the
-filters below take from 90 ms to 2 s.
+"""CPU time of one evaluation: about 4 ms where the step costs were measured. Without the budget,
+the filters below take from 90 ms to 2 s.
 """
 
 LONG = {
@@ -31,7 +31,7 @@ LONG = {
     "zeros": "0" * 8_191 + "1",
     "datacontenttype": "a/b; " + "c=d;" * 2_000,
 }
-"""The values that are slowest to work with, each of the greatest length."""
+"""The values that are slowest to process, each with the maximum length."""
 SHORT = {"specversion": "1.0", "id": "1", "source": "/", "type": "t"} | dict.fromkeys(
     LONG.keys() - {"specversion", "id", "source", "type"}, "x"
 )
@@ -62,8 +62,8 @@ HOSTILE = {
 
 
 def many(condition: str) -> list[dict[str, Any]]:
-    """As many of one condition as the limits allow (a routing record has 256 KiB), in several
-    entries, none of which decides.
+    """Return as many copies of one condition as the limits allow (a routing record has 256 KiB), in
+    several entries, none of which decides.
     """
     nodes = parts(parse(condition))
     chain = max(1, min(8_000 // (len(condition) + 4), 900 // (nodes + 1)))
@@ -74,8 +74,8 @@ def many(condition: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("condition", HOSTILE.values(), ids=HOSTILE.keys())
 def test_the_most_expensive_filters_take_milliseconds(condition: str) -> None:
-    """On the largest event: they end, by their result or by their budget, and the same filter works
-    on a small event.
+    """Filters on the largest event end with a result or by exceeding the budget, and the same
+    filters evaluate on a small event.
     """
     problems: list[Problem] = []
     entries = many(condition)
@@ -109,7 +109,7 @@ OVER = " OR ".join(["a LIKE '%a_b%'"] * 100)
     ],
 )
 def test_over_budget_is_no_match_whatever_stands_around_it(entry: dict[str, Any]) -> None:
-    """All clauses of a filter share one budget, and `not` does not turn its end into a match. The
+    """All clauses of a filter share one budget. Inside `not`, exceeding it is still no match. The
     error is reported once.
     """
     problems: list[Problem] = []
@@ -124,7 +124,7 @@ def test_over_budget_is_no_match_whatever_stands_around_it(entry: dict[str, Any]
 
 
 def test_an_expression_alone_has_a_budget_too() -> None:
-    """For who uses the library without filters."""
+    """This protects users of the library who evaluate expressions without filters."""
     assert ErrorKind.BUDGET is getattr(
         compile_expression(OVER).evaluate(LONG).problem, "kind", None
     )
@@ -132,7 +132,7 @@ def test_an_expression_alone_has_a_budget_too() -> None:
 
 
 def test_steps_are_counted_for_work_that_is_done() -> None:
-    """A condition that AND or OR never reaches costs nothing."""
+    """A condition that AND or OR never evaluates has no cost."""
     guarded = filters.compile([{"cesql": f"type != 't' AND ({OVER})"}])
     assert not guarded.matches(LONG)
     passing = filters.compile([{"cesql": f"type = 't' OR {OVER}"}])
@@ -140,7 +140,7 @@ def test_steps_are_counted_for_work_that_is_done() -> None:
 
 
 def test_usual_filters_are_not_metered() -> None:
-    """No event can bring them over the budget, so nothing is counted."""
+    """No event can make them exceed the budget, so steps are not counted."""
     for text in (
         "type = 'a'",
         "type LIKE '%.created' AND source LIKE '/shop/%/x%'",

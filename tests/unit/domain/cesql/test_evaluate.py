@@ -1,5 +1,5 @@
-"""Evaluation beside the stated cases: bounds on results, functions of the user's, and which part of
-an expression decided.
+"""Evaluation beyond the documented cases: limits of results, user-defined functions, and the part
+of an expression that decided.
 """
 
 import pytest
@@ -29,13 +29,13 @@ EVENT = {
 
 
 def kind(result: Result) -> ErrorKind | None:
-    """The kind of the problem, None without one."""
+    """Return the kind of the problem, or None without a problem."""
     return result.problem.kind if result.problem else None
 
 
 def test_a_function_builds_no_endless_string() -> None:
-    """Past the limit of a string's size there is an error and an empty string, not the
-    memory used.
+    """A result above the size limit is an error with an empty string, and does not use
+    the memory.
     """
     result = compile_expression(f"CONCAT({', '.join(['text'] * 9)})").evaluate(EVENT)
     assert ("", ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
@@ -49,7 +49,9 @@ def test_a_function_builds_no_endless_string() -> None:
 
 
 def test_functions_of_the_users_are_found_by_arity() -> None:
-    """A function can be added; its arguments are cast and overloads differ by number."""
+    """Users can add a function; its arguments are cast, and overloads differ in the number of
+    arguments.
+    """
     functions = with_functions(
         BUILT_IN,
         Function("EVEN", (Type.STRING,), Type.BOOLEAN, lambda text: len(text) % 2 == 0),
@@ -63,7 +65,7 @@ def test_functions_of_the_users_are_found_by_arity() -> None:
 
 
 def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
-    """Whatever a user's function raises becomes functionEvaluation and the zero value of
+    """An exception in a user-defined function becomes functionEvaluation, with the zero value of
     its type.
     """
     functions = with_functions(BUILT_IN, Function("FAIL", (), Type.INTEGER, lambda: 1 // 0))
@@ -80,8 +82,8 @@ def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
     ],
 )
 def test_functions_that_cannot_be_distinguished_are_refused(function: Function) -> None:
-    """Name and arity identify a function, and a variadic one must start beyond the others (CESQL
-    3.5).
+    """Name and arity identify a function, and a variadic function must start above the others
+    (CESQL 3.5).
     """
     with pytest.raises(ValueError, match="cannot be distinguished from"):
         with_functions(BUILT_IN, function)
@@ -101,7 +103,9 @@ def test_functions_that_cannot_be_distinguished_are_refused(function: Function) 
     ],
 )
 def test_the_decisive_part_is_the_smallest_that_settles(text: str, part: str) -> None:
-    """The first condition that failed of many, the first alternative that held, else the whole."""
+    """The first of several conditions that failed, the first alternative that passed, else the
+    whole expression.
+    """
     assert part == deciding_part(compile_expression(text), EVENT).text
 
 
@@ -116,8 +120,8 @@ def test_the_decisive_part_is_the_smallest_that_settles(text: str, part: str) ->
     ],
 )
 def test_the_steps_of_like_grow_with_the_text(pattern: str) -> None:
-    """The work of a match grows with the text, not with what the pattern could backtrack over, and
-    stays below what was announced.
+    """The steps of a match grow with the text, not with the backtracking of the pattern, and stay
+    below the announced maximum.
     """
     compiled = Pattern(pattern)
     matches = compiled.metered_matcher()
@@ -140,7 +144,7 @@ def test_the_steps_of_like_grow_with_the_text(pattern: str) -> None:
     ],
 )
 def test_leading_zeros_count_for_nothing(text: str, number: int) -> None:
-    """As many as there are."""
+    """An integer may have any number of them."""
     assert (number, None) == compile_expression("INT(x)").evaluate({"x": text})
 
 
@@ -157,5 +161,5 @@ def test_leading_zeros_count_for_nothing(text: str, number: int) -> None:
     ],
 )
 def test_a_long_text_that_spells_no_integer_of_32_bits_is_a_cast_error(text: str) -> None:
-    """Whatever stands between its zeros."""
+    """This does not depend on the text between its zeros."""
     assert ErrorKind.CAST is kind(compile_expression("INT(x)").evaluate({"x": text}))

@@ -1,5 +1,5 @@
-"""How CESQL text becomes a tree: precedence, associativity, literals, bounds and the place an error
-names.
+"""Parsing of CESQL text to a tree: precedence, associativity, literals, limits and error
+positions.
 """
 
 import pytest
@@ -61,12 +61,14 @@ A, B, C = Attribute("a"), Attribute("b"), Attribute("c")
     ],
 )
 def test_binds_as_the_specification_says(text: str, node: Node) -> None:
-    """The tree follows the precedence of CESQL 3.6, equal precedence from left to right."""
+    """The tree follows the precedence of CESQL 3.6; operators of equal precedence are
+    left-associative.
+    """
     assert node == parse(text)
 
 
 def test_a_long_chain_is_one_level() -> None:
-    """Hundreds of alternatives are no nesting, neither to the parser nor to the evaluation."""
+    """Hundreds of alternatives count as one level, for both the parser and the evaluation."""
     expression = compile_expression(" OR ".join(f"type = 't{number}'" for number in range(200)))
     assert (True, None) == expression.evaluate({"type": "t199"})
 
@@ -88,7 +90,7 @@ def test_a_long_chain_is_one_level() -> None:
     ],
 )
 def test_an_error_names_its_place(text: str, position: int, words: str) -> None:
-    """A parse error says where it is and what was expected there."""
+    """A parse error contains its position and what was expected there."""
     with pytest.raises(ParseError) as caught:
         parse(text)
     assert position == caught.value.position
@@ -112,15 +114,15 @@ def test_an_error_names_its_place(text: str, position: int, words: str) -> None:
     ids=lambda text: text[:12],
 )
 def test_bounds_are_parse_errors(text: str) -> None:
-    """Length, depth, number of parts and digits are bounded, without a recursion error or a long
-    wait.
+    """Length, depth, number of parts and digits are limited, without a recursion error or a long
+    computation.
     """
     with pytest.raises(ParseError):
         parse(text)
 
 
 def test_what_is_within_the_bounds_works() -> None:
-    """An expression as deep as allowed parses, prints and evaluates."""
+    """An expression of the maximum depth can be parsed, printed and evaluated."""
     text = "(" * (DEPTH_MAX - 1) + "1" + ")" * (DEPTH_MAX - 1)
     assert (1, None) == compile_expression(text).evaluate({})
     deep = "NOT " * (DEPTH_MAX - 1) + "TRUE"
@@ -129,6 +131,8 @@ def test_what_is_within_the_bounds_works() -> None:
 
 
 def test_no_literal_spells_a_lone_backslash() -> None:
-    """A tree made by hand may hold a string that CESQL cannot write; printing it says so."""
+    """A tree that is not made by the parser may contain a string that CESQL cannot express;
+    printing it raises an error.
+    """
     with pytest.raises(ValueError, match="backslash"):
         render(Literal("\\"))
