@@ -51,7 +51,7 @@ class Lanes(Protocol):
         ...
 
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
-        """Record that `record` is no longer at work, regardless of its result. Unknown or repeated
+        """Note that `record` is no longer at work, regardless of its result. Unknown or repeated
         records are ignored.
         """
         ...

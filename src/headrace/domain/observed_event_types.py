@@ -62,7 +62,7 @@ class ObservedEventTypes:
         """Approximate size of all remembered types."""
         self._salts = 0
         self.known: set[int] = set()
-        """Hashes of uid, type and source that `EventTypeObserver` has already passed on."""
+        """Hashes of observer, type and source that an `EventTypeObserver` has already passed on."""
 
     def note(self, uid: str, headers: Mapping[str, bytes]) -> None:
         """Remember the type of an event, from the headers of its record, unless it is known or too

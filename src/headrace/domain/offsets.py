@@ -58,8 +58,8 @@ class OffsetTracker:
         return len(self._open)
 
     def take(self, offset: int) -> bool:
-        """Record that the record at `offset` was read; return False if there is nothing to do for
-        it because it is done already or was taken before.
+        """Mark the record at `offset` as read; return False if there is nothing to do for it
+        because it is done already or was taken before.
         """
         if offset < self._next:
             return False
@@ -74,7 +74,7 @@ class OffsetTracker:
         return True
 
     def finish(self, offset: int) -> bool:
-        """Record that the record at `offset` is done; return False if it was not taken or was
+        """Mark the record at `offset` as done; return False if it was not taken or was
         finished before.
         """
         if offset not in self._open:
@@ -93,7 +93,7 @@ class OffsetTracker:
         return True
 
     def reach(self, offset: int) -> None:
-        """Record that no record below `offset` will be read from now on: offsets below it that were
+        """Note that no record below `offset` will be read from now on: offsets below it that were
         not taken do not exist.
         """
         if offset <= self._next:

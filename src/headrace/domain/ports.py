@@ -97,7 +97,7 @@ class Feed(Protocol):
         ...
 
     def done(self, record: StoredRecord) -> None:
-        """Record that this record needs no more work; its offset may be committed. Unknown or
+        """Mark this record as needing no more work; its offset may be committed. Unknown or
         repeated records are ignored.
         """
         ...
