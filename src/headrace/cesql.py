@@ -1,8 +1,8 @@
-"""CESQL, the CloudEvents SQL Expression Language 1.0: compile an expression once, evaluate it for
-each event.
+"""Compile and evaluate CESQL 1.0, the CloudEvents SQL Expression Language.
 
-An expression is evaluated over the context attributes of an event, a mapping from name to value;
-`specversion` is one of them. The data of an event is not visible to CESQL.
+Compile an expression once and evaluate it for each event. An expression is evaluated over the
+context attributes of an event: a mapping from name to value that includes `specversion`. CESQL has
+no access to the data of an event.
 
 >>> from headrace import cesql
 >>> expression = cesql.compile("type LIKE 'order.%' AND INT(amount) >= 1000")
@@ -10,14 +10,14 @@ An expression is evaluated over the context attributes of an event, a mapping fr
 >>> expression.evaluate({**order, "amount": "1500"}).value
 True
 
-An evaluation never raises: it returns a value and, when something went wrong, the problem.
+An evaluation never raises. It returns a value and, if something went wrong, the problem.
 
 >>> result = expression.evaluate(order)
 >>> result.value, result.problem.kind
 (False, <ErrorKind.MISSING_ATTRIBUTE: 'missingAttribute'>)
 
-This module imports the standard library only. Its names are stable: a change that breaks callers
-comes with a new major version.
+This module imports only the standard library. Its names are stable: a change that breaks callers
+requires a new major version.
 """
 
 from headrace.domain.cesql import (
@@ -65,11 +65,11 @@ __all__ = [
 
 
 def compile(text: str, functions: Functions = BUILT_IN) -> Expression:
-    """Compile an expression. It holds no state and may be used by several threads.
+    """Compile an expression. The result holds no state and can be shared by threads.
 
-    `functions` are those that the expression may call; `with_functions` makes such a table with
-    functions of your own. A call of an unknown function compiles and fails when it is evaluated
-    (CESQL 3.5).
+    `functions` is the table of functions that the expression may call. `with_functions` creates a
+    table that also contains your own functions. A call to an unknown function compiles, and fails
+    when it is evaluated (CESQL 3.5).
 
     Raises `ParseError`, with the position, for text that is not an expression or exceeds a limit.
 
@@ -83,9 +83,9 @@ def compile(text: str, functions: Functions = BUILT_IN) -> Expression:
 
 
 def evaluate(text: str, attributes: Attributes, functions: Functions = BUILT_IN) -> Result:
-    """Compile and evaluate in one call, for expressions that are used once.
+    """Compile and evaluate an expression that is used only once.
 
-    Raises `ParseError`; an error of the evaluation is in the result.
+    Raises `ParseError`. An evaluation error is part of the result.
 
     >>> evaluate("UPPER(source)", {"source": "/shop"}).value
     '/SHOP'

@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 (and 0.3): read and write them over HTTP and Kafka, in all content modes.
+"""Read and write CloudEvents 1.0 and 0.3 over HTTP and Kafka, in all content modes.
 
-An `Event` is a mapping of context attributes and the bytes of the data. Reading checks what
-arrives, writing checks what leaves; both raise `InvalidEvent`, which names the attribute.
+An `Event` holds the context attributes as a mapping and the data as bytes. Events are validated
+when they are read and when they are written. An invalid event raises `InvalidEvent`, which names
+the attribute.
 
 >>> from headrace import cloudevents
 >>> attributes = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}
@@ -12,12 +13,12 @@ arrives, writing checks what leaves; both raise `InvalidEvent`, which names the 
 >>> cloudevents.read_http(message.headers, message.body) == event
 True
 
-Attributes that belong to Headrace and Knative themselves (`knativebrokerttl`, and names that start
-with `headrace`) are dropped in both directions. In binary mode every attribute arrives as text; in
-structured mode integers and booleans keep their type.
+Attributes that are reserved for Headrace and Knative (`knativebrokerttl`, and names that start with
+`headrace`) are removed in both directions. In binary mode, every attribute is read as text. In
+structured mode, integers and booleans keep their type.
 
-This module imports the standard library only. Its names are stable: a change that breaks callers
-comes with a new major version.
+This module imports only the standard library. Its names are stable: a change that breaks callers
+requires a new major version.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -50,11 +51,11 @@ __all__ = [
 ]
 
 HttpHeaders = Mapping[str, str] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
-"""HTTP headers as frameworks have them: a mapping, or pairs of text or bytes (ASGI). The case of
-names does not matter.
+"""HTTP headers in the forms that web frameworks use: a mapping, or pairs of text or bytes (ASGI).
+Names are not case-sensitive.
 """
 EVENTS_MAX = 1_000
-"""Events of a batch that is read, when the caller sets no other limit."""
+"""Default for the maximum number of events in a batch that is read."""
 
 
 class HttpMessage(NamedTuple):
@@ -65,11 +66,11 @@ class HttpMessage(NamedTuple):
 
 
 def read_http(headers: HttpHeaders, body: bytes) -> Event:
-    """Read the event of an HTTP message; its Content-Type decides between binary and structured
-    mode.
+    """Read the event of an HTTP message in binary or structured mode.
 
-    Raises `InvalidEvent` when it is not one event and `UnsupportedContent` for an event format
-    other than JSON or an encoded body; an HTTP server answers with 400 and 415.
+    The Content-Type header determines the mode. Raises `InvalidEvent` if the message is not exactly
+    one event, and `UnsupportedContent` for an event format other than JSON or a Content-Encoding
+    other than `identity`. An HTTP server answers with 400 and 415.
 
     >>> headers = {"Content-Type": "application/cloudevents+json"}
     >>> body = b'{"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.created"}'
@@ -92,8 +93,8 @@ def read_http_batch(
 ) -> list[Event]:
     """Read all events of an HTTP message in any content mode; a batch may be empty.
 
-    Raises as `read_http` does, with the index of the first bad event of a batch, and
-    `BatchTooLarge` (413) when it has more than `events_max`.
+    Raises the same errors as `read_http`, with the index of the first invalid event of a batch, and
+    `BatchTooLarge` (413) if a batch has more than `events_max` events.
 
     >>> read_http_batch({"Content-Type": "application/cloudevents-batch+json"}, b"[]")
     []
@@ -108,9 +109,9 @@ def read_http_batch(
 def write_http(event: Event, content_mode: ContentMode = ContentMode.BINARY) -> HttpMessage:
     """Write an event as an HTTP message.
 
-    Binary mode puts the attributes into `ce-` headers, percent-encoded where the HTTP binding asks
-    for it, and the data into the body; structured mode writes JSON. Raises `InvalidEvent`, and
-    ValueError for batch mode (`write_http_batch`).
+    Binary mode writes the attributes to `ce-` headers, percent-encoded where the HTTP binding
+    requires it, and the data to the body. Structured mode writes JSON. Raises `InvalidEvent`, and
+    ValueError for batch mode (use `write_http_batch`).
 
     >>> event = Event({"specversion": "1.0", "id": "1", "source": "/", "type": "t"}, b"1")
     >>> write_http(event, ContentMode.STRUCTURED).body
@@ -127,7 +128,9 @@ def write_http(event: Event, content_mode: ContentMode = ContentMode.BINARY) -> 
 
 
 def write_http_batch(events: Iterable[Event]) -> HttpMessage:
-    """Write events as one HTTP message in batch mode. Raises `InvalidEvent` with the index.
+    """Write events as one HTTP message in batch mode.
+
+    Raises `InvalidEvent` with the index of the invalid event.
 
     >>> event = Event({"specversion": "1.0", "id": "1", "source": "/", "type": "t"})
     >>> write_http_batch([event, event]).headers
@@ -145,10 +148,10 @@ def write_http_batch(events: Iterable[Event]) -> HttpMessage:
 
 
 def read_kafka(headers: Headers | None, value: bytes | None) -> Event:
-    """Read the event of a Kafka record, in binary or structured mode, as other producers write
-    them.
+    """Read the event of a Kafka record in binary or structured mode.
 
-    Takes the headers as Kafka clients have them, pairs of name and bytes. Raises `InvalidEvent`.
+    The record may come from any producer. `headers` are pairs of name and bytes, as in Kafka
+    clients. Raises `InvalidEvent`.
 
     >>> names = {"ce_specversion": b"1.0", "ce_id": b"1", "ce_source": b"/", "ce_type": b"t"}
     >>> read_kafka([*names.items()], b"data").data
@@ -163,9 +166,9 @@ def read_kafka(headers: Headers | None, value: bytes | None) -> Event:
 
 
 def write_kafka(event: Event, content_mode: ContentMode = ContentMode.BINARY) -> Record:
-    """Write an event as a Kafka record; its key is the attribute `partitionkey`, if there is one.
+    """Write an event as a Kafka record. The key is the attribute `partitionkey`, if it is set.
 
-    Raises `InvalidEvent`, and ValueError for batch mode, which the Kafka binding does not have.
+    Raises `InvalidEvent`, and ValueError for batch mode, which the Kafka binding does not define.
 
     >>> attributes = {"specversion": "1.0", "id": "1", "source": "/", "type": "t"}
     >>> record = write_kafka(Event({**attributes, "partitionkey": "a"}, b"data"))
@@ -222,7 +225,7 @@ def _without_private(event: Event) -> Event:
 
 
 def _checked(event: Event) -> Event:
-    """The event without private attributes. Raises `InvalidEvent`."""
+    """Return the event without private attributes. Raises `InvalidEvent`."""
     public = _without_private(event)
     check(public.attributes)
     return public

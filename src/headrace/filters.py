@@ -1,8 +1,9 @@
-"""Filters of Knative Triggers: compile them once, ask for each event whether it matches.
+"""Compile the filters of Knative Triggers and test whether events match.
 
 All dialects are supported: `exact`, `prefix`, `suffix`, `all`, `any`, `not`, `cesql`, and
-`attributes` for the older `filter.attributes`. A filter is evaluated over the context attributes of
-an event, a mapping from name to value (`headrace.cloudevents.Event.attributes`).
+`attributes` for the older `filter.attributes`. Compile a filter once and evaluate it for each
+event. A filter is evaluated over the context attributes of an event: a mapping from name to value
+(`headrace.cloudevents.Event.attributes`).
 
 >>> from headrace import filters
 >>> orders = filters.compile([{"prefix": {"type": "order."}}, {"cesql": "INT(amount) > 100"}])
@@ -13,8 +14,8 @@ True
 >>> explanation.matched, explanation.clause, explanation.wanted
 (False, 'filters[1].cesql', 'INT(amount) > 100')
 
-This module imports the standard library only. Its names are stable: a change that breaks callers
-comes with a new major version.
+This module imports only the standard library. Its names are stable: a change that breaks callers
+requires a new major version.
 """
 
 from collections.abc import Mapping
@@ -51,11 +52,11 @@ __all__ = [
 
 
 def compile_trigger(trigger: Mapping[str, Any], *, on_error: OnError | None = None) -> Filter:
-    """Compile the filters of a Trigger, given as its manifest.
+    """Compile the filters of a Trigger from its manifest.
 
-    `spec.filters` counts when it has entries, else `spec.filter.attributes`; without either, every
-    event matches (as in Knative). `on_error` is called with the problem of each CESQL evaluation
-    that fails. Raises `InvalidFilter`, which names the fields.
+    `spec.filters` is used if it has entries, otherwise `spec.filter.attributes`. Without either,
+    every event matches, as in Knative. `on_error` is called with the problem of each CESQL
+    evaluation that fails. Raises `InvalidFilter`, which names the invalid fields.
 
     >>> trigger = {"spec": {"broker": "default", "filter": {"attributes": {"type": "paid"}}}}
     >>> compile_trigger(trigger).matches({"type": "paid"})

@@ -1,10 +1,9 @@
-"""CESQL, the CloudEvents SQL Expression Language, version 1.0.0: text in, a compiled expression
-out.
+"""CESQL 1.0.0, the CloudEvents SQL Expression Language: compile text to an expression.
 
-`lexer` and `parser` make a tree of `nodes`; `evaluate` makes closures of the tree with the help of
-`casts`, `arithmetic`, `like` and `functions`; `printer` turns it into text again, and `explain`
-finds the part that decided a result. Filters are in `headrace.domain.filters`, which uses this
-package.
+`lexer` and `parser` build a tree of `nodes`. `evaluate` compiles the tree to closures with `casts`,
+`arithmetic`, `like` and `functions`. `printer` turns a tree back into text, and `explain` finds the
+part of an expression that decided a result. Trigger filters are in `headrace.domain.filters`, which
+uses this package.
 """
 
 from headrace.domain.cesql.casts import Type

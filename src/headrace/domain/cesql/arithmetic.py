@@ -1,8 +1,8 @@
-"""Integers of 32 bits (CESQL 1.0, 3.4.2): division rounds towards zero, the remainder has the sign
-of the dividend.
+"""Arithmetic on 32-bit integers (CESQL 1.0, 3.4.2).
 
-A result that does not fit is a math error with value 0. The specification leaves it open; wrapping
-round, as the libraries do, would let an event through, or not, without a word.
+Division rounds towards zero, and the remainder has the sign of the dividend. A result that does not
+fit is a math error with value 0. The specification does not define this case. Wrapping around, as
+other libraries do, would silently change which events match.
 """
 
 from collections.abc import Callable
@@ -55,4 +55,4 @@ ARITHMETIC: dict[Operator, Callable[[int, int], int]] = {
     Operator.ADD: _add,
     Operator.SUBTRACT: _subtract,
 }
-"""The operation of each operator; each raises `EvaluationError` of kind math."""
+"""The function for each operator. Each raises `EvaluationError` of kind `math`."""

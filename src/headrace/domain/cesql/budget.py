@@ -1,14 +1,14 @@
 """The budget of an evaluation: how many steps it may take, counted while it runs.
 
-A filter comes from one user and runs for every event on the loop that all subscriptions share.
-Bounds on the sizes of expressions and attributes do not bound their product: a thousand searches
-through long attributes take hundreds of milliseconds. So the parts of an expression whose work
-grows with the length of a string spend steps, and an evaluation that has none left ends in a
-problem of the kind `budget`. One step is about a nanosecond of the machine that the prices were
-measured on.
+A filter comes from one user but runs for every event, on the event loop that all subscriptions
+share. Limits on the sizes of expressions and attributes do not limit their product: a thousand
+searches in long attributes take hundreds of milliseconds. Therefore the parts of an expression
+whose work grows with the length of a string spend steps. An evaluation that has no steps left ends
+with a problem of kind `budget`. One step is about a nanosecond on the machine on which the costs
+were measured.
 
-Most filters cannot reach the budget with any event, and are known for it when they are compiled
-(`cost`): nothing is counted for them.
+For most filters, no event can exceed the budget. This is determined at compile time (`cost`), and
+no steps are counted for these filters.
 """
 
 from collections.abc import Mapping
@@ -17,17 +17,18 @@ from headrace.domain.cesql.errors import ErrorKind, Problem
 from headrace.domain.event import Value
 
 STEPS_MAX = 4_000_000
-"""Steps of one evaluation: of an expression, or of all filters of a subscription together."""
+"""Maximum steps of one evaluation: of one expression, or of all filters of a subscription together.
+"""
 CALL_STEPS = 250
-"""Steps of one search, comparison of a segment or call of a function, beside those for the
-characters that it looks at.
+"""Steps of one search, segment comparison or function call, in addition to the steps for the
+characters that it examines.
 """
 RUN_STEPS = 120
-"""Steps of comparing one run of a pattern with its place in the text."""
+"""Steps to compare one literal run of a pattern with its position in the text."""
 
 
 class BudgetExceeded(Exception):
-    """An evaluation used up its steps."""
+    """An evaluation used all of its steps."""
 
     problem = Problem(
         ErrorKind.BUDGET,
@@ -37,7 +38,7 @@ class BudgetExceeded(Exception):
 
 
 class Metered(dict[str, Value]):
-    """The attributes of one event, and the steps that are left for the evaluation on them."""
+    """The attributes of one event, and the steps that are left for evaluations on them."""
 
     __slots__ = ("left",)
 
@@ -46,14 +47,12 @@ class Metered(dict[str, Value]):
         self.left = steps
 
     def spend(self, steps: int) -> None:
-        """Account for work. Raises `BudgetExceeded` when no steps are left."""
+        """Subtract steps for work. Raises `BudgetExceeded` when fewer are left."""
         self.left -= steps
         if self.left < 0:
             raise BudgetExceeded
 
     def afford(self, steps: int) -> None:
-        """Raise `BudgetExceeded` when work that is about to be done could take more steps than are
-        left.
-        """
+        """Raise `BudgetExceeded` if the next piece of work could take more steps than are left."""
         if steps > self.left:
             raise BudgetExceeded

@@ -1,7 +1,7 @@
-"""The three types and how a value of one becomes a value of another (CESQL 1.0, 3.7).
+"""The three types, and the casts between them (CESQL 1.0, 3.7).
 
-Casts are total functions of the value; the two that can fail raise `EvaluationError` with kind
-cast.
+The result of a cast depends only on the value. The two casts that can fail raise `EvaluationError`
+of kind `cast`.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ ZERO: dict[Type | None, Value] = {
     Type.BOOLEAN: False,
     None: False,
 }
-"""What stands for a result that could not be had; Boolean's where the type is not known (3.2)."""
+"""The value that replaces a failed result. Boolean's is used if the type is not known (3.2)."""
 
 _DIGITS_MAX = 10
 _ZEROS = "0" * STRING_LENGTH_MAX
@@ -40,14 +40,14 @@ _SHOWN_MAX = 40
 
 
 def type_of(value: Value) -> Type:
-    """The type of a value."""
+    """Return the type of a value."""
     if isinstance(value, str):
         return Type.STRING
     return Type.BOOLEAN if isinstance(value, bool) else Type.INTEGER
 
 
 def to_string(value: Value) -> str:
-    """Decimal without leading zeros; `true` or `false`; a string as it is."""
+    """Return a value as text: a decimal without leading zeros, `true` or `false`, or the string."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -56,16 +56,17 @@ def to_string(value: Value) -> str:
 
 
 def to_integer(value: Value) -> int:
-    """The number a string spells in base 10, with an optional sign; 1 and 0 for true and false.
+    """Return a value as an integer.
 
-    Raises `EvaluationError` when it spells none, or one that does not fit 32 bits.
+    A string must be a number in base 10 with an optional sign; true is 1 and false is 0. Raises
+    `EvaluationError` for any other string, or a number that does not fit 32 bits.
     """
     if not isinstance(value, str):
         return int(value)
     digits = value[1:] if value[:1] in ("+", "-") else value
     if len(digits) > _DIGITS_MAX:
-        # A comparison is faster than a look at each digit, and an expression may do this a thousand
-        # times to one long attribute.
+        # One comparison is faster than checking each digit, and an expression may cast one long
+        # attribute a thousand times.
         digits = digits[-_DIGITS_MAX:] if _ZEROS.startswith(digits[:-_DIGITS_MAX]) else ""
     if digits.isascii() and digits.isdigit():
         number = -int(digits) if value[0] == "-" else int(digits)
@@ -75,9 +76,10 @@ def to_integer(value: Value) -> int:
 
 
 def to_boolean(value: Value) -> bool:
-    """False for 0, true for any other number; a string must be `true` or `false`, in any case.
+    """Return a value as a Boolean: 0 is false, every other number is true.
 
-    Raises `EvaluationError` for every other string.
+    A string must be `true` or `false`, in any case. Raises `EvaluationError` for every other
+    string.
     """
     if isinstance(value, bool):
         return value
@@ -100,7 +102,7 @@ CASTS: dict[Type, Callable[[Value], Value]] = {
 
 
 def can_cast(value: Value, target: Type) -> bool:
-    """Whether the cast would succeed."""
+    """Return whether the cast would succeed."""
     try:
         CASTS[target](value)
     except EvaluationError:

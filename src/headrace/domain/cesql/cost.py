@@ -1,4 +1,4 @@
-"""What an expression can cost at worst: known from its tree, before there is an event."""
+"""The worst-case cost of an expression, computed from its tree before there is an event."""
 
 from headrace.domain.attributes import VALUE_BYTES_MAX
 from headrace.domain.cesql.casts import to_string
@@ -7,18 +7,19 @@ from headrace.domain.cesql.like import Patterns
 from headrace.domain.cesql.nodes import Attribute, Call, Like, Literal, Node, children
 
 _NUMBER_LENGTH = 11
-"""Characters of the longest integer or boolean as text."""
+"""Characters of the longest integer or Boolean as text."""
 
 
 def steps_at_worst_of(node: Node, patterns: Patterns) -> int:
-    """The most steps that evaluating this tree can take, see `headrace.domain.cesql.budget`.
-    Recursion is bounded by the parser.
+    """Return the most steps that an evaluation of this tree can take.
+
+    Steps are those of `headrace.domain.cesql.budget`. The parser limits the depth of the recursion.
     """
     return _worst(node, patterns)[0]
 
 
 def _worst(node: Node, patterns: Patterns) -> tuple[int, int]:
-    """The most steps, and the greatest length of the value as text."""
+    """Return the most steps, and the greatest length of the value as text."""
     match node:
         case Literal(value):
             return 0, len(to_string(value))

@@ -1,9 +1,9 @@
 """Errors of expressions, and the limits that bound their cost.
 
-A text that is not an expression raises `ParseError` when it is compiled. Everything later is a
-`Problem`, a value that an evaluation returns beside its result, because the language is total
-(CESQL 1.0, 3.3). Inside the evaluator a problem is raised as `EvaluationError`, because an operator
-with a failed operand fails at once.
+Text that is not an expression raises `ParseError` at compile time. Every later error is a `Problem`
+that an evaluation returns together with its result, because a CESQL evaluation always has a result
+(CESQL 1.0, 3.3). Inside the evaluator, a problem is raised as `EvaluationError`, because an
+operator with a failed operand fails immediately.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,21 @@ from enum import StrEnum
 from headrace.domain.event import Value
 
 EXPRESSION_LENGTH_MAX = 8_192
-"""Characters of an expression."""
+"""Maximum number of characters of an expression."""
 DEPTH_MAX = 64
-"""How deep operators, parentheses and calls may nest. A chain of AND, OR and XOR counts as one
-level.
-"""
+"""Maximum nesting of operators, parentheses and calls. A chain of AND, OR and XOR is one level."""
 NODES_MAX = 1_000
-"""Literals, attributes, operators and calls of one expression."""
+"""Maximum number of literals, attributes, operators and calls of one expression."""
 STRING_LENGTH_MAX = 65_536
-"""Characters of a string that a function may build."""
+"""Maximum number of characters of a string that a function builds."""
 INTEGER_MIN = -(2**31)
 INTEGER_MAX = 2**31 - 1
 
 
 class ErrorKind(StrEnum):
-    """The kinds of error of CESQL 1.0, 3.3, with the names of its compatibility kit, and `budget`,
-    which is specific to Headrace.
+    """The kinds of error of CESQL 1.0, 3.3, and `budget`, which is specific to Headrace.
+
+    The names are those of the CESQL compatibility kit.
     """
 
     PARSE = "parse"
@@ -52,7 +51,7 @@ class Problem:
 class ParseError(ValueError):
     """The text is not an expression, or exceeds a limit.
 
-    `position` counts characters from 0; `reason` is the message without it.
+    `position` counts characters from 0. `reason` is the message without the position.
     """
 
     def __init__(self, reason: str, position: int) -> None:
@@ -62,15 +61,15 @@ class ParseError(ValueError):
 
     @property
     def problem(self) -> Problem:
-        """The error as a value."""
+        """The error as a `Problem`."""
         return Problem(ErrorKind.PARSE, str(self))
 
 
 class EvaluationError(Exception):
-    """An evaluation ended early.
+    """An evaluation failed.
 
-    `value` is set where the failed function defines a result, and counts only if that function is
-    the whole expression; otherwise the result is the zero value of the outermost
+    `value` is set if the failed function defines a result for this error. It is used only if that
+    function is the whole expression. Otherwise, the result is the zero value of the outermost
     operator's type.
     """
 

@@ -1,10 +1,11 @@
-"""Compiles a tree to closures, once; then an evaluation is one call per event.
+"""Compile a tree to closures once, so that an evaluation is one call per event.
 
 Every closure takes the attributes of an event and returns a value, or raises `EvaluationError`. An
 operator with a failed operand has no result, so the exception propagates to `Expression.evaluate`,
-which replaces it by the zero value of the outermost type: fail-fast mode of CESQL 1.0, 4.1, and the
-missing attribute rule of 3.2. What does not depend on the event is done once: casts that types make
-unnecessary, patterns, lists of literals, functions.
+which replaces it with the zero value of the outermost type. This is the fail-fast mode of CESQL
+1.0, 4.1, and the rule for missing attributes of 3.2. Work that does not depend on the event is done
+at compile time: omitting casts that the types make unnecessary, and preparing patterns, lists of
+literals and functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ from headrace.domain.cesql.parser import parse
 from headrace.domain.event import Value
 
 Attributes = Mapping[str, Value]
-"""The context attributes of an event by name, `specversion` included."""
+"""The context attributes of an event by name, including `specversion`."""
 Evaluator = Callable[[Attributes], Value]
 
 _REQUIRED = frozenset({"specversion", "id", "source", "type"})
@@ -67,14 +68,14 @@ _ORDER: dict[Operator, Callable[[int, int], bool]] = {
 
 
 class Result(NamedTuple):
-    """The result of an evaluation: a value, and the problem if it failed."""
+    """The result of an evaluation: a value, and the problem if the evaluation failed."""
 
     value: Value
     problem: Problem | None
 
 
 class Expression:
-    """A compiled expression. It holds no state of an evaluation and may be shared by threads."""
+    """A compiled expression. It holds no state of an evaluation and can be shared by threads."""
 
     __slots__ = (
         "_functions",
@@ -95,20 +96,22 @@ class Expression:
         self.text = text
         self.node = node
         self.returns: Type | None = compiled.type
-        """The type of the result, None when it is the type of an attribute and known only with an
-        event.
+        """The type of the result. None if it is the type of an attribute, which is known only with
+        an event.
         """
         self.attribute_names = tuple(dict.fromkeys(attribute_names(node)))
-        """The attributes that it reads or tests, in the order of the text."""
+        """The attributes that the expression reads or tests, in the order of the text."""
         self._functions = functions
         self.evaluate_or_raise: Evaluator = (
             compiled.run if self.steps_max <= STEPS_MAX else _bounded(self.metered())
         )
-        """`evaluate` without a value in case of an error, and faster: raises `EvaluationError`."""
+        """A faster `evaluate` that returns only the value, and raises `EvaluationError` on failure.
+        """
 
     def evaluate(self, attributes: Attributes) -> Result:
-        """The value for an event with these attributes, and the problem if there was one. Never
-        raises.
+        """Return the value for an event with these attributes, and the problem if there was one.
+
+        Never raises.
         """
         try:
             return Result(self.evaluate_or_raise(attributes), None)
@@ -120,9 +123,9 @@ class Expression:
             )
 
     def metered(self) -> Evaluator:
-        """The expression as a part of a larger evaluation. Compiles.
+        """Compile the expression as a part of a larger evaluation.
 
-        What it returns must be given attributes that are `Metered`, and raises `EvaluationError`
+        The returned function must be called with `Metered` attributes. It raises `EvaluationError`
         and `BudgetExceeded`.
         """
         return _compile(
@@ -130,8 +133,9 @@ class Expression:
         ).run
 
     def _reaches_its_function(self, attributes: Attributes) -> bool:
-        """Whether an error with a value can be that of the outermost function, not of one among its
-        arguments.
+        """Return whether an error with a value can come from the outermost function itself.
+
+        Otherwise it comes from a function among the arguments.
         """
         if not isinstance(self.node, Call):
             return False
@@ -144,8 +148,9 @@ class Expression:
 
 
 def compile_expression(text: str, functions: Functions = BUILT_IN) -> Expression:
-    """Parse and compile. Raises `ParseError`. An unknown function is not a parse error: it fails
-    when it is evaluated (3.5).
+    """Parse and compile an expression. Raises `ParseError`.
+
+    An unknown function is not a parse error: the call fails when it is evaluated (3.5).
     """
     return Expression(text, parse(text), functions)
 
@@ -156,11 +161,11 @@ class _CompileOptions(NamedTuple):
     functions: Functions
     patterns: Patterns
     metered: bool
-    """Whether the attributes will be `Metered`, which count the steps of expensive operations."""
+    """Whether the attributes will be `Metered`, which counts the steps of expensive operations."""
 
 
 class _Compiled(NamedTuple):
-    """A closure and the type of what it returns, None when it depends on the event."""
+    """A closure and the type of its result; None if the type depends on the event."""
 
     run: Evaluator
     type: Type | None
@@ -248,8 +253,10 @@ def _arithmetic(operator: Operator, left: _Compiled, right: _Compiled) -> _Compi
 
 
 def _equality(left: Evaluator, right: _Compiled, *, equal: bool) -> Evaluator:
-    """`=` is defined for each type; the type of the right operand says which is meant, and the left
-    one is cast to it (3.7).
+    """Compile `=` or `!=`, which are defined for each type.
+
+    The type of the right operand decides which one is meant, and the left operand is cast to it
+    (3.7).
     """
     compare = eq if equal else ne
     run, known = right.run, right.type
@@ -264,7 +271,7 @@ def _equality(left: Evaluator, right: _Compiled, *, equal: bool) -> Evaluator:
 
 
 def _equality_with(left: _Compiled, constant: Value, *, equal: bool) -> Evaluator:
-    """The same with a literal on the right, which is nearly every filter there is."""
+    """Compile `=` or `!=` with a literal on the right, as in nearly all filters."""
     run, cast, kind = left.run, CASTS[type_of(constant)], type(constant)
     if equal:
 
@@ -318,14 +325,16 @@ def _metered_like(run: Evaluator, matches: MeteredMatcher, negated: bool) -> Eva
     def like(attributes: Metered) -> Value:
         return matches(to_string(run(attributes)), attributes) is not negated
 
-    return like  # type: ignore[return-value] # a tree is compiled in this way for such attributes only
+    return like  # type: ignore[return-value] # only called with Metered attributes
 
 
 def _in(
     operand: _Compiled, members: tuple[Node, ...], negated: bool, way: _CompileOptions
 ) -> Evaluator:
-    """Members are cast to the type of the left value (3.4.5) and looked at from left to right until
-    one is equal.
+    """Compile IN and NOT IN.
+
+    Members are cast to the type of the left value (3.4.5) and tested from left to right until one
+    is equal.
     """
     run = operand.run
     compiled = [_compile(member, way).run for member in members]
@@ -377,7 +386,7 @@ def _metered_application(function: Function, arguments: list[Evaluator]) -> Eval
             attributes.spend(result_steps(len(result)))
         return result
 
-    return apply  # type: ignore[return-value] # a tree is compiled in this way for such attributes only
+    return apply  # type: ignore[return-value] # only called with Metered attributes
 
 
 def _bounded(run: Evaluator) -> Evaluator:
@@ -391,7 +400,7 @@ def _bounded(run: Evaluator) -> Evaluator:
 
 
 def _guarded(function: Function) -> Callable[..., Value]:
-    """A function of the user's: whatever it raises is a functionEvaluation error (3.5.3)."""
+    """Wrap a user-defined function: any exception is a functionEvaluation error (3.5.3)."""
 
     def run(*arguments: Value) -> Value:
         try:

@@ -1,5 +1,6 @@
-"""Which part of an expression decided, for people who ask why: the one alternative that held, or
-the one condition that did not.
+"""Find the part of an expression that decided its result, to explain the result to users.
+
+This part is the one alternative that was true, or the one condition that was not.
 """
 
 from headrace.domain.cesql.evaluate import Attributes, Expression
@@ -11,11 +12,11 @@ from headrace.domain.cesql.printer import render
 def deciding_part(
     expression: Expression, attributes: Attributes, functions: Functions = BUILT_IN
 ) -> Expression:
-    """The smallest part that alone settles the result for this event; the whole where all of it was
-    needed.
+    """Return the smallest part that alone determines the result for this event.
 
-    Descends through chains of AND (to the first that is not true) and of OR (to the first that is
-    true or fails). Compiles as it goes, so this is no way to filter.
+    Returns the whole expression if all of it was needed. Descends through chains of AND (to the
+    first operand that is not true) and of OR (to the first that is true or fails). Do not use it to
+    filter events: it compiles expressions on every call.
     """
     node = expression.node
     while (
@@ -32,7 +33,7 @@ def _deciding_operand(chain: Logic, attributes: Attributes, functions: Functions
         return None
     stops_at = Connective.OR in connectives
     for operand in (chain.first, *(operand for _, operand in chain.rest)):
-        # A chain of one casts its operand to Boolean, as the whole chain does.
+        # A chain with one operand casts it to Boolean, as the whole chain does.
         value, problem = Expression("", Logic(operand, ()), functions).evaluate(attributes)
         if problem is not None or value is stops_at:
             return operand

@@ -1,8 +1,7 @@
-"""The built-in functions (CESQL 1.0, 3.5) and the table in which one is found by name and number of
-arguments.
+"""The built-in functions (CESQL 1.0, 3.5), and the lookup by name and number of arguments.
 
-A function gets its arguments already cast. Where the specification gives a result together with an
-error, the function raises `EvaluationError` with that result as `value`.
+A function receives arguments that are already cast. Where the specification defines a result
+together with an error, the function raises `EvaluationError` with that result as `value`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,8 +27,8 @@ _SPACE = (
     " \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
-"""The characters with Unicode's White_Space property. `str.strip()` would take four control
-characters more.
+"""The characters with the Unicode property White_Space. `str.strip()` would remove four control
+characters in addition.
 """
 
 
@@ -38,11 +37,11 @@ _NAME_SHOWN_MAX = 40
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function of the language.
+    """A function that expressions can call.
 
-    `parameters` are the types its arguments are cast to, None for any. A variadic function takes
-    any number of further arguments of type `variadic`. `run` gets the arguments and returns a value
-    of type `returns`.
+    `parameters` are the types to which the arguments are cast; None accepts any type. A variadic
+    function accepts any number of additional arguments of type `variadic`. `run` is called with the
+    arguments and returns a value of type `returns`.
     """
 
     name: str
@@ -52,28 +51,34 @@ class Function:
     variadic: Type | None = None
 
     def takes(self, count: int) -> bool:
-        """Whether it can be called with this many arguments."""
+        """Return whether the function can be called with this many arguments."""
         return count == len(self.parameters) or (
             self.variadic is not None and count > len(self.parameters)
         )
 
     def parameter(self, index: int) -> Type | None:
-        """The type of the argument at `index`."""
+        """Return the type of the argument at `index`, or None for any type."""
         return self.parameters[index] if index < len(self.parameters) else self.variadic
 
 
 Functions = Mapping[str, tuple[Function, ...]]
-"""Functions by name in upper case; those of one name differ in their number of arguments."""
+"""Functions by name in upper case. Functions with one name differ in their number of arguments."""
 
 
 def find_function(functions: Functions, name: str, count: int) -> Function | None:
-    """The function of that name that takes that many arguments; fixed arity before variadic."""
+    """Return the function with this name that accepts this many arguments, or None.
+
+    A function with fixed arity has precedence over a variadic one.
+    """
     found = [function for function in functions.get(name, ()) if function.takes(count)]
     return min(found, key=lambda function: function.variadic is not None, default=None)
 
 
 def why_unknown(functions: Functions, name: str, count: int) -> str:
-    """A message on why there is no such function and which ones exist; empty when there is one."""
+    """Return a message that says why the function is unknown and which ones exist.
+
+    The message is empty if the function is known.
+    """
     if find_function(functions, name, count) is not None:
         return ""
     if name in functions:
@@ -89,8 +94,9 @@ def _arity(function: Function) -> str:
 
 
 def with_functions(functions: Functions, *more: Function) -> Functions:
-    """A table with more functions. Raises ValueError when two of one name take the same number of
-    arguments.
+    """Return a table with additional functions.
+
+    Raises ValueError if two functions with the same name accept the same number of arguments.
     """
     table = {name: list(overloads) for name, overloads in functions.items()}
     for function in more:
@@ -201,19 +207,20 @@ BUILT_IN: Functions = with_functions(
     Function("IS_INT", (None,), Type.BOOLEAN, _is_integer),
     Function("IS_BOOL", (None,), Type.BOOLEAN, _is_boolean),
 )
-"""The functions that every implementation must have, and the two IS_ functions of the drafts, which
-the libraries kept.
+"""The functions that every implementation must have, and IS_INT and IS_BOOL, which come from drafts
+of the specification and are still in other libraries.
 """
 
 _PRICES: Mapping[str, tuple[int, int]] = {"LOWER": (1, 40), "UPPER": (1, 40), "TRIM": (8, 12)}
-"""Steps per character of a text argument, in ASCII and at worst, of the functions that look at
-each.
+"""Steps per character of a text argument, for ASCII and at worst, of the functions that examine
+each character.
 """
 
 
 def argument_steps(name: str, value: Value) -> int:
-    """Steps that a built-in function spends on this argument. See
-    `headrace.domain.cesql.budget`.
+    """Return the steps that a built-in function spends on this argument.
+
+    Steps are those of `headrace.domain.cesql.budget`.
     """
     prices = _PRICES.get(name)
     if prices is None or not isinstance(value, str):
@@ -223,15 +230,17 @@ def argument_steps(name: str, value: Value) -> int:
 
 
 def result_steps(length: int) -> int:
-    """Steps that it spends on a result of so many characters: it is copied, and may be hashed or
-    compared afterwards.
+    """Return the steps that a built-in function spends on a result with this many characters.
+
+    The result is copied, and may be hashed or compared afterwards.
     """
     return length
 
 
 def steps_at_worst(name: str, lengths: Sequence[int]) -> tuple[int, int]:
-    """The most steps of a call with text arguments of at most these lengths, and the greatest
-    length of its result.
+    """Return the most steps of a call, and the greatest length of its result.
+
+    `lengths` are the greatest lengths of the text arguments.
     """
     match name:
         case "LOWER" | "UPPER":

@@ -1,8 +1,8 @@
-"""The first step: text to tokens.
+"""The first step of compilation: split the text into tokens.
 
-Written by hand, one pass, no regular expressions. Keywords are recognised in any case (CESQL 1.0,
-section 2); words keep their spelling, because whether one is an attribute or a function is known
-only when the next token is seen.
+The lexer is written by hand and works in one pass without regular expressions. Keywords are
+recognised in any case (CESQL 1.0, section 2). Names keep their spelling, because only the next
+token shows whether a name is an attribute or a function.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from headrace.domain.cesql.errors import EXPRESSION_LENGTH_MAX, ParseError
 
 
 class TokenKind(StrEnum):
-    """What a token is; the values read well in "expected …, found …"."""
+    """The kind of a token. The values are worded for messages such as "expected …, found …"."""
 
     STRING = "a string"
     INTEGER = "an integer"
@@ -25,9 +25,9 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the text from `start` to before `end`.
+    """A piece of the text, from `start` up to but not including `end`.
 
-    `text` is the keyword in upper case, the symbol, the word as spelled, or the content of a string
+    `text` is the keyword in upper case, the symbol, the name as spelled, or the content of a string
     with its escapes resolved.
     """
 
@@ -50,9 +50,9 @@ _SYMBOLS_OF_ONE = frozenset("()+-*/%,=<>")
 
 
 def tokenise(text: str) -> Iterator[Token]:
-    """The tokens of `text`, ending with one of kind END.
+    """Yield the tokens of `text`, ending with one of kind END.
 
-    Raises `ParseError` when the text is too long, a string is not closed, or a character belongs to
+    Raises `ParseError` if the text is too long, a string is not closed, or a character belongs to
     no token.
     """
     if len(text) > EXPRESSION_LENGTH_MAX:
@@ -79,8 +79,10 @@ def tokenise(text: str) -> Iterator[Token]:
 
 
 def _string(text: str, start: int) -> Token:
-    """A quoted string. A backslash resolves only before the quote it was opened with and stays
-    everywhere else, for LIKE to see.
+    """Read a quoted string.
+
+    A backslash is resolved only before the quote character that opened the string. Elsewhere it
+    stays, and LIKE interprets it.
     """
     quote, at = text[start], start + 1
     content: list[str] = []

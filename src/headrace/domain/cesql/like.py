@@ -1,15 +1,15 @@
-"""LIKE, searched at C speed.
+"""Match LIKE patterns without backtracking, with searches that run at C speed.
 
-A pattern from a manifest is matched against text from any sender, so backtracking is not possible:
-as a regular expression, a pattern with a few wildcards can keep a process busy for minutes. Here
-the pattern is split at `%` into segments. The first and the last have fixed positions; each one
-between is matched at its first position, which is enough: a later one never leaves more room. A
-segment without `_` is found by `str.find`. Of one with `_`, the longest literal run is found, and
-the other runs are compared around it.
+The pattern comes from a manifest and the text from any sender, so backtracking must not be
+possible: as a regular expression, a pattern with a few wildcards can keep a process busy for
+minutes. The pattern is split at `%` into segments. The first and the last segment have fixed
+positions. Each segment between them is matched at its first position, which is sufficient: a later
+position never leaves more room. A segment without `_` is found with `str.find`. In a segment with
+`_`, the longest literal run is searched for, and the other runs are compared around it.
 
 The work is at most the length of the text times the size of the largest segment. `Pattern.steps`
-says how much that is, and a search for which steps are counted (`headrace.domain.cesql.budget`)
-ends when there are none left.
+returns this bound. A search that counts steps (`headrace.domain.cesql.budget`) ends when none are
+left.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from headrace.domain.cesql.budget import CALL_STEPS, RUN_STEPS, Metered
 
 Matcher = Callable[[str], bool]
-"""Whether a whole text fits a pattern."""
+"""Returns whether a whole text matches a pattern."""
 MeteredMatcher = Callable[[str, Metered], bool]
-"""The same, spending steps. Raises `BudgetExceeded`."""
+"""A matcher that spends steps. Raises `BudgetExceeded`."""
 
 _ANY = None
-"""Stands for `_` in a segment."""
+"""Represents `_` in a segment."""
 _SHORT_NEEDLE = 100
-"""From this length on `str.find` takes time in proportion to the text; below, to the product of
-both lengths.
+"""From this length on, the time of `str.find` is proportional to the length of the text; below it,
+to the product of both lengths.
 """
 
 
 def _price(size: int) -> int:
-    """Steps per character of a search for a string of this size."""
+    """Return the steps per character of a search for a string of this size."""
     if size <= 1:
         return 1
     return 3 + (size // 4 if size < _SHORT_NEEDLE else 1)
@@ -49,8 +49,9 @@ def _find(text: str, part: str, start: int, end: int, meter: Metered | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """What stands between two `%`: literal runs with their offsets, and the longest of them, which
-    a search looks for first.
+    """The part of a pattern between two `%`: its literal runs with their offsets.
+
+    `anchor` is the longest run, which a search looks for first.
     """
 
     size: int
@@ -60,11 +61,14 @@ class _Segment:
 
     @property
     def literal(self) -> str | None:
-        """The segment as a plain string, when no `_` is in it."""
+        """The segment as a plain string, or None if it contains `_`."""
         return self.anchor if len(self.anchor) == self.size else None
 
     def fits(self, text: str, at: int, meter: Metered | None) -> bool:
-        """Whether the segment stands at `at`; the caller knows that the text is long enough."""
+        """Return whether the segment matches at `at`.
+
+        The caller must ensure that the text is long enough.
+        """
         compared = 0
         for offset, run in self.runs:
             compared += 1
@@ -77,9 +81,7 @@ class _Segment:
         return compared > len(self.runs)
 
     def find(self, text: str, start: int, end: int, meter: Metered | None) -> int:
-        """The first place from `start` at which the segment stands and ends by `end`, -1 when there
-        is none.
-        """
+        """Return the position of the first match from `start` that ends by `end`, or -1."""
         offset, anchor = self.anchor_offset, self.anchor
         if not anchor:
             if meter is not None:
@@ -97,7 +99,7 @@ class _Segment:
         return -1
 
     def steps(self, length: int) -> int:
-        """The most steps of a search in a text of this length."""
+        """Return the most steps of a search in a text of this length."""
         if (literal := self.literal) is not None:
             return CALL_STEPS + (length + len(literal)) * _price(len(literal))
         anchor = len(self.anchor)
@@ -111,7 +113,7 @@ def _length_of_run(run: tuple[int, str]) -> int:
 
 
 def _split(pattern: str) -> list[list[str | None]]:
-    """The units (a character, or None for `_`) of each segment."""
+    """Return the units of each segment: a character, or None for `_`."""
     segments: list[list[str | None]] = [[]]
     at = 0
     while at < len(pattern):
@@ -144,10 +146,10 @@ def _segment(units: list[str | None]) -> _Segment:
 
 
 class Pattern:
-    r"""A LIKE pattern: `%` is any run of characters, `_` any one; `\%` and `\_` are those two
-    themselves.
+    r"""A LIKE pattern: `%` matches any run of characters, `_` matches any one character.
 
-    A backslash before anything else is a backslash (CESQL 1.0, 3.4.3).
+    `\%` and `\_` match these two characters themselves. A backslash before any other character is a
+    plain backslash (CESQL 1.0, 3.4.3).
     """
 
     __slots__ = ("_segments",)
@@ -159,7 +161,7 @@ class Pattern:
             self._segments = [_literal(part) for part in pattern.split("%")]
 
     def matcher(self) -> Matcher:
-        """The matcher that counts nothing."""
+        """Return a matcher that does not count steps."""
         segments = self._segments
         match [segment.literal for segment in segments]:
             case [str(only)]:
@@ -175,17 +177,17 @@ class Pattern:
                 return lambda text: matches(text, None)
 
     def metered_matcher(self) -> MeteredMatcher:
-        """The matcher that spends steps."""
+        """Return a matcher that spends steps."""
         return _matcher(self._segments)
 
     def steps(self, length: int) -> int:
-        """The most steps that a match against a text of this length takes."""
+        """Return the most steps that a match against a text of this length takes."""
         first, *others = self._segments
         if not others:
             return 2 * CALL_STEPS + RUN_STEPS * (len(first.runs) + 1)
         fixed = RUN_STEPS * (len(first.runs) + len(others[-1].runs) + 2) + 2 * CALL_STEPS
-        # Each segment is looked for behind the one before it: what they look at is one text, not as
-        # many as there are segments.
+        # Each segment is searched for after the previous one, so together they examine the text
+        # once, not once per segment.
         between = others[:-1]
         return (
             fixed
@@ -195,7 +197,7 @@ class Pattern:
 
 
 class Patterns(dict[str, Pattern]):
-    """Patterns by text, each made when it is first asked for."""
+    """Patterns by text; each one is created on first use."""
 
     def __missing__(self, pattern: str) -> Pattern:
         self[pattern] = made = Pattern(pattern)

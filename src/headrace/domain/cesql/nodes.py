@@ -1,8 +1,8 @@
-"""The tree of an expression: small frozen values, without parentheses and without positions, so
-that equal trees mean the same.
+"""The tree of an expression, made of small immutable values.
 
-A chain of AND, OR and XOR is one node however long it is: five hundred alternatives are then one
-level deep, not five hundred.
+The tree has no parentheses and no positions, so equal trees have the same meaning. A chain of AND,
+OR and XOR is one node of any length: five hundred alternatives are one level deep, not five
+hundred.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from headrace.domain.event import Value
 
 
 class Operator(StrEnum):
-    """Operators with two operands and one type of result."""
+    """Operators with two operands and a fixed type of result."""
 
     MULTIPLY = "*"
     DIVIDE = "/"
@@ -29,7 +29,7 @@ class Operator(StrEnum):
 
 
 class Connective(StrEnum):
-    """Operators of Booleans; all three have one precedence and are taken from left to right."""
+    """Boolean operators. All have the same precedence and are evaluated from left to right."""
 
     AND = "AND"
     OR = "OR"
@@ -38,14 +38,14 @@ class Connective(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A constant. `value` of type int lies within 32 bits."""
+    """A constant. A `value` of type int fits 32 bits."""
 
     value: Value
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The value of a context attribute; `name` in lower case."""
+    """The value of a context attribute; `name` is in lower case."""
 
     name: str
 
@@ -66,7 +66,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Negate:
-    """The number with the other sign."""
+    """Arithmetic negation."""
 
     operand: "Node"
 
@@ -99,7 +99,7 @@ class Like:
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """Membership in a list of expressions, at least one."""
+    """Membership in a list of at least one expression."""
 
     operand: "Node"
     members: tuple["Node", ...]
@@ -108,7 +108,10 @@ class In:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function; `name` in upper case. Whether it exists is found out when it is compiled."""
+    """A call of a function; `name` is in upper case.
+
+    Whether the function exists is determined when the expression is compiled.
+    """
 
     name: str
     arguments: tuple["Node", ...]
@@ -119,7 +122,7 @@ Node = Literal | Attribute | Exists | Not | Negate | Binary | Logic | Like | In 
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """The operands of a node, in the order of the text."""
+    """Return the operands of a node, in the order of the text."""
     match node:
         case Not(operand) | Negate(operand) | Like(operand):
             return (operand,)
@@ -136,8 +139,9 @@ def children(node: Node) -> tuple[Node, ...]:
 
 
 def depth(node: Node) -> int:
-    """Levels of the tree, 1 for a leaf. Walks with a stack of its own: this is what guards the
-    recursion of others.
+    """Return the number of levels of the tree, 1 for a leaf.
+
+    It is not recursive, because it limits the depth to which other functions recurse.
     """
     deepest, waiting = 0, [(node, 1)]
     while waiting:
@@ -148,7 +152,7 @@ def depth(node: Node) -> int:
 
 
 def parts(node: Node) -> int:
-    """How many nodes the tree has: a bound on the work of an evaluation."""
+    """Return the number of nodes of the tree, which bounds the work of an evaluation."""
     count, waiting = 0, [node]
     while waiting:
         count += 1
@@ -157,7 +161,7 @@ def parts(node: Node) -> int:
 
 
 def calls(node: Node) -> Iterator[Call]:
-    """Every call of a function, in the order of the text."""
+    """Yield every call of a function, in the order of the text."""
     waiting = [node]
     while waiting:
         at = waiting.pop()
@@ -167,8 +171,9 @@ def calls(node: Node) -> Iterator[Call]:
 
 
 def attribute_names(node: Node) -> Iterator[str]:
-    """Every attribute the expression may read or ask for, in the order of the text, repeats
-    included.
+    """Yield every attribute that the expression may read or test, in the order of the text.
+
+    Repeated names are included.
     """
     waiting = [node]
     while waiting:

@@ -1,9 +1,10 @@
-"""The second step: tokens to a tree, by precedence climbing.
+"""The second step of compilation: build a tree from tokens by precedence climbing.
 
-Precedence is that of CESQL 1.0, 3.6, and operators of one level are taken from left to right, AND,
-OR and XOR among them. The ANTLR grammar that is published beside the specification, and with it the
-Go library inside Knative, takes those three from right to left: there `a AND b OR c` is
-`a AND (b OR c)`, here and in the specification `(a AND b) OR c`. Parentheses make both agree.
+The precedence is that of CESQL 1.0, 3.6. Operators of the same level, including AND, OR and XOR,
+are grouped from left to right. The ANTLR grammar that is published with the specification, and with
+it the Go library in Knative, groups those three from right to left. There, `a AND b OR c` is `a AND
+(b OR c)`; here and in the text of the specification, it is `(a AND b) OR c`. With parentheses, both
+agree.
 """
 
 from headrace.domain.cesql.errors import DEPTH_MAX, INTEGER_MAX, INTEGER_MIN, NODES_MAX, ParseError
@@ -26,8 +27,8 @@ from headrace.domain.cesql.nodes import (
 )
 
 LOGIC, COMPARISON, SUM, PRODUCT, MEMBERSHIP, PATTERN, PREFIX = 1, 2, 3, 4, 5, 6, 7
-"""How tightly an operator holds its operands. EXISTS takes a name, so its place between IN and LIKE
-never shows.
+"""Precedence levels; a higher level binds more tightly. EXISTS takes a name, so its level between
+IN and LIKE has no effect.
 """
 
 OPERATORS: dict[str, tuple[int, Operator]] = {
@@ -49,8 +50,9 @@ _INTEGER_DIGITS_MAX = 10
 
 
 def parse(text: str) -> Node:
-    """The tree of an expression. Raises `ParseError`, which names the place and what was expected
-    there.
+    """Return the tree of an expression.
+
+    Raises `ParseError`, which gives the position and what was expected there.
     """
     parser = _Parser(text)
     node = parser.expression(LOGIC)
@@ -63,7 +65,7 @@ def parse(text: str) -> Node:
 
 
 class _Parser:
-    """The tokens, the place in them, and what has been used up of the bounds."""
+    """The tokens, the current position, and the counts that are checked against limits."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(tokenise(text))
@@ -72,7 +74,7 @@ class _Parser:
         self._levels = 0
 
     def expression(self, holds: int) -> Node:
-        """An operand and every operator after it that binds at least as tightly as `holds`."""
+        """Parse an operand and all operators after it that bind at least as tightly as `holds`."""
         self._levels += 1
         if self._levels > DEPTH_MAX:
             raise self._error(
@@ -100,7 +102,7 @@ class _Parser:
         return node
 
     def expect(self, kind: TokenKind, text: str) -> Token:
-        """Take the next token, which must be this one."""
+        """Consume the next token. Raises `ParseError` if it is not the given one."""
         token = self._token
         if token.kind is not kind or (text and token.text != text):
             wanted = (
@@ -132,7 +134,7 @@ class _Parser:
         return node
 
     def _binds(self) -> int:
-        """How tightly a LIKE or IN that stands here binds, 0 when none does."""
+        """Return how tightly a LIKE or IN at the current position binds, or 0 if there is none."""
         ahead = 1 if self._is_keyword("NOT") else 0
         token = self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
         if token.kind is not TokenKind.KEYWORD:
@@ -155,7 +157,7 @@ class _Parser:
         return Logic(first, tuple(rest))
 
     def _test(self, operand: Node) -> Node:
-        """LIKE, NOT LIKE, IN or NOT IN after its operand."""
+        """Parse LIKE, NOT LIKE, IN or NOT IN after its operand."""
         negated = self._is_keyword("NOT")
         self._at += 2 if negated else 1
         if self._tokens[self._at - 1].text == "LIKE":
@@ -168,7 +170,7 @@ class _Parser:
         return self._counted(In(operand, self._list(), negated))
 
     def _list(self) -> tuple[Node, ...]:
-        """Expressions between commas, at least one, and the parenthesis that ends them."""
+        """Parse a comma-separated list of at least one expression, and the closing parenthesis."""
         members = [self.expression(LOGIC)]
         while self._is_symbol(","):
             self._at += 1
@@ -254,8 +256,9 @@ class _Parser:
         return self._counted(Call(token.text.upper(), self._list()))
 
     def _attribute_name(self, token: Token) -> str:
-        """Attributes have lower case names; any spelling is taken, as the published grammar and the
-        Go library do.
+        """Return the name of an attribute, in lower case.
+
+        Any case is accepted, as in the published grammar and the Go library.
         """
         if "_" in token.text:
             raise ParseError(

@@ -1,4 +1,4 @@
-"""A tree back to text, with the fewest parentheses: `parse(render(node)) == node`."""
+"""Render a tree as text with the fewest parentheses: `parse(render(node)) == node`."""
 
 from headrace.domain.cesql.nodes import (
     Attribute,
@@ -19,8 +19,10 @@ _ATOM = PREFIX + 1
 
 
 def render(node: Node) -> str:
-    """The text of a tree. Raises ValueError for a string that no literal can spell: one that ends
-    in a lone backslash.
+    """Return the text of a tree.
+
+    Raises ValueError for a string that no literal can express, such as one that ends in an unpaired
+    backslash.
     """
     match node:
         case Literal(value):
@@ -56,7 +58,7 @@ def render(node: Node) -> str:
 
 
 def _holds(node: Node) -> int:
-    """How tightly the outermost operator of a node holds together."""
+    """Return how tightly the outermost operator of a node binds."""
     match node:
         case Logic():
             return LOGIC
@@ -77,8 +79,10 @@ def _within(node: Node, binds: int) -> str:
 
 
 def _negated(operand: Node) -> str:
-    """A minus directly before digits is read as the number's own sign, so a number keeps its
-    parentheses.
+    """Return the operand of a minus sign.
+
+    A number gets parentheses, because a minus directly before digits is read as the number's own
+    sign.
     """
     if isinstance(operand, Literal) and type(operand.value) is int:
         return f"({render(operand)})"
@@ -99,8 +103,9 @@ def _literal(value: str | int | bool) -> str:
 
 
 def _quoted(text: str, quote: str) -> str | None:
-    """The text between these quotes, None when they cannot hold it: a backslash takes the next
-    character with it.
+    """Return the text in these quotes, or None if they cannot express it.
+
+    A backslash always takes the next character with it.
     """
     parts, at = [quote], 0
     while at < len(text):
