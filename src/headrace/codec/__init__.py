@@ -1,6 +1,5 @@
-"""Bytes to values and back: CloudEvents over HTTP, in JSON and in Kafka records, and the routing
-table's records.
+"""Encoders and decoders for CloudEvents in HTTP, JSON and Kafka records, and for routing records.
 
-As pure as the domain; apart from it because it changes for another reason (specifications of
-formats).
+Like the domain, this package does no I/O. It is separate because it changes for another reason: the
+specifications of formats.
 """

@@ -1,6 +1,4 @@
-"""The content mode of a message, by its Content-Type (HTTP binding section 3, Kafka binding
-section 3).
-"""
+"""The content mode of a message, from its Content-Type (HTTP and Kafka bindings, section 3)."""
 
 from enum import Enum
 
@@ -18,21 +16,21 @@ class ContentMode(Enum):
     """How an event is encoded in a message."""
 
     BINARY = "binary"
-    """Attributes in headers, data as the body; the content type is the data's."""
+    """Attributes in headers, data in the body; the content type is that of the data."""
     STRUCTURED = "structured"
     """The body is one event in the JSON format."""
     BATCH = "batch"
-    """The body is an array of such events."""
+    """The body is an array of events in the JSON format."""
 
 
 _modes: dict[bytes, ContentMode] = {}
 
 
 def mode(content_type: bytes) -> ContentMode:
-    """The content mode of a content type, compared without case.
+    """Return the content mode for a content type, which is compared without regard to case.
 
-    Raises `InvalidEvent` for what is not a media type and `UnsupportedContent` for an event format
-    other than JSON in UTF-8.
+    Raises `InvalidEvent` for a value that is not a media type, and `UnsupportedContent` for an
+    event format other than JSON in UTF-8.
     """
     found = _modes.get(content_type)
     if found is None:

@@ -1,8 +1,8 @@
-"""Private headers of a record in a retry, delay or dead letter topic.
+"""Private headers of records in retry, delay and dead letter topics.
 
-The state of a delivery is stored with its event and nowhere else, so a restart, a rebalance or
-another process continues where the last attempt ended. All names start with `headrace_`; they are
-stripped at the ingress and never sent to a subscriber.
+The state of a delivery is stored only in the record of its event, so after a restart or a rebalance
+any process can continue where the last attempt ended. All names start with `headrace_`. The ingress
+strips these headers, and they are never sent to a subscriber.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ ORIGIN = "headrace_origin"
 REPLY = "headrace_reply"
 REPLY_ATTEMPTS = "headrace_reply_attempts"
 SINK = "headrace_sink"
-"""What the dead letter sink answered when it rejected this dead letter."""
+"""The answer of the dead letter sink that rejected this dead letter."""
 COPY_OF = "headrace_copy_of"
 """`topic/partition/offset` of the dead letter that a record with `SINK` copies."""
 REASON_BYTES_MAX = 512
@@ -27,7 +27,7 @@ _ERRORS = frozenset({"ce_knativeerrordest", "ce_knativeerrorcode", "ce_knativeer
 
 
 class InvalidDeliveryState(ValueError):
-    """The record lacks a private header that its topic requires, or has a malformed one."""
+    """A private header that the record's topic requires is missing or malformed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class DeliveryState:
     """The state of one delivery between two attempts."""
 
     subscription: str
-    """Uid; a record found under another subscription is not delivered there."""
+    """The uid. A subscription does not deliver a record that has another uid."""
     origin: str
     """`topic/partition/offset` of the event in its channel."""
     attempt: int
@@ -45,18 +45,19 @@ class DeliveryState:
     due_ms: int = 0
     reason: str = ""
     reply: bytes | None = None
-    """The reply still to be delivered, as a JSON event; then the subscriber itself is not called
-    again.
+    """The reply that is still to be delivered, as a JSON event. If it is set, the subscriber is not
+    called again.
     """
     reply_attempts: int = 0
-    """Attempts made so far at a reply that did not fit beside its event; those at the next reply of
-    the subscriber continue that count.
+    """Attempts made so far to deliver a reply that was too large to store with its event. Attempts
+    for the subscriber's next reply continue this count.
     """
 
 
 def write(headers: Headers, state: DeliveryState) -> list[tuple[str, bytes]]:
-    """The event's headers with this state in place of an older one; the headers of the chain of
-    replies stay.
+    """Return the event's headers with this state, which replaces an older state.
+
+    The headers that describe the chain of replies are kept.
     """
     kept = [header for header in headers if not header[0].startswith(PREFIX) or header[0] in _KEPT]
     kept += [
@@ -79,16 +80,19 @@ def write(headers: Headers, state: DeliveryState) -> list[tuple[str, bytes]]:
 def write_dead_letter(
     headers: Headers, state: DeliveryState, errors: Sequence[tuple[str, bytes]]
 ) -> list[tuple[str, bytes]]:
-    """The headers of a dead letter: `write`, and the error extensions in place of those of an
-    earlier death.
+    """Return the headers of a dead letter: those of `write`, and the error extensions.
+
+    Error extensions from an earlier dead letter of this event are replaced.
     """
     replaced = _ERRORS.union(name for name, _ in errors)
     return [*errors, *(header for header in write(headers, state) if header[0] not in replaced)]
 
 
 def write_rejected(headers: Headers, position: str, answer: str) -> list[tuple[str, bytes]]:
-    """The headers of a dead letter that its sink rejected: its own, with the `answer` of the sink
-    and the `position` of the letter.
+    """Return the headers of the copy of a dead letter that its sink rejected.
+
+    These are the headers of the dead letter, the `answer` of the sink, and the `position` of the
+    dead letter.
     """
     kept = [header for header in headers if header[0] not in (SINK, COPY_OF)]
     return [
@@ -99,13 +103,14 @@ def write_rejected(headers: Headers, position: str, answer: str) -> list[tuple[s
 
 
 def is_rejected(headers: Headers) -> bool:
-    """Whether this record of a dead letter topic only says that the sink rejected a letter."""
+    """Return whether this record of a dead letter topic only reports that the sink rejected one."""
     return any(name == SINK for name, _ in headers)
 
 
 def read(headers: Iterable[tuple[str, bytes]]) -> DeliveryState:
-    """The state written by `write`. Raises `InvalidDeliveryState`, naming the header that is
-    missing or malformed.
+    """Return the state that `write` wrote.
+
+    Raises `InvalidDeliveryState`, which names the header that is missing or malformed.
     """
     found = {name: value for name, value in headers if name.startswith(PREFIX)}
     return DeliveryState(
@@ -122,7 +127,7 @@ def read(headers: Iterable[tuple[str, bytes]]) -> DeliveryState:
 
 
 def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
-    """How many replies led to this event; 0 for one that came from outside."""
+    """Return how many replies led to this event; 0 for an event that came from outside."""
     for name, value in headers:
         if name == HOPS:
             return int(value) if value.isdigit() and len(value) < 10 else 0
@@ -130,8 +135,9 @@ def read_hops(headers: Iterable[tuple[str, bytes]]) -> int:
 
 
 def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
-    """Which subscriptions' replies led to this event, as `headrace.domain.reply_loops` writes it;
-    empty for one that came from outside.
+    """Return which subscriptions' replies led to this event.
+
+    The format is that of `headrace.domain.reply_loops`. Empty for an event that came from outside.
     """
     for name, value in headers:
         if name == CHAIN:
@@ -140,7 +146,10 @@ def read_chain(headers: Iterable[tuple[str, bytes]]) -> str:
 
 
 def origin_position(origin: str) -> tuple[int, int] | None:
-    """Partition and offset of an origin (`topic/partition/offset`); None when it is not one."""
+    """Return partition and offset of an origin (`topic/partition/offset`).
+
+    None if the origin is malformed.
+    """
     numbers = origin.split("/")[1:]
     if len(numbers) != 2 or not all(
         each.isascii() and each.isdigit() and len(each) < 20 for each in numbers
@@ -150,8 +159,9 @@ def origin_position(origin: str) -> tuple[int, int] | None:
 
 
 def read_position(headers: Iterable[tuple[str, bytes]]) -> tuple[int, int] | None:
-    """The place in its channel of the event in a parked record; None when the record does
-    not say.
+    """Return partition and offset in its channel of the event of a retry or dead letter record.
+
+    None if the record does not contain them.
     """
     origin = next((value for name, value in headers if name == ORIGIN), b"")
     return origin_position(origin.decode("ascii", "replace"))
@@ -162,9 +172,8 @@ def _text(found: dict[str, bytes], name: str) -> str:
         text = found[name].decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise InvalidDeliveryState(f"private header {name} is missing or not UTF-8") from error
-    if (
-        not text or not text.isprintable()
-    ):  # The client takes no topic name with a null character: it would end the turn of a reader.
+    # The Kafka client rejects a topic name with a null character, which would fail the reader.
+    if not text or not text.isprintable():
         raise InvalidDeliveryState(f"private header {name} is empty or not printable")
     return text
 

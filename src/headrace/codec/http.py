@@ -1,7 +1,7 @@
-"""Events in HTTP messages: requests and replies in, requests out (CloudEvents HTTP binding).
+"""CloudEvents in HTTP messages (HTTP binding): reading requests and replies, writing requests.
 
-Reading gives Kafka records, writing takes the headers of Kafka records; no event is built between
-where it can be avoided. `http_binary` holds the hot path of reading.
+Reading returns Kafka records, and writing takes the headers of Kafka records. An `Event` is created
+in between only where it is necessary. `http_binary` contains the hot path of reading.
 """
 
 from typing import Final
@@ -46,12 +46,14 @@ _STRUCTURED_TYPE = f"content-type: {JSON}; charset=utf-8\r\n".encode()
 def read(
     headers: HttpHeaders, body: bytes, *, arrival: bytes | None, events_max: int = 1_000
 ) -> list[Record]:
-    """The records of a message, whose content type alone decides its mode; stray `ce-` headers of a
-    structured one are ignored.
+    """Return the records of a message in any content mode. A batch may be empty.
 
-    `arrival` is RFC 3339 text, given to events without `knativearrivaltime`. Raises `InvalidEvent`
-    (400), with an index for a batch, of which nothing is kept then; `BatchTooLarge` (413) and
-    `UnsupportedContent` (415). A batch may be empty.
+    The content type alone determines the mode; `ce-` headers of a structured message are ignored.
+    `arrival` is RFC 3339 text, set as `knativearrivaltime` on events that have none.
+
+    Raises `InvalidEvent` (400), for a batch with an index, and then no event of the batch is
+    accepted; `BatchTooLarge` (413) for more than `events_max` events; and `UnsupportedContent`
+    (415).
     """
     if not headers:
         raise missing("specversion")
@@ -65,11 +67,11 @@ def read(
 
 
 def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Record:
-    """The record of a message with one event, as `read` gives it, for callers that saw a
-    `ce-specversion` header.
+    """Return the record of a message with one event.
 
-    A structured message with such a header is read as what its content type says. Raises as `read`
-    does; a batch is an `InvalidEvent`.
+    For callers that saw a `ce-specversion` header. If the content type is that of structured mode,
+    the message is still read in structured mode. Raises the same errors as `read`; a batch raises
+    `InvalidEvent`.
     """
     if not headers:
         raise missing("specversion")
@@ -80,11 +82,11 @@ def read_binary(headers: HttpHeaders, body: bytes, arrival: bytes | None) -> Rec
 def read_reply(
     status: int, headers: HttpHeaders, body: bytes, *, arrival: bytes | None = None
 ) -> Record | None:
-    """The event a subscriber answered with, None when there is none.
+    """Return the event that a subscriber answered with, or None if there is none.
 
-    Only a 2xx other than 202 can carry one (data plane specification, "Event reply contract").
-    Raises `InvalidEvent` for a body that is no single event: the subscriber's answer is a failed
-    delivery then, and must not pass for a success.
+    Only a 2xx status other than 202 can carry an event (data plane specification, "Event reply
+    contract"). Raises `InvalidEvent` for a body that is not exactly one event: the delivery has
+    then failed, and must not be treated as a success.
     """
     if not 200 <= status < 300 or status == 202:
         return None
@@ -101,8 +103,9 @@ def read_reply(
 
 
 def may_be_reply(status: int, headers: HttpHeaders) -> bool:
-    """Whether a response could be one event, as far as its head shows: `read_reply` makes one of
-    nothing else.
+    """Return whether a response can be an event, judging by its status and headers.
+
+    `read_reply` returns no event for any other response.
     """
     if not 200 <= status < 300 or status == 202:
         return False
@@ -117,8 +120,10 @@ def may_be_reply(status: int, headers: HttpHeaders) -> bool:
 
 
 def write_binary(headers: Headers) -> bytes:
-    """HTTP header lines of a record: `ce-…`, Content-Type and what is carried; nothing else of it,
-    and nothing that could break a line.
+    """Return the HTTP header lines of a record: `ce-…`, Content-Type and passthrough headers.
+
+    Attributes are percent-encoded. All other headers are left out, and so are headers with a value
+    that could break a line.
     """
     if not headers:
         return b""
@@ -134,8 +139,9 @@ def write_binary(headers: Headers) -> bytes:
 
 
 def write_position(partition: int, offset: int) -> bytes:
-    """Header lines that say where an event is in the Broker's topic, to follow those of
-    `write_binary`.
+    """Return header lines with the position of an event in the Broker's topic.
+
+    They follow the lines of `write_binary`.
     """
     return _POSITION_LINES % (partition, offset)
 
@@ -143,10 +149,10 @@ def write_position(partition: int, offset: int) -> bytes:
 def write_structured(
     headers: Headers, value: bytes | None, position: tuple[int, int] | None = None
 ) -> tuple[bytes, bytes]:
-    """HTTP header lines and body of a binary record in the JSON format; `position` is partition and
-    offset in the Broker's topic.
+    """Return the HTTP header lines and the body of a binary record in the JSON format.
 
-    Raises `InvalidEvent` when a header is not UTF-8.
+    `position` is partition and offset in the Broker's topic. Raises `InvalidEvent` if a header is
+    not UTF-8.
     """
     names, values = zip(*headers, strict=True) if headers else ((), ())
     layout = record_layouts[names]
@@ -182,8 +188,8 @@ def _record(event: Event, carried: list[tuple[str, bytes]], arrival: bytes | Non
 
 
 def _safe(headers: Headers) -> Headers:
-    # Only records that others wrote come here: a line break in a carried header would start a
-    # header of its own.
+    # Only records of other producers reach this code. A line break in a passthrough header would
+    # start a new header.
     return [
         (name, value)
         for name, value in headers

@@ -1,12 +1,12 @@
-"""Reading an event in HTTP binary mode into a Kafka record: the hottest code there is.
+"""Read an event in HTTP binary mode into a Kafka record: the most performance-critical code.
 
-Producers send the same header names in the same order again and again. What follows from the names
-alone (which are attributes, what they are called in a record, what must be checked) is worked out
-once per sequence of names, as a `Layout`, and remembered; a request then costs a lookup, one test
-of all values together, and the few checks its attributes need.
+Producers send the same header names in the same order again and again. Everything that depends only
+on the names (which of them are attributes, their names in a record, which checks apply) is computed
+once per sequence of names and cached as a `Layout`. A request then costs one lookup, one test of
+all values together, and the few checks that its attributes need.
 
-One rule for names that are not the sender's to give (`headrace_…` headers, `ce-knativebrokerttl`,
-`ce-headrace…`): they are dropped.
+Headers with names that senders may not set (`headrace_…`, `ce-knativebrokerttl`, `ce-headrace…`)
+are dropped.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,20 +25,20 @@ HttpHeaders = Sequence[tuple[bytes, bytes]]
 """Header names (lower case) and values."""
 
 _SHORT = attributes.PARTITION_KEY_BYTES_MAX
-"""When all values together are no longer than this, none can be too long: it is the smallest limit
-of a single value.
+"""The smallest limit of a single value. If all values together do not exceed it, no value is too
+long.
 """
 _NEVER_EMPTY = frozenset({"ce_id", "ce_type", "ce_subject"})
-"""Attributes with no other rule; seen to where values are looked at together."""
+"""Attributes whose only rule is not to be empty, which is checked for all values together."""
 _SELDOM_REPEATED = frozenset({"time", "knativearrivaltime", "partitionkey"})
 _LAYOUTS_BYTES_MAX = 1_572_864
 _LAYOUT_BYTES_MAX = 65_536
 _LAYOUT_NAME_BYTES = 320
-"""What a layout holds for each header name beside the name: its places, its check, its name in a
-record.
+"""Size of a layout per header name, in addition to the name: its positions, its check, its name in
+a record.
 """
 _REMEMBERED_BYTES_MAX = 262_144
-"""Per attribute, of values found to be good."""
+"""Size of the cache of valid values, per attribute."""
 _REMEMBERED_VALUE_BYTES_MAX = 256
 
 _Check = Callable[[bytes], str | None]
@@ -47,34 +47,38 @@ _Fault = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a sequence of header names means. Positions count in the request's headers, except those
-    of attributes in `take`'s result.
+    """What a sequence of header names means.
+
+    Positions are indexes of the request's headers; positions of attributes are indexes of the
+    result of `take`.
     """
 
     names: tuple[str, ...]
-    """Record header names of the attributes, in the order `take` gives their values."""
+    """Record header names of the attributes, in the order of the values that `take` returns."""
     take: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
     content_type: int
-    """-1 when there is none."""
+    """-1 if there is none."""
     content_encodings: tuple[int, ...]
     carried: tuple[tuple[str, int], ...]
     specversion: int
     partition_key: int
     arrived: bool
-    """Whether the event brings its arrival time along."""
+    """Whether the event already has an arrival time."""
     checks: tuple[tuple[str, int, _Check], ...]
     """For version 1.0."""
     older_checks: tuple[tuple[str, int, _Check], ...]
     """For version 0.3."""
     fault: _Fault | None
-    """Why a binary event cannot have these names."""
+    """Why a binary event cannot have these names, or None."""
     attribute_headers: int
-    """How many names start with `ce-`, good or bad."""
+    """How many names start with `ce-`, valid or not."""
 
 
 class Layouts(ByteBoundedCache[tuple[bytes, ...], Layout]):
-    """Layouts by names; `layouts[names]` works out what it has not seen, and remembers it unless
-    the names are unreasonably long.
+    """Layouts by header names.
+
+    `layouts[names]` computes a layout that is not cached, and caches it unless the names are too
+    long.
     """
 
     def __missing__(self, names: tuple[bytes, ...]) -> Layout:
@@ -89,9 +93,9 @@ layouts = Layouts(bytes_max=_LAYOUTS_BYTES_MAX, entry_bytes_max=_LAYOUT_BYTES_MA
 def assemble(
     layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None
 ) -> Record:
-    """The record of a message that is in binary mode by its content type.
+    """Return the record of a message that is in binary mode according to its content type.
 
-    `arrival` becomes `knativearrivaltime` when the event has none and it is not None. Raises
+    `arrival`, if it is not None, becomes `knativearrivaltime` of an event that has none. Raises
     `InvalidEvent` and `UnsupportedContent`.
     """
     if layout.content_encodings:
@@ -100,7 +104,8 @@ def assemble(
         raise InvalidEvent(*layout.fault)
     taken = layout.take(values)
     joined = b"".join(taken)
-    # Short, nothing to decode and none empty: the common case, settled for all values at once.
+    # In the common case, one test of all values together shows that they are short, need no
+    # decoding, and are not empty.
     if len(joined) > _SHORT or joined.translate(None, PLAIN) or not all(taken):
         taken = _decode(layout, taken)
     version = taken[layout.specversion]
@@ -127,7 +132,7 @@ def assemble(
 
 
 def passthrough_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[str, bytes]]:
-    """The headers that travel with the event."""
+    """Return the headers that are passed on with the event."""
     return [
         (name, value)
         for name, position in layout.carried
@@ -136,8 +141,9 @@ def passthrough_fields(layout: Layout, values: tuple[bytes, ...]) -> list[tuple[
 
 
 def refuse_encodings(layout: Layout, values: tuple[bytes, ...]) -> None:
-    """Raise `UnsupportedContent` for a compressed body: it would have to be bounded twice, before
-    and after.
+    """Raise `UnsupportedContent` for a compressed body.
+
+    Its size would have to be limited twice: before and after decompression.
     """
     for position in layout.content_encodings:
         if values[position].strip(b" \t").lower() not in (b"", b"identity"):
@@ -246,7 +252,10 @@ def _checks(specversion: str, order: dict[str, int]) -> tuple[tuple[str, int, _C
 
 
 def _check(name: str, rule: Rule) -> _Check:
-    """The rule on bytes. Verdicts are remembered where values repeat from event to event."""
+    """Return the rule as a check of bytes.
+
+    Valid values are cached for attributes whose values repeat from event to event.
+    """
     if name in _SELDOM_REPEATED:
         return lambda value: rule(value.decode())
     good: ByteBoundedCache[bytes, None] = ByteBoundedCache(

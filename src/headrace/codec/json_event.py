@@ -1,8 +1,7 @@
-"""Events in the CloudEvents JSON format, and batches of them. JSON data keeps the very bytes it had
-in the text.
+"""Single events and batches in the CloudEvents JSON format.
 
-Nothing is decoded and encoded again: digits, key order and white space inside of `data` come out as
-they went in.
+JSON data keeps exactly the bytes that it has in the text. It is not decoded and encoded again, so
+digits, key order and white space inside `data` do not change.
 """
 
 import json
@@ -23,8 +22,9 @@ _CHARSETS: Mapping[str, str] = {
 
 
 def read(text: bytes) -> Event:
-    """The event of this text; raises `InvalidEvent`. A member that is null counts as absent, except
-    JSON `data`.
+    """Return the event of a JSON text. Raises `InvalidEvent`.
+
+    A member that is null counts as absent, except JSON `data`.
     """
     json_text = read_text(text)
     event, end = _read_at(json_text, json_text.next(0))
@@ -33,10 +33,10 @@ def read(text: bytes) -> Event:
 
 
 def read_batch(text: bytes, events_max: int) -> list[Event]:
-    """The events of a JSON array, possibly none.
+    """Return the events of a JSON array, which may be empty.
 
-    Raises `InvalidEvent` with the index of the first bad one, and `BatchTooLarge` as soon as there
-    is one too many.
+    Raises `InvalidEvent` with the index of the first invalid event, and `BatchTooLarge` as soon as
+    there are more than `events_max` events.
     """
     json_text = read_text(text)
     events: list[Event] = []
@@ -53,8 +53,9 @@ def read_batch(text: bytes, events_max: int) -> list[Event]:
 
 
 def write(event: Event) -> bytes:
-    """The event as JSON text: JSON data embedded as it is, text as a string, everything else in
-    base64.
+    """Return the event as JSON text.
+
+    JSON data is embedded unchanged, text is written as a string, and all other data in base64.
     """
     data = event.data
     members = dict(event.attributes)
@@ -111,9 +112,8 @@ def _read_at(text: Text, at: int) -> tuple[Event, int]:
             )
         encoding = found.get("datacontentencoding")
         if data is not None and isinstance(encoding, str) and encoding.lower() == "base64":
-            del found[
-                "datacontentencoding"
-            ]  # it describes the text; the data is binary from here on
+            # It describes the JSON text; from here on, the data is bytes.
+            del found["datacontentencoding"]
             data, coded = None, data
     if data is not None and coded is not None:
         raise InvalidEvent("data", "must not be given together with data_base64")
@@ -177,8 +177,9 @@ def _charset(media_type: str) -> str:
 
 
 def _as_text(media_type: Value | None, data: bytes) -> str | None:
-    """The data as text that may be put in a JSON document as it is (JSON) or as a string; None when
-    only base64 keeps its bytes.
+    """Return the data as text for a JSON document, or None if only base64 keeps its bytes.
+
+    JSON data is embedded as it is; other text is written as a string.
     """
     if not isinstance(media_type, str):
         return None

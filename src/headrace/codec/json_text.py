@@ -1,9 +1,9 @@
-"""Strict JSON text: what RFC 8259 says, bounded, and with the place of every member, so that a part
-can be taken out byte for byte.
+"""Strict, bounded JSON text (RFC 8259) with the position of every member.
 
-The standard library's scanner does the work at C speed, but accepts too much. Closed here: NaN and
-Infinity, duplicate keys (the last would win), lone surrogates (they explode when encoded, much
-later), UTF-16 and byte order marks, numbers of thousands of digits, and depth, which would end in a
+The positions allow a part of the text to be copied byte for byte. The standard library's scanner
+does the work at C speed, but it accepts too much. This module also rejects NaN and Infinity,
+duplicate keys (the last one would win), lone surrogates (encoding them fails, much later), UTF-16
+and byte order marks, numbers with thousands of digits, and deep nesting, which would end in a
 RecursionError.
 """
 
@@ -16,27 +16,26 @@ from typing import Any, NamedTuple, NoReturn
 from headrace.domain.event import InvalidEvent
 
 DEPTH_MAX = 100
-"""Objects and arrays inside each other, the event's own among them."""
+"""Maximum nesting of objects and arrays, including the object of the event."""
 NUMBER_LENGTH_MAX = 1_024
-"""Characters of one number; common readers refuse a few thousand."""
+"""Maximum characters of one number. Common parsers reject numbers of a few thousand digits."""
 
 _whitespace = re.compile(r"[ \t\n\r]*+").match
 _mark = re.compile(r"[ \t\n\r]*+([,:\]}])[ \t\n\r]*+").match
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+', re.DOTALL)
-"""A string, or all that follows a quote that is never closed. It matches at every quote, so each
-byte is looked at once; were the closing quote required, every quote inside an unclosed string would
-be tried to the end of the text.
+"""A string, or everything after a quote that is never closed.
+
+The pattern matches at every quote, so each byte is examined once. If it required the closing quote,
+every quote inside an unclosed string would be tried up to the end of the text.
 """
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""Brackets as signed bytes, whose running sum is the depth."""
+"""Maps brackets to signed bytes whose running sum is the depth."""
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class Member(NamedTuple):
-    """A value and the text it was read from, `text[start:end]`. Numbers that are no small integer
-    are only placeholders.
-    """
+    """A value and its text, `text[start:end]`. All numbers but small integers are placeholders."""
 
     value: Any
     start: int
@@ -44,15 +43,16 @@ class Member(NamedTuple):
 
 
 class Text(NamedTuple):
-    """JSON text ready to be walked. `escaped_surrogates` says that strings must be looked through
-    once they are decoded.
+    """JSON text that is read part by part.
+
+    `escaped_surrogates` means that strings must be checked for lone surrogates after decoding.
     """
 
     text: str
     escaped_surrogates: bool
 
     def value(self, at: int) -> Member:
-        """The value that starts at `at`."""
+        """Return the value that starts at `at`."""
         try:
             value, end = _decoder.raw_decode(self.text, at)
         except json.JSONDecodeError as error:
@@ -64,12 +64,13 @@ class Text(NamedTuple):
         return Member(value, at, end)
 
     def next(self, at: int) -> int:
-        """The place of the first character from `at` on that is no white space."""
-        return _whitespace(self.text, at).end()  # type: ignore[union-attr] # it matches nothing, at worst
+        """Return the position of the first character from `at` on that is not white space."""
+        return _whitespace(self.text, at).end()  # type: ignore[union-attr] # always matches
 
     def mark(self, at: int, among: str) -> tuple[str, int]:
-        """The separator or closing bracket after a value, which must be one of these, and where the
-        text continues after it.
+        """Return the separator or closing bracket after a value, and the position after it.
+
+        Raises `InvalidEvent` if it is not one of `among`.
         """
         match = _mark(self.text, at)
         if match is None or match[1] not in among:
@@ -77,19 +78,22 @@ class Text(NamedTuple):
         return match[1], match.end()
 
     def opens(self, at: int, bracket: str) -> int:
-        """The place behind an opening bracket and white space, which must be at `at`."""
+        """Return the position after the opening bracket at `at` and any white space.
+
+        Raises `InvalidEvent` if there is no such bracket.
+        """
         if not self.text.startswith(bracket, at):
             _refuse(f"expecting {bracket!r}", at)
         return self.next(at + 1)
 
     def finish(self, at: int) -> None:
-        """Refuse anything but white space from `at` on."""
+        """Raise `InvalidEvent` if the text from `at` on is more than white space."""
         at = self.next(at)
         if at != len(self.text):
             _refuse("extra data", at)
 
     def members(self, at: int, members_max: int) -> tuple[dict[str, Member], int]:
-        """The members of the object at `at`, and where it ends."""
+        """Return the members of the object at `at`, and the position after it."""
         at = self.opens(at, "{")
         found: dict[str, Member] = {}
         if self.text.startswith("}", at):
@@ -109,8 +113,9 @@ class Text(NamedTuple):
         return found, at
 
     def elements(self, at: int, take: Callable[[int], int]) -> None:
-        """Walk the array at `at`, to the end of the text: `take` gets the start of each element and
-        says where it ended.
+        """Read the array at `at`, which must extend to the end of the text.
+
+        `take` is called with the start of each element and returns the position after it.
         """
         at = self.opens(at, "[")
         mark = "," if not self.text.startswith("]", at) else ""
@@ -120,8 +125,9 @@ class Text(NamedTuple):
 
 
 def read(raw: bytes, depth_max: int = DEPTH_MAX) -> Text:
-    """Take bytes as JSON text; raises `InvalidEvent` unless they are UTF-8 and of bearable
-    depth.
+    """Prepare bytes for reading as JSON text.
+
+    Raises `InvalidEvent` unless they are UTF-8 and nested at most `depth_max` levels.
     """
     try:
         text = raw.decode()
@@ -133,9 +139,7 @@ def read(raw: bytes, depth_max: int = DEPTH_MAX) -> Text:
 
 
 def is_valid(raw: bytes) -> bool:
-    """Whether `raw` is one strict JSON value, which may stand inside of an event, also of one in a
-    batch.
-    """
+    """Return whether `raw` is one strict JSON value that can be embedded in an event of a batch."""
     try:
         text = read(raw, DEPTH_MAX - 2)
         text.finish(text.value(text.next(0)).end)
@@ -178,12 +182,12 @@ def _integer(digits: str) -> int:
     if len(digits) <= 20:
         return int(digits)
     _bound(digits)
-    return 1 << 64  # out of every range that is asked for
+    return 1 << 64  # outside every range that is checked
 
 
 def _fraction(digits: str) -> float:
     _bound(digits)
-    return 0.5  # only its type is looked at
+    return 0.5  # only the type is used
 
 
 def _bound(digits: str) -> None:

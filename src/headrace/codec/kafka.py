@@ -1,10 +1,9 @@
-"""Events as Kafka records (CloudEvents Kafka binding): binary mode as we write it, structured mode
-as others may have.
+"""CloudEvents in Kafka records (Kafka binding): binary mode, and reading structured mode.
 
-A record is an event in binary mode when its headers hold the required attributes; what others wrote
-is read by the same rules, apart from those of single attributes (a time that is none, say): it
-is already in the log, and is passed on as it is. No value may be longer than one that came by
-HTTP: filters and subscribers rely on that.
+A record is an event in binary mode if its headers contain the required attributes. Records of other
+producers are read by the same rules, except for rules on the format of single attributes (an
+invalid `time`, for example): the event is already in the log, and is passed on unchanged. No value
+may be longer than one that came by HTTP, because filters and subscribers rely on that limit.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,16 +19,16 @@ from headrace.domain.record import Headers, Record, StoredRecord
 
 _VISIBLE = bytes(range(0x20, 0x7F))
 _STRUCTURED: Final = ContentMode.STRUCTURED
-"""An alias: reading a member through its enum class takes ten times as long, and this one is read
-for each record.
+"""An alias: reading a member through its enum class takes ten times as long, and this member is
+read for each record.
 """
 
 
 def attributes(headers: Headers) -> dict[str, str]:
-    """The attributes of a binary record by name, `datacontenttype` included, private ones left out.
+    """Return the attributes of a binary record by name.
 
-    Raises `InvalidEvent` when a value is not UTF-8, which a record that passed `normalise` cannot
-    have.
+    `datacontenttype` is included, private attributes are not. Raises `InvalidEvent` if a value is
+    not UTF-8, which cannot happen for a record that passed `normalise`.
     """
     if not headers:
         return {}
@@ -42,15 +41,18 @@ def attributes(headers: Headers) -> dict[str, str]:
 
 
 def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None) -> StoredRecord:
-    """The record in binary mode: itself if it is so already, which is cheap to see, else a new one
-    with its place, key and other headers.
+    """Return the record in binary mode.
 
-    `misplaced` is called for a binary record with a header `ce_datacontenttype`, which is ignored:
-    the type of the data is what `content-type` says (Kafka binding 3.2.1), and not known without
-    one.
+    A record that is already in binary mode is returned unchanged, and is detected cheaply.
+    Otherwise the result is a new record with the same position, key, passthrough headers and
+    private headers.
 
-    Raises `InvalidEvent` for what is no event: an attribute missing or not UTF-8, a batch, an event
-    format other than JSON.
+    `misplaced` is called for a binary record with a `ce_datacontenttype` header. The header is
+    ignored: the type of the data is given by `content-type` (Kafka binding 3.2.1), and is unknown
+    without it.
+
+    Raises `InvalidEvent` for a record that is not an event: an attribute is missing or not UTF-8,
+    or the record is a batch or in an event format other than JSON.
     """
     headers = record.headers
     if not headers:
@@ -77,8 +79,9 @@ def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None)
 
 
 def record(event: Event, extra: Iterable[tuple[str, bytes]] = ()) -> Record:
-    """The binary record of a valid event, private attributes left out, with `extra` headers behind
-    its own; its key is `partitionkey`.
+    """Return the binary record of a valid event. Its key is `partitionkey`.
+
+    Private attributes are left out. The `extra` headers follow those of the event.
     """
     headers = [
         ("ce_" + name, rules.canonical(value).encode())
@@ -94,7 +97,7 @@ def record(event: Event, extra: Iterable[tuple[str, bytes]] = ()) -> Record:
 
 
 def event(headers: Headers, value: bytes | None) -> Event:
-    """The event of a binary record; raises as `attributes` does."""
+    """Return the event of a binary record. Raises the same errors as `attributes`."""
     return Event(attributes(headers), value)
 
 

@@ -1,9 +1,9 @@
-"""Whether a request to a loopback address comes from this machine and not from a web page.
+"""Check that a request to a loopback address comes from a local program, not from a web page.
 
-A browser on this machine reaches loopback addresses for every page that it shows. Three header
-fields show this: `Host` after a page's DNS name was rebound to a loopback address, `Origin` and
-`Sec-Fetch-Site` (Fetch Metadata) when a page sends a request to another site. Programs other than
-browsers send neither of the last two.
+A browser on this machine can send requests to loopback addresses for every page that it shows.
+Three header fields reveal these requests: `Host` if the page's DNS name was rebound to a loopback
+address, and `Origin` and `Sec-Fetch-Site` (Fetch Metadata) if a page sends a request to another
+site. Programs other than browsers send neither of the last two.
 """
 
 import re
@@ -12,8 +12,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 HOST_BYTES_MAX: Final = 255
-"""Of a `Host` field value: a DNS name has at most 253 characters (RFC 1035, 2.3.4); the longest
-port still fits beside usual names.
+"""Maximum length of a `Host` field value. A DNS name has at most 253 characters (RFC 1035, 2.3.4),
+and names of usual length leave room for the longest port.
 """
 _SHOWN_MAX: Final = 80
 
@@ -22,19 +22,20 @@ _HOST: Final = re.compile(
     r"|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)"
     r"(?::(?P<port>[0-9]{0,5}))?"
 )
-"""`uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). One alternative per first character, so
-matching takes linear time.
+"""`uri-host [ ":" port ]` (RFC 9110, 7.2; RFC 3986, 3.2.2). The first character selects the
+alternative, so matching takes linear time.
 
-A comma is not taken, although a registered name may have one: it is how two `Host` fields look
-after a proxy has joined them.
+A comma is not accepted, although a registered name may contain one, because a proxy that joins two
+`Host` fields separates them with a comma.
 """
 
 
 def split_host(host: str) -> tuple[str, str] | None:
-    """Name and port of a `Host` field value: the name in lower case without brackets and final dot,
-    the port empty when there is none.
+    """Return the name and the port of a `Host` field value.
 
-    None when the value is not a host with an optional port, or is longer than `HOST_BYTES_MAX`.
+    The name is in lower case, without brackets and without a final dot. The port is empty if there
+    is none. Returns None if the value is not a host with an optional port, or is longer than
+    `HOST_BYTES_MAX`.
     """
     if len(host) > HOST_BYTES_MAX or (found := _HOST.fullmatch(host)) is None:
         return None
@@ -53,8 +54,9 @@ def split_host(host: str) -> tuple[str, str] | None:
 
 
 def host_is_local(host: str) -> bool:
-    """Whether a `Host` field value (with or without a port) is `localhost` or a loopback address:
-    all of 127.0.0.0/8, or ::1.
+    """Return whether a `Host` field value is `localhost` or a loopback address.
+
+    Loopback addresses are all of 127.0.0.0/8, and ::1. The value may contain a port.
     """
     parts = split_host(host)
     return parts is not None and _name_is_local(parts[0])
@@ -63,11 +65,12 @@ def host_is_local(host: str) -> bool:
 def refusal(
     host: str, origin: str | None, sec_fetch_site: str | None, names: Container[str]
 ) -> str | None:
-    """Why a request to a loopback address is refused; None when it is not.
+    """Return why a request to a loopback address is refused, or None if it is allowed.
 
-    `host` is the `Host` field value, empty when the request has none (no browser omits it).
-    `origin` and `sec_fetch_site` are None when the request lacks the field. `names` are further
-    allowed host names, in lower case and without ports. The caller appends how to allow a name.
+    `host` is the `Host` field value, empty if the request has none (every browser sends it).
+    `origin` and `sec_fetch_site` are None if the request lacks the field. `names` are additional
+    allowed host names, in lower case and without ports. The caller adds how to allow a name to the
+    message.
     """
     if host and not _allowed(host, names):
         return f"the Host {_shown(host)} is neither a loopback address nor an allowed name"

@@ -1,8 +1,8 @@
-"""JSON objects of the control plane (resources, API bodies, stored records), read strictly and
-written canonically.
+"""JSON objects of the control plane: resources, API bodies and stored records.
 
-Strict means: UTF-8, one object, no duplicate keys (the last would win in silence), no NaN, and
-bounds on size, depth and number of values, checked before anything recursive sees the text.
+They are read strictly and written canonically. Strict means: UTF-8, one object, no duplicate keys
+(the last one would silently win), no NaN, and limits on size, depth and number of values that are
+checked before any recursive code processes the text.
 """
 
 import json
@@ -22,14 +22,16 @@ _HALF = "half of a character (a lone surrogate) in a text"
 _WIDE = f"an integer must be of 64 bits, {-_INTEGER_LIMIT} to {_INTEGER_LIMIT - 1}"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-"""A string of JSON. One without an end goes to the end of the text: the parser refuses it later."""
+"""A JSON string. A string without an end extends to the end of the text; the parser rejects it
+later.
+"""
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""Brackets as signed bytes, whose running sum is the depth."""
+"""Maps brackets to signed bytes whose running sum is the depth."""
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 class InvalidObject(ValueError):
-    """The text is not an object we take; the message says why."""
+    """The text is not an acceptable object; the message says why."""
 
 
 class ObjectTooLarge(InvalidObject):
@@ -37,7 +39,7 @@ class ObjectTooLarge(InvalidObject):
 
 
 def read_object(text: bytes, *, bytes_max: int = BYTES_MAX) -> dict[str, Any]:
-    """Read one JSON object; raises InvalidObject, and ObjectTooLarge past `bytes_max`."""
+    """Read one JSON object. Raises `InvalidObject`, and `ObjectTooLarge` above `bytes_max`."""
     if len(text) > bytes_max:
         raise ObjectTooLarge(f"{len(text)} bytes; an object may have {bytes_max}")
     check_nesting(text)
@@ -61,15 +63,16 @@ def read_object(text: bytes, *, bytes_max: int = BYTES_MAX) -> dict[str, Any]:
 
 
 def write_object(document: Mapping[str, Any]) -> bytes:
-    """Write an object: compact, keys sorted, so that equal objects are equal bytes."""
+    """Write an object in compact form with sorted keys, so that equal objects are equal bytes."""
     return json.dumps(
         document, ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False
     ).encode("utf-8")
 
 
 def check_nesting(text: bytes) -> None:
-    """Refuse text that nests deeper than we walk. Counts brackets outside strings; the JSON parser
-    would recurse once per bracket.
+    """Raise `InvalidObject` for text that is nested more than `DEPTH_MAX` levels deep.
+
+    Counts brackets outside strings, because the JSON parser would recurse once per bracket.
     """
     if text.count(b"[") + text.count(b"{") <= DEPTH_MAX:
         return
@@ -79,8 +82,9 @@ def check_nesting(text: bytes) -> None:
 
 
 def check_size(document: Any) -> None:
-    """Refuse a document of more values, or deeper, than we walk, or with values that JSON does not
-    have. Walks without recursion.
+    """Raise `InvalidObject` for a document that is too large or has values that JSON does not have.
+
+    The limits are `VALUES_MAX` values and `DEPTH_MAX` levels. The check is not recursive.
     """
     waiting: list[tuple[Any, int]] = [(document, 1)]
     count = 0
@@ -104,11 +108,10 @@ def check_size(document: Any) -> None:
 
 
 def check_values(document: Any) -> None:
-    """Refuse numbers and text that clients and stores do not all read alike; the message names the
-    field. For documents from outside.
+    """Raise `InvalidObject` for values that not all clients and stores read in the same way.
 
-    Integers have 64 bits and numbers are finite doubles, as in Kubernetes; text is Unicode without
-    halves of characters.
+    Use it for documents from outside; the message names the field. Integers must fit 64 bits and
+    numbers must be finite doubles, as in Kubernetes. Text must be Unicode without lone surrogates.
     """
     waiting = [document]
     while waiting:
@@ -123,8 +126,9 @@ def check_values(document: Any) -> None:
 
 
 def stored_bytes(document: Mapping[str, Any], *, bytes_max: int) -> bytes:
-    """The text that is stored of an object, once it was read back: what is acknowledged can be
-    read. Raises InvalidObject.
+    """Return the text to store for an object, after reading it back.
+
+    Reading it back ensures that an acknowledged object can be read. Raises `InvalidObject`.
     """
     try:
         text = write_object(document)
@@ -135,7 +139,7 @@ def stored_bytes(document: Mapping[str, Any], *, bytes_max: int) -> bytes:
 
 
 def _fault(value: Any) -> str:
-    """What is wrong with one value, what is in it left aside; empty when nothing is."""
+    """Return what is wrong with a value itself, not with values inside it; empty if nothing is."""
     if isinstance(value, str):
         return _HALF if _SURROGATE.search(value) else ""
     if isinstance(value, float):
@@ -148,8 +152,9 @@ def _fault(value: Any) -> str:
 
 
 def _faults(document: Any) -> Iterator[tuple[str, str]]:
-    """Where the faults of a document are, and what they are. Only for a document that has one: it
-    makes the path of every value.
+    """Yield the path and the fault of each invalid value in a document.
+
+    Use it only for a document that has a fault, because it builds the path of every value.
     """
     waiting: list[tuple[str, Any]] = [("", document)]
     while waiting:

@@ -1,8 +1,8 @@
-"""Which headers travel with an event without being part of it.
+"""The headers that are passed on with an event without being part of it.
 
-One list for both directions and both protocols: what is not on it ends at the door, credentials and
-cookies first of all. Ours (`headrace_…`) are on no list: from outside they are dropped, and they
-are never sent.
+One list applies to both directions and both protocols. All other headers are dropped, most
+importantly credentials and cookies. Private headers (`headrace_…`) are not on the list: they are
+dropped from incoming messages and never sent.
 """
 
 from headrace.codec.percent import FIELD_TEXT
@@ -15,8 +15,9 @@ _NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
 def is_passthrough(name: str) -> bool:
-    """Whether a header of this (lower-case) name goes from producer to subscriber and from response
-    to reply.
+    """Return whether a header with this lower-case name is passed on.
+
+    It is passed on from producer to subscriber, and from response to reply.
     """
     return name in _NAMES or (
         name.startswith(_PREFIXES) and len(name) <= 64 and _NAME_LETTERS.issuperset(name)
@@ -24,8 +25,9 @@ def is_passthrough(name: str) -> bool:
 
 
 def passthrough_value(value: bytes) -> bytes | None:
-    """The value as it is passed on, or None for one that is dropped: it could break the lines of a
-    request, or is beyond all measure.
+    """Return the value as it is passed on, or None if it is dropped.
+
+    A value is dropped if it could break the lines of a request or is longer than `VALUE_BYTES_MAX`.
     """
     value = value.strip(b" \t")
     if len(value) > VALUE_BYTES_MAX or value.translate(None, FIELD_TEXT):

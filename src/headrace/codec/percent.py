@@ -1,16 +1,15 @@
-"""Attribute values as HTTP header values and back: quoted strings and percent-encoding (HTTP
-binding, section 3.1.3.2).
+"""Encode attribute values as HTTP header values, and decode them (HTTP binding, 3.1.3.2).
 
-Nearly all values need no coding at all. `PLAIN` lets a caller find that out for many values at
-once: `b"".join(values).translate(None, PLAIN)` is empty when every byte of all of them stands for
-itself.
+Values are percent-encoded; quoted strings are also decoded. Nearly all values need no encoding.
+With `PLAIN`, a caller can test many values together: `b"".join(values).translate(None, PLAIN)` is
+empty if no byte of any value needs encoding.
 """
 
 PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"%')
-"""Bytes that stand for themselves in both directions."""
+"""Bytes that do not change when they are encoded or decoded."""
 FIELD_TEXT = bytes((0x09, *range(0x20, 0x7F)))
-"""Bytes a header that is no attribute may have; others could end the line or be read differently by
-the next hop.
+"""Bytes that a header other than an attribute may contain. Other bytes could end the line, or the
+next hop could interpret them differently.
 """
 
 _ENCODED = tuple(bytes((byte,)) if byte in PLAIN else b"%%%02X" % byte for byte in range(256))
@@ -24,24 +23,24 @@ _HEX = {
 
 
 def encode(value: bytes) -> bytes:
-    """Percent-encode UTF-8 text: space, double quote, percent and all outside printable ASCII."""
+    """Percent-encode UTF-8 text: space, double quote, percent, and all but printable ASCII."""
     if not value.translate(None, PLAIN):
         return value
     if len(value) <= _PIECE_BYTES:
         return b"".join([_ENCODED[byte] for byte in value])
-    # In pieces: a list of a million parts is slower to make than its number says.
+    # In pieces: the time to build a list of a million parts grows faster than its length.
     return b"".join(
         [encode(value[at : at + _PIECE_BYTES]) for at in range(0, len(value), _PIECE_BYTES)]
     )
 
 
 def decode(value: bytes) -> str:
-    """Undo a quoted string, then one round of percent-encoding; raises ValueError with the rule
-    that was broken.
+    """Decode a quoted string, then one round of percent-encoding.
 
-    Needless encoding and lower-case digits are accepted. Raw UTF-8 from senders that do not encode
-    is read as such, never as Latin-1; bytes that are not UTF-8 (overlong forms among them) are
-    refused either way.
+    Unnecessary encoding and lower-case digits are accepted. Raw UTF-8 from senders that do not
+    encode is read as UTF-8, never as Latin-1. Raises ValueError with the rule that was violated;
+    bytes that are not UTF-8, including overlong forms, are rejected whether they are encoded or
+    not.
     """
     value = value.strip(b" \t")
     if value.startswith(b'"'):
@@ -61,7 +60,7 @@ def decode(value: bytes) -> str:
 
 
 def _unquote(value: bytes) -> bytes:
-    """The text of a quoted string that spans the whole value (RFC 7230 section 3.2.6)."""
+    """Return the text of a quoted string that spans the whole value (RFC 7230 section 3.2.6)."""
     out = bytearray()
     escaped = False
     for byte in value[1:-1]:

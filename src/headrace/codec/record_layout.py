@@ -1,9 +1,9 @@
-"""What the header names of a stored record mean; the counterpart of `http_binary.Layout` on the way
-out.
+"""What the header names of a stored record mean: the counterpart of `http_binary.Layout`.
 
-Record headers repeat their names from record to record too, so what follows from the names is
-worked out once. Names are compared without case, although the Kafka binding writes them in lower
-case; of a repeated name the last value counts, as Kafka clients have it.
+Layouts of this kind are used to send events. Record headers also repeat their names from record to
+record, so everything that depends only on the names is computed once. Names are compared without
+regard to case, although the Kafka binding writes them in lower case. If a name is repeated, the
+last value is used, as in Kafka clients.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,8 @@ MISPLACED = "ce_datacontenttype"
 _LAYOUTS_BYTES_MAX = 1_572_864
 _LAYOUT_BYTES_MAX = 65_536
 _LAYOUT_NAME_BYTES = 320
-"""What a layout holds for each header name beside the name: its places, its lines, its name as an
-attribute.
+"""Size of a layout per header name, in addition to the name: its positions, its lines, its name as
+an attribute.
 """
 
 Take = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
@@ -30,39 +30,41 @@ class RecordLayout:
     """Positions in one sequence of record header names."""
 
     names: tuple[str, ...]
-    """Attributes without `datacontenttype`, in the order `take` gives their values."""
+    """Attributes without `datacontenttype`, in the order of the values that `take` returns."""
     take: Take
     content_type: int
-    """-1 when there is none."""
+    """-1 if there is none."""
     all_names: tuple[str, ...]
-    """`names`, and `datacontenttype` when there is a content type."""
+    """`names`, and `datacontenttype` if there is a content type."""
     take_all: Take
     lines: bytes
-    """HTTP header lines with a place for each value of `take`, then of `take_plain`."""
+    """HTTP header lines with a placeholder for each value of `take`, then of `take_plain`."""
     take_plain: Take
-    """Values that go out as they are: content type and carried headers."""
+    """Values that are sent unchanged: content type and passthrough headers."""
     plain_lines: bytes
-    """Lines of the carried headers alone."""
+    """Lines of the passthrough headers alone."""
     take_passthrough: Take
     required: tuple[int, int, int, int]
-    """Where `take` has specversion, id, source and type."""
+    """Positions of specversion, id, source and type in the result of `take`."""
     fault: tuple[str, str] | None
-    """Why this is no binary event: attribute and rule."""
+    """Why this is not a binary event, as attribute and rule; None if it is one."""
     misplaced: bool = False
-    """Whether there is a header `ce_datacontenttype`, which says nothing: the attribute's place is
+    """Whether there is a `ce_datacontenttype` header. It is ignored: the attribute belongs in
     `content-type` (Kafka binding 3.2.1).
     """
 
 
 class RecordLayouts(ByteBoundedCache[tuple[str, ...], RecordLayout]):
-    """Layouts by names; `record_layouts[names]` works out what it has not seen, and remembers it
-    unless the names are too long for that.
+    """Layouts by header names.
+
+    `record_layouts[names]` computes a layout that is not cached, and caches it unless the names are
+    too long.
     """
 
     def __missing__(self, names: tuple[str, ...]) -> RecordLayout:
         layout = _lay_out(names)
-        # Up to five times the names: in lower case, as attributes, and in three byte strings of
-        # lines. Text takes up to 4 bytes a letter.
+        # A layout holds the names up to five times: in lower case, as attributes, and in three byte
+        # strings of lines. Text takes up to 4 bytes per character.
         self.remember(names, layout, 8 * sum(map(len, names)) + _LAYOUT_NAME_BYTES * len(names))
         return layout
 

@@ -1,13 +1,12 @@
-"""Routing records as JSON: what the controller writes to the compacted topic and every data plane
-process reads.
+"""Routing records as JSON: the controller writes them, and every data plane process reads them.
 
-Readers of this version must live with records of the next one and of the last one: members they do
-not know are ignored, kinds they do not know are skipped, missing optional members have their
-defaults, and `v` is raised only by a change that an older reader must not try to understand. Such a
-record, like one that is damaged, leaves the last good one in place.
+They are stored in a compacted topic. Readers of this version must work with records of the next and
+the previous version: they ignore unknown members, skip unknown kinds, and use defaults for missing
+optional members. `v` is raised only by a change that an older reader must not try to interpret. A
+record with a higher `v`, like a damaged record, leaves the last valid record in effect.
 
-A route is removed by a record of the kind `removed`, which carries the epoch; a tombstone follows
-it. Readers of the version before skip that kind and remove the route at the tombstone.
+A route is removed by a record of the kind `removed`, which contains the epoch, and then by a
+tombstone. Readers of the previous version skip that kind and remove the route at the tombstone.
 """
 
 import json
@@ -34,17 +33,17 @@ from headrace.domain.routing import (
 VERSION = 1
 RECORD_BYTES_MAX = 262_144
 EVENT_BYTES_MAX = 983_040
-"""Of an addressable whose record does not say: 64 KiB below Kafka's usual limit of 1 MiB."""
+"""Default for addressables without a limit in their record: 64 KiB below Kafka's usual 1 MiB."""
 ITEMS_MAX = 1_000
-"""Paths, hosts, filters or tiers of one record."""
+"""Maximum number of paths, hosts, filters or tiers in one record."""
 
 
 class BadRoutingRecord(ValueError):
-    """The record is not one that a Headrace controller writes; the message names the member."""
+    """The record is not a valid routing record; the message names the member."""
 
 
 def write(entry: Route | Removal) -> bytes:
-    """The record's value; the same bytes for the same entry."""
+    """Return the value of the record. The same entry always gives the same bytes."""
     match entry:
         case Addressable():
             members = _addressable(entry)
@@ -60,10 +59,9 @@ def write(entry: Route | Removal) -> bytes:
 
 
 def read(key: str, value: bytes) -> Route | Removal | None:
-    """What a record says; None for a kind or version that a newer controller knows and this reader
-    does not.
+    """Return the content of a record, or None for an unknown kind or a higher version.
 
-    Raises `BadRoutingRecord`.
+    A newer controller wrote these. Raises `BadRoutingRecord`.
     """
     if len(value) > RECORD_BYTES_MAX:
         raise BadRoutingRecord(
@@ -89,17 +87,19 @@ def read(key: str, value: bytes) -> Route | Removal | None:
 
 @dataclass(slots=True)
 class ApplyResult:
-    """What a batch of records did to a table."""
+    """How a batch of records changed a table."""
 
     changed: set[str] = field(default_factory=set)
-    """Keys put, replaced or removed."""
+    """Keys of routes that were added, replaced or removed."""
     ignored: dict[str, str] = field(default_factory=dict)
-    """Keys of records that were not applied, and why: for a log line."""
+    """Keys of records that were not applied, with the reason for a log line."""
 
 
 def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> ApplyResult:
-    """Apply records in log order; those that cannot be read or are of an older epoch are ignored,
-    the position moves on in any case.
+    """Apply records in log order.
+
+    Records that cannot be read or have an older epoch are ignored. The position advances in any
+    case.
     """
     applied = ApplyResult()
     for record in records:
@@ -199,7 +199,7 @@ def _delays(route: Delays) -> dict[str, Any]:
 
 
 class _Members:
-    """A JSON object that is asked for its members by name and type."""
+    """A JSON object whose members are read by name and type."""
 
     def __init__(self, where: str, value: object) -> None:
         if not isinstance(value, Mapping):
