@@ -1,4 +1,4 @@
-"""Which content mode a Content-Type means."""
+"""The content mode that a Content-Type selects."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from headrace.domain.event import InvalidEvent, UnsupportedContent
     ],
 )
 def test_the_content_type_decides_the_mode(content_type: bytes, expected: ContentMode) -> None:
-    """Compared without case, parameters aside."""
+    """The comparison ignores case and parameters."""
     assert expected is mode(content_type)
 
 
@@ -34,7 +34,7 @@ def test_the_content_type_decides_the_mode(content_type: bytes, expected: Conten
     ],
 )
 def test_other_event_formats_are_unsupported(content_type: bytes) -> None:
-    """An event format nobody here can read is refused, not passed on as if it were data."""
+    """An event format that cannot be read is refused, not passed on as data."""
     with pytest.raises(UnsupportedContent, match="Content-Type"):
         mode(content_type)
 
@@ -44,7 +44,7 @@ def test_other_event_formats_are_unsupported(content_type: bytes) -> None:
     [b"", b"json", b"a/b\xff", b"a/b\x01", b"a/b; x", b"a/b;\tx=y", b"a/b;x=" + b"y" * 8_192],
 )
 def test_what_is_no_media_type_is_refused(content_type: bytes) -> None:
-    """It would become a `datacontenttype` that breaks the rules."""
+    """It would become an invalid `datacontenttype`."""
     with pytest.raises(InvalidEvent) as refused:
         mode(content_type)
     assert "datacontenttype" == refused.value.attribute

@@ -1,4 +1,4 @@
-"""Private headers: what is written is read again, and what is not ours is refused."""
+"""Private headers: written state can be read, and values that Headrace cannot write are refused."""
 
 from dataclasses import replace
 
@@ -21,7 +21,10 @@ STATE = DeliveryState(
 
 
 def test_a_state_comes_back_as_it_was_written() -> None:
-    """The latest one, however often the event was parked; the event's own headers stay."""
+    """The latest state is read, however often the event was retried.
+
+    The event's own headers are unchanged.
+    """
     headers = delivery_state.write(
         delivery_state.write(record_headers(), replace(STATE, attempt=1)), STATE
     )
@@ -34,7 +37,7 @@ def test_a_state_comes_back_as_it_was_written() -> None:
 @pytest.mark.parametrize("value", [b"", b"\xff", b"a\0b", b"a\nb"])
 @pytest.mark.parametrize("name", ["headrace_subscription", "headrace_origin", "headrace_dead"])
 def test_a_text_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
-    """A topic name with a null character, say, which no client takes."""
+    """An example is a topic name with a null character, which Kafka clients reject."""
     headers = [
         *(header for header in delivery_state.write(record_headers(), STATE) if header[0] != name),
         (name, value),
@@ -46,7 +49,7 @@ def test_a_text_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
 @pytest.mark.parametrize("value", [b"", b"-1", b"x", b"1" * 19, "²".encode()])
 @pytest.mark.parametrize("name", ["headrace_attempt", "headrace_first_failure", "headrace_due"])
 def test_a_number_that_cannot_be_ours_is_refused(name: str, value: bytes) -> None:
-    """Only digits, and not too many."""
+    """Only ASCII digits are accepted, up to a maximum number of them."""
     headers = [
         *(header for header in delivery_state.write(record_headers(), STATE) if header[0] != name),
         (name, value),

@@ -1,4 +1,4 @@
-"""Binary requests become records: what is mapped, what is dropped, what is refused."""
+"""Reading binary requests into records: what is mapped, what is dropped, and what is refused."""
 
 import pytest
 
@@ -12,14 +12,14 @@ BODY = b'{"n": 1e400, "a":1}'
 
 
 def read(headers: list[tuple[bytes, bytes]], body: bytes = BODY) -> Record:
-    """The one record of a request, which `read` and `read_binary` must agree on."""
+    """Return the record of a request, which must be the same from `read` and `read_binary`."""
     (record,) = http.read(headers, body, arrival=build.ARRIVAL)
     assert record == http.read_binary(headers, body, build.ARRIVAL)
     return record
 
 
 def refused(headers: list[tuple[bytes, bytes]], body: bytes = BODY) -> InvalidEvent:
-    """Why a request is no event."""
+    """Return the error for a request that is not an event."""
     with pytest.raises(InvalidEvent) as caught:
         http.read(headers, body, arrival=build.ARRIVAL)
     with pytest.raises(InvalidEvent):
@@ -28,8 +28,9 @@ def refused(headers: list[tuple[bytes, bytes]], body: bytes = BODY) -> InvalidEv
 
 
 def test_a_binary_request_becomes_a_binary_record() -> None:
-    """Attributes as `ce_` headers in order, content type, arrival time, and the very bytes of the
-    body.
+    """The headers are the attributes in order (`ce_`), the content type and the arrival time.
+
+    The value is exactly the body.
     """
     expected = Record(
         None,
@@ -52,7 +53,7 @@ def test_an_empty_body_is_no_data() -> None:
 
 
 def test_the_partition_key_becomes_the_key() -> None:
-    """Decoded, and still an attribute."""
+    """The key is the decoded value, and the attribute is kept."""
     record = read(build.http_headers(partitionkey=b"k%C3%B6"))
     assert "kö".encode() == record.key
     assert ("ce_partitionkey", "kö".encode()) in record.headers
@@ -60,7 +61,7 @@ def test_the_partition_key_becomes_the_key() -> None:
 
 
 def test_an_arrival_time_that_came_along_is_kept() -> None:
-    """It says when the event first came in, not when it came here."""
+    """It says when the event first arrived, not when it arrived here."""
     headers = read(build.http_headers(knativearrivaltime=b"2020-01-01T00:00:00Z")).headers
     assert [b"2020-01-01T00:00:00Z"] == [
         value for name, value in headers if name == "ce_knativearrivaltime"
@@ -68,7 +69,7 @@ def test_an_arrival_time_that_came_along_is_kept() -> None:
 
 
 def test_values_are_decoded_once() -> None:
-    """Record headers hold UTF-8 text without any HTTP coding."""
+    """Record headers contain UTF-8 text without HTTP encoding."""
     headers = dict(
         read(
             build.http_headers(
@@ -83,8 +84,9 @@ def test_values_are_decoded_once() -> None:
 
 
 def test_carried_headers_travel_and_others_do_not() -> None:
-    """Trace context and Knative headers stay; credentials, framing and what could break a line are
-    dropped.
+    """Trace context and Knative headers are passed on.
+
+    Credentials, message framing and values that could break a header line are dropped.
     """
     extra = [
         (b"traceparent", b"00-abc-def-01"),
@@ -118,8 +120,9 @@ def test_carried_headers_travel_and_others_do_not() -> None:
     ],
 )
 def test_private_names_are_dropped_at_the_door(name: bytes) -> None:
-    """Nobody outside sets an attempt count or a hop counter; dropped, as everywhere, not
-    refused.
+    """A client cannot set an attempt count or a hop count.
+
+    Private names are always dropped; the request is not refused.
     """
     assert read(build.http_headers()) == read([*build.http_headers(), (name, b"7")])
 
@@ -127,7 +130,7 @@ def test_private_names_are_dropped_at_the_door(name: bytes) -> None:
 @pytest.mark.parametrize("name", ["id", "source", "specversion", "type"])
 @pytest.mark.parametrize("value", [None, b"", b" ", b'""'])
 def test_required_attributes_are_named(name: str, value: bytes | None) -> None:
-    """Missing and empty alike, however the emptiness is written."""
+    """Missing and empty values are refused alike, in every notation of an empty value."""
     assert name == refused(build.http_headers(**{name: value})).attribute
 
 
@@ -166,19 +169,19 @@ def test_required_attributes_are_named(name: str, value: bytes | None) -> None:
     ],
 )
 def test_a_bad_attribute_is_named(name: str, value: bytes) -> None:
-    """Every rule of the type system and of the single attributes, by its attribute."""
+    """Covers every rule of the type system and of the single attributes."""
     assert name == refused(build.http_headers(**{name: value})).attribute
 
 
 def test_a_repeated_attribute_is_refused() -> None:
-    """Joining with commas would make a third value nobody sent."""
+    """Joining the values with a comma would create a value that the client did not send."""
     assert "ext" == refused([*build.http_headers(ext=b"1"), (b"ce-ext", b"2")]).attribute
     assert "id" == refused([*build.http_headers(), (b"ce-id", b"1234-1234")]).attribute
 
 
 @pytest.mark.parametrize("content_type", [b"", b"json", b"a/b\x01"])
 def test_the_content_type_must_be_one(content_type: bytes) -> None:
-    """It becomes `datacontenttype`."""
+    """Content-Type must be a single media type, because it becomes `datacontenttype`."""
     assert "datacontenttype" == refused(build.http_headers(content_type)).attribute
     assert (
         "datacontenttype"
@@ -193,14 +196,14 @@ def test_no_content_type_is_fine() -> None:
 
 @pytest.mark.parametrize("value", [b"gzip", b"br", b"identity, gzip", b"x"])
 def test_compressed_bodies_are_unsupported(value: bytes) -> None:
-    """A compressed body would have to be bounded before and after."""
+    """The size of a compressed body would have to be limited before and after decompression."""
     for headers in (build.http_headers(), [(b"content-type", b"application/cloudevents+json")]):
         with pytest.raises(UnsupportedContent, match="identity"):
             http.read([*headers, (b"content-encoding", value)], BODY, arrival=None)
 
 
 def test_identity_is_no_coding() -> None:
-    """Saying that the body is as it is changes nothing."""
+    """`Content-Encoding: identity` has no effect."""
     assert read(build.http_headers()) == read(
         [*build.http_headers(), (b"content-encoding", b"Identity")]
     )
@@ -210,12 +213,12 @@ def test_identity_is_no_coding() -> None:
     "headers", [[], [(b"host", b"a")], [(b"content-type", b"application/json")]]
 )
 def test_an_ordinary_request_is_no_event(headers: list[tuple[bytes, bytes]]) -> None:
-    """Without the attributes there is nothing to deliver."""
+    """A request without the required attributes is refused."""
     assert "specversion" == refused(headers).attribute
 
 
 def test_0_3_stays_0_3() -> None:
-    """Its attributes are checked by its own rules and passed on as they are."""
+    """Attributes of version 0.3 are checked by its own rules and passed on unchanged."""
     headers = build.http_headers(
         specversion=b"0.3", schemaurl=b"/schema", datacontentencoding=b"base64"
     )
@@ -228,7 +231,7 @@ def test_0_3_stays_0_3() -> None:
 
 
 def test_too_many_attributes_are_refused() -> None:
-    """In number and in bytes."""
+    """The number of attributes and their total size are limited."""
     many = {f"a{number}": b"x" for number in range(125)}
     assert "128 attributes" in str(refused(build.http_headers(**many)))
     large = {f"a{number}": b"x" * 8_000 for number in range(9)}
@@ -236,7 +239,7 @@ def test_too_many_attributes_are_refused() -> None:
 
 
 def test_what_is_remembered_of_header_names_is_bounded() -> None:
-    """Ever new names cost time, not memory."""
+    """New header names in every request cost time, but no memory."""
     for number in range(2_000):
         read(
             [
@@ -249,7 +252,7 @@ def test_what_is_remembered_of_header_names_is_bounded() -> None:
 
 @pytest.mark.parametrize("batch", [b"[]", b"[{}]"])
 def test_read_binary_takes_no_batch(batch: bytes) -> None:
-    """It has one record to give."""
+    """It returns exactly one record."""
     with pytest.raises(InvalidEvent, match="batch"):
         http.read_binary(
             build.http_headers(b"application/cloudevents-batch+json"), batch, build.ARRIVAL

@@ -1,4 +1,4 @@
-"""What a subscriber's response means: no event, an event, or a failed delivery."""
+"""What a subscriber's response means: no event, one event, or a failed delivery."""
 
 import pytest
 
@@ -15,12 +15,12 @@ EVENT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"}'
     [[], [(b"content-type", b"text/plain")], STRUCTURED, [(b"content-encoding", b"gzip")]],
 )
 def test_an_empty_body_without_attributes_is_no_reply(headers: list[tuple[bytes, bytes]]) -> None:
-    """The usual answer: done, nothing to say."""
+    """This is the usual response: success without a reply event."""
     assert http.read_reply(200, headers, b"") is None
 
 
 def test_a_binary_reply_is_a_record() -> None:
-    """With carried headers, without arrival time unless there is one to give."""
+    """It keeps passthrough headers, and gets an arrival time only if one is given."""
     reply = http.read_reply(
         200, [*build.http_headers(), (b"traceparent", b"00-a-b-01"), (b"set-cookie", b"x")], b"{}"
     )
@@ -48,7 +48,7 @@ def test_a_structured_reply_is_a_record() -> None:
 
 @pytest.mark.parametrize("status", [100, 202, 199, 300, 404, 500])
 def test_other_answers_carry_no_reply(status: int) -> None:
-    """A 202 is never processed as a reply (data plane clause D16), a failure neither."""
+    """A 202 is never processed as a reply (data plane clause D16), and neither is a failure."""
     assert http.read_reply(status, STRUCTURED, EVENT) is None
     assert http.read_reply(status, build.http_headers(), b"x") is None
 
@@ -72,13 +72,13 @@ def test_other_answers_carry_no_reply(status: int) -> None:
 def test_a_body_that_is_no_single_event_fails_the_delivery(
     headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
-    """It must not pass for a success with nothing to say."""
+    """It must not be treated as a success without a reply."""
     with pytest.raises(InvalidEvent):
         http.read_reply(200, headers, body)
 
 
 def test_a_reply_cannot_set_private_headers() -> None:
-    """The same rule as at the door."""
+    """The rule is the same as at the ingress."""
     reply = http.read_reply(
         200,
         [*build.http_headers(None), (b"headrace_hops", b"0"), (b"ce-knativebrokerttl", b"9")],

@@ -1,4 +1,4 @@
-"""Structured requests and batches become the same records as binary ones."""
+"""Structured requests and batches are read into the same records as binary requests."""
 
 import json
 
@@ -14,18 +14,18 @@ BATCH = [(b"content-type", b"application/cloudevents-batch+json")]
 
 
 def text(**members: object) -> bytes:
-    """An event in JSON form."""
+    """Return an event in the JSON format."""
     return json.dumps({**build.REQUIRED, **members}).encode()
 
 
 def read(body: bytes, *more: tuple[bytes, bytes]) -> Record:
-    """The record of a structured request."""
+    """Return the record of a structured request."""
     (record,) = http.read([*STRUCTURED, *more], body, arrival=build.ARRIVAL)
     return record
 
 
 def test_a_structured_request_becomes_a_binary_record() -> None:
-    """With canonical strings, the implied content type, and the data's own bytes."""
+    """It has canonical strings, the implied content type, and exactly the bytes of the data."""
     body = (
         b'{"specversion":"1.0","id":"1","source":"/s","type":"t","b":true,"i":-5,"n":null,"data":'
         b' {"n": 1e400,  "n2":[ ]} }'
@@ -48,7 +48,7 @@ def test_a_structured_request_becomes_a_binary_record() -> None:
 
 
 def test_stray_attribute_headers_do_not_count() -> None:
-    """The content type decides; everything of a structured event is in its body."""
+    """The content type decides: a structured event is entirely in the body."""
     assert read(text()) == read(
         text(), (b"ce-specversion", b"9"), (b"ce-id", b""), (b"ce-my_ext", b"\xff")
     )
@@ -58,14 +58,14 @@ def test_stray_attribute_headers_do_not_count() -> None:
 
 
 def test_carried_headers_travel() -> None:
-    """As in binary mode."""
+    """Passthrough headers are treated as in binary mode."""
     assert ("traceparent", b"00-a-b-01") in read(
         text(), (b"traceparent", b"00-a-b-01"), (b"cookie", b"x")
     ).headers
 
 
 def test_the_key_and_private_attributes_follow_the_binary_rules() -> None:
-    """`partitionkey` becomes the key; a hop counter from outside is dropped."""
+    """`partitionkey` becomes the key; a hop count from outside is dropped."""
     record = read(text(partitionkey="k", knativebrokerttl=255, headracehops="1"))
     assert b"k" == record.key
     assert {
@@ -79,14 +79,14 @@ def test_the_key_and_private_attributes_follow_the_binary_rules() -> None:
 
 
 def test_an_arrival_time_that_came_along_is_kept() -> None:
-    """As in binary mode."""
+    """The rule is the same as in binary mode."""
     assert ("ce_knativearrivaltime", b"2020-01-01T00:00:00Z") in read(
         text(knativearrivaltime="2020-01-01T00:00:00Z")
     ).headers
 
 
 def test_a_batch_becomes_its_records_in_order() -> None:
-    """Each with its own attributes, all with the headers of the request."""
+    """Each record has its own attributes, and all have the passthrough headers of the request."""
     body = b"[" + b",".join(text(id=str(number), data=number) for number in range(3)) + b"]"
     records = http.read([*BATCH, (b"x-request-id", b"r")], body, arrival=build.ARRIVAL)
     assert [b"0", b"1", b"2"] == [dict(record.headers)["ce_id"] for record in records]
@@ -100,14 +100,14 @@ def test_a_batch_may_be_empty() -> None:
 
 
 def test_a_bad_event_of_a_batch_is_named_by_its_index() -> None:
-    """And nothing of the batch is kept."""
+    """No event of the batch is accepted."""
     with pytest.raises(InvalidEvent, match="event 1 of the batch") as refused:
         http.read(BATCH, b"[" + text() + b"," + text(time="x") + b"]", arrival=build.ARRIVAL)
     assert (1, "time") == (refused.value.index, refused.value.attribute)
 
 
 def test_a_batch_is_counted_before_it_is_read() -> None:
-    """One event too many is the answer, whatever that one and the rest look like."""
+    """A batch that is too large is refused as such, even if events after the limit are invalid."""
     body = b"[" + b",".join([text()] * 3 + [b"garbage"] * 10_000) + b"]"
     with pytest.raises(BatchTooLarge, match="at most 3"):
         http.read(BATCH, body, arrival=build.ARRIVAL, events_max=3)

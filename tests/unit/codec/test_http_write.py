@@ -1,4 +1,4 @@
-"""Records become requests: header lines in binary mode, JSON in structured mode."""
+"""Writing records as requests: header lines in binary mode, JSON in structured mode."""
 
 import json
 
@@ -12,7 +12,7 @@ CONTENT = ("content-type", b"application/json")
 
 
 def test_write_binary_writes_one_line_per_attribute() -> None:
-    """Attributes, content type and carried headers; private headers stay."""
+    """Attributes, content type and passthrough headers are written; private headers are not."""
     headers = build.record_headers(
         CONTENT, ("traceparent", b"00-a-b-01"), ("headrace_attempt", b"3"), ("x-other", b"y")
     )
@@ -24,14 +24,15 @@ def test_write_binary_writes_one_line_per_attribute() -> None:
 
 
 def test_write_binary_encodes_values() -> None:
-    """What the binding names, from the UTF-8 of the record."""
+    """The characters that the HTTP binding names are encoded, from the UTF-8 of the record."""
     lines = http.write_binary(build.record_headers(subject='Euro € "100%"'.encode(), empty=b""))
     assert b"ce-subject: Euro%20%E2%82%AC%20%22100%25%22\r\nce-empty: \r\n" in lines
 
 
 def test_nothing_in_a_record_can_add_a_line() -> None:
-    """Records of others may hold anything: values are encoded or left out, names that are none are
-    left out.
+    """Records of other producers may contain anything.
+
+    Values are encoded or left out, and invalid names are left out.
     """
     evil = b"x\r\nHost: evil\r\n\r\n"
     headers = build.record_headers(
@@ -54,7 +55,7 @@ def test_nothing_in_a_record_can_add_a_line() -> None:
 
 
 def test_private_attributes_are_not_sent() -> None:
-    """A hop counter that another broker left in the topic ends here."""
+    """A hop count that another broker wrote to the topic is dropped."""
     headers = build.record_headers(knativebrokerttl=b"255", headracehops=b"1")
     assert http.write_binary(build.record_headers()) == http.write_binary(headers)
     assert http.write_structured(build.record_headers(), None) == http.write_structured(
@@ -64,12 +65,12 @@ def test_private_attributes_are_not_sent() -> None:
 
 @pytest.mark.parametrize("headers", [[], [("headrace_attempt", b"1")], [("connect", b"1")]])
 def test_a_record_without_attributes_gives_no_lines(headers: list[tuple[str, bytes]]) -> None:
-    """There is nothing to say, and no crash."""
+    """The result is empty, and no exception is raised."""
     assert b"" == http.write_binary(headers)
 
 
 def test_the_last_of_repeated_headers_counts() -> None:
-    """As Kafka clients read them: an extension set again replaces the older value."""
+    """Kafka clients read them in the same way: an extension that is set again has the new value."""
     headers = [*build.record_headers(knativeerrorcode=b"500"), ("ce_knativeerrorcode", b"503")]
     assert [b"503"] == [
         value
@@ -79,7 +80,7 @@ def test_the_last_of_repeated_headers_counts() -> None:
 
 
 def test_write_structured_embeds_json_byte_for_byte() -> None:
-    """Digits, order and spaces of the data stay."""
+    """Digits, order and spaces of the data do not change."""
     lines, body = http.write_structured(
         build.record_headers(CONTENT, ("x-request-id", b"r")), b'{"n": 1e400, "b":1 ,"a":[ ]}'
     )
@@ -109,7 +110,7 @@ def test_write_structured_embeds_json_byte_for_byte() -> None:
 def test_write_structured_keeps_the_bytes_of_any_data(
     content_type: bytes | None, value: bytes, member: str, expected: str
 ) -> None:
-    """Text as a string, all that is not sure to come back the same in base64."""
+    """Text is written as a string; data that might not be read back unchanged, in base64."""
     headers = (
         build.record_headers()
         if content_type is None
@@ -122,8 +123,9 @@ def test_write_structured_keeps_the_bytes_of_any_data(
 
 
 def test_write_structured_writes_0_3_as_0_3() -> None:
-    """Binary data in `data`, marked by `datacontentencoding`; base64 text that came as such is left
-    alone.
+    """Binary data is written to `data` and marked with `datacontentencoding`.
+
+    Data that is already base64 text is not encoded again.
     """
     headers = build.record_headers(
         ("content-type", b"image/png"), specversion=b"0.3", schemaurl=b"/s"
@@ -138,12 +140,12 @@ def test_write_structured_writes_0_3_as_0_3() -> None:
 
 
 def test_write_structured_without_data_has_no_data() -> None:
-    """No data is not null data."""
+    """An event without data is not written with null data."""
     _, body = http.write_structured(build.record_headers(), None)
     assert dict(build.REQUIRED) == json.loads(body)
 
 
 def test_write_structured_refuses_what_is_no_text() -> None:
-    """A value that is not UTF-8 has no JSON form; `normalise` would have refused it."""
+    """A value that is not UTF-8 has no JSON form. `normalise` refuses such records earlier."""
     with pytest.raises(InvalidEvent, match="UTF-8"):
         http.write_structured(build.record_headers(ext=b"\xff"), None)

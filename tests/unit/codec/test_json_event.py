@@ -1,4 +1,4 @@
-"""The JSON event format, strictly: what is read, what is refused, and that data keeps its bytes."""
+"""The JSON event format: what is read, what is refused, and that data keeps its bytes."""
 
 import json
 
@@ -12,7 +12,7 @@ HEAD = b'{"specversion":"1.0","id":"1","source":"/s","type":"t"'
 
 
 def with_data(data: bytes, media_type: bytes | None = None) -> bytes:
-    """A valid event around this data."""
+    """Return a valid event with this data."""
     return (
         HEAD
         + (b',"datacontenttype":"' + media_type + b'"' if media_type else b"")
@@ -43,7 +43,10 @@ def with_data(data: bytes, media_type: bytes | None = None) -> bytes:
     ],
 )
 def test_json_data_keeps_its_bytes(data: bytes) -> None:
-    """Also through writing; the content type that was implied is explicit then."""
+    """Writing keeps them too.
+
+    Writing also makes an implied content type explicit.
+    """
     event = json_event.read(with_data(data))
     assert data == event.data
     assert "application/json" == event.attributes["datacontenttype"]
@@ -72,7 +75,7 @@ def test_other_data_is_text_in_its_charset(
     ("coded", "expected"), [('"AP8="', b"\x00\xff"), ('""', b""), ("null", None)]
 )
 def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
-    """And its media type is whatever was said, also nothing."""
+    """The event has no media type unless one is given."""
     event = json_event.read(HEAD + b',"data_base64":' + coded.encode() + b"}")
     assert expected == event.data
     assert "datacontenttype" not in event.attributes
@@ -80,7 +83,7 @@ def test_base64_data_is_bytes(coded: str, expected: bytes | None) -> None:
 
 @pytest.mark.parametrize("space", [" ", "; ", " ;  "])
 def test_white_space_after_the_media_type_is_dropped(space: str) -> None:
-    """As in binary mode, where it is no part of the field value (RFC 9110, section 5.5)."""
+    """In binary mode, it is not part of the field value either (RFC 9110, section 5.5)."""
     member = json.dumps(f"text/plain{space}").encode()
     event = json_event.read(HEAD + b',"data":"a","datacontenttype":' + member + b"}")
     assert f"text/plain{space}".rstrip() == event.attributes["datacontenttype"]
@@ -88,7 +91,7 @@ def test_white_space_after_the_media_type_is_dropped(space: str) -> None:
 
 
 def test_attributes_keep_their_types_and_null_is_absent() -> None:
-    """Strings, booleans and integers are distinguished; null is unset (section 2.2)."""
+    """Strings, booleans and integers are distinguished; null means unset (section 2.2)."""
     event = json_event.read(HEAD + b',"b":false,"i":-0,"s":"","subject":null,"time":null}')
     assert (
         Event(
@@ -108,7 +111,7 @@ def test_attributes_keep_their_types_and_null_is_absent() -> None:
 
 
 def test_0_3_carries_binary_data_in_its_own_way() -> None:
-    """`datacontentencoding` describes the text and is gone once the data is binary."""
+    """`datacontentencoding` describes the JSON text, and is removed when the data is decoded."""
     event = json_event.read(
         b'{"specversion":"0.3","id":"1","source":"/s","type":"t","datacontentencoding":"Base64","data":"AP8="}'
     )
@@ -188,7 +191,7 @@ def test_0_3_carries_binary_data_in_its_own_way() -> None:
     ],
 )
 def test_what_is_no_strict_json_event_is_refused(text: bytes) -> None:
-    """Each of the things lenient readers accept, or die of."""
+    """Each text is one that lenient parsers accept or fail on."""
     with pytest.raises(InvalidEvent):
         json_event.read(text)
 
@@ -224,26 +227,26 @@ def test_what_is_no_strict_json_event_is_refused(text: bytes) -> None:
     ],
 )
 def test_a_bad_member_is_named(members: bytes, attribute: str) -> None:
-    """The refusal names the attribute."""
+    """The error names the attribute."""
     with pytest.raises(InvalidEvent) as refused:
         json_event.read(HEAD + b"," + members + b"}")
     assert attribute == refused.value.attribute
 
 
 def test_the_number_of_members_is_bounded() -> None:
-    """Before anything is made of them."""
+    """The limit is checked before the members are processed."""
     with pytest.raises(InvalidEvent, match="130 members"):
         json_event.read(HEAD + b"".join(b',"a%d":1' % number for number in range(10_000)) + b"}")
 
 
 def test_escaped_backslashes_are_no_surrogates() -> None:
-    """`\\\\ud800` is a backslash and letters."""
+    """`\\\\ud800` is a backslash followed by letters."""
     event = json_event.read(HEAD + b',"e":"\\\\ud800","f":"\\ud83d\\ude00","data":"\\\\ud800"}')
     assert ("\\ud800", "😀") == (event.attributes["e"], event.attributes["f"])
 
 
 def test_depth_counts_nesting_and_not_brackets() -> None:
-    """Thousands of siblings, and brackets in strings, are no depth."""
+    """Thousands of siblings, and brackets in strings, do not count as depth."""
     data = b"[" + b",".join([b"[[]]", b'{"a":"]}"}', b'"[\\"["'] * 1_000) + b"]"
     assert data == json_event.read(with_data(data)).data
     for text in (b'"' + b"[" * 200 + b"]" * 200 + b'"', b'["\\\\",' + b"[]," * 200 + b'"\\""]'):
@@ -254,14 +257,14 @@ def test_depth_counts_nesting_and_not_brackets() -> None:
 
 @pytest.mark.parametrize("depth", [1, 98, 99, 100, 101, 5_000])
 def test_what_is_written_can_be_read_again(depth: int) -> None:
-    """Data too deep for an event, and in a batch, is written in base64."""
+    """Data that is nested too deep for an event in a batch is written in base64."""
     event = Event(build.attributes(datacontenttype="application/json"), b"[" * depth + b"]" * depth)
     assert [event] == json_event.read_batch(b"[" + json_event.write(event) + b"]", 1)
     assert (depth <= 98) == (b"data_base64" not in json_event.write(event))
 
 
 def test_a_batch_is_a_list_of_events() -> None:
-    """In order, possibly none."""
+    """The events are in order, and the batch may be empty."""
     text = b" [ " + HEAD + b"} ,\n" + with_data(b"1") + b" ] "
     assert [None, b"1"] == [event.data for event in json_event.read_batch(text, 2)]
     assert [] == json_event.read_batch(b"[]", 0)
@@ -283,21 +286,21 @@ def test_a_batch_is_a_list_of_events() -> None:
     ],
 )
 def test_a_bad_batch_says_where(text: bytes, index: int | None) -> None:
-    """The index of the event, or none when the array itself is broken."""
+    """The error has the index of the event, or none if the array itself is invalid."""
     with pytest.raises(InvalidEvent) as refused:
         json_event.read_batch(text, 10)
     assert index == refused.value.index
 
 
 def test_a_batch_over_its_count_is_not_read_to_the_end() -> None:
-    """What comes after the limit is not looked at."""
+    """Text after the limit is not examined."""
     with pytest.raises(BatchTooLarge) as refused:
         json_event.read_batch(b"[" + (HEAD + b"},") * 10 + b"garbage", 10)
     assert 10 == refused.value.events_max
 
 
 def test_write_gives_compact_json_with_native_types() -> None:
-    """As the format says, in UTF-8."""
+    """The format requires JSON types and UTF-8."""
     written = json_event.write(
         Event(build.attributes(subject="ü", flag=True, count=3, datacontenttype="text/plain"), b"a")
     )

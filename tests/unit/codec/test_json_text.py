@@ -1,4 +1,4 @@
-"""JSON text from outside costs time in proportion to its size, whatever it contains."""
+"""Reading JSON text from outside takes time proportional to its size, whatever it contains."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,12 +27,15 @@ UNCLOSED = {
 def test_the_depth_of_a_text_with_an_unclosed_string_is_found_in_linear_time(
     build: Callable[[int], bytes],
 ) -> None:
-    """The text is refused; finding that out takes time in proportion to its size."""
+    """The text is refused, after a time proportional to its size."""
     assert_linear(lambda size: partial(json_text.is_valid, build(size)), largest=LARGEST)
 
 
 def test_brackets_in_strings_do_not_count() -> None:
-    """Neither after an escaped quote nor in an unclosed string; the brackets around them do."""
+    """They do not count after an escaped quote or in an unclosed string either.
+
+    The brackets around the strings count.
+    """
     flat = b'["' + b"[" * 200 + b'\\"' + b"{" * 200 + b'"]'
     assert json_text.is_valid(flat)
     json_text.read(flat[:-2])  # Not closed: the reader of the text rejects it.

@@ -1,4 +1,4 @@
-"""Records as events, ours and those of other writers."""
+"""Reading and writing events as records, including records of other producers."""
 
 import pytest
 
@@ -12,7 +12,7 @@ TEXT = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","data":[ 1 ]}'
 
 
 def test_attributes_are_the_ce_headers_and_the_content_type() -> None:
-    """Everything else in the headers is no attribute."""
+    """Other headers are not attributes."""
     headers = build.record_headers(
         ("content-type", b"text/plain"),
         ("headrace_attempt", b"1"),
@@ -33,13 +33,13 @@ def test_attributes_of_nothing_are_none() -> None:
 
 
 def test_attributes_must_be_text() -> None:
-    """The error is Headrace's own."""
+    """The error is `InvalidEvent`, not UnicodeDecodeError."""
     with pytest.raises(InvalidEvent, match="UTF-8"):
         kafka.attributes(build.record_headers(ext=b"\xff"))
 
 
 def test_names_are_compared_without_case() -> None:
-    """Writers of other languages follow HTTP habits."""
+    """Producers in other languages may write header names as in HTTP."""
     headers = [
         (name.upper(), value) for name, value in build.record_headers(("Content-Type", b"a/b"))
     ]
@@ -47,12 +47,12 @@ def test_names_are_compared_without_case() -> None:
 
 
 def test_private_attributes_are_not_seen() -> None:
-    """A filter cannot depend on them."""
+    """Filters cannot depend on them."""
     assert dict(build.REQUIRED) == kafka.attributes(build.record_headers(knativebrokerttl=b"1"))
 
 
 def test_a_binary_record_is_normal() -> None:
-    """The value is unchanged, whichever client wrote it."""
+    """The record is returned unchanged, whichever client wrote it."""
     for record in (
         build.stored(build.record_headers()),
         build.stored(build.record_headers(("content-type", b"a/b"), subject=b'a "b" %'), None),
@@ -61,8 +61,9 @@ def test_a_binary_record_is_normal() -> None:
 
 
 def test_a_structured_record_is_made_binary() -> None:
-    """In its place, with its key, its private and carried headers; what else stood beside
-    is gone.
+    """Position, key, private headers and passthrough headers are kept.
+
+    All other headers are dropped.
     """
     headers = [
         STRUCTURED,
@@ -115,7 +116,7 @@ def test_a_structured_record_is_made_binary() -> None:
 def test_what_is_no_event_is_refused(
     headers: list[tuple[str, bytes]], attribute: str | None
 ) -> None:
-    """The refusal names the attribute, so that the parked record can be explained."""
+    """The error names the attribute, so that the dead letter can explain it."""
     for value in (b"{", None):
         with pytest.raises(InvalidEvent) as refused:
             kafka.normalise(build.stored(headers, value))
@@ -123,8 +124,9 @@ def test_what_is_no_event_is_refused(
 
 
 def test_an_event_becomes_a_record_and_comes_back() -> None:
-    """Booleans and integers as canonical strings; the content type under its own name; extra
-    headers last.
+    """Booleans and integers are canonical strings, and the content type has its own header.
+
+    Extra headers come last.
     """
     event = Event(
         build.attributes(
@@ -151,8 +153,9 @@ def test_an_event_becomes_a_record_and_comes_back() -> None:
 
 
 def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
-    """Whatever its letters: filters and subscribers rely on the limit. Many values may be longer
-    together.
+    """Filters and subscribers rely on the limit, whatever characters the value has.
+
+    Several values together may be longer.
     """
     longest = b"a" * 8_192
     record = build.stored(build.record_headers(one=longest, two=longest))
@@ -175,8 +178,9 @@ def test_a_value_longer_than_one_that_comes_by_http_is_refused() -> None:
 def test_the_place_of_the_type_of_data_is_content_type(
     headers: list[tuple[str, bytes]], media_type: str | None, misplaced: int
 ) -> None:
-    """Kafka binding 3.2.1: the value of `ce_datacontenttype` is ignored, with or without the
-    other, and said.
+    """`ce_datacontenttype` is ignored, with or without `content-type` (Kafka binding 3.2.1).
+
+    The caller is notified of it.
     """
     said: list[int] = []
     found = kafka.normalise(

@@ -1,4 +1,4 @@
-"""Who may reach a loopback port: programs on this machine, not web pages."""
+"""Which requests to a loopback port are allowed: those of local programs, not of web pages."""
 
 from collections.abc import Callable
 

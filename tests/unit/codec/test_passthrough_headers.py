@@ -1,4 +1,4 @@
-"""Which headers travel along with an event."""
+"""Which headers are passed on with an event."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from headrace.codec.passthrough_headers import is_passthrough, passthrough_value
     "name", ["traceparent", "tracestate", "x-request-id", "knative-foo", "x-b3-traceid"]
 )
 def test_trace_context_and_knative_headers_travel(name: str) -> None:
-    """The list of the Knative data plane."""
+    """The Knative data plane specification lists these headers."""
     assert is_passthrough(name)
 
 
@@ -32,7 +32,7 @@ def test_trace_context_and_knative_headers_travel(name: str) -> None:
     ],
 )
 def test_everything_else_ends_here(name: str) -> None:
-    """Credentials, framing and private headers above all."""
+    """Most importantly, credentials, message framing and private headers are not passed on."""
     assert not is_passthrough(name)
 
 
@@ -47,5 +47,5 @@ def test_everything_else_ends_here(name: str) -> None:
     ],
 )
 def test_values_cannot_break_a_line(value: bytes, expected: bytes | None) -> None:
-    """What could end the header line, or is of absurd length, is dropped."""
+    """A value that could end the header line, or is too long, is dropped."""
     assert expected == passthrough_value(value)

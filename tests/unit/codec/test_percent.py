@@ -1,6 +1,4 @@
-"""Header values of attributes: what is encoded, what is understood, what is refused (HTTP binding
-3.1.3.2).
-"""
+"""Header values of attributes: what is encoded, decoded and refused (HTTP binding 3.1.3.2)."""
 
 import pytest
 
@@ -18,7 +16,10 @@ from headrace.codec import percent
     ],
 )
 def test_encode_writes_what_the_binding_names(text: str, expected: bytes) -> None:
-    """Space, quote, percent and all outside printable ASCII, in upper case, and nothing else."""
+    """Space, quote, percent and all but printable ASCII are encoded, with upper-case digits.
+
+    Nothing else is encoded.
+    """
     assert expected == percent.encode(text.encode())
 
 
@@ -39,8 +40,9 @@ def test_encode_writes_what_the_binding_names(text: str, expected: bytes) -> Non
     ],
 )
 def test_decode_reads_every_form_once(value: bytes, expected: str) -> None:
-    """Quoted strings first, then one round of percent-decoding; needless encoding and lower case
-    are fine.
+    """A quoted string is decoded first, then one round of percent-encoding.
+
+    Unnecessary encoding and lower-case digits are accepted.
     """
     assert expected == percent.decode(value)
 
@@ -66,8 +68,9 @@ def test_decode_reads_every_form_once(value: bytes, expected: str) -> None:
     ],
 )
 def test_decode_refuses_the_rest(value: bytes) -> None:
-    """Overlong forms, encoded surrogates, half sequences, bad digits, and quotes that do not span
-    the value.
+    """Overlong forms, encoded surrogates, incomplete sequences and invalid digits are refused.
+
+    So are quotes that do not span the value.
     """
     with pytest.raises(ValueError, match=r"must"):
         percent.decode(value)

@@ -1,5 +1,6 @@
-"""The routing records' JSON form: round trips, tolerance towards newer writers, and the bytes of
-this version kept for the next.
+"""Routing records as JSON: round trips, records of newer and older controllers, stored records.
+
+The stored records keep the bytes of this version for tests of later versions.
 """
 
 import contextlib
@@ -102,14 +103,14 @@ def _stored(offset: int, key: bytes | None, value: bytes | None) -> StoredRecord
 
 @pytest.mark.parametrize("route", ROUTES, ids=route_key)
 def test_a_route_is_read_as_it_was_written(route: Route) -> None:
-    """Every member survives, and the bytes are the same each time."""
+    """Every member is kept, and the bytes are the same each time."""
     assert route == read(route_key(route), write(route))
     assert write(route) == write(route)
 
 
 def test_the_bytes_of_version_1_are_read_and_written_as_ever() -> None:
-    """The stored file is what controllers in the field have written: change the code, never the
-    file.
+    """The stored file is what released controllers have written. Never change the file for the
+    code.
     """
     lines = [json.loads(line) for line in STORED.read_text(encoding="utf-8").splitlines()]
     assert ROUTES == [read(line["key"], line["value"].encode()) for line in lines]
@@ -117,7 +118,7 @@ def test_the_bytes_of_version_1_are_read_and_written_as_ever() -> None:
 
 
 def test_members_of_a_newer_controller_are_ignored() -> None:
-    """At every depth."""
+    """They are ignored at every level."""
     members = json.loads(write(TRIGGER))
     members["future"] = {"x": 1}
     members["subscriber"]["future"] = True
@@ -126,7 +127,7 @@ def test_members_of_a_newer_controller_are_ignored() -> None:
 
 
 def test_missing_optional_members_have_their_defaults() -> None:
-    """A record of an older controller, or of one that leaves out what is usual, means the same."""
+    """A record of an older controller, or one that omits default values, has the same meaning."""
     members = json.loads(write(PLAIN))
     addressable = json.loads(write(BROKER))
     del addressable["eventBytesMax"]
@@ -137,7 +138,7 @@ def test_missing_optional_members_have_their_defaults() -> None:
 
 
 def test_kinds_and_versions_of_the_future_are_skipped() -> None:
-    """They are no error: the next version's processes read them."""
+    """They are not errors: processes of the next version read them."""
     assert read("source/x", b'{"v":1,"kind":"source","uid":"x"}') is None
     assert read("addressable/b1", b'{"v":2,"kind":"addressable","anything":"goes"}') is None
 
@@ -173,7 +174,7 @@ def test_kinds_and_versions_of_the_future_are_skipped() -> None:
     ],
 )
 def test_a_damaged_record_is_refused_by_name(value: bytes, message: str) -> None:
-    """The error names key and member."""
+    """The error names the key and the member."""
     with pytest.raises(BadRoutingRecord, match=message) as raised:
         read("some/key", value)
     assert str(raised.value).startswith("some/key: ")
@@ -181,14 +182,15 @@ def test_a_damaged_record_is_refused_by_name(value: bytes, message: str) -> None
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_bytes_make_it_raise_anything_else(value: bytes) -> None:
-    """Whatever is in the topic, a reader continues."""
+    """A reader continues, whatever the topic contains."""
     with contextlib.suppress(BadRoutingRecord):
         read("k", value)
 
 
 def test_a_table_keeps_its_last_good_record() -> None:
-    """Damaged, unknown and outdated records change only the position; a tombstone
-    removes.
+    """Damaged, unknown and outdated records only change the position.
+
+    A tombstone removes the record.
     """
     table = RoutingTable()
     key = route_key(BROKER).encode()
@@ -209,8 +211,10 @@ REMOVED = b'{"v":1,"kind":"removed","epoch":7}'
 
 
 def test_a_removal_is_read_and_written_as_ever() -> None:
-    """Its bytes are of version 1: a reader of the version before skips the kind, and removes at the
-    tombstone that follows.
+    """Its bytes are those of version 1.
+
+    A reader of the previous version skips the kind, and removes the route at the tombstone that
+    follows.
     """
     assert REMOVED == write(Removal(epoch=7))
     assert Removal(epoch=7) == read("addressable/b1", REMOVED)
@@ -220,7 +224,7 @@ def test_a_removal_is_read_and_written_as_ever() -> None:
     "value", [b'{"v":1,"kind":"removed"}', b'{"v":1,"kind":"removed","epoch":"7"}']
 )
 def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
-    """It removes nothing: nobody can say whose word it is."""
+    """It removes nothing, because it is unknown which controller wrote it."""
     table = RoutingTable()
     key = route_key(BROKER)
     apply(table, [_stored(0, key.encode(), write(BROKER)), _stored(1, key.encode(), value)])
@@ -228,8 +232,9 @@ def test_a_removal_without_epoch_is_refused(value: bytes) -> None:
 
 
 def test_a_removal_counts_when_its_epoch_does() -> None:
-    """An older controller's is ignored, the same or a newer one's removes, and what an older one
-    puts afterwards stays out.
+    """A removal with an older epoch is ignored; one with the same or a newer epoch is applied.
+
+    Records with an older epoch that follow an applied removal are ignored.
     """
     table, key = RoutingTable(), route_key(BROKER).encode()
     older = write(Removal(epoch=6))
@@ -253,7 +258,10 @@ def test_a_removal_counts_when_its_epoch_does() -> None:
 
 
 def test_a_tombstone_removes_and_forgets() -> None:
-    """The one that follows a removal, and the bare one of a controller of the version before."""
+    """The tombstone may follow a removal.
+
+    A controller of the previous version writes only the tombstone.
+    """
     table, key = RoutingTable(), route_key(BROKER).encode()
     applied = apply(
         table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)]
@@ -266,8 +274,9 @@ def test_a_tombstone_removes_and_forgets() -> None:
 
 
 def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
-    """A reader of the version before passes the member over; records that do not ask are the bytes
-    they were.
+    """A reader of the previous version ignores the member.
+
+    The bytes of records that do not ask for event types are unchanged.
     """
     plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
     asking = replace(plain, event_types=True)
@@ -278,7 +287,7 @@ def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
 
 
 def test_the_kind_of_the_resource_is_a_label_that_older_records_lack() -> None:
-    """The member `kind` says what the record is; the resource's kind has a member of its own."""
+    """`kind` is the kind of the record; the kind of the resource is in a separate member."""
     plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
     labelled = replace(plain, kind="Broker")
     assert b"resourceKind" not in write(plain)
