@@ -1,1 +1,1 @@
-"""The ingress service: its composition root and what is its own policy."""
+"""The ingress service: composition root, HTTP handling, settings and worker processes."""

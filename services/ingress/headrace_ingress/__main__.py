@@ -1,11 +1,11 @@
-"""The ingress as a process, with settings that were read before: `python -m headrace_ingress FD`
-(`headrace.runtime.exec_settings`).
+"""Runs the ingress: `python -m headrace_ingress FD`. FD is the file descriptor with the settings,
+which another process has validated (`headrace.runtime.exec_settings`).
 
-`python -m headrace_ingress FD STATE_FD` is a worker, as `headrace_ingress.worker_supervisor` starts
-it.
+`python -m headrace_ingress FD STATE_FD` runs a worker process, started by
+`headrace_ingress.worker_supervisor`.
 """
 
-import headrace.runtime.without_rich  # noqa: F401  # first: it keeps others out
+import headrace.runtime.without_rich  # noqa: F401  # first, so that rich is not imported
 
 # isort: split
 import sys
@@ -20,7 +20,7 @@ from headrace_ingress.worker_process import ParentLink
 
 
 def main() -> int:
-    """Take the settings, live by them."""
+    """Read the settings, run the ingress or a worker, and return the exit code."""
     settings_fd = int(sys.argv[1])
     given = exec_settings.read(settings_fd)
     logs = given.take("logs", LogSettings)

@@ -1,8 +1,8 @@
-"""The ingress as a process of its own, or as several that share a port: adapters made, parts put in
-order, life begun.
+"""The composition root of the ingress: creates the adapters and components and runs them, in one
+process or in several that share a port.
 
-`compose` is the one place that makes an `Ingress`, whatever it stands on; `kafka_backends` is what
-it stands on in production.
+Only `compose` creates an `Ingress`, with the backends that it is given. `kafka_backends` creates
+the backends used in production.
 """
 
 import socket
@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngressBackends:
-    """What an ingress stands on. `components` start before it, in this order, and stop after it."""
+    """The backends of an ingress. `components` start before it in this order and stop after it."""
 
     log: Log
     routes: RoutingReader
@@ -53,7 +53,7 @@ class IngressBackends:
 
 
 def kafka_backends(settings: IngressSettings, options: KafkaOptions) -> IngressBackends:
-    """Everything in Kafka."""
+    """Return backends that all use Kafka."""
     log = KafkaLog(options, log=settings.log_options())
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
 
@@ -77,7 +77,7 @@ def compose(
     *,
     listener: socket.socket | None = None,
 ) -> Ingress:
-    """Put one ingress and what it stands on into `service`. Raises what `Ingress` does."""
+    """Add an ingress and its backends to `service`. Raises what `Ingress` raises."""
     ingress = Ingress(
         settings,
         log=backends.log,
@@ -97,8 +97,8 @@ def compose(
 def compose_workers(
     service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings
 ) -> WorkerSupervisor:
-    """Put a parent of several ingress processes into `service`, within `shared_metrics`. Raises
-    what `WorkerSupervisor` does.
+    """Add the supervisor of several ingress processes to `service`. Call it within
+    `shared_metrics`. Raises what `WorkerSupervisor` raises.
     """
     workers = WorkerSupervisor(settings, kafka, logs)
     service.add("ingress", workers)
@@ -111,7 +111,7 @@ async def run(
     management: ManagementSettings,
     logs: LogSettings,
 ) -> ExitCode:
-    """Take events until a signal comes; return the exit code."""
+    """Accept events until a signal arrives; return the exit code."""
     if settings.workers > 1:
         with shared_metrics():
             return await _run_workers(settings, kafka, management, logs)
@@ -122,10 +122,10 @@ async def run(
 
 
 async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: ParentLink) -> ExitCode:
-    """Be one of several processes on the port of `settings`, until the parent or a signal says so;
-    return the exit code.
+    """Run one of several processes that share the port of `settings`, until the parent exits or a
+    signal arrives; return the exit code.
 
-    Kafka clients are made here, in the new process, because their threads do not survive a fork.
+    Kafka clients are created here, in the new process, because their threads do not survive a fork.
     """
     metrics, service = (
         Metrics(),

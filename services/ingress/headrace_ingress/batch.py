@@ -1,4 +1,4 @@
-"""One request with several events: either all of them are acknowledged, or none."""
+"""A request with several events: either all of them are acknowledged, or none."""
 
 from collections.abc import Callable, Sequence
 
@@ -35,11 +35,11 @@ class Batch:
         self._pending = len(records)
 
     def stored(self, error: HeadraceError | None) -> None:
-        """One more event was stored or refused."""
+        """Record that one more event was stored or refused."""
         self._finish(1, error)
 
     def abort(self, count: int, error: HeadraceError) -> None:
-        """The last `count` events were not appended."""
+        """Record that the last `count` events were not appended."""
         self._finish(count, error)
 
     def _finish(self, count: int, error: HeadraceError | None) -> None:

@@ -1,9 +1,9 @@
 """The ingress: an HTTP server in front of a log, as one component of a process.
 
-It is given its ports, so that one process can run it beside the other services;
-`headrace_ingress.app` makes them for a process of its own. The port takes connections from the
-start; until the routing table is read and the log has stored a first record, requests are answered
-503.
+The caller passes the adapters, so that one process can run the ingress together with the other
+services; `headrace_ingress.app` creates them for a separate process. The port accepts connections
+from the start. Until the routing table has been read and the log has stored a first record,
+requests get a 503.
 """
 
 import asyncio
@@ -100,31 +100,31 @@ class Ingress:
 
     @property
     def url(self) -> str:
-        """Where events are posted to."""
+        """The URL to post events to."""
         return http_url(self._settings.host, self.port, tls=self._tls is not None)
 
     def not_ready(self) -> str | None:
-        """Why events are not taken yet, None when they are; a check for
+        """Return why events are not accepted yet, None when they are. A check for
         `headrace.runtime.health`.
         """
         return self._reason
 
     def unacknowledged_since(self) -> str | None:
-        """Since when Kafka stores nothing, None while it does; a check for
+        """Return since when Kafka has stored nothing, None while it stores records. A check for
         `headrace.runtime.health`.
 
-        Apart from `not_ready`: events are still tried, so that the first one after an outage is
-        taken.
+        Separate from `not_ready`: the ingress still tries to store events in an outage, so that the
+        first event after it is accepted.
         """
         return self._heartbeat.unacknowledged_since() if self._heartbeat is not None else None
 
     def ready(self) -> bool:
-        """Whether events are taken."""
+        """Return whether events are accepted."""
         return self._reason is None
 
     async def start(self) -> None:
-        """Accept connections. Ready when this returns if Kafka answers within 10 s; else it keeps
-        trying.
+        """Accept connections. The ingress is ready when this returns if Kafka answers within 10 s;
+        otherwise it keeps trying in the background.
         """
         await self._server.start(self._listener, tls=self._tls)
         self._preparing = asyncio.create_task(self._prepare(), name="ingress prepares")
@@ -164,7 +164,7 @@ class Ingress:
             await asyncio.gather(task, return_exceptions=True)
 
     async def _prepare(self) -> None:
-        """Become ready: the routing table read to its end, the producer through its handshake."""
+        """Become ready: read the routing table to its end and warm up the producer."""
         self._set_not_ready("the routing table has not been read to its end")
         await retry_until_success(self._routes.start, waiting=self._set_not_ready)
         if self._heartbeat is not None:
@@ -184,8 +184,8 @@ class Ingress:
 
 
 def _guard(settings: IngressSettings, receiver: EventReceiver) -> LocalGuard | None:
-    """Judges the fields of browsers on a loopback address. Host is judged later, with the routing
-    table, whose hosts are allowed.
+    """Return the check of browser header fields, which applies to loopback addresses only. Host is
+    checked later, because the hosts in the routing table are allowed too.
     """
     if not is_local_bind(settings.host):
         return None

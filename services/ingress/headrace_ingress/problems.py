@@ -13,7 +13,7 @@ METHODS: Final = b"POST, OPTIONS"
 
 
 class ProblemType(Enum):
-    """Why an event was not taken: the last part of the problem type, the title, and the label
+    """Why an event was not accepted: the last part of the problem type, the title, and the label
     `reason` of the metric.
     """
 
@@ -59,13 +59,13 @@ _SERVER_PROBLEM_TYPES: Final = {
 
 
 def server_problem_type(status: int) -> ProblemType:
-    """The reason for a status that the HTTP server gives by itself."""
+    """Return the reason for a status that the HTTP server sends itself."""
     return _SERVER_PROBLEM_TYPES.get(status, ProblemType.MALFORMED_REQUEST)
 
 
 def problem(reason: ProblemType, status: int, detail: str, **members: Any) -> bytes:
-    """The body of a refusal, ending its line for those who read it on a terminal; `members` are
-    extension members, left out when None.
+    """Return the body of a refusal, with a newline at the end for readers on a terminal. `members`
+    are extension members; those that are None are left out.
     """
     document = {
         "type": f"urn:headrace:problem:{reason.slug}",
@@ -78,7 +78,7 @@ def problem(reason: ProblemType, status: int, detail: str, **members: Any) -> by
 
 
 def fields(status: int, retry_after_seconds: int) -> Fields:
-    """The header fields of a refusal: 503 says when to come again, 405 what to send instead."""
+    """Return the header fields of a refusal: Retry-After for 503, Allow for 405."""
     if status == 503:
         return (_CONTENT_TYPE, (b"retry-after", b"%d" % retry_after_seconds))
     if status == 405:

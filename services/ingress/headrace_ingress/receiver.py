@@ -1,7 +1,7 @@
-"""What the ingress does with a request: find its addressable, read the event, append it to the log,
-and answer 202 when it is stored.
+"""Handles requests: finds the addressable, reads the event, appends it to the log, and answers 202
+when it is stored.
 
-The path of an event is one call chain without a task, a future or an await: `handle` appends,
+An event is handled in a single call chain without tasks, futures or awaits: `handle` appends,
 `_stored` answers. Only requests for an unknown address wait (`unknown_addresses`).
 """
 
@@ -34,7 +34,7 @@ _ACCEPTED: Final = PreparedResponse(202)
 _OPTIONS: Final = PreparedResponse(
     200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*"))
 )
-"""Consent to any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
+"""Allows any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
 _HEADERS_BYTES_MAX: Final = 131_072
 """More than the headers of a record can take: the server limits a request's head to 64 KiB, and the
 `ce_` prefixes and the arrival time add little.
@@ -69,7 +69,7 @@ class EventReceiver:
         )
         self._refusals = Refusals(metrics, retry_after_seconds=settings.retry_after_seconds)
         self.refused = self._refusals.from_server
-        """For the HTTP server: the form of a refusal that it makes itself."""
+        """Called by the HTTP server: formats a refusal that the server sends itself."""
         self._unknown_addresses = UnknownAddresses(
             routes,
             self.route_cache,
@@ -130,7 +130,7 @@ class EventReceiver:
                 "send events with POST; OPTIONS shows what is allowed",
             )
 
-    # The path of an event.
+    # Single events.
 
     def _receive(self, exchange: Exchange, route: RouteEntry) -> None:
         started = time.monotonic()
@@ -205,7 +205,7 @@ class EventReceiver:
             ).encode() + b"%03dZ" % (now_ms % 1000)
         return self._arrival
 
-    # The path of a batch.
+    # Batches.
 
     def _receive_batch(
         self, exchange: Exchange, route: RouteEntry, records: list[Record], started: float
@@ -259,8 +259,8 @@ class EventReceiver:
 def _body_bytes_max(
     headers: list[tuple[bytes, bytes]], event_bytes_max: int, batch_bytes_max: int
 ) -> int:
-    """Return the limit of the body for a request with these headers. JSON forms need more bytes for
-    the same event (base64: a third).
+    """Return the limit of the body for a request with these headers. The JSON formats need more
+    bytes for the same event (base64: a third more).
     """
     content_type = next((value.lower() for name, value in headers if name == b"content-type"), b"")
     if content_type.startswith(b"application/cloudevents-batch"):

@@ -1,4 +1,4 @@
-"""Refusing a request: one problem document and one count for each."""
+"""Refuses requests: each refusal sends one problem document and is counted once."""
 
 import time
 from typing import Any

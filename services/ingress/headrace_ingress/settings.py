@@ -19,70 +19,70 @@ _MEBIBYTE = 1_048_576
 
 @dataclass(frozen=True, kw_only=True)
 class IngressSettings(Settings):
-    """What an operator may set for one ingress."""
+    """The settings of one ingress."""
 
     env_prefix: ClassVar[str] = "HEADRACE_INGRESS_"
 
     host: str = LOOPBACK
-    """Address that events are posted to."""
+    """Address to listen on."""
     port: Annotated[int, Ge(0), Le(65_535)] = INGRESS_PORT
-    """Its port; 0 for any free one."""
+    """Port to listen on; 0 for any free port."""
     hosts: str = ""
-    """Names, separated by commas, that Host may have on a loopback address, beside loopback
-    addresses and those of Channels.
+    """Names that are allowed in Host on a loopback address, separated by commas, in addition to
+    loopback addresses and the hosts of Channels and Brokers.
     """
     workers: Annotated[int, Ge(1), Le(64)] = 1
     """Processes that share the port."""
     tls_certificate_file: Path | None = None
-    """Certificate chain (PEM); speaks HTTPS when set."""
+    """Certificate chain (PEM); when set, the ingress serves HTTPS."""
     tls_key_file: Path | None = None
-    """Its private key (PEM)."""
+    """Private key of the certificate (PEM)."""
 
     produce_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
-    """Time Kafka has to store an event; then 503."""
+    """Time limit for Kafka to store an event; then 503."""
     route_seconds: Annotated[float, Gt(0), Le(10)] = 1.0
-    """Time to make sure that a path is unknown; then 503, not 404."""
+    """Time limit to confirm that a path is unknown; then 503, not 404."""
     retry_after_seconds: Annotated[int, Ge(0), Le(3600)] = 1
     """Retry-After of every 503."""
     topic_bytes_max: Annotated[int, Ge(2 * _MEBIBYTE)] = 16 * _MEBIBYTE
-    """Bytes on their way to one topic; past it, 503."""
+    """Unacknowledged bytes of one topic; above it, 503."""
     bytes_max: Annotated[int, Ge(2 * _MEBIBYTE)] = 64 * _MEBIBYTE
-    """Bytes on their way to Kafka in all; past it, 503."""
+    """Unacknowledged bytes of all topics; above it, 503."""
     compression: Annotated[str, Pattern("^(none|gzip|snappy|lz4|zstd)$")] = "none"
-    """Of what is written to Kafka."""
+    """Compression of records written to Kafka."""
 
     batch_events_max: Annotated[int, Ge(1), Le(100_000)] = 1000
-    """Events in one batch; past it, 413."""
+    """Events in one batch; above it, 413."""
     batch_bytes_max: Annotated[int, Ge(65_536), Le(256 * _MEBIBYTE)] = _MEBIBYTE
-    """Bytes of one batch; past it, 413."""
+    """Bytes of one batch; above it, 413."""
     connections_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
-    """Open connections of one process, TLS handshakes included; fewer where the limit of open files
-    does not allow so many.
+    """Open connections of one process, TLS handshakes included; fewer if the limit of open files
+    requires it.
     """
     connections_per_peer_max: Annotated[int, Ge(1), Le(1_000_000)] = 4096
-    """Of them, from one address."""
+    """Open connections from one address."""
     unread_bytes_max: Annotated[int, Ge(2 * _MEBIBYTE)] = 64 * _MEBIBYTE
-    """Bytes of bodies still arriving; past it, 503."""
+    """Bytes of unfinished bodies, of all connections; above it, 503."""
     heads_bytes_max: Annotated[int, Ge(131_072)] = 16 * _MEBIBYTE
-    """Bytes of unfinished heads and of requests sent ahead, of all connections; past it, 503."""
+    """Bytes of unfinished heads and of pipelined requests, of all connections; above it, 503."""
     write_seconds: Annotated[float, Gt(0), Le(300)] = 10.0
-    """Time in which a client must read something of its answers."""
+    """How long a client may read nothing of its responses before its connection is closed."""
     head_seconds: Annotated[float, Gt(0), Le(300)] = 10.0
-    """Time for the headers of a request."""
+    """Time limit for the headers of a request."""
     body_seconds: Annotated[float, Gt(0), Le(3600)] = 60.0
-    """Time for its body."""
+    """Time limit for the body of a request."""
     body_bytes_per_second_min: Annotated[int, Ge(1)] = 1024
-    """Rate of a body that lasts longer than 5 s."""
+    """Minimum rate of a body that takes longer than 5 s."""
     idle_seconds: Annotated[float, Gt(0), Le(3600)] = 75.0
-    """Time between two requests of a connection."""
+    """How long a connection may be idle between two requests."""
 
     shutdown_delay_seconds: Annotated[float, Ge(0), Le(300)] = 0.0
-    """Time to serve on after readiness failed, at the end."""
+    """How long to keep serving after readiness fails, at shutdown."""
     drain_seconds: Annotated[float, Gt(0), Le(300)] = 20.0
-    """Time to answer requests in flight, at shutdown."""
+    """Time limit to answer requests in flight, at shutdown."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
-    """How long the event loop may stand still before the process is ended (exit code 27); 0: as
-    long as it likes.
+    """How long the event loop may be blocked before the process is ended (exit code 27); 0 for no
+    limit.
     """
 
     def __post_init__(self) -> None:
@@ -91,8 +91,8 @@ class IngressSettings(Settings):
                 "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and HEADRACE_INGRESS_TLS_KEY_FILE belong"
                 " together: set both or none"
             )
-        # The events of a batch are on their way together: one that is let in and never fits would
-        # be answered with 503 forever.
+        # The events of a batch are unacknowledged at the same time: a batch that is accepted but
+        # never fits would get a 503 on every attempt.
         for name, budget in (
             ("TOPIC_BYTES_MAX", self.topic_bytes_max),
             ("BYTES_MAX", self.bytes_max),
@@ -106,20 +106,21 @@ class IngressSettings(Settings):
 
     @property
     def batch_stored_bytes_max(self) -> int:
-        """Bytes of all records of one batch, each with what the log counts beside it.
+        """The limit of the bytes of all records of one batch, including the overhead that the log
+        counts for each record.
 
-        Headers that travel are copied into every event, so a small body can become large. Half of
-        the smallest budget leaves room for other senders; a batch whose body is allowed to be
-        larger than that may use what it needs.
+        Passed-on headers are copied into every event, so a small body can become large. Half of the
+        smaller budget leaves room for other senders. If the limit of the body is larger than that,
+        it applies instead.
         """
         return max(min(self.topic_bytes_max, self.bytes_max) // 2, self.batch_bytes_max)
 
     def limits(self) -> ServerLimits:
-        """As the HTTP server takes them."""
+        """Return the limits for the HTTP server."""
         return ServerLimits(
             body_bytes_max=max(
                 256 * _MEBIBYTE, self.batch_bytes_max
-            ),  # admission lowers it to what the address takes
+            ),  # `admit` lowers it to the limit of the addressable
             unread_bytes_max=self.unread_bytes_max,
             heads_bytes_max=self.heads_bytes_max,
             write_seconds=self.write_seconds,
@@ -135,11 +136,11 @@ class IngressSettings(Settings):
         )
 
     def batch_stored_bytes(self, records: Sequence[Record]) -> int:
-        """What a batch takes of the log's budgets."""
+        """Return how many bytes of the log's budgets a batch uses."""
         return sum(record.size for record in records) + RECORD_OVERHEAD_BYTES * len(records)
 
     def log_options(self) -> LogOptions:
-        """As the Kafka log takes them."""
+        """Return the options for the Kafka log."""
         return LogOptions(
             delivery_seconds=self.produce_seconds,
             topic_wait_seconds=min(1.0, self.produce_seconds),

@@ -1,10 +1,10 @@
-"""How a worker process and its parent know of each other: orders on standard input, state on a
-pipe.
+"""The link between a worker process and its parent: the worker gets its settings on standard input
+and reports its state on a pipe.
 
-The parent writes the settings (`headrace.runtime.exec_settings`) and keeps the pipe open: its end
-means that the parent is gone, and so the worker ends too instead of holding the port for nobody.
-The worker writes a line a second, and at once when its state changes: silence means that its loop
-does not turn.
+The parent writes the settings (`headrace.runtime.exec_settings`) and keeps standard input open. End
+of file means that the parent has exited; the worker then exits too, so that it does not keep using
+the port. The worker writes a line every second, and immediately when its state changes. If no lines
+arrive, its event loop is blocked.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ _POLL_SECONDS: Final = 0.05
 
 
 class ParentLink:
-    """The worker's end: a part of its service."""
+    """The worker's side of the link; a component of its service."""
 
     def __init__(self, *, settings_fd: int, state_fd: int) -> None:
-        """File descriptors of the two pipes."""
+        """`settings_fd` and `state_fd` are the file descriptors of the two pipes."""
         self._settings_fd = settings_fd
         self._state_fd = state_fd
         self._health: Health | None = None
@@ -34,11 +34,11 @@ class ParentLink:
         self._timer: asyncio.TimerHandle | None = None
 
     def attach(self, health: Health, end: Callable[[str], None]) -> None:
-        """Report the state of `health`; call `end` when the parent is gone."""
+        """Report the state of `health`; call `end` when the parent has exited."""
         self._health, self._end = health, end
 
     async def start(self) -> None:
-        """Start to report and to listen."""
+        """Start reporting, and watch for the exit of the parent."""
         os.set_blocking(self._settings_fd, False)
         os.set_blocking(self._state_fd, False)
         asyncio.get_running_loop().add_reader(self._settings_fd, self._on_parent_input)
@@ -68,7 +68,7 @@ class ParentLink:
             self._reported, self._reported_at = state, now
             with contextlib.suppress(
                 OSError
-            ):  # the parent is gone or does not read; its end is heard on the other pipe
+            ):  # the parent has exited or does not read; the other pipe shows its exit
                 os.write(self._state_fd, json.dumps(state).encode() + b"\n")
         self._timer = loop.call_later(
             _POLL_SECONDS if state else HEARTBEAT_SECONDS / 4, self._report

@@ -1,9 +1,9 @@
-"""The parent of several ingress processes: it holds the port, starts them, starts them again, and
-ends them.
+"""The parent of several ingress processes: it reserves the port, and starts, restarts and stops the
+workers.
 
-Each worker listens on a socket of its own on the same port (SO_REUSEPORT), so the kernel spreads
-connections evenly; the parent's socket is bound but does not listen, which keeps the port ours
-while no worker lives. Workers are new processes, not forks.
+Each worker listens on its own socket on the same port (SO_REUSEPORT), so the kernel distributes
+connections evenly. The parent's socket is bound but does not listen, which keeps the port reserved
+while no worker runs. Workers are new processes, not forks.
 """
 
 import asyncio
@@ -33,19 +33,19 @@ from headrace_ingress.worker_process import HEARTBEAT_SECONDS
 logger = structlog.get_logger(__name__)
 
 _UNRESPONSIVE_SECONDS: Final = 20 * HEARTBEAT_SECONDS
-"""A worker that has said nothing for so long, and that its own watchdog has not ended, is killed
-and replaced.
+"""A worker that has reported nothing for this long, and that its own watchdog has not ended, is
+killed and replaced.
 """
 _BACKOFF: Final = Backoff((0.1, 0.5, 1.0, 2.0, 5.0))
 _STABLE_SECONDS: Final = 10.0
-"""A worker that lived so long is replaced at once when it dies."""
+"""A worker that ran for this long is replaced after the shortest backoff when it exits."""
 _READY_SECONDS: Final = 15.0
 _METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @contextlib.contextmanager
 def shared_metrics() -> Iterator[None]:
-    """Give this process and those it starts a directory in which they add up their metrics."""
+    """Set up a directory in which the metrics of this process and its workers are summed."""
     directory = Path(tempfile.mkdtemp(prefix="headrace-metrics-"))
     before = os.environ.get(_METRICS_VARIABLE)
     os.environ[_METRICS_VARIABLE] = str(directory)
@@ -60,7 +60,7 @@ def shared_metrics() -> Iterator[None]:
 
 
 class _WorkerSlot:
-    """One place among the workers, and the process that holds it now."""
+    """A slot for one worker, with its current process."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -70,19 +70,19 @@ class _WorkerSlot:
 
 
 class WorkerSupervisor:
-    """A part of the parent's service."""
+    """Keeps the workers running; a component of the parent's service."""
 
     def __init__(self, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> None:
-        """Hold the port. Raises `PortInUse`, also when another group of workers has it."""
+        """Reserve the port. Raises `PortInUse`, also when another group of workers uses it."""
         self._socket = _reserve_port(settings.host, settings.port)
         self.port = port_of(self._socket)
         self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
-        """Where events are posted to."""
+        """The URL to post events to."""
         self._settings_document = exec_settings.write(
             own=replace(settings, port=self.port), kafka=kafka, logs=logs
         )
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
-        # The worker's own watchdog comes first: it says where the loop stands.
+        # Later than the worker's own watchdog, which reports where the loop is blocked.
         self._unresponsive_seconds = max(
             _UNRESPONSIVE_SECONDS,
             settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0,
@@ -93,15 +93,15 @@ class WorkerSupervisor:
         self._ending = asyncio.Event()
 
     def not_ready(self) -> str | None:
-        """None while at least one worker takes events: the kernel gives connections to those that
-        listen.
+        """Return why no worker accepts events, None while at least one does: the kernel gives
+        connections to workers that listen.
         """
         if any(worker.reason is None for worker in self._workers):
             return None
         return f"no worker is ready; the first says: {self._workers[0].reason}"
 
     async def start(self) -> None:
-        """Start all, and return when all are ready or some time has passed."""
+        """Start all workers. Returns when all are ready, after at most 15 s."""
         self._tasks = [
             asyncio.create_task(self._keep_running(worker), name=f"ingress worker {worker.number}")
             for worker in self._workers
@@ -110,7 +110,7 @@ class WorkerSupervisor:
             await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
 
     async def drain(self) -> None:
-        """Stop all workers: each answers its requests in flight. Idempotent."""
+        """Stop all workers; each answers its requests in flight. Idempotent."""
         self._ending.set()
         for worker in self._workers:
             _signal(worker, signal.SIGTERM)
@@ -129,7 +129,7 @@ class WorkerSupervisor:
         self._socket.close()
 
     async def _keep_running(self, worker: _WorkerSlot) -> None:
-        """Keep one place filled until the end."""
+        """Run one worker process after another in this slot until shutdown."""
         while not self._ending.is_set():
             started = asyncio.get_running_loop().time()
             await self._run_process(worker)
@@ -140,11 +140,11 @@ class WorkerSupervisor:
             await asyncio.sleep(_BACKOFF.seconds(worker.failures))
 
     async def _run_process(self, worker: _WorkerSlot) -> None:
-        """Start a process and stay with it to its end."""
+        """Start a worker process and wait until it exits."""
         ours, theirs = os.pipe()
         try:
-            # A session of its own: a terminal's Ctrl-C would reach it beside our signal, and two
-            # signals mean "at once".
+            # In a separate session: otherwise Ctrl-C on a terminal would reach the worker in
+            # addition to the parent's signal, and a second signal means immediate exit.
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
@@ -183,7 +183,7 @@ class WorkerSupervisor:
             )
 
     async def _read_reports(self, worker: _WorkerSlot, descriptor: int) -> None:
-        """Take in what the worker says, until it is gone; kill one that has gone silent."""
+        """Read the reports of a worker until it exits; kill a worker that stops reporting."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=65_536)
         transport, _ = await loop.connect_read_pipe(
@@ -196,7 +196,7 @@ class WorkerSupervisor:
                     line = await asyncio.wait_for(reader.readline(), HEARTBEAT_SECONDS)
                 except (
                     TimeoutError
-                ):  # In short steps: when all of us were suspended, that counts as one of them.
+                ):  # Short steps: a suspension of the whole machine counts as one step.
                     unresponsive_seconds += HEARTBEAT_SECONDS
                     continue
                 if not line:
@@ -221,9 +221,9 @@ def _signal(worker: _WorkerSlot, number: signal.Signals) -> None:
 
 
 def _reserve_port(host: str, port: int) -> socket.socket:
-    """Bind the port for sharing, without listening."""
-    # First alone: SO_REUSEPORT would let a second ingress onto the port of a first, and each would
-    # get half of the events.
+    """Bind the port with SO_REUSEPORT, without listening."""
+    # Bind without SO_REUSEPORT first: with it, a second ingress could bind the same port, and each
+    # would get half of the events.
     alone = listen(host, port, purpose="the ingress", option="--port")
     address = alone.getsockname()
     alone.close()
