@@ -1,1 +1,1 @@
-"""The outside world behind the ports of `headrace.domain.ports`, one library a folder."""
+"""Implementations of the ports in `headrace.domain.ports`, one folder for each library."""

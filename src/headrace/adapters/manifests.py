@@ -1,9 +1,9 @@
-"""Manifest files: one or more resources in YAML or JSON, read so that a hostile or careless file is
-refused and named, with its line.
+"""Reads manifest files, which contain one or more resources in YAML or JSON. A malicious or faulty
+file is refused with an error that names the file and the line.
 
-YAML is read by `yaml_text`, which refuses what no manifest needs: anchors and aliases (a few lines
-of them unfold into gigabytes), duplicate keys (the last would win in silence), tags, deep nesting,
-and more than a bounded number of nodes.
+`yaml_text` reads the YAML. It refuses what no manifest needs: anchors and aliases (a few lines can
+expand to gigabytes), duplicate keys (all but the last would be ignored silently), tags, deep
+nesting, and documents with too many nodes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ _NAMED_MAX = 5
 
 
 class InvalidManifest(ValueError):
-    """A file that cannot be read as manifests; the message begins with `file:line:` where that is
+    """A file cannot be read as manifests. The message begins with `file:line:` if the line is
     known.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One document and where it stands."""
+    """One document and its position."""
 
     source: str
     line: int
@@ -40,8 +40,8 @@ class Manifest:
 
 
 def read_manifests(text: bytes, source: str) -> list[Manifest]:
-    """Read all documents of one text; empty ones are skipped and `List` kinds unfolded. Raises
-    InvalidManifest.
+    """Read all documents of one text. Empty documents are skipped, and a `List` is replaced by its
+    items. Raises InvalidManifest.
     """
     if len(text) > BYTES_MAX:
         raise InvalidManifest(
@@ -69,7 +69,7 @@ def read_paths(paths: Sequence[Path]) -> list[Manifest]:
         raise InvalidManifest(f"{len(files)} files; at most {FILES_MAX} are read at once")
     for file in files:
         try:
-            # Read no more than could be accepted: a path may name a device or a huge file.
+            # Read no more than could be accepted: the path may be a device or a huge file.
             with file.open("rb") as stream:
                 found += read_manifests(stream.read(BYTES_MAX + 1), str(file))
         except OSError as error:

@@ -25,8 +25,8 @@ def make_private(directory: Path) -> None:
         try:
             each.mkdir(mode=_OWNERS)
         except OSError:
-            # Raised for an existing directory, too, also one that cannot be created: on a
-            # read-only file system, or the root.
+            # Also raised for existing directories that could not be created, such as the root or
+            # one on a read-only file system.
             if not each.is_dir():
                 raise
             if each.name == DATA_DIRECTORY:

@@ -1,9 +1,9 @@
-"""YAML text, read so that nothing in it surprises: no anchors, aliases, merge keys, duplicate keys
-or dates, and bounds on what is built.
+"""Reads YAML strictly: without anchors, aliases, merge keys, duplicate keys or dates, and with
+limits on the result.
 
-Numbers are those of YAML 1.1 less base 60, as in Kubernetes: `1:30` is text. Tags other than the
-core ones are refused, and a tag that does not fit its value is an error with its line, like every
-other.
+Numbers are those of YAML 1.1 without base 60, as in Kubernetes: `1:30` is a string. Tags other than
+the core tags are refused. A tag that does not match its value is an error with a line number, like
+every other error.
 """
 
 import re
@@ -27,12 +27,12 @@ _SHOWN_MAX = 100
 
 
 class InvalidYaml(ValueError):
-    """The text cannot be read as YAML, or has more in it than is taken."""
+    """The text is not valid YAML, or exceeds a limit."""
 
     def __init__(self, problem: str, line: int | None) -> None:
         super().__init__(problem)
         self.line = line
-        """From 1; None where it is not known."""
+        """The line, counted from 1; None if it is not known."""
 
 
 class YamlDocument(NamedTuple):
@@ -43,10 +43,10 @@ class YamlDocument(NamedTuple):
 
 
 def read_yaml(text: str, *, depth_max: int, nodes_max: int) -> Iterator[YamlDocument]:
-    """The documents of a text, empty ones left out: objects, lists, text, numbers that JSON can
-    write, truths and nulls.
+    """Yield the documents of a text, except empty ones. Values are objects, lists, strings,
+    booleans, nulls, and numbers that JSON can represent.
 
-    Raises InvalidYaml, also between documents.
+    Raises InvalidYaml, possibly after some documents.
     """
     loader: _Loader | None = None
     try:
@@ -71,7 +71,7 @@ def read_yaml(text: str, *, depth_max: int, nodes_max: int) -> Iterator[YamlDocu
 
 
 class _Loader(yaml.SafeLoader):
-    """The loader of this module."""
+    """The strict loader of this module."""
 
     def __init__(self, text: str, depth_max: int, nodes_max: int) -> None:
         super().__init__(text)
@@ -98,8 +98,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def fetch_flow_collection_start(self, TokenClass: Any) -> None:
-        """Before the scanner looks for a key that begins so far out, which it does for each open
-        bracket.
+        """Check the depth before the scanner searches for a key that begins at an outer level,
+        which it does for each open bracket.
         """
         if self.flow_level >= self._depth_max:
             raise yaml.MarkedYAMLError(
@@ -117,19 +117,21 @@ class _Loader(yaml.SafeLoader):
             if key.value in seen:
                 raise _problem(f'duplicate key "{key.value[:_SHOWN_MAX]}"', key)
             seen.add(key.value)
-            # `1:` or `yes:` as a key means the text to everybody who writes a manifest.
+            # In a manifest, a key such as `1:` or `yes:` means the string.
             key.tag = f"{_CORE}str"
         return super().construct_mapping(node, deep=deep)
 
     def construct_yaml_str(self, node: yaml.Node) -> str:
-        """Text; half of a character, which only an escape can write, has no form in UTF-8."""
+        """Return a string. A lone surrogate, which only an escape can produce, cannot be encoded in
+        UTF-8 and is an error.
+        """
         text = self._scalar(node)
         if _SURROGATE.search(text):
             raise _problem("half of a character (a lone surrogate) in a text", node)
         return text
 
     def construct_yaml_int(self, node: yaml.Node) -> int:
-        """An integer of 64 bits."""
+        """Return a 64-bit integer."""
         text = self._scalar(node)
         number = (
             _integer(text) if len(text) <= _NUMBER_CHARACTERS_MAX and _INTEGER.match(text) else None
@@ -139,7 +141,7 @@ class _Loader(yaml.SafeLoader):
         return number
 
     def construct_yaml_float(self, node: yaml.Node) -> float:
-        """A double; one that JSON cannot write is an error too."""
+        """Return a double; one that JSON cannot represent is an error."""
         text = self._scalar(node)
         if len(text) <= _NUMBER_CHARACTERS_MAX:
             try:
@@ -151,7 +153,7 @@ class _Loader(yaml.SafeLoader):
         raise _problem(f'"{text[:_SHOWN_MAX]}" is no number that JSON can write', node)
 
     def construct_yaml_bool(self, node: yaml.Node) -> bool:
-        """A truth."""
+        """Return a boolean."""
         found = self.bool_values.get(self._scalar(node).lower())
         if found is None:
             raise _problem(f'"{self._scalar(node)[:_SHOWN_MAX]}" is neither true nor false', node)
@@ -178,7 +180,9 @@ def _problem(text: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 def _prepare() -> None:
-    """Numbers without base 60, and no dates: a timestamp stays the text that it is."""
+    """Configure the loader: numbers without base 60, and no dates, so that a timestamp stays a
+    string.
+    """
     left_out = {f"{_CORE}{name}" for name in ("timestamp", "int", "float", "merge", "value")}
     _Loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in left_out]

@@ -1,1 +1,1 @@
-"""Apache Kafka behind the ports, through confluent-kafka: the only folder that imports it."""
+"""Implementations of the ports with Apache Kafka. Only this package imports confluent-kafka."""

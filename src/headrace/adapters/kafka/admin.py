@@ -1,8 +1,8 @@
-"""Power over topics, groups and offsets through the Kafka admin protocol. Only the controller has
-it.
+"""Manages topics, groups and offsets through the Kafka admin protocol. Only the controller does
+this.
 
-The client's admin calls return futures that another thread fills; waiting for them, and the calls
-themselves, happen on threads of this adapter's own, so that a slow Kafka never stands on the loop.
+The client's admin calls return futures that another thread completes. The calls and the waits for
+their futures run on threads of this adapter, so that a slow Kafka never blocks the event loop.
 Every call has one deadline for all of its parts.
 """
 
@@ -298,7 +298,8 @@ class KafkaTopicAdmin:
             self._client.poll(0)
 
     def _get_client(self) -> AdminClient:
-        # Not on the event loop: to create or close a client holds the interpreter for a moment.
+        # Not on the event loop: creating or closing a client holds the interpreter lock for a
+        # moment.
         if self._client is None or self._reconnect:
             self._reconnect = False
             self._client = AdminClient(self._options.client(), logger=client_logger)
@@ -345,11 +346,11 @@ def _describe(
 
 
 def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -> dict[int, int]:
-    """What a group has committed, queried by a consumer that joins no group.
+    """Return what a group has committed, queried by a consumer that joins no group.
 
-    The request of the admin client ends the process with a segmentation fault when a broker answers
-    that it is not, or not yet, the coordinator of the group (librdkafka issue 5040), which happens
-    after every start of Kafka.
+    The same request of the admin client crashes the process (segmentation fault) when a broker
+    answers that it is not, or not yet, the coordinator of the group (librdkafka issue 5040). This
+    happens after every start of Kafka.
     """
     consumer = Consumer(
         options.client(group_id=group, enable_auto_commit=False), logger=client_logger
@@ -397,7 +398,9 @@ def _group_state(client: AdminClient, group: str, future: Any, deadline: float) 
 def _failures(
     futures: Mapping[str, "Future[Any]"], deadline: float, *, ignored: Callable[[KafkaError], bool]
 ) -> dict[str, str]:
-    """Names whose call failed, with the reason. Errors that `ignored` accepts are left out."""
+    """Return the names whose call failed, with the reason. Errors that `ignored` accepts are left
+    out.
+    """
     refused: dict[str, str] = {}
     for name, future in futures.items():
         try:

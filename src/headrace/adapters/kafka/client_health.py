@@ -1,5 +1,5 @@
-"""Whether a client still receives answers from a broker. The client itself never reports that it
-does not, so its owner has to check.
+"""Detects clients that no longer receive answers from any broker. A client never reports this
+itself, so its owner has to check.
 
 A broker that has just restarted, or that its cluster considers dead, may answer a Metadata request
 with topics and no broker. The client then forgets all brokers that it knows, the bootstrap brokers
@@ -30,7 +30,7 @@ SILENT_CHECKS_MAX: Final = 24
 limit too; a new client costs little then.
 """
 UNANSWERED_CHECKS_MAX: Final = 3
-"""Consecutive checks at which a client's query was not answered, and another client's was."""
+"""Consecutive checks at which a client's query was not answered, but another client's was."""
 _BROKER_SOURCES: Final = frozenset({"configured", "learned"})
 
 
@@ -55,8 +55,8 @@ class ClientHealth:
 
     def __init__(self) -> None:
         self.received = False
-        """Set by the owner when something was received from a broker since the last check, which is
-        then skipped: a check costs 0.1 ms or more.
+        """Set by the owner when something was received from a broker since the last check, which
+        then skips the next check: a check costs 0.1 ms or more.
         """
         self.failure: str | None = None
         self._answers = -1
@@ -118,7 +118,7 @@ class ClientHealth:
 
     def close_client(self, close: Callable[[], object]) -> None:
         """Close the client. A failed client is closed in the background, because it may wait for an
-        answer without end.
+        answer forever.
         """
         if self.failure is None:
             _quietly(close)

@@ -145,7 +145,7 @@ class CompactedTopicReader:
             each.done.cancel()
 
     def _run(self) -> None:
-        """One consumer after another, until stopped. Thread."""
+        """Run one consumer after another, until stopped. Thread."""
         failures = 0
         while not self._stopping.is_set():
             begun = time.monotonic()
@@ -156,7 +156,7 @@ class CompactedTopicReader:
                 continue
             except KafkaException as error:
                 self._set_error(call_error(error.args[0], f"topic {self._topic}"))
-            # Nothing may end this thread: the process would serve a stale table unnoticed.
+            # No exception may end this thread: the process would use a stale table without notice.
             except Exception:
                 logger.exception("topic_reader_failed", topic=self._topic)
             self._next_offset = 0

@@ -1,7 +1,7 @@
-"""What a Kafka error means to Headrace: the only place that knows librdkafka's error codes.
+"""Classifies Kafka errors. Only this module uses librdkafka's error codes.
 
-The predicates ask one question each, because one code may be temporary for one caller and final for
-another. `write_error` and `call_error` turn an error into one of the domain.
+Each predicate answers one question, because the same code may be temporary for one caller and final
+for another. `write_error` and `call_error` convert an error to one of the domain.
 """
 
 from typing import Final
@@ -142,14 +142,14 @@ def is_instance_fenced(error: KafkaError) -> bool:
 def is_writer_fenced(error: KafkaError) -> bool:
     """Whether a newer producer has the same transactional id.
 
-    Of a transaction, a stale producer epoch means exactly that. An idempotent producer without a
-    transactional id recovers from it, so `call_error` counts it as temporary.
+    For a transactional producer, a stale producer epoch means exactly that. An idempotent producer
+    without a transactional id recovers from it, so `call_error` counts it as temporary.
     """
     return error.code() in _WRITER_FENCED
 
 
 def proves_membership(error: KafkaError) -> bool:
-    """Whether a coordinator refuses a commit like this only for a member of the group."""
+    """Whether a coordinator sends this refusal of a commit only to members of the group."""
     return error.code() in _FROM_MEMBERS_ONLY
 
 
@@ -164,10 +164,10 @@ def is_commit_retriable(error: KafkaError) -> bool:
 
 
 def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> HeadraceError:
-    """The domain's error for a record of `size` bytes that was not stored in `topic`.
+    """Return the domain's error for a record of `size` bytes that was not stored in `topic`.
 
-    `size_max` is reported when the client refused the record. A broker does not name its limit, so
-    its refusal reports a limit just below `size`.
+    `size_max` is reported when the client refused the record. A broker does not report its limit,
+    so for its refusal the error has a limit just below `size`.
     """
     code = error.code()
     if code in _TOO_LARGE:
@@ -180,8 +180,8 @@ def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> H
 
 
 def call_error(error: KafkaError, what: str) -> HeadraceError:
-    """The domain's error for a failed call about `what` (a topic, a group, the cluster), which the
-    message names.
+    """Return the domain's error for a failed call about `what` (a topic, a group, the cluster),
+    which the message names.
 
     A fatal error of one client is temporary, because the next client is a new one.
     """

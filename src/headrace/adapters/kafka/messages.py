@@ -10,13 +10,13 @@ from headrace.domain.record import Headers, StoredRecord
 
 _RECORD_OVERHEAD = 400
 _HEADER_OVERHEAD = 100
-"""Approximate memory of a record and of one header beside their bytes, so that empty records have a
-size too.
+"""Approximate memory of a record and of one header in addition to their bytes, so that empty
+records have a size too.
 """
 
 
 def to_record(message: Message) -> StoredRecord:
-    """The record in a message that is not an error."""
+    """Return the record in a message that is not an error."""
     try:
         headers = message.headers()
     except (UnicodeDecodeError, SystemError):

@@ -1,5 +1,5 @@
-"""How to connect to Kafka: one frozen value, created once by a composition root and passed to every
-adapter of this package.
+"""The options for connecting to Kafka: one frozen value, created once by a composition root and
+passed to every adapter of this package.
 """
 
 import logging
@@ -9,13 +9,13 @@ from enum import StrEnum
 from typing import Any, Final
 
 client_logger = logging.getLogger("headrace.kafka.client")
-"""Passed to each client for its own lines, which are sentences of librdkafka."""
+"""Passed to each client for its log messages, which are texts of librdkafka."""
 
 HEADERS_BYTES_MAX: Final = 65_536
-"""What the headers of a record may add to the largest record of its topic."""
+"""How many bytes the headers of a record may add to the largest record of its topic."""
 RECORD_OVERHEAD_BYTES: Final = 512
-"""Memory of a queued record beside its own bytes, so that a byte budget also bounds a flood of
-empty records.
+"""Memory of a queued record in addition to its own bytes, so that a byte budget also limits large
+numbers of empty records.
 """
 
 
@@ -25,7 +25,7 @@ class GroupProtocol(StrEnum):
     CLASSIC = "classic"
     """Cooperative-sticky assignment, session timeout 6 s."""
     CONSUMER = "consumer"
-    """KIP-848; its session timeout is the broker's."""
+    """KIP-848; the broker sets the session timeout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class KafkaOptions:
     """How often a long-lived client is checked for answers from brokers (`client_health`)."""
     security: Mapping[str, str] = field(default_factory=dict, repr=False)
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`). Never
-    shown.
+    displayed.
     """
 
     @property
@@ -52,8 +52,8 @@ class KafkaOptions:
         return int(self.health_check_seconds * 1000)
 
     def client(self, **settings: object) -> dict[str, Any]:
-        """librdkafka configuration: the settings of all clients, then `settings` (underscores
-        become dots, except in callbacks).
+        """Return a librdkafka configuration: the settings of all clients, then `settings`
+        (underscores become dots, except in callbacks).
         """
         return {
             "bootstrap.servers": self.bootstrap_servers,
@@ -74,12 +74,12 @@ class KafkaOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
-    """How records are written."""
+    """Options for writing records."""
 
     linger_seconds: float = 0.001
     """How long a record waits for more records in its batch."""
     delivery_seconds: float = 5.0
-    """From `append` to the report, retries included; then `LogUnavailable`."""
+    """Time limit from `append` to the report, including retries; then `LogUnavailable`."""
     topic_wait_seconds: float = 1.0
     """How long a record waits for the metadata of a topic not seen before; then `TopicMissing`."""
     topic_bytes_max: int = 16 * 1_048_576
@@ -87,7 +87,7 @@ class LogOptions:
     bytes_max: int = 64 * 1_048_576
     """Unacknowledged bytes of all topics."""
     record_bytes_max: int = 16 * 1_048_576 + HEADERS_BYTES_MAX
-    """The largest record of any topic; below it each topic's own limit decides."""
+    """The largest record of any topic; below it, the limit of each topic applies."""
     batch_bytes_max: int = 65_536
     """Bytes of one batch. Not more than the smallest `max.message.bytes` in use, because brokers
     apply that limit to a whole batch.

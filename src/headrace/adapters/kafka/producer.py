@@ -1,7 +1,7 @@
-"""Appending to Kafka: one idempotent producer behind the `Log` port.
+"""Appends records to Kafka: one idempotent producer that implements the `Log` port.
 
 The producer is polled on the event loop, once a millisecond while records are unacknowledged, and
-not by a thread of its own. A thread needs the interpreter lock for every delivery report while the
+not by a separate thread. A thread needs the interpreter lock for every delivery report while the
 loop holds it for requests: in one pair of runs with 1 KiB events it took a fifth more CPU per event
 and three times the p99 (a second pair, on a busier machine, did not confirm it). One call serves
 all reports that have arrived, so the callers still get them in batches, and no lock is needed.
@@ -92,7 +92,7 @@ class KafkaLog:
             raise call_error(error.args[0], "the client for Kafka") from error
         self._loop = (
             asyncio.get_running_loop()
-        )  # Not earlier: without a loop there is nothing to stop.
+        )  # Not earlier: without a loop, `stop` has nothing to do.
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:
@@ -213,10 +213,10 @@ class KafkaLog:
                 queue_buffering_max_messages=options.bytes_max // RECORD_OVERHEAD_BYTES + 1,
                 compression_type=options.compression,
                 allow_auto_create_topics=False,
-                # A broker that is back is used within a second, not within ten.
+                # A broker that has restarted is used again within 1 s instead of 10 s.
                 reconnect_backoff_max_ms=1_000,
                 topic_metadata_propagation_max_ms=int(options.topic_wait_seconds * 1000),
-                partitioner="murmur2_random",  # As other Kafka clients partition keys.
+                partitioner="murmur2_random",  # Partitions keys as other Kafka clients do.
                 # Also gives an idle client regular answers, which `ClientHealth` needs.
                 topic_metadata_refresh_interval_ms=_REFRESH_MS,
                 statistics_interval_ms=self._kafka.statistics_interval_ms,

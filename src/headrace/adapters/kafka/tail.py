@@ -19,7 +19,7 @@ from headrace.domain.record import StoredRecord
 
 POLL_SECONDS = 0.2
 CONTACT_SECONDS = 8.0
-"""For the first answer. After this, there is probably no Kafka at the address."""
+"""Time limit for the first answer. Without one, there is probably no Kafka at the address."""
 
 KeptT = TypeVar("KeptT")
 
@@ -53,7 +53,7 @@ class KafkaTail:
                 queued_max_messages_kbytes=16_384,
                 fetch_wait_max_ms=100,
             ),
-            # Otherwise every failed connection attempt is a line on the terminal. The deadline
+            # Otherwise every failed connection attempt is printed on the terminal. The deadline
             # reports the failure once.
             "log_level": 0,
         }
@@ -64,7 +64,7 @@ class KafkaTail:
             self._consumer.close()
 
     def record_counts(self, suffix: str) -> dict[str, int]:
-        """The topics whose names end with `suffix`, each with the number of its records."""
+        """Return the topics whose names end with `suffix`, each with the number of its records."""
         with self._translated_errors("the list of topics"):
             topics = self._consumer.list_topics(
                 timeout=min(CONTACT_SECONDS, self._remaining())
@@ -76,8 +76,8 @@ class KafkaTail:
         }
 
     def watermarks(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """The first offset of each partition and the offset after its last record. Also raises
-        `TopicMissing`.
+        """Return the first offset of each partition and the offset after its last record. Also
+        raises `TopicMissing`.
         """
         with self._translated_errors(f"topic {topic}"):
             # All topics, because a query for one may create it.
@@ -96,11 +96,11 @@ class KafkaTail:
     def read_newest_first(
         self, topic: str, records: int, keep: Callable[[StoredRecord], KeptT | None]
     ) -> Iterator[list[KeptT]]:
-        """The results of `keep` for the records, newest first, in windows of `records` records of
-        each partition.
+        """Yield the results of `keep` for the records, newest first, in windows of `records`
+        records of each partition.
 
-        Only the results of `keep` are in memory, not the events of a window. The first window has
-        the newest `records` of all.
+        Only the results of `keep` are in memory, not the events of a window. The first window
+        contains the newest `records` records of the topic.
         """
         watermarks = dict(self.watermarks(topic))
         while watermarks := {
@@ -124,7 +124,7 @@ class KafkaTail:
     def _read_ranges(
         self, topic: str, window: Mapping[int, tuple[int, int]]
     ) -> Iterator[StoredRecord]:
-        """The records of these ranges, partition by partition in order."""
+        """Yield the records of these ranges, partition by partition in order."""
         open_ends = {number: end for number, (_, end) in window.items()}
         with self._translated_errors(f"topic {topic}"):
             self._consumer.assign(

@@ -1,8 +1,8 @@
 """Follows one kind: lists it, watches from there, and lists again whenever the resourceVersion has
 expired or the watch ends.
 
-After a list, the difference to the known objects is reported: no change that happened while a watch
-was down is missed, only the intermediate states are.
+After a list, the difference to the known objects is reported: no change that happened while no
+watch was open is missed, except for intermediate states.
 """
 
 import asyncio

@@ -18,8 +18,8 @@ class ConsumerAlarm(NamedTuple):
 
 
 def consumer_alarm(error: KafkaError) -> ConsumerAlarm:
-    """The alarm for an error, with the client's text (which has addresses and names, no payloads
-    and no secrets).
+    """Return the alarm for an error, with the client's text (which contains addresses and names,
+    but no payloads or secrets).
     """
     fenced = is_instance_fenced(error)
     fatal = fenced or is_fatal(error)

@@ -1,9 +1,8 @@
-"""The event loop's side of a feed: the partitions it owns, the records in flight, and when what is
-done is committed.
+"""The event loop's side of a feed: its partitions, the records in flight, and the commits.
 
 The consumer's thread (`consumer_thread`) reports what happened by calling these methods through the
-loop, in the order in which it happened. What it has to do is sent back as commands. Neither side
-ever waits for the other here, except that a revocation waits in the thread for its request.
+loop, in the order of the events. The loop answers with commands for the thread. Neither side ever
+waits for the other here, except that a revocation waits in the thread for its request.
 """
 
 import asyncio
@@ -31,8 +30,8 @@ _ALARM_INTERVAL_SECONDS = 10.0
 
 
 class Assignment:
-    """The partitions of one feed, and the verbs of `headrace.domain.ports.Feed` about them. To be
-    made on the event loop.
+    """The partitions of one feed, with the methods of `headrace.domain.ports.Feed` for them. Create
+    it on the event loop.
     """
 
     _listener: FeedListener
@@ -64,10 +63,10 @@ class Assignment:
         """Records that were removed from the log before they were handed out."""
 
     def attach(self, listener: FeedListener) -> None:
-        """Hand records out to this listener. To be called before the thread starts."""
+        """Hand records out to this listener. Call this before the thread starts."""
         self._listener = listener
 
-    # What the listener asks for.
+    # Called by the listener.
 
     def done(self, record: StoredRecord) -> None:
         """As `Feed.done`."""
@@ -92,7 +91,7 @@ class Assignment:
             self._mark_changed(state)
 
     def pause(self, partition: Partition) -> None:
-        """As `Feed.pause`. It ends with the ownership of the partition."""
+        """As `Feed.pause`. The pause ends when the partition is revoked or lost."""
         state = self._states.get(partition)
         if state is not None and not state.paused:
             state.paused = True
@@ -118,10 +117,10 @@ class Assignment:
         now = self._loop.time()
         return {state.partition: state.lag(now) for state in self._states.values()}
 
-    # What the thread reports.
+    # Called for the consumer's thread.
 
     def on_partitions_assigned(self, starts: Sequence[Position]) -> None:
-        """These partitions are owned now, from these positions."""
+        """Take over these partitions, starting at these positions."""
         now = self._loop.time()
         for start in starts:
             state = self._states[start.partition] = PartitionState(start, now)
@@ -130,7 +129,9 @@ class Assignment:
     def on_batch(
         self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]
     ) -> None:
-        """Records were read, and the ends of these partitions were reached behind them."""
+        """Hand out records that were read, and note the ends of partitions that were reached after
+        them.
+        """
         self.flow.batch_received()
         now = self._loop.time()
         fresh: list[StoredRecord] = []
@@ -174,7 +175,7 @@ class Assignment:
             self._listener.on_records(fresh)
 
     def on_high_watermarks(self, high_watermarks: Sequence[tuple[Partition, int]]) -> None:
-        """The ends of these logs."""
+        """Note the ends of these logs."""
         for partition, high_watermark in high_watermarks:
             state = self._states.get(partition)
             if state is not None and high_watermark > state.high_watermark:
@@ -206,8 +207,8 @@ class Assignment:
     def on_topic_recreated(
         self, partition: Partition, offset: int | None, *, high_watermark: int
     ) -> None:
-        """A partition of `recreated_partitions` is read from `offset` on. None: by the policy it
-        is not read.
+        """Continue a partition of `recreated_partitions` at `offset`; None means that the policy
+        does not allow reading it.
         """
         if (state := self._states.get(partition)) is not None:  # It was assigned again meanwhile.
             self._discard(state)
@@ -229,9 +230,7 @@ class Assignment:
         self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
 
     def on_offset_reset(self, partition: Partition, offset: int, *, high_watermark: int) -> None:
-        """Reading continues at `offset`, because the log no longer has (or never had) the next
-        record.
-        """
+        """Continue at `offset`, because the log no longer has (or never had) the next record."""
         state = self._states.get(partition)
         if state is None:
             return
@@ -271,7 +270,7 @@ class Assignment:
             self._listener.on_revoked(request.partitions, drained)
 
     def on_drain_timeout(self, request: RevocationRequest) -> None:
-        """The drain deadline of this request has passed."""
+        """Handle the end of the drain deadline of this request."""
         if not request.is_open:
             return
         records = sum(
@@ -290,7 +289,7 @@ class Assignment:
         )
 
     def on_partitions_lost(self, partitions: Collection[Partition] | None) -> None:
-        """These partitions (None: all) already belong to another member."""
+        """Drop these partitions (None: all), which already belong to another member."""
         gone = [
             state.partition
             for state in self._states.values()
@@ -305,7 +304,8 @@ class Assignment:
     def on_commit_answered(
         self, refused: Collection[Partition] | None, *, member: bool = False
     ) -> None:
-        """The last commit is stored, except for the refused partitions (None: for all).
+        """Handle the answer to the last commit: it is stored except for the refused partitions
+        (None: all).
 
         `member` says that the answer proves membership. Some refusals do so too.
         """
@@ -333,8 +333,8 @@ class Assignment:
     def raise_alarm(
         self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
     ) -> None:
-        """Pass an alarm on. The same one (kind and partition) is passed at most every 10 s, unless
-        it has a count.
+        """Report an alarm to the listener. The same alarm (kind and partition) is reported at most
+        every 10 s, unless it has a count.
         """
         now = self._loop.time()
         if (
@@ -351,7 +351,7 @@ class Assignment:
         )
 
     def close(self) -> None:
-        """Drop everything, and call the listener no more."""
+        """Drop everything. The listener is not called again."""
         self._closed = True
         if self._commit_timer is not None:
             self._commit_timer.cancel()
@@ -370,7 +370,7 @@ class Assignment:
         self._commit_timer = self._loop.call_later(delay, self._commit)
 
     def _commit(self) -> None:
-        """One commit at a time: a second one could overtake the first, and the offset would go
+        """Send one commit at a time: a second one could overtake the first and set the offset
         back.
         """
         self._commit_timer = None

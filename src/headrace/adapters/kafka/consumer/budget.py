@@ -1,5 +1,5 @@
-"""What all feeds of one process may hold together: neither one subscription with large events nor a
-hundred stuck ones may exhaust the memory.
+"""Limits what all feeds of one process hold together, so that neither one subscription with large
+events nor a hundred stuck ones can exhaust the memory.
 
 There are two parts. Records handed out and not done are counted exactly, over all feeds. What
 librdkafka prefetches cannot be counted here, so each new consumer gets a smaller queue the more
@@ -16,17 +16,17 @@ _KIB = 1024
 QUEUE_BYTES_MAX = 256 * _KIB
 QUEUE_BYTES_MIN = 64 * _KIB
 _COUNT_SECONDS = 0.002
-"""How old a sum over all feeds may be. It is read with each record that is done, and takes 10 us
-for a hundred feeds.
+"""How old a sum over all feeds may be. It is read for each record that is done, and computing it
+takes 10 us for a hundred feeds.
 """
 
 
 class ByteBudget:
-    """The bytes of one process.
+    """The byte budget of one process.
 
     Feeds are not limited while there is room. When there is none, only feeds that hold less than an
-    equal share continue. So stuck subscriptions cannot starve the others, and all feeds together
-    hold at most twice the budget.
+    equal share continue. Stuck subscriptions therefore cannot starve the others, and all feeds
+    together hold at most twice the budget.
     """
 
     def __init__(self, bytes_max: int, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class ByteBudget:
 
     @property
     def held(self) -> int:
-        """Bytes handed out and not done, in all feeds."""
+        """Return the bytes handed out and not done, in all feeds."""
         return sum(flow.bytes for flow in self._flows)
 
     def _is_over_budget(self, flow: FlowControl) -> bool:
@@ -67,6 +67,8 @@ class ByteBudget:
         return self._full
 
     def queue_bytes(self) -> int:
-        """The prefetch queue of the next consumer: its share of a quarter of the budget."""
+        """Return the size of the prefetch queue for the next consumer: its share of a quarter of
+        the budget.
+        """
         share = self.bytes_max // 4 // (len(self._flows) + 1)
         return min(max(share, QUEUE_BYTES_MIN), QUEUE_BYTES_MAX)

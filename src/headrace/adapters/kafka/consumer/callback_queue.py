@@ -1,10 +1,11 @@
-"""From many consumer threads to one loop: the callbacks of each feed in order, feeds in turn.
+"""Passes callbacks from many consumer threads to one event loop. The callbacks of one feed run in
+order; the feeds take turns.
 
-A thread that hands records over does not call the loop by itself. It puts a callback into its
-queue, and the first thread to do so wakes the loop, once for all. There the queues take turns, and
-after a millisecond the loop serves everything else. So a feed with a backlog delays a new record of
-another feed by one batch, and the responses of subscribers by one millisecond, however many feeds
-are busy.
+A thread that hands records over does not schedule a call on the loop itself. It puts a callback
+into its queue, and the first thread to do so wakes the loop once for all threads. The loop then
+serves the queues in turn, and after a millisecond everything else. A feed with a backlog therefore
+delays a new record of another feed by one batch, and the responses of subscribers by one
+millisecond, however many feeds are busy.
 """
 
 import asyncio
@@ -32,11 +33,13 @@ class CallbackQueues:
         self._scheduled = False
 
     def queue(self, loop: asyncio.AbstractEventLoop) -> "CallbackQueue":
-        """The queue of one feed; all queues are served on the same loop."""
+        """Return a queue for one feed. All queues are served on the same loop."""
         return CallbackQueue(self, loop)
 
     def schedule(self, queue: "CallbackQueue") -> None:
-        """This queue has a callback. Raises RuntimeError when the loop is closed. Thread."""
+        """Schedule a queue that has a callback. Raises RuntimeError when the loop is closed.
+        Thread.
+        """
         self._waiting.append(queue)
         if not self._scheduled:
             self._scheduled = True
@@ -70,8 +73,8 @@ class CallbackQueue:
         self._waiting = False
 
     def call_soon(self, callback: Callable[..., object], *arguments: object) -> None:
-        """Call this on the loop, after the callbacks before it. Raises RuntimeError when the loop
-        is closed. Thread.
+        """Call `callback` on the loop, after the callbacks before it. Raises RuntimeError when the
+        loop is closed. Thread.
         """
         if self.loop.is_closed():
             raise RuntimeError("the event loop is closed")

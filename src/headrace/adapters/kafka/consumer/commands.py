@@ -1,4 +1,4 @@
-"""Between the event loop and the thread of a consumer: commands in one direction, calls in the
+"""Connects the event loop and the thread of a consumer: commands in one direction, calls in the
 other. Neither side ever waits for the other here.
 """
 
@@ -23,7 +23,7 @@ class Command(StrEnum):
 
 
 class ConsumerCommands:
-    """The channel of one feed. To be made on the event loop."""
+    """The channel of one feed. Create it on the event loop."""
 
     def __init__(self, callback_queues: CallbackQueues, flow: FlowControl) -> None:
         self._callbacks = callback_queues.queue(asyncio.get_running_loop())
@@ -34,16 +34,16 @@ class ConsumerCommands:
         self.leave_group = False
         """Whether a static member leaves its group at the end."""
         self.abandoned = False
-        """End without drain or commit, and report nothing."""
+        """Whether the thread ends without drain or commit, and reports nothing."""
 
-    # From the loop; all return at once.
+    # Called by the loop; all return immediately.
 
     def commit(self, positions: Sequence[Position]) -> None:
-        """Commit these; `Assignment.on_commit_answered` gets the result."""
+        """Commit these positions; `Assignment.on_commit_answered` gets the result."""
         self._send(Command.COMMIT, positions)
 
     def pause(self, partition: Partition) -> None:
-        """Read no more of this partition."""
+        """Stop reading this partition."""
         self._send(Command.PAUSE, partition)
 
     def resume(self, partition: Partition) -> None:
@@ -51,7 +51,7 @@ class ConsumerCommands:
         self._send(Command.RESUME, partition)
 
     def stop(self, *, leave: bool) -> None:
-        """Drain, commit, close. `leave` also takes a static member out of its group."""
+        """Drain, commit, close. With `leave`, a static member also leaves its group."""
         self.leave_group = leave
         self.stopping = True
         self._flow.wake.set()
@@ -66,13 +66,13 @@ class ConsumerCommands:
         self.commands.append((command, argument))
         self._flow.wake.set()
 
-    # From the thread.
+    # Called by the thread.
 
     def call_on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
-        """Call this on the loop, after everything that was passed before."""
+        """Call `callback` on the loop, after all earlier calls."""
         if self.abandoned:
             return
         try:
             self._callbacks.call_soon(callback, *arguments)
-        except RuntimeError:  # The loop is closed: there is nothing left to work for.
+        except RuntimeError:  # The loop is closed: nobody needs the results.
             self.stopping = self.abandoned = True

@@ -1,5 +1,5 @@
-"""How a consumer is set up: its group, its topics, its limits, and small queues, since a process
-may hold a hundred of them.
+"""The configuration of a consumer: its group, topics and limits. Its queues are small, because a
+process may have a hundred consumers.
 """
 
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class ConsumerConfig:
     topics: tuple[str, ...]
     bounds: FeedBounds = field(default_factory=FeedBounds)
     instance: str | None = None
-    """The `group.instance.id` of a static member. After a crash it gets its partitions back at
-    once, and it keeps them while it is away for less than the session timeout.
+    """The `group.instance.id` of a static member. After a crash it gets its partitions back
+    immediately, and it keeps them during an absence that is shorter than the session timeout.
     """
     drain_seconds: float = 5.0
     """How long a revocation waits for the records in flight."""
@@ -36,18 +36,19 @@ class ConsumerConfig:
 
     @property
     def rejoins(self) -> bool:
-        """Whether the member asks for a second rebalance after it joined: a static member of the
-        classic protocol does. KIP-848 reconciles assignments without one.
+        """Whether the member requests a second rebalance after it has joined: a static member of
+        the classic protocol does. KIP-848 reconciles assignments without one.
         """
         return self.instance is not None and self.options.group_protocol is GroupProtocol.CLASSIC
 
     def client_settings(self, *, queue_bytes: int) -> dict[str, object]:
-        """librdkafka configuration of the consumer, which may prefetch `queue_bytes`."""
+        """Return the librdkafka configuration of the consumer, which may prefetch `queue_bytes`."""
         queue_kib = max(queue_bytes // _KIB, 1)
         fetch_bytes = min(256, queue_kib) * _KIB
-        # The client checks this often whether a full queue has room again, by the clock and per
-        # partition. A single consumer would run dry between two checks; a hundred that check every
-        # 5 ms used a third of the CPU time of the process.
+        # This is how often the client checks, for each partition, whether a full queue has room
+        # again. The queue of a single consumer would become empty between two checks at a longer
+        # interval; a hundred consumers that check every 5 ms used a third of the CPU time of the
+        # process.
         backoff_ms = min(max(_BACKOFF_KIB // queue_kib, _BACKOFF_MS_MIN), _BACKOFF_MS_MAX)
         settings = self.options.client(
             group_id=self.group,
@@ -55,8 +56,8 @@ class ConsumerConfig:
             enable_auto_offset_store=False,
             # Reported as an error: the client must never choose another position by itself.
             auto_offset_reset="error",
-            # Reports the end of the log, so that transaction markers behind the last record do not
-            # hold the done prefix back.
+            # Reports the end of the log, so that transaction markers after the last record do not
+            # hold back the commit position.
             enable_partition_eof=True,
             allow_auto_create_topics=False,
             isolation_level="read_committed",
@@ -77,7 +78,7 @@ class ConsumerConfig:
             reconnect_backoff_ms=50,
             reconnect_backoff_max_ms=1000,
         )
-        # Otherwise every failed connection attempt of every feed is a line. What an operator must
+        # Otherwise every failed connection attempt of every feed is logged. What an operator must
         # know is reported as an alarm.
         settings["log_level"] = 2
         if self.instance is not None:

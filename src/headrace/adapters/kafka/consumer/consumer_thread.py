@@ -1,11 +1,11 @@
-"""The thread of a feed: only this thread uses the consumer, and it does nothing else.
+"""The thread of a feed. Only this thread uses the consumer, and it does nothing else.
 
-A call on a consumer waits for the one that is running (Python client since 2.16), so a second
-thread that commits or pauses would stall as long as a poll takes. Hence one owner: it polls for
-short times, executes commands in between, serves rebalances, and hands records to the loop in
-batches. When the loop has no room, it waits a moment before it reads the next batch. Only when that
-lasts is the consumer paused (which discards what was prefetched) and polled further, because
-rebalances must be served.
+A call on a consumer waits for the call that is running (Python client since 2.16), so a second
+thread that commits or pauses would be blocked for the duration of a poll. Therefore one thread owns
+the consumer: it polls for short times, executes commands in between, serves rebalances, and hands
+records to the loop in batches. When the loop has no capacity, the thread waits a moment before it
+reads the next batch. If that takes longer, the thread pauses the consumer (which discards what was
+prefetched) and continues to poll it, because rebalances must be served.
 """
 
 import threading
@@ -32,8 +32,8 @@ logger = structlog.get_logger(__name__)
 class ConsumerThread(threading.Thread):
     """Runs one consumer after another, all of the same group and topics.
 
-    What happens is reported to `assignment`, and the end of the thread to `ended`, on the loop of
-    the assignment.
+    The thread reports events to `assignment` and its own end to `ended`, on the loop of the
+    assignment.
     """
 
     def __init__(
@@ -46,7 +46,9 @@ class ConsumerThread(threading.Thread):
         self._ended = ended
 
     def run(self) -> None:
-        """Work until the channel says stop. A consumer that fails is replaced after a backoff."""
+        """Run until the channel requests a stop. A consumer that fails is replaced after a
+        backoff.
+        """
         failures = 0
         while not self._channel.stopping:
             opened_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The feed over Kafka: an assignment, the thread of its consumer, and their start and stop."""
+"""The feed on Kafka: an assignment and the thread of its consumer, with their start and stop."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,8 @@ _CLOSE_SECONDS = 10.0
 class KafkaFeed(Assignment):
     """Records of some topics for one member of a group; implements `headrace.domain.ports.Feed`.
 
-    The verbs about records and partitions are inherited, because `done` is called per event.
+    The methods for records and partitions are inherited and not delegated, because `done` is called
+    for each event.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class KafkaFeed(Assignment):
         self._released = False
 
     def start(self, listener: FeedListener) -> None:
-        """As `Feed.start`; once. Returns at once: the thread joins the group."""
+        """As `Feed.start`; to be called once. Returns immediately: the thread joins the group."""
         if self._started:
             raise RuntimeError(
                 f"the feed of group {self.config.group} was started before; open a new one"
@@ -46,7 +47,7 @@ class KafkaFeed(Assignment):
 
     @property
     def in_flight(self) -> int:
-        """Records read and not done, in this process."""
+        """Return the number of records that this process has read and not done."""
         return self.flow.records
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -75,8 +76,8 @@ class KafkaFeed(Assignment):
         self._leave_process()
 
     def abandon(self) -> None:
-        """Stop as a crash would: nothing is drained or committed, and the listener is called no
-        more.
+        """Stop as in a crash: nothing is drained or committed, and the listener is not called
+        again.
         """
         self.channel.abandon()
         if self._started:
@@ -84,8 +85,8 @@ class KafkaFeed(Assignment):
             self._ended.set()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the consumer's thread. Blocks, so never call it on the loop. False
-        when the thread still runs.
+        """Wait for the end of the consumer's thread; return False if the thread still runs. Blocks,
+        so never call it on the loop.
         """
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()

@@ -1,5 +1,5 @@
-"""The feeds of one process: what its consumers share, and the backlog of groups that no consumer of
-this process reads.
+"""The feeds of one process. Also reads the backlog of groups that no consumer of this process
+reads.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from headrace.domain.ports import Matches
 
 LAG_QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
-"""With a longer session timeout of the broker, KIP-848 notices a dead member much later than the
+"""With a longer session timeout of the broker, KIP-848 detects a dead member much later than the
 classic protocol, which takes 6 s.
 """
 
@@ -80,12 +80,13 @@ class KafkaFeeds:
         return self._options.group_protocol
 
     async def prepare(self) -> None:
-        """Before the first `open`, once Kafka answers: choose the group protocol. Raises
+        """Choose the group protocol, before the first `open` and once Kafka answers. Raises
         `LogUnavailable`.
 
-        KIP-848 notices a dead member only after the session timeout of the broker, 45 s by default,
-        which no client can lower. It is chosen where that is 10 s or less. Under it a static member
-        that comes back gets a fatal error, so an instance name means the classic protocol.
+        With KIP-848, a dead member is detected only after the session timeout of the broker, which
+        is 45 s by default and which no client can lower. KIP-848 is chosen if that timeout is 10 s
+        or less. A static member that returns gets a fatal error with it, so an instance name means
+        the classic protocol.
         """
         if not self._choose_protocol or self._instance is not None:
             return
@@ -120,8 +121,8 @@ class KafkaFeeds:
         return KafkaFeed(config, self._shared, alarm)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """For each group, how many records of its topics it has not committed. Topics that do not
-        exist count as empty.
+        """Return for each group how many records of its topics it has not committed. Topics that do
+        not exist count as empty.
 
         Partitions that do not answer are left out and counted. Raises `LogUnavailable` when no
         broker answers.
@@ -147,8 +148,8 @@ class KafkaFeeds:
             reader.close()
 
     def _consumer_session_seconds(self) -> float | None:
-        """The session timeout of KIP-848 groups. None where there are none, or where this client
-        may not read the configuration.
+        """Return the session timeout of KIP-848 groups; None if the broker does not support them,
+        or if this client may not read the configuration.
         """
         admin = AdminClient(self._options.client(), logger=client_logger)
         broker = next(iter(admin.list_topics(timeout=LAG_QUERY_SECONDS).brokers))

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from headrace.domain.feed import FeedBounds
 
 BATCH_RECORDS_MAX = 64
-"""Records in one batch. After that the loop serves other feeds, so that a feed with a backlog does
-not delay them.
+"""Records in one batch. After a batch the loop serves other feeds, so that a feed with a backlog
+does not delay them.
 """
 
 _BATCHES_AHEAD_MAX = 2
@@ -22,7 +22,7 @@ def _never() -> bool:
 
 
 class FlowControl:
-    """The free capacity of one feed."""
+    """The capacity of one feed, and what is used of it."""
 
     __slots__ = (
         "_bounds",
@@ -49,7 +49,7 @@ class FlowControl:
         # the first batch.
         self._expected_record_bytes = max(bounds.bytes_max // 4, 1)
         self.over_process_budget: Callable[[], bool] = _never
-        """Whether the process holds too much: then a feed that holds a record waits."""
+        """Whether the process holds too much; if so, a feed that holds a record waits."""
         self.wake = threading.Event()
         self.starved = False
         self.delivered_records = 0
@@ -61,16 +61,16 @@ class FlowControl:
 
     @property
     def records(self) -> int:
-        """Records handed out and not done."""
+        """The number of records handed out and not done."""
         return self.delivered_records - self.released_records
 
     @property
     def bytes(self) -> int:
-        """Their bytes."""
+        """The bytes of these records."""
         return self.delivered_bytes - self.released_bytes
 
     def free_records(self) -> int:
-        """How many records may be delivered now. Thread."""
+        """Return how many records may be delivered now. Thread."""
         if self.over_process_budget():
             return 0 if self.records else 1
         free = self._bounds.bytes_max - self.bytes
@@ -80,7 +80,7 @@ class FlowControl:
         return max(min(self._bounds.records_max - self.records, BATCH_RECORDS_MAX, fit), 0)
 
     def is_half_empty(self) -> bool:
-        """Whether at most half of the bounds is in use. Thread."""
+        """Return whether at most half of the bounds is in use. Thread."""
         return (
             (not self.records or not self.over_process_budget())
             and self.records * 2 <= self._bounds.records_max
@@ -104,7 +104,7 @@ class FlowControl:
         self.delivered_batches += 1
 
     def batch_received(self) -> None:
-        """A batch has arrived. Loop."""
+        """Note that a batch has arrived. Loop."""
         self.received_batches += 1
         if self.starved and self._has_capacity():
             self.wake.set()

@@ -1,5 +1,5 @@
-"""The lag of groups that no consumer of this process reads: queried partition by partition, so that
-a partition without an answer does not hide the others.
+"""The lag of groups that no consumer of this process reads. It is queried partition by partition,
+so that a partition without an answer does not hide the others.
 """
 
 import time
@@ -13,8 +13,8 @@ from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition
 
 QUERY_SECONDS_MAX = 3.0
-"""One query about a partition or a group. A broker that does not answer within this time is not
-queried again in the same run.
+"""The time limit of one query about a partition or a group. A broker that does not answer within
+this time is not queried again in the same run.
 """
 
 
@@ -22,25 +22,27 @@ class GroupLagQueries(Protocol):
     """The queries needed. All raise KafkaException when there is no answer within `seconds`."""
 
     def leaders(self, seconds: float) -> Mapping[Partition, int]:
-        """The broker that leads each partition of each topic; negative while none does."""
+        """Return the broker that leads each partition of each topic; negative while none does."""
         ...
 
     def watermarks(self, partition: Partition, seconds: float) -> tuple[int, int]:
-        """First offset and end."""
+        """Return the first offset and the end."""
         ...
 
     def committed(
         self, group: str, partitions: Collection[Partition], seconds: float
     ) -> Mapping[Partition, int]:
-        """What the group has committed, negative for nothing. Refused partitions are absent."""
+        """Return what the group has committed, negative for nothing. Refused partitions are
+        absent.
+        """
         ...
 
 
 def read_group_lag(
     queries: GroupLagQueries, groups: Mapping[str, Sequence[str]], *, seconds: float
 ) -> Backlog:
-    """For each group, the number of records in its topics that it has not committed. Topics that do
-    not exist have none.
+    """Return for each group the number of records in its topics that it has not committed. Topics
+    that do not exist have none.
 
     Groups whose topics are empty are not queried. Raises KafkaException when the topics cannot be
     listed.
@@ -73,7 +75,7 @@ def read_group_lag(
 def _watermarks(
     queries: GroupLagQueries, leaders: Mapping[Partition, int], until: float
 ) -> dict[Partition, tuple[int, int]]:
-    """The watermarks of the partitions that answer."""
+    """Return the watermarks of the partitions that answer."""
     spans: dict[Partition, tuple[int, int]] = {}
     silent: set[int] = set()
     for partition, leader in leaders.items():
@@ -100,10 +102,10 @@ def _remaining(until: float) -> float:
 
 
 class GroupLagReader:
-    """Queries with consumers that join no group; implements `GroupLagQueries`.
+    """Queries brokers with consumers that join no group; implements `GroupLagQueries`.
 
-    Not with the admin client: its requests about groups have aborted the process when a broker
-    went away meanwhile, and the mock cluster of the client library answers none of them.
+    The admin client is not used: its requests about groups have aborted the process when a broker
+    stopped meanwhile, and the mock cluster of the client library answers none of them.
     """
 
     def __init__(self, options: KafkaOptions) -> None:

@@ -1,10 +1,10 @@
-"""Whether this process is still a member of its group, as shown by the answers to commits.
+"""Tracks whether this process is still a member of its group, based on the answers to commits.
 
-A member that sends no heartbeat for the session timeout loses its partitions. It learns that when
-it reaches the group again, or by its own clock, in the same moment in which another member may
-start. On a machine without free CPU, or one that was suspended, that is too late: two owners would
-send events of one key at once. So a member whose commit was not answered for half a session starts
-no delivery until one is answered.
+A member that sends no heartbeat for the session timeout loses its partitions. It notices this when
+it reaches the group again, or by its own clock at the same time at which another member may start.
+On a machine that has no free CPU or was suspended, that is too late: two owners would send events
+of one key at the same time. Therefore a member whose commit was not answered for half of the
+session timeout starts no delivery until one is answered.
 """
 
 import asyncio
@@ -34,16 +34,16 @@ class MembershipMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def commit_sent(self) -> None:
-        """A commit is sent. The membership becomes unconfirmed `seconds` after the first commit
-        without an answer that proves it.
+        """Note that a commit is sent. The membership becomes unconfirmed `seconds` after the first
+        commit without an answer that proves it.
         """
         self._sent_at = self._loop.time()
         if self._timer is None and not self.unconfirmed:
             self._timer = self._loop.call_later(self._seconds, self.suspend)
 
     def commit_answered(self) -> None:
-        """The answer to the last commit proves membership. A late answer proves nothing about
-        now.
+        """Handle an answer to the last commit that proves membership. A late answer proves nothing
+        about the present.
         """
         if self._loop.time() - self._sent_at < self._seconds:
             self.confirm()

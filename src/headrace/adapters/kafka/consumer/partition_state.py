@@ -1,6 +1,4 @@
-"""The state of one partition on the event loop: what is in flight, what is done, what was
-committed.
-"""
+"""The state of one partition on the event loop: which records are in flight, done and committed."""
 
 from collections.abc import Iterable
 
@@ -12,7 +10,7 @@ from headrace.domain.record import StoredRecord
 
 
 class PartitionState:
-    """A partition between its assignment and its revocation. No state outlives the ownership."""
+    """A partition from its assignment to its revocation. No state is kept after that."""
 
     __slots__ = (
         "_commit_in_flight",
@@ -32,8 +30,8 @@ class PartitionState:
     def __init__(self, start: Position, now: float) -> None:
         self.partition = start.partition
         self.topic_id, metadata = split_topic_id(start.metadata)
-        """The id of the topic in which the start was committed, or that was seen first. Empty while
-        it is not known.
+        """The id of the topic for which the start offset was committed, or the id that was seen
+        first. Empty while it is not known.
         """
         self.tracker = OffsetTracker(start.offset, metadata)
         self.in_flight: dict[int, StoredRecord] = {}
@@ -49,7 +47,7 @@ class PartitionState:
         self._progressed_at = now
 
     def take(self, record: StoredRecord, now: float) -> bool:
-        """Whether this record is to be handed out; then it is in flight."""
+        """Return whether to hand out this record, which is then in flight."""
         tracker = self.tracker
         if not tracker.take(record.offset):
             return False
@@ -60,7 +58,7 @@ class PartitionState:
         return True
 
     def finish(self, record: StoredRecord) -> bool:
-        """Whether this very record was in flight; then it is done.
+        """Mark this record as done; return whether it was in flight.
 
         Compared by identity: a record from before a revocation must not finish its redelivery,
         which is in flight now.
@@ -72,7 +70,7 @@ class PartitionState:
         return True
 
     def reach(self, offset: int) -> None:
-        """The log's end was reached at `offset`."""
+        """Note that the end of the log was reached at `offset`."""
         if offset > self.high_watermark:
             self.high_watermark = offset
         if offset > self.tracker.next and not self.buffered:
@@ -80,8 +78,8 @@ class PartitionState:
             self.changed = True
 
     def next_commit(self, now: float, *, again: bool = False) -> Position | None:
-        """What should be committed; None when it is committed already, unless `again`. The result
-        is passed to `on_commit_answered`.
+        """Return what should be committed; None when it is committed already, unless `again`.
+        Report the answer to `on_commit_answered`.
         """
         self.changed = False
         self._observe(now)
@@ -92,7 +90,7 @@ class PartitionState:
         return Position(self.partition, *wanted)
 
     def on_commit_answered(self, *, stored: bool) -> None:
-        """The last `next_commit` is stored, or was refused and must be repeated."""
+        """Note that the last `next_commit` is stored, or was refused and must be repeated."""
         if stored and self._commit_in_flight is not None:
             self._committed = self._commit_in_flight
         elif not stored:
@@ -100,7 +98,7 @@ class PartitionState:
         self._commit_in_flight = None
 
     def lag(self, now: float) -> Lag:
-        """How far behind this partition is."""
+        """Return how far behind this partition is."""
         self._observe(now)
         records = max(self.high_watermark - self.tracker.next, 0) + self.tracker.unfinished
         if records == 0:
@@ -116,7 +114,7 @@ class PartitionState:
             self._progressed_at = now
 
     def held(self) -> tuple[int, int]:
-        """Records and bytes that are in flight or buffered."""
+        """Return the numbers of records and bytes that are in flight or buffered."""
         records: Iterable[StoredRecord] = (*self.in_flight.values(), *self.buffered)
         sizes = [record.size for record in records]
         return len(sizes), sum(sizes)

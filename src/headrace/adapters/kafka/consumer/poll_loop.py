@@ -1,5 +1,5 @@
-"""One consumer from its join to its close: polls, commands and rebalances, all in the thread of its
-feed.
+"""Runs one consumer from its join to its close: polls, commands and rebalances, all in the thread
+of its feed.
 
 The client calls back inside `poll`, `consume` and `close`. Callbacks do as little as possible. The
 only request that they send to a broker is the commit before a revocation.
@@ -34,7 +34,7 @@ from headrace.runtime.failpoints import Failpoint, failpoint
 
 _BUSY_POLL_SECONDS = 0.05
 _IDLE_POLL_SECONDS = 0.19
-"""Below 0.2 s the client waits in one go; above, it wakes every 0.2 s anyway."""
+"""Below 0.2 s the client waits without waking up; above, it wakes up every 0.2 s anyway."""
 _WAIT_BEFORE_PAUSE_SECONDS = 1.0
 _REPORT_SECONDS = 1.0
 _PAUSED_REPORT_SECONDS = 5.0
@@ -81,7 +81,7 @@ class PollLoop:
         self._newly_assigned: set[Partition] = set()
         """Assigned, and not reported to the loop yet."""
         self._without_offset: dict[Partition, int] = {}
-        """Partitions without a committed offset: where reading begins."""
+        """Where reading begins in partitions without a committed offset."""
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
@@ -96,8 +96,8 @@ class PollLoop:
         self._consumer = Consumer({**settings, **calls}, logger=client_logger)
 
     def run(self) -> None:
-        """Work until the channel says stop. Raises `ConsumerFailed` or KafkaException when this
-        consumer cannot be used any longer.
+        """Run until the channel requests a stop. Raises `ConsumerFailed` or KafkaException when
+        this consumer cannot be used any longer.
         """
         try:
             self._subscribe(self._topics)
@@ -120,8 +120,8 @@ class PollLoop:
     def _rejoin(self) -> None:
         """Make the group rebalance once more.
 
-        A static member that died while it gave partitions back gets its old assignment without a
-        rebalance, and the second rebalance of the cooperative protocol never happens: those
+        A static member that crashed while it gave partitions back gets its old assignment without a
+        rebalance. The second rebalance of the cooperative protocol then never happens, and those
         partitions would have no owner until a member joins or leaves. Brokers start a rebalance for
         a known member only when its subscription changes, so it subscribes to one more topic, which
         does not exist. When all partitions have an owner, nothing moves and no member stops
@@ -156,7 +156,7 @@ class PollLoop:
         )
         if message is not None:
             self._health.received |= message.error() is None
-            # A revocation may be served inside `consume`: it takes its messages out of `_pending`.
+            # A revocation may be served inside `consume`; it removes its messages from `_pending`.
             self._pending.append(message)
             if room > 1:
                 more = self._consumer.consume(room - 1, 0)
@@ -174,8 +174,8 @@ class PollLoop:
             self._starved_since = now
         left = self._starved_since + _WAIT_BEFORE_PAUSE_SECONDS - now
         if left > 0.0:
-            # Commands wake it too. A hundred full feeds that check every 50 ms would use a tenth
-            # of a core.
+            # Commands also end this wait. A hundred full feeds that check every 50 ms would use a
+            # tenth of a core.
             self._flow.wait_for_capacity(left)
             return
         self._throttled = True
@@ -224,8 +224,8 @@ class PollLoop:
             self._reset_position(partition)
 
     def _reset_position(self, partition: Partition) -> None:
-        """The client has stopped reading this partition: there is no committed offset, or the log
-        does not have it.
+        """Set a new position for a partition that the client has stopped reading, because there is
+        no committed offset or the log does not have it.
         """
         begin = self._without_offset.pop(partition, None)
         if begin is not None:
@@ -258,8 +258,8 @@ class PollLoop:
             self._call_on_loop(self._assignment.raise_alarm, alarm.kind, alarm.detail, partition)
 
     def _report_high_watermarks(self) -> None:
-        """Once a second: report the ends of the logs. Paused partitions are not fetched, so the
-        broker is queried for them, every 5 s.
+        """Report the ends of the logs, once a second. Paused partitions are not fetched, so the
+        broker is queried for them every 5 s.
         """
         now = time.monotonic()
         self._next_report_at = now + _REPORT_SECONDS
@@ -300,8 +300,8 @@ class PollLoop:
         self._next_health_check_at = time.monotonic() + self._config.options.health_check_seconds
 
     def _restart_recreated(self, partition: Partition) -> None:
-        """The topic was deleted and created again. The client only knows names and would continue
-        at the old offset.
+        """Restart a partition whose topic was deleted and created again. The client only knows
+        names and would continue at the old offset.
         """
         if partition not in self._owned:
             return
@@ -328,11 +328,11 @@ class PollLoop:
         self._call_on_loop(self._assignment.on_commit_answered, None)
 
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """An asynchronous commit was answered.
+        """Handle the answer to an asynchronous commit.
 
         A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator)
-        does not take partitions away: only a revocation or a loss does. The next commit repeats it.
-        Some refusals are only sent to members.
+        does not remove partitions: only a revocation or a loss does. The next commit repeats the
+        refused one. Some refusals are only sent to members.
         """
         if error is not None and is_instance_fenced(error):
             self._fatal = consumer_alarm(error)
@@ -367,7 +367,7 @@ class PollLoop:
         """Begin at the committed offsets, which the client reads by itself. The committed metadata
         is read outside this callback.
 
-        Some requests inside a callback abort the process (`list_topics`, an assertion in the
+        Inside a callback, some requests abort the process (`list_topics`, an assertion in the
         client) or time out (`committed`).
         """
         consumer.incremental_assign(list(partitions))
@@ -381,8 +381,8 @@ class PollLoop:
         records.
         """
         assigned, self._newly_assigned = sorted(self._newly_assigned), set()
-        # Explicit in both cases: the client remembers a pause across assignments, and a partition
-        # that is assigned again would not be read.
+        # Explicit in both cases: the client keeps a pause across assignments, so a partition that
+        # is assigned again might not be read.
         (self._consumer.pause if self._throttled else self._consumer.resume)(
             _topic_partitions(assigned)
         )
@@ -422,8 +422,8 @@ class PollLoop:
         ]
 
     def _drain_and_commit(self, partitions: Collection[Partition]) -> None:
-        """Let the loop drain these partitions, then commit what is done. The group waits
-        meanwhile.
+        """Wait until the loop has drained these partitions, then commit what is done. The group
+        waits meanwhile.
         """
         if not partitions:
             return
@@ -459,7 +459,7 @@ class PollLoop:
             time.sleep(0.1)
 
     def _shutdown(self) -> None:
-        """Give everything back. A static member stays in the group unless it has to leave.
+        """Give all partitions back. A static member stays in the group unless it has to leave.
 
         Closing never removes a static member from its group (KIP-345); unsubscribing does.
         """

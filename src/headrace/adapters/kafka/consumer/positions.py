@@ -1,6 +1,4 @@
-"""When offsets are written to Kafka: a rate for the whole process, and the values that cross to the
-consumer's thread.
-"""
+"""Positions, as passed to the consumer's thread, and the rate limit of the commits of a process."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,19 +18,19 @@ class Position(NamedTuple):
     metadata: str
 
     def to_client(self) -> TopicPartition:
-        """As the client's type."""
+        """Return the position as the client's type."""
         return TopicPartition(
             self.partition.topic, self.partition.partition, self.offset, self.metadata
         )
 
 
 def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
-    """Positions as the client's type."""
+    """Return positions as the client's type."""
     return [position.to_client() for position in positions]
 
 
 class CommitRateLimiter:
-    """The commit requests of all feeds of one process, spread over time. Used from one event loop
+    """Spreads the commit requests of all feeds of one process over time. Used from one event loop
     only.
 
     A hundred busy feeds would otherwise send a thousand commits per second to the broker, each of

@@ -1,4 +1,4 @@
-"""A revocation on its way through the event loop."""
+"""A revocation while the event loop handles it."""
 
 import threading
 from collections.abc import Collection, Sequence
@@ -8,8 +8,8 @@ from headrace.domain.record import Partition
 
 
 class RevocationRequest:
-    """Partitions that have to be given back: the thread waits for the request, the loop completes
-    it with what is done.
+    """Partitions that have to be given back. The thread waits for the request, and the loop
+    completes it with what is done.
     """
 
     def __init__(self, partitions: Collection[Partition]) -> None:

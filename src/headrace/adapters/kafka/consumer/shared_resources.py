@@ -1,4 +1,4 @@
-"""What all consumers of one process share."""
+"""Resources that all consumers of one process share."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ PROCESS_BYTES_MAX = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SharedConsumerResources:
-    """The budgets of one process, its way from consumer threads to the event loop, and the ids of
-    its topics.
+    """The budgets of one process, its callback queues from consumer threads to the event loop, and
+    the ids of its topics.
     """
 
     commit_budget: CommitRateLimiter

@@ -1,5 +1,5 @@
-"""Where reading of a partition begins, and where it continues when the log no longer has that
-offset. Each deviation is reported.
+"""Determines where reading of a partition begins, and where it continues when the log no longer has
+that offset. Each deviation is reported.
 """
 
 import time
@@ -28,12 +28,12 @@ class StartPositions(NamedTuple):
 
     positions: list[Position]
     without_offset: dict[Partition, int]
-    """Partitions without a committed offset: where reading begins."""
+    """Where reading begins in partitions without a committed offset."""
     missing: list[MissingOffset]
 
 
 class PositionResolver:
-    """Finds positions by the policy of one feed."""
+    """Determines positions by the policy of one feed."""
 
     def __init__(
         self, *, policy: OutOfRange, initial_offset: InitialOffset = InitialOffset.COMMITTED
@@ -44,13 +44,13 @@ class PositionResolver:
     def resolve(
         self, consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
     ) -> StartPositions:
-        """The start positions of newly assigned partitions.
+        """Return the start positions of newly assigned partitions.
 
-        The controller commits an offset for every partition before a subscription is live. So a
-        partition without one, in a topic where others have one, was added since: it begins at 0.
-        If no partition has one, the offsets of the group are lost, which is an alarm. Where no
-        offsets are committed beforehand (`InitialOffset.EARLIEST`), reading begins at the oldest
-        record. Raises KafkaException when no coordinator answers in time, after retries.
+        The controller commits an offset for every partition before a subscription is live. A
+        partition without one, in a topic where others have one, was therefore added later: it
+        begins at 0. If no partition has one, the offsets of the group are lost, which is an alarm.
+        Where no offsets are committed beforehand (`InitialOffset.EARLIEST`), reading begins at the
+        oldest record. Raises KafkaException when no coordinator answers in time, after retries.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = StartPositions(list(found.values()), {}, [])
@@ -123,13 +123,15 @@ class PositionResolver:
         consumer.incremental_assign([TopicPartition(partition.topic, partition.partition, offset)])
 
     def cached_high_watermark(self, consumer: Consumer, partition: Partition) -> int | None:
-        """The end of the log from the last fetch, without a request; None before the first."""
+        """Return the end of the log from the last fetch, without a request; None before the first
+        fetch.
+        """
         return _high_watermark(
             consumer.get_watermark_offsets(_topic_partition(partition), cached=True)
         )
 
     def query_high_watermark(self, consumer: Consumer, partition: Partition) -> int | None:
-        """The end of the log as the broker reports it now; None when it does not answer."""
+        """Return the end of the log as the broker reports it now; None when it does not answer."""
         try:
             return _high_watermark(
                 consumer.get_watermark_offsets(
@@ -151,7 +153,9 @@ def _high_watermark(offsets: tuple[int, int] | None) -> int | None:
 def _committed(
     consumer: Consumer, partitions: Sequence[Partition], timeout_seconds: float
 ) -> dict[Partition, Position]:
-    """What the group has committed, with metadata. Retried while the coordinator moves or loads."""
+    """Return what the group has committed, with metadata. Retried while the coordinator moves or
+    loads.
+    """
     until = time.monotonic() + 2 * timeout_seconds
     while True:
         try:

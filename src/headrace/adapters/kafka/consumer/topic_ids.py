@@ -1,8 +1,8 @@
-"""The ids of topics, queried periodically and stored with what is committed in them.
+"""The ids of topics, which are queried periodically and stored with the committed offsets.
 
-A topic that was deleted and created again has the old name and other records. The client continues
-in it at the old offset. If the new topic is longer already, its beginning would be skipped without
-notice. So a commit contains the id of its topic.
+A topic that was deleted and created again has the same name and different records. The client
+continues at the old offset. If the new topic already has more records than that, its first records
+would be skipped without notice. Therefore a commit contains the id of its topic.
 """
 
 import math
@@ -25,12 +25,14 @@ _ID_CHARACTERS_MAX = 64
 
 
 def add_topic_id(topic_id: str, metadata: str) -> str:
-    """The commit metadata prefixed with the id of the topic; unchanged when the id is not known."""
+    """Return the commit metadata prefixed with the id of the topic; unchanged when the id is not
+    known.
+    """
     return f"{topic_id}@{metadata}" if topic_id else metadata
 
 
 def split_topic_id(metadata: str) -> tuple[str, str]:
-    """Undo `add_topic_id`; the id is empty where there is none."""
+    """Undo `add_topic_id`. The id is empty if there is none."""
     head, at, rest = metadata.partition("@")
     return (
         (head, rest)
@@ -61,7 +63,7 @@ class TopicIds:
         """
 
     def watch(self, topics: Collection[str]) -> None:
-        """Query these from now on, for the first time at once."""
+        """Query these from now on, for the first time immediately."""
         with self._lock:
             for topic in topics:
                 self._readers[topic] = self._readers.get(topic, 0) + 1
@@ -80,7 +82,9 @@ class TopicIds:
                     self._known.pop(topic, None)
 
     def known(self, topic: str) -> str:
-        """The id of the topic with this name from the last answer; empty before the first."""
+        """Return the id of the topic with this name from the last answer; empty before the first
+        answer.
+        """
         return self._known.get(topic, "")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which processes are live: every process writes its state to the compacted topic
+"""Tracks which processes are live: every process writes its state to the compacted topic
 `headrace.instances` every 2 s, and the controller reads it.
 
 A state is small (id, service, applied position, states of its groups). Only the newest one of each
@@ -21,7 +21,7 @@ REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
 """A process without a report for this long counts as gone."""
 SKEW_SECONDS = 5.0
-"""How much Kafka's clock and the local clock may differ at the start. To count a live process as
+"""How much Kafka's clock and the local clock may differ at the start. Counting a live process as
 gone would be worse than the opposite.
 """
 STATE_BYTES_MAX = 262_144
@@ -115,8 +115,8 @@ class KafkaInstances:
                 self._reports[key] = (now, instance)
 
     def _recent(self, record: StoredRecord) -> bool:
-        """Whether this was written recently. Checked only for records from before the start; later
-        ones are read as they are written.
+        """Return whether this was written recently. Checked only for records from before the start;
+        later ones are read as they are written.
         """
         if self._complete:
             return True
@@ -125,7 +125,7 @@ class KafkaInstances:
 
 
 def write(instance: Instance) -> bytes:
-    """The state as JSON."""
+    """Return the state as JSON."""
     members = {
         "v": _VERSION,
         "id": instance.id,
@@ -140,7 +140,7 @@ def write(instance: Instance) -> bytes:
 
 
 def read(value: bytes) -> Instance | None:
-    """The state in a record; None when this version does not understand it."""
+    """Return the state in a record; None when this version does not understand it."""
     if len(value) > STATE_BYTES_MAX:
         return None
     try:
@@ -161,8 +161,8 @@ def read(value: bytes) -> Instance | None:
 
 
 def _types(value: object) -> Sequence[ObservedEventType]:
-    """The event types in a report that this version understands. The rest of the report is valid
-    in any case.
+    """Return the event types in a report that this version understands. The rest of the report is
+    valid in any case.
     """
     entries = (
         [each for each in value[:BATCH_MAX] if isinstance(each, list)]

@@ -56,7 +56,7 @@ class KafkaRoutingReader:
 
     @property
     def problem(self) -> str | None:
-        """For a readiness check: why the table cannot be used. An outage of Kafka is no reason,
+        """Why the table cannot be used, for a readiness check. An outage of Kafka is no reason,
         because the last state remains valid.
         """
         return (

@@ -1,3 +1,3 @@
-"""Kafka on this machine, for `headrace up` and for tests: Apache Kafka as a process, or
+"""Kafka on the local machine, for `headrace up` and for tests: Apache Kafka as a process, or
 librdkafka's mock cluster.
 """

@@ -1,8 +1,8 @@
-"""Fetches the jars of Apache Kafka, once: Maven copies them into a cache directory from which
+"""Fetches the jars of Apache Kafka once. Maven copies them into a cache directory, from which
 `kafka_server.py` runs the broker.
 
-Headrace contains nothing of Kafka. Maven fetches it from the repository that is configured on this
-machine.
+Headrace does not contain any part of Kafka. Maven fetches it from the repository that is configured
+on this machine.
 """
 
 import fcntl
@@ -39,7 +39,9 @@ class KafkaNotInstallable(Permanent):
 
 
 def missing_requirement() -> str | None:
-    """What this machine lacks to run Apache Kafka from Maven; None when nothing is missing."""
+    """Return what this machine lacks to run Apache Kafka from Maven; None when nothing is
+    missing.
+    """
     if shutil.which("java") is None:
         return (
             f"no `java` on PATH (install a Java {JAVA_VERSION_MIN} runtime, on Debian:"
@@ -57,7 +59,7 @@ def missing_requirement() -> str | None:
 
 
 def jars_directory(version: str = KAFKA_VERSION) -> Path:
-    """Where the jars of this version are kept; it exists only when they are complete."""
+    """Return the directory of the jars of this version. It exists only when they are complete."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "headrace" / "kafka" / version
 
@@ -65,7 +67,7 @@ def jars_directory(version: str = KAFKA_VERSION) -> Path:
 def fetch_jars(progress: Progress, *, version: str = KAFKA_VERSION) -> Path:
     """Return the directory of the jars. The first call fetches them (about 43 MB).
 
-    Raises `KafkaNotInstallable`. Safe to run from several processes at once: one fetches, the
+    Raises `KafkaNotInstallable`. Safe to run from several processes concurrently: one fetches, the
     others wait for it.
     """
     directory = jars_directory(version)

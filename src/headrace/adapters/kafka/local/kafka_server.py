@@ -1,4 +1,5 @@
-"""Apache Kafka on this machine: one KRaft node, loopback only, with its data in a given directory.
+"""Apache Kafka on the local machine: one KRaft node, on loopback only, with its data in a given
+directory.
 
 For `headrace up --kafka apache` and for tests, which also stop, kill, freeze and restart it on the
 same port and data. Blocking calls throughout: run them before the event loop starts or in an
@@ -61,7 +62,7 @@ _SETTINGS: Mapping[str, str] = {
 
 
 class DataInUse(Permanent):
-    """Another running process uses a Kafka with this data."""
+    """Another running process uses a Kafka broker with this data."""
 
 
 class ApacheKafka:
@@ -105,7 +106,7 @@ class ApacheKafka:
 
     @property
     def pid(self) -> int | None:
-        """The process while it runs (frozen counts), else None."""
+        """The process id while the process runs, including while it is frozen; otherwise None."""
         return (
             self._process.pid
             if self._process is not None and self._process.poll() is None
@@ -157,8 +158,8 @@ class ApacheKafka:
         with self.log.open("ab") as log:
             self._log_begun = os.fstat(log.fileno()).st_size
             command = [*self._java(jars), "kafka.Kafka", str(properties)]
-            # A session of its own: Ctrl-C on the terminal must stop the services first, and Kafka
-            # after them.
+            # In a separate session: Ctrl-C on the terminal must stop the services first, and then
+            # Kafka.
             self._process = subprocess.Popen(  # noqa: S603
                 command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
             )
@@ -179,14 +180,14 @@ class ApacheKafka:
         self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """End it as a power cut would (SIGKILL). Idempotent."""
+        """Kill the process (SIGKILL), as in a power failure. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)
         self._pid_file.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay, nothing answers."""
+        """Freeze the process (SIGSTOP): connections stay open, but nothing answers."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGSTOP)
 
@@ -200,7 +201,8 @@ class ApacheKafka:
         return self._directory / "kafka.pid"
 
     def _stop_leftover(self) -> None:
-        """Stop the broker of a run that was killed: it has the lock of the data directory.
+        """Stop the broker of a run that was killed, because it still holds the lock of the data
+        directory.
 
         Raises `DataInUse` when the process that started it still runs: it would lose its Kafka.
         """
@@ -219,7 +221,7 @@ class ApacheKafka:
             return
         if str(self._directory / "server.properties").encode() not in command:
             return
-        # An orphan has another parent than the process that wrote the file.
+        # The parent of an orphan is not the process that wrote the file.
         if parent == owner != os.getpid():
             raise DataInUse(
                 f"the data in {self._directory} is in use by process {owner}: stop it, or start"
@@ -316,8 +318,8 @@ class ApacheKafka:
 
 
 def _pick_port() -> int:
-    """A free port below the range that systems use for outgoing connections. Such a connection
-    could take the port before the broker does, or between two of its runs.
+    """Return a free port below the range that systems use for outgoing connections. Such a
+    connection could take the port before the broker does, or between two of its runs.
     """
     while not _free(port := PORTS.start + secrets.randbelow(len(PORTS))):
         pass

@@ -1,5 +1,5 @@
-"""A Kafka in the memory of this process: the mock cluster that is part of librdkafka, in the
-confluent-kafka wheel, for its tests.
+"""A Kafka cluster in the memory of this process: the mock cluster that librdkafka contains for its
+own tests, as shipped in the confluent-kafka wheel.
 
 For `headrace up` on a machine without Kafka. Other processes may connect too. Limits: it keeps
 nothing over a restart, creates any topic at its first use (4 partitions), does not wake a waiting
@@ -27,7 +27,7 @@ _CONF_OK = 0
 
 
 class MockCluster:
-    """The mock cluster: `start`, use `bootstrap_servers`, `stop`. Everything in it is gone then."""
+    """The mock cluster: `start`, use `bootstrap_servers`, `stop`. Its contents are lost then."""
 
     def __init__(self, *, brokers: int = 1) -> None:
         self._brokers = brokers
@@ -52,8 +52,8 @@ class MockCluster:
 
     @property
     def tuned(self) -> bool:
-        """Whether its settings could be set: then groups assign at once and `create_topic`
-        works.
+        """Whether its settings could be set. If so, groups assign partitions immediately and
+        `create_topic` works.
         """
         return isinstance(self._running(), _CtypesCluster)
 
@@ -156,8 +156,8 @@ def _settings() -> Mapping[str, str]:
 
 
 def _library() -> ctypes.CDLL | None:
-    """The librdkafka that the wheel has loaded. None when it is not where wheels put it or lacks a
-    required function.
+    """Return the librdkafka that the wheel has loaded; None when it is not where wheels put it or
+    lacks a required function.
     """
     package = Path(confluent_kafka.__file__).parent
     bundled = [

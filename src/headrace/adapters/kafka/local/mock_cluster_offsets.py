@@ -1,5 +1,5 @@
-"""Offsets of the embedded Kafka: its mock cluster answers no admin request for them, but it answers
-requests of consumers.
+"""Reads and commits offsets in the embedded Kafka. Its mock cluster does not answer admin requests
+about them, but it answers requests of consumers.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 class MockClusterOffsets:
-    """Ends of partitions and committed offsets of groups, queried on a thread of its own, because
-    the client blocks.
+    """Ends of partitions and committed offsets of groups, queried on a separate thread, because the
+    client blocks.
     """
 
     def __init__(self, options: KafkaOptions) -> None:
@@ -28,7 +28,7 @@ class MockClusterOffsets:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedded-offsets")
 
     async def ends(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
-        """The offset after the last record of each partition. Raises `LogUnavailable`."""
+        """Return the offset after the last record of each partition. Raises `LogUnavailable`."""
 
         def query(consumer: Consumer) -> dict[int, int]:
             return {
@@ -43,7 +43,9 @@ class MockClusterOffsets:
     async def committed(
         self, group: str, topic: str, partitions: Collection[int]
     ) -> Mapping[int, int]:
-        """What the group has committed, by partition, without partitions that have no offset."""
+        """Return what the group has committed, by partition, without partitions that have no
+        offset.
+        """
 
         def query(consumer: Consumer) -> dict[int, int]:
             found = consumer.committed(

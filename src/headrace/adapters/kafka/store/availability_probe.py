@@ -1,5 +1,5 @@
-"""Whether Kafka answers this process: queried periodically, because an idle client does not notice
-an outage.
+"""Checks periodically whether Kafka answers this process, because an idle client does not notice an
+outage.
 """
 
 import asyncio

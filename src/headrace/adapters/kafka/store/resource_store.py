@@ -68,7 +68,7 @@ _POLL_SECONDS = 0.2
 _REFRESH_SECONDS = 15.0
 _ACQUIRE_RETRY_SECONDS = 1.0
 _WRITE_SECONDS = 8.0
-"""How long a caller waits for a write, whatever its outcome is afterwards."""
+"""How long a caller waits for a write. The outcome of the write may be known only later."""
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class KafkaResourceStore:
 
     @property
     def holder(self) -> str:
-        """The controller that writes, as far as it is known here."""
+        """The controller that writes, as far as this process knows."""
         return self._lease.holder if self._lease else ""
 
     @property
@@ -252,7 +252,7 @@ class KafkaResourceStore:
             return OutcomeUnknown(
                 f"{message}; it may have been stored, now or later: read before you write again"
             )
-        # Its answer is cancelled, but it would be stored all the same.
+        # The caller has cancelled it, but it would still be stored.
         with contextlib.suppress(ValueError):
             self._writes.remove(write)
         return LogUnavailable(f"{message}; nothing was stored")
@@ -433,7 +433,7 @@ class KafkaResourceStore:
         logger.warning("write_outcome_unknown", topic=self._topic, error=str(error))
         epoch = self._epoch or 0
         try:
-            # As far as possible: the open transaction may hide the records behind it.
+            # As far as possible: the open transaction may hide the records after it.
             await self._reader.refresh(_POLL_SECONDS)
             if self._lease is None or (self._lease.holder, self._lease.epoch) == (
                 self._holder,

@@ -2,7 +2,8 @@
 one writer at a time.
 
 Every batch is a transaction under one transactional id. A writer that initialises that id fences
-the earlier one, which can store nothing from then on. Calls block and belong on a dedicated thread.
+the earlier one, which can store nothing from then on. Calls block and must run on a dedicated
+thread.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, Write
 TRANSACTION_SECONDS = 15.0
 _CLOSE_SECONDS = 2.0
 _CHECK_SECONDS = 0.5
-"""How often a call that waits for Kafka looks at the health of its client."""
+"""How often a call that waits for Kafka checks the health of its client."""
 
 
 class TransactionalLog:
@@ -149,7 +150,8 @@ class TransactionalLog:
         if kafka_error is not None and is_writer_fenced(kafka_error):
             return Fenced(f"another controller writes topic {self._topic} now")
         if self._health.failure is not None:
-            # It reaches no broker to abort anything. The next `open` aborts the transaction.
+            # The client reaches no broker, so it cannot abort the transaction. The next `open`
+            # aborts the transaction.
             return OutcomeUnknown(f"topic {self._topic}: {self._health.failure}")
         try:
             if self._producer is not None:

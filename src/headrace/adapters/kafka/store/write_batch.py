@@ -21,7 +21,7 @@ Decide = Callable[[Resource | None], Resource | None]
 
 
 class PendingRecord(NamedTuple):
-    """The object to be stored under a key, and the value of its record; both None to remove."""
+    """The object to store under a key, and the value of its record; both None to remove it."""
 
     key: ResourceKey
     new: Resource | None
@@ -94,8 +94,8 @@ def decide(
 
 
 def record_value(resource: Resource | None) -> bytes | None:
-    """A resource as the value of its record. The version is the offset of the record and not part
-    of it.
+    """Return a resource as the value of its record. The version is the offset of the record and not
+    part of it.
 
     Raises Unstorable for a resource that could not be read back.
     """
