@@ -1,4 +1,4 @@
-"""The Kubernetes API over resources in Kafka: what survives a restart, what a standby does, and
+"""The Kubernetes API with resources in Kafka: what survives a restart, what a standby does, and
 watches that see every write once.
 """
 
@@ -116,7 +116,7 @@ async def test_everything_is_stored_after_a_restart(backends: KafkaBackends) -> 
 
 
 async def test_resources_without_a_namespace_object_get_one(backends: KafkaBackends) -> None:
-    """The writer creates the Namespace that a stored resource is in."""
+    """The writer creates the Namespace of a stored resource."""
     first = await started(backends)
     document = {
         "apiVersion": "v1",
@@ -133,8 +133,8 @@ async def test_resources_without_a_namespace_object_get_one(backends: KafkaBacke
 
 
 async def test_a_standby_reads_and_watches_but_does_not_write(backends: KafkaBackends) -> None:
-    """It answers from its own copy, its watches see the writer's changes, and a write is 503 with
-    the writer's name.
+    """It answers from its own copy, its watches see the writer's changes, and a write gets a 503
+    that contains the writer's name.
     """
     writer = await started(backends)
     standby = RunningController(backends, holder="two")

@@ -51,7 +51,7 @@ class Served:
     def ask(
         self, method: str, path: str, body: object = None, *, port: int = 0
     ) -> tuple[int, Any, float, urllib3.BaseHTTPResponse]:
-        """Status, document or text, duration in seconds, and the whole response."""
+        """Return status, document or text, duration in seconds, and the whole response."""
         started = time.monotonic()
         headers = {"Content-Type": "application/json"}
         url = f"http://127.0.0.1:{port or self.port}{path}"
@@ -87,8 +87,8 @@ def served(processes: Processes, private_kafka: ApacheKafka, tmp_path: Path) -> 
 
 
 def test_the_first_write_is_answered(served: Served) -> None:
-    """It waits until this controller is the writer and the namespaces exist: a script sends it
-    once.
+    """The request waits until this controller is the writer and the namespaces exist, because a
+    script sends it only once.
     """
     code, found, took, _ = served.make("first")
     assert 201 == code, found
@@ -99,8 +99,8 @@ def test_the_first_write_is_answered(served: Served) -> None:
 def test_writes_are_answered_while_kafka_is_unavailable(
     served: Served, private_kafka: ApacheKafka, how: str
 ) -> None:
-    """Within 10 s, with a Status that names Kafka and what is known; readiness changes as fast;
-    afterwards the state agrees with the answers.
+    """The answer comes within 10 s, with a Status that names Kafka and what is known. Readiness
+    changes as fast, and afterwards the state agrees with the answers.
     """
     assert 201 == served.make("before")[0]
     started = time.monotonic()
@@ -153,7 +153,7 @@ def test_writes_are_answered_while_kafka_is_unavailable(
 def test_a_standby_answers_at_once_and_names_the_writer(
     served: Served, processes: Processes, private_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    """The request does not wait until it takes over."""
+    """The request does not wait until the controller takes over."""
     assert 201 == served.make("first")[0]
     standby = Served(processes, private_kafka, tmp_path, name="two")
     wait_until(lambda: standby.ready()[0] == 200, 60, "the standby to answer")

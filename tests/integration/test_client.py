@@ -1,5 +1,5 @@
-"""The HTTP sender against a scripted subscriber: what it writes, what it reads, and that it
-survives whatever comes back.
+"""The HTTP sender with a scripted subscriber: what it writes, what it reads, and that no response
+can break it.
 """
 
 import asyncio
@@ -38,8 +38,8 @@ from tests.support.wait_until import wait_until_async
 
 
 async def test_a_request_is_written_as_http_1_1() -> None:
-    """Request line, Host, no compression, Content-Length, the caller's lines, the body;
-    each once.
+    """It contains the request line, Host, no compression, Content-Length, the caller's lines and
+    the body, each once.
     """
     async with posting_harness(path="a/b?c=d") as harness:
         await harness.post(b"12345", headers=b"ce-id: 7\r\nContent-Type: text/plain\r\n")
@@ -58,7 +58,9 @@ async def test_a_request_is_written_as_http_1_1() -> None:
 
 
 async def test_a_reply_arrives_whole() -> None:
-    """Status, header fields in lower case and in order, and the body's bytes."""
+    """The outcome has the status, the header fields in lower case and in order, and the bytes of
+    the body.
+    """
     async with posting_harness(reply({"id": "1", "type": "t"}, b"\x00\xff")) as harness:
         outcome = await harness.post()
         assert (200, b"\x00\xff", False, None) == (
@@ -71,7 +73,7 @@ async def test_a_reply_arrives_whole() -> None:
 
 
 async def test_a_large_event_is_sent_whole() -> None:
-    """A megabyte is larger than any socket buffer."""
+    """The event has a megabyte, more than any socket buffer."""
     async with posting_harness() as harness:
         body = bytes(range(256)) * 4_096
         await harness.post(body)
@@ -80,7 +82,7 @@ async def test_a_large_event_is_sent_whole() -> None:
 
 @pytest.mark.parametrize("at", range(1, 75))
 async def test_a_response_may_be_cut_anywhere(at: int) -> None:
-    """The parser sees the same whatever pieces arrive."""
+    """The result does not depend on how the response is split."""
     response = (
         b"HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding:"
         b" chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
@@ -93,7 +95,7 @@ async def test_a_response_may_be_cut_anywhere(at: int) -> None:
 
 
 async def test_trailers_are_dropped() -> None:
-    """Fields after a chunked body are not header fields."""
+    """Fields after a chunked body are not reported as header fields."""
     response = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nkne-late: 1\r\n\r\n"
     )
@@ -102,7 +104,7 @@ async def test_trailers_are_dropped() -> None:
 
 
 async def test_a_body_without_length_ends_with_the_connection() -> None:
-    """HTTP/1.0 style: complete when the peer closes."""
+    """As in HTTP/1.0, the body is complete when the peer closes the connection."""
     async with posting_harness(raw(b"HTTP/1.0 200 OK\r\n\r\nabc", b"def", close=True)) as harness:
         outcome = await harness.post()
         assert (200, b"abcdef") == (outcome.status, outcome.body)
@@ -110,14 +112,14 @@ async def test_a_body_without_length_ends_with_the_connection() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 async def test_interim_responses_are_skipped(count: int) -> None:
-    """103 and 100 are not the answer."""
+    """103 and 100 are not the final response."""
     async with posting_harness(interim_first(103, count=count, then=status(204))) as harness:
         assert [204, 204] == [(await harness.post()).status, (await harness.post()).status]
 
 
 async def test_an_upgrade_nobody_asked_for_is_the_answer() -> None:
-    """101 ends HTTP on that connection: its status is reported, and the connection is not used
-    again.
+    """After 101 the connection no longer uses HTTP: the status is reported, and the connection is
+    not used again.
     """
     async with posting_harness(
         raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nx"), ok()
@@ -137,7 +139,7 @@ async def test_a_long_body_is_cut_and_its_status_kept() -> None:
 
 
 async def test_a_body_of_exactly_the_bound_is_whole() -> None:
-    """The bound is the last allowed size."""
+    """The bound itself is an allowed size."""
     async with posting_harness(large_body(65_536)) as harness:
         outcome = await harness.post()
         assert (65_536, False) == (len(outcome.body), outcome.truncated)
@@ -159,7 +161,7 @@ def chunked(headers: list[tuple[str, str]], size: int) -> Answer:
 @pytest.mark.parametrize("size", [65_537, 300_000, 1_000_000])
 @pytest.mark.parametrize("answer", ["binary", "structured", "chunked"])
 async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None:
-    """Up to what its destination takes; its connection is used again."""
+    """It is read up to the limit of its destination, and its connection is used again."""
     answers = {
         "binary": status(200, headers=EVENT, body=b"x" * size),
         "structured": status(201, headers=STRUCTURED, body=b"x" * size),
@@ -188,7 +190,7 @@ async def test_a_large_reply_event_is_read_whole(size: int, answer: str) -> None
     ids=["too large", "too large, chunked", "no reply wanted", "no event", "202", "500"],
 )
 async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
-    """And their status counts."""
+    """Only their status is used."""
     async with posting_harness(answer, ok()) as harness:
         harness.target = harness.sender.target(
             harness.subscriber.url, connections_max=1, reply_bytes_max=lambda: limit
@@ -201,8 +203,8 @@ async def test_other_large_bodies_are_cut(answer: Answer, limit: int) -> None:
 
 
 async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room() -> None:
-    """Each keeps its room until it is no longer held; small ones and other answers do
-    not wait.
+    """Each reply keeps its space until it is released. Small replies and other responses do not
+    wait.
     """
     size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
     async with (
@@ -226,12 +228,12 @@ async def test_large_replies_are_read_one_after_the_other_when_there_is_no_room(
             assert 202 == (await other.post()).status
             assert count == len(outcomes)
             assert size == len(outcomes[-1].body)
-            outcomes[-1] = Outcome(status=200, body=outcomes[-1].body)  # releases the room
+            outcomes[-1] = Outcome(status=200, body=outcomes[-1].body)  # releases the space
         assert 6 == len(outcomes)
 
 
 async def test_a_deadline_ends_the_wait_for_room() -> None:
-    """And its place goes to the next."""
+    """Its place in the queue goes to the next one."""
     size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
     async with posting_harness(
         status(200, headers=EVENT, body=b"x" * size), options=options
@@ -248,7 +250,7 @@ async def test_a_deadline_ends_the_wait_for_room() -> None:
 
 
 async def test_replies_that_wait_for_room_are_bounded() -> None:
-    """One more fails, to be delivered again; nothing is held for it."""
+    """One more reply fails and will be delivered again; no memory is used for it."""
     size, options = 900_000, ClientOptions(bodies_bytes_max=1_000_000)
     async with posting_harness(
         status(200, headers=EVENT, body=b"x" * size), options=options
@@ -274,8 +276,8 @@ UNFINISHED_CHUNKS = UNFINISHED + b"transfer-encoding: chunked\r\n\r\n%x\r\n" % S
 
 @pytest.mark.parametrize("head", [UNFINISHED_LENGTH, UNFINISHED_CHUNKS], ids=["length", "chunked"])
 async def test_large_replies_that_never_end_do_not_keep_the_room_from_others(head: bytes) -> None:
-    """What holds room and does not arrive is given up when others wait, long before its deadline;
-    the others are read.
+    """A reply that holds space and does not arrive is abandoned when others wait, long before its
+    deadline. The others are read.
     """
     options = ClientOptions(bodies_bytes_max=2_000_000)
     async with (
@@ -303,7 +305,7 @@ async def test_large_replies_that_never_end_do_not_keep_the_room_from_others(hea
 
 
 async def test_a_large_reply_may_be_slow_while_nobody_waits_for_its_room() -> None:
-    """Only its own deadline counts then."""
+    """Only its own deadline applies."""
     pieces = [b"x" * 200_000] * 4
     head = UNFINISHED + b"content-length: 800000\r\n\r\n"
     async with posting_harness(raw(head, *pieces, interval_seconds=1.0)) as harness:
@@ -314,8 +316,8 @@ async def test_a_large_reply_may_be_slow_while_nobody_waits_for_its_room() -> No
 
 
 async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_room() -> None:
-    """When too many wait, the newest of the target that has the most gives way to one of another
-    target.
+    """When too many replies wait, the newest one of the target with the most waiting replies fails,
+    to admit one of another target.
     """
     options = ClientOptions(bodies_bytes_max=1_000_000)
     async with (
@@ -326,7 +328,7 @@ async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_ro
             harness.subscriber.url, connections_max=100, reply_bytes_max=lambda: SIZE
         )
         first = await harness.post()
-        reported: list[str] = []  # no outcomes, which would keep their room
+        reported: list[str] = []  # no outcomes, which would keep their space
         for _ in range(70):
             harness.target.post(
                 HEADERS,
@@ -353,7 +355,7 @@ async def test_one_subscriber_does_not_take_all_places_of_those_that_wait_for_ro
 
 
 async def test_a_gzip_bomb_stays_packed() -> None:
-    """Nothing is unpacked, whatever the subscriber sends."""
+    """Nothing that the subscriber sends is decompressed."""
     async with posting_harness(gzip_bomb()) as harness:
         outcome = await harness.post()
         assert b"\x1f\x8b" == outcome.body[:2]
@@ -366,7 +368,7 @@ async def test_a_gzip_bomb_stays_packed() -> None:
     ids=["huge", "many", "interim"],
 )
 async def test_a_head_beyond_the_bounds_is_no_response(answer: Answer) -> None:
-    """64 KiB and 128 fields, interim responses included."""
+    """The bounds are 64 KiB and 128 fields, including interim responses."""
     async with posting_harness(answer) as harness:
         outcome = await harness.post()
         assert (Failure.PROTOCOL, None) == (outcome.failure, outcome.status)
@@ -396,7 +398,7 @@ ENDLESS = {
 async def test_a_response_without_an_end_is_ended_by_its_bytes(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every byte counts, whatever part of a response it is; another target is served meanwhile."""
+    """The bytes of all parts of a response count; another target is served meanwhile."""
     read: list[int] = []
     data_received = ClientConnection.data_received
 
@@ -419,13 +421,13 @@ async def test_a_response_without_an_end_is_ended_by_its_bytes(
         assert all("longer than 65536 bytes" in outcome.detail for outcome in outcomes), outcomes[
             0
         ].detail
-        # Up to the bound, and what came with the read that passed it.
+        # At most the bound, and what arrived with the read that exceeded it.
         assert sum(read) < 8 * (3 * 65_536 + 262_144) + 20 * 200
         await harness.subscriber.wait_until_open(0)
 
 
 async def test_framing_of_ordinary_size_is_read() -> None:
-    """Lines of an answer sent one by one, each with a chunk of its own."""
+    """The lines of the response are sent one by one, each in a separate chunk."""
     chunks = b"".join(
         b"%x\r\n%b\r\n" % (len(line), line)
         for line in [b"line %d\n" % number for number in range(5_000)]
@@ -438,7 +440,7 @@ async def test_framing_of_ordinary_size_is_read() -> None:
 
 
 async def test_a_head_within_the_bounds_is_read() -> None:
-    """128 fields are allowed, Content-Length being one."""
+    """128 fields are allowed, including Content-Length."""
     async with posting_harness(many_headers(127)) as harness:
         assert 202 == (await harness.post()).status
 
@@ -458,7 +460,7 @@ async def test_a_head_within_the_bounds_is_read() -> None:
     ],
 )
 async def test_what_is_not_http_is_no_response(response: bytes) -> None:
-    """Garbage and ambiguous framing end the attempt at once, as a failure that may pass."""
+    """Garbage and ambiguous framing end the attempt immediately, as a temporary failure."""
     async with posting_harness(raw(response), ok()) as harness:
         assert Failure.PROTOCOL is (await harness.post()).failure
         assert 202 == (await harness.post()).status
@@ -475,7 +477,7 @@ async def test_what_is_not_http_is_no_response(response: bytes) -> None:
     ids=["none", "line", "head", "body"],
 )
 async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
-    """A part of a response is none."""
+    """An incomplete response does not count as a response."""
     async with posting_harness(reset(first=first)) as harness:
         outcome = await harness.post()
         assert (Failure.RESET, None) == (outcome.failure, outcome.status)
@@ -491,8 +493,8 @@ async def test_a_connection_lost_half_way_is_a_reset(first: bytes) -> None:
     ids=["hang", "drip", "head"],
 )
 async def test_one_deadline_covers_everything(answer: Answer, said: str) -> None:
-    """A subscriber that keeps sending gets no more time than one that says nothing; the message
-    says how far it came.
+    """A subscriber that keeps sending gets no more time than one that sends nothing. The message
+    says how much arrived.
     """
     async with posting_harness(answer) as harness:
         started = asyncio.get_running_loop().time()
@@ -524,7 +526,9 @@ async def test_two_responses_for_one_request_end_the_connection() -> None:
 
 
 async def test_bytes_on_an_idle_connection_end_it() -> None:
-    """Nobody had asked: whatever comes next on it cannot be trusted."""
+    """There was no request for these bytes, so later responses on this connection cannot be
+    trusted.
+    """
     async with posting_harness(
         raw(respond(202), respond(202), interval_seconds=0.02), ok()
     ) as harness:
@@ -544,14 +548,14 @@ async def test_a_response_that_overtakes_its_request_ends_the_connection() -> No
 
 @pytest.mark.parametrize("headers", [b"x: y\r\n\r\nGET / HTTP/1.1\r\n", b"x: y", b"\r\n\r\n"])
 async def test_header_lines_cannot_end_the_request(headers: bytes) -> None:
-    """The last gate before the wire: nothing is sent."""
+    """The sender checks the lines last and sends nothing."""
     async with posting_harness() as harness:
         assert Failure.PROTOCOL is (await harness.post(headers=headers)).failure
         assert [] == harness.subscriber.requests
 
 
 async def test_a_callback_that_fails_hurts_nobody_else() -> None:
-    """Its error goes to the loop's handler, the connection continues."""
+    """Its error is passed to the exception handler of the loop, and the connection continues."""
     async with posting_harness() as harness:
         errors: list[object] = []
         asyncio.get_running_loop().set_exception_handler(
@@ -573,7 +577,9 @@ async def test_a_callback_that_fails_hurts_nobody_else() -> None:
 
 
 async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
-    """Posts that end keep nothing, even while one with the same deadline hangs on."""
+    """Posts that have ended use no memory, even while one with the same deadline is still
+    waiting.
+    """
     async with posting_harness(hang(), ok(), options=ClientOptions(waiting_max=10)) as harness:
         hanging = harness.target.post(
             HEADERS, b"", timeout_seconds=5.0, answered=harness.outcomes.append
@@ -594,7 +600,7 @@ async def test_a_hanging_subscriber_does_not_fill_memory() -> None:
 
 
 async def test_waiting_requests_are_bounded() -> None:
-    """One too many is refused, with the reason."""
+    """A request above the bound is refused, with the reason."""
     async with posting_harness(
         hang(), options=ClientOptions(waiting_max=3), connections_max=1
     ) as harness:
@@ -606,8 +612,8 @@ async def test_waiting_requests_are_bounded() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_every_post_is_reported_exactly_once_whatever_happens(seed: int) -> None:
-    """Seeded chaos of answers, breaks, hangs and cancellations: one outcome each, none for the
-    cancelled, and nothing left behind.
+    """A seeded random sequence of answers, broken connections, hangs and cancellations: each post
+    has one outcome, a cancelled one has none, and no state is left.
     """
     chance = random.Random(seed)
     answers = [

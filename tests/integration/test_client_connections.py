@@ -1,4 +1,4 @@
-"""The HTTP sender's connections: kept, replaced, looked up, refused, encrypted."""
+"""The HTTP sender's connections: reuse, replacement, name resolution, address policy and TLS."""
 
 import asyncio
 import socket
@@ -33,11 +33,11 @@ from tests.support.subscriber import (
 from tests.support.wait_until import wait_until_async
 
 PATIENT = ClientOptions(stale_seconds=10.0)
-"""A busy machine may need longer than half a second for what is otherwise instant."""
+"""On a busy machine, operations that are otherwise immediate may take longer than half a second."""
 
 
 def unused_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -45,14 +45,14 @@ def unused_port() -> int:
 
 
 async def test_a_connection_is_used_again() -> None:
-    """A hundred posts, one connection."""
+    """A hundred posts use one connection."""
     async with posting_harness(connections_max=1) as harness:
         await harness.post_all([b""] * 100)
         assert (100, 1) == (len(harness.subscriber.requests), harness.subscriber.connections)
 
 
 async def test_connections_are_opened_as_needed_and_no_more() -> None:
-    """As many as posts at once, up to the bound."""
+    """There are as many as concurrent posts, up to the bound."""
     async with posting_harness(after(0.01, ok()), connections_max=3) as harness:
         await harness.post_all([b""] * 2)
         assert 2 == harness.subscriber.connections
@@ -61,7 +61,7 @@ async def test_connections_are_opened_as_needed_and_no_more() -> None:
 
 
 async def test_the_newest_connection_is_taken_first() -> None:
-    """So that those the load does not need grow old."""
+    """Connections that the load does not need then become old and are closed."""
     async with posting_harness(after(0.005, ok()), connections_max=3) as harness:
         await harness.post_all([b""] * 3)
         for _ in range(5):
@@ -73,14 +73,14 @@ async def test_the_newest_connection_is_taken_first() -> None:
 async def test_a_connection_that_the_peer_will_close_is_not_used_again(
     headers: list[tuple[str, str]],
 ) -> None:
-    """`Connection: close` is believed."""
+    """`Connection: close` is honoured."""
     async with posting_harness(status(202, headers=headers)) as harness:
         assert [202, 202] == [(await harness.post()).status for _ in range(2)]
         assert 2 == harness.subscriber.connections
 
 
 async def test_an_unused_connection_is_closed() -> None:
-    """After `idle_seconds`, without another post."""
+    """It is closed after `idle_seconds`, without another post."""
     async with posting_harness(options=ClientOptions(idle_seconds=0.1)) as harness:
         await harness.post()
         await harness.subscriber.wait_until_open(0)
@@ -88,7 +88,7 @@ async def test_an_unused_connection_is_closed() -> None:
 
 
 async def test_an_unused_connection_is_closed_after_the_last_of_several_posts() -> None:
-    """Whenever the last post was, its connection is looked after."""
+    """The connection is closed regardless of when its last post was."""
     async with posting_harness(
         after(0.08, ok()), options=ClientOptions(idle_seconds=0.2)
     ) as harness:
@@ -98,7 +98,7 @@ async def test_an_unused_connection_is_closed_after_the_last_of_several_posts() 
 
 
 async def test_an_old_connection_is_replaced() -> None:
-    """After `age_seconds`, so that a name's new addresses are found."""
+    """It is replaced after `age_seconds`, so that new addresses of a name are used."""
     async with posting_harness(options=ClientOptions(age_seconds=0.0)) as harness:
         await harness.post()
         await harness.post()
@@ -106,7 +106,9 @@ async def test_an_old_connection_is_replaced() -> None:
 
 
 async def test_a_kept_connection_closed_under_the_request_is_replaced_once() -> None:
-    """The race of a keep-alive timeout: sent again at once, on a new connection, and counted."""
+    """This is the race with a keep-alive timeout of the server. The request is sent again
+    immediately on a new connection, and counted.
+    """
     async with posting_harness(ok(), close(), ok(), options=PATIENT) as harness:
         await harness.post()
         assert 202 == (await harness.post(b"again")).status
@@ -115,14 +117,14 @@ async def test_a_kept_connection_closed_under_the_request_is_replaced_once() -> 
 
 
 async def test_a_new_connection_closed_under_the_request_is_a_failure() -> None:
-    """It cannot have been stale."""
+    """A new connection cannot be stale."""
     async with posting_harness(close(), ok()) as harness:
         assert Failure.RESET is (await harness.post()).failure
         assert (1, 0) == (len(harness.subscriber.requests), harness.sender.counts.stale_retries)
 
 
 async def test_the_request_is_repeated_only_once() -> None:
-    """Two closed connections are the subscriber's failure."""
+    """After two closed connections, the attempt has failed."""
     async with posting_harness(ok(), close(), options=PATIENT) as harness:
         await harness.post()
         assert Failure.RESET is (await harness.post()).failure
@@ -130,7 +132,7 @@ async def test_the_request_is_repeated_only_once() -> None:
 
 
 async def test_a_request_is_not_repeated_once_a_byte_has_come() -> None:
-    """The subscriber has begun to answer, so it has the event."""
+    """The subscriber has begun to answer, so it has received the event."""
     async with posting_harness(ok(), raw(b"HTTP/1.1 2", close=True)) as harness:
         await harness.post()
         assert Failure.RESET is (await harness.post()).failure
@@ -138,7 +140,9 @@ async def test_a_request_is_not_repeated_once_a_byte_has_come() -> None:
 
 
 async def test_a_request_is_not_repeated_when_the_end_comes_late() -> None:
-    """A subscriber that works for a while and then drops the connection has failed."""
+    """If a subscriber processes the request for a while and then closes the connection, the attempt
+    has failed.
+    """
     async with posting_harness(
         ok(), after(0.1, close()), options=ClientOptions(stale_seconds=0.05)
     ) as harness:
@@ -148,7 +152,7 @@ async def test_a_request_is_not_repeated_when_the_end_comes_late() -> None:
 
 
 async def test_a_server_that_closes_after_every_few_answers_loses_nothing() -> None:
-    """Every event arrives, whatever the connections do."""
+    """Every event arrives."""
     async with posting_harness(connections_max=2) as harness:
         harness.subscriber.close_after = 3
         outcomes = await harness.post_all([b"%d" % number for number in range(60)])
@@ -159,7 +163,7 @@ async def test_a_server_that_closes_after_every_few_answers_loses_nothing() -> N
 
 
 async def test_nobody_listening_is_a_connect_failure() -> None:
-    """With address, port and cause."""
+    """The failure contains address, port and cause."""
     port = unused_port()
     sender = HttpSender()
     harness = PostingHarness(
@@ -173,7 +177,7 @@ async def test_nobody_listening_is_a_connect_failure() -> None:
 
 
 async def test_the_deadline_covers_connecting() -> None:
-    """A peer that never finishes the TLS handshake costs no more than the deadline."""
+    """A peer that never finishes the TLS handshake delays the attempt only until the deadline."""
     async with serving(hang()) as subscriber:
         sender = HttpSender()
         target = sender.target(subscriber.url.replace("http:", "https:"), connections_max=1)
@@ -183,7 +187,9 @@ async def test_the_deadline_covers_connecting() -> None:
 
 
 async def test_stopping_drops_everything() -> None:
-    """Busy, waiting and opening: all gone, nothing reported, no connection left."""
+    """Active, waiting and connecting posts are dropped, nothing is reported, and no connection is
+    left.
+    """
     async with posting_harness(hang(), connections_max=1) as harness:
         for _ in range(3):
             harness.target.post(b"", b"", timeout_seconds=60, answered=harness.outcomes.append)
@@ -194,7 +200,7 @@ async def test_stopping_drops_everything() -> None:
 
 
 async def test_ipv6_addresses_are_reached() -> None:
-    """With brackets in the URL and the Host header."""
+    """The URL and the Host header have brackets."""
     try:
         async with PostingByName(["::1"], host="::1", url="http://[::1]:{port}/") as harness:
             assert 202 == (await harness.post()).status
@@ -223,7 +229,7 @@ class PostingByName:
         self._serving = serving(ok(), host=host)
 
     def resolve(self, host: str) -> Sequence[str]:
-        """The resolver."""
+        """Return the addresses, as the resolver does."""
         self.asked.append(host)
         return self._addresses
 
@@ -239,7 +245,7 @@ class PostingByName:
 
 
 async def test_a_name_is_looked_up_once_for_many_connections() -> None:
-    """Lookups are shared and believed for a while; Host is the name."""
+    """Lookups are shared and cached for a while. Host is the name."""
     chosen = PostingByName(["127.0.0.1"])
     async with chosen as harness:
         await harness.post_all([b""] * 4)
@@ -259,7 +265,9 @@ async def test_a_dead_address_is_passed_over() -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1"])
 async def test_a_forbidden_address_is_refused(address: str) -> None:
-    """The policy sees the resolved address, IPv4 in IPv6 as IPv4, and nothing is sent."""
+    """The policy sees the resolved address, an IPv4-mapped IPv6 address as IPv4, and nothing is
+    sent.
+    """
     seen: list[IPv4Address | IPv6Address] = []
 
     policy = EgressPolicy()
@@ -280,7 +288,7 @@ async def test_a_forbidden_address_is_refused(address: str) -> None:
 
 
 async def test_a_name_that_turns_forbidden_gains_nothing() -> None:
-    """Of a public and a private address, only the public one is ever connected to (here: nobody
+    """Of a public and a private address, only the public one is connected to (in this test nobody
     listens there).
     """
     policy = EgressPolicy(allow=[IPv4Network("127.0.0.2/32")])
@@ -319,7 +327,7 @@ SPELLINGS += [
 
 @pytest.mark.parametrize("host", SPELLINGS)
 async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
-    """The system's resolver takes them for 127.0.0.1, and so does the policy."""
+    """The system's resolver reads them as 127.0.0.1, and so does the policy."""
     async with serving() as subscriber:
         sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
         harness = PostingHarness(
@@ -334,7 +342,7 @@ async def test_odd_spellings_of_an_address_meet_the_policy(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "localhost"])
 async def test_a_denied_address_is_known_before_anything_is_posted(host: str) -> None:
-    """So that a condition can show it at once; whatever the spelling."""
+    """A condition can therefore show it immediately, for every spelling of the address."""
     sender = HttpSender(ClientOptions(address_denied=EgressPolicy()))
     target = sender.target(f"http://{host}:1/", connections_max=1)
     await wait_until_async(lambda: bool(target.denied), what="the address is judged")
@@ -343,8 +351,8 @@ async def test_a_denied_address_is_known_before_anything_is_posted(host: str) ->
 
 
 async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> None:
-    """A name that changes its address with every lookup is judged for every connection; no lookup
-    follows the judgement.
+    """A name that changes its address with every lookup is checked for every connection, and no
+    lookup follows the check.
     """
     answers = iter(["192.0.2.1", "127.0.0.1", "127.0.0.1"])
     judged: list[str] = []
@@ -370,7 +378,7 @@ async def test_the_address_that_is_connected_to_is_the_one_that_was_judged() -> 
 
 
 async def test_a_name_that_does_not_exist_is_a_connect_failure() -> None:
-    """Names come and go, so it is worth another attempt; the message names the name."""
+    """The failure is temporary, because the name may exist later. The message contains the name."""
 
     def missing(host: str) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -388,7 +396,7 @@ async def test_a_name_that_does_not_exist_is_a_connect_failure() -> None:
 
 
 async def test_a_hanging_resolver_stops_only_its_own_name() -> None:
-    """Twenty names without an answer, and another name is found at once."""
+    """While twenty names have no answer, another name is resolved immediately."""
     release = threading.Event()
 
     def slow(host: str) -> Sequence[str]:
@@ -405,7 +413,9 @@ async def test_a_hanging_resolver_stops_only_its_own_name() -> None:
 
 
 async def test_lookups_under_way_are_bounded() -> None:
-    """The thirty-third name without an answer is refused at once, and threads do not pile up."""
+    """The thirty-third name without an answer is refused immediately, and threads do not
+    accumulate.
+    """
     release = threading.Event()
 
     def never(host: str) -> Sequence[str]:
@@ -421,7 +431,7 @@ async def test_lookups_under_way_are_bounded() -> None:
 
 
 async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
-    """An outage of the resolver is none of the subscribers'."""
+    """An outage of the resolver does not become an outage of the subscribers."""
     answers: list[Sequence[str] | OSError] = [["10.0.0.1"], OSError("away"), ["10.0.0.2"]]
 
     def resolve(host: str) -> Sequence[str]:
@@ -439,7 +449,7 @@ async def test_an_old_answer_serves_while_the_resolver_is_away() -> None:
 
 
 async def test_addresses_are_taken_in_turn() -> None:
-    """Connections spread over all addresses behind a name."""
+    """Connections are distributed over all addresses of a name."""
     addresses = Resolver(
         asyncio.get_running_loop(),
         fresh_seconds=10,
@@ -489,7 +499,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_certificates_are_verified(
     certificate: Path, trusted: bool, host: str, said: str
 ) -> None:
-    """A target's own authorities are trusted, others are not, and the name must be the URL's."""
+    """A target's own authorities are trusted, others are not, and the name must match the URL."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     async with serving(tls=context) as subscriber:
@@ -509,7 +519,7 @@ async def test_certificates_are_verified(
 
 
 async def test_authorities_that_are_no_certificates_are_refused() -> None:
-    """When the target is made, not at the first event."""
+    """They are refused when the target is created, not at the first event."""
     sender = HttpSender()
     with pytest.raises(ValueError, match="CA certificates"):
         sender.target("https://host/", connections_max=1, ca_certs="not PEM")
@@ -517,7 +527,7 @@ async def test_authorities_that_are_no_certificates_are_refused() -> None:
 
 
 def test_it_works_on_uvloop() -> None:
-    """The loop that services run on."""
+    """Services run on this loop."""
 
     async def work() -> tuple[list[int | None], Failure | None, int]:
         async with posting_harness(

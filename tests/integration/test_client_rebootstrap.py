@@ -1,8 +1,8 @@
-"""Clients whose broker lists no brokers for a moment: they forget all brokers for good, and
-are replaced (decision 0011).
+"""Clients whose broker lists no brokers for a moment: they forget all brokers permanently and are
+replaced (decision 0011).
 
-With `metadata.recovery.strategy=none` that happens each time, with the default to some clients in a
-hundred.
+With `metadata.recovery.strategy=none` this happens every time, with the default setting to a few
+clients in a hundred.
 """
 
 import asyncio
@@ -39,14 +39,16 @@ SECONDS = 40.0
 
 @pytest.fixture
 def proxy(kafka: KafkaUnderTest) -> Iterator[KafkaProxy]:
-    """The way to the shared Kafka."""
+    """A proxy in front of the shared Kafka."""
     with kafka_proxy(kafka.bootstrap_servers) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def options(proxy: KafkaProxy) -> KafkaOptions:
-    """Clients that come this way, are looked at often, and forget for certain."""
+    """Options for clients that use the proxy, are checked often, and forget their brokers every
+    time.
+    """
     return KafkaOptions(
         bootstrap_servers=proxy.address,
         health_check_seconds=0.5,
@@ -58,7 +60,7 @@ def options(proxy: KafkaProxy) -> KafkaOptions:
 
 
 async def forget(proxy: KafkaProxy, ask: Callable[[], Awaitable[object]] | None = None) -> None:
-    """Make the client refresh its metadata (`ask` makes it do so sooner) and get no broker."""
+    """Make the client refresh its metadata and receive no broker; `ask` makes it do so sooner."""
     proxy.brokerless = True
     proxy.cut()
     async with asyncio.timeout(SECONDS):
@@ -85,7 +87,9 @@ async def repeat(attempt: Callable[[], Awaitable[bool]]) -> None:
 async def test_a_feed_recovers(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
 ) -> None:
-    """Its consumer is replaced, with an alarm, and records stored meanwhile are delivered."""
+    """The consumer of the feed is replaced with an alarm, and records stored meanwhile are
+    delivered.
+    """
     system, listener = KafkaFeedHarness(kafka, protocol, 1), RecordingListener(finish=True)
     system.options = replace(options, group_protocol=protocol)
     try:
@@ -106,7 +110,7 @@ async def test_a_feed_recovers(
 async def test_a_topic_reader_continues_at_its_offset(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
-    """What it had read is not applied a second time."""
+    """Records that were read before are not applied a second time."""
     topic, heard = kafka.create_topic("followed"), list[int]()
     straight, reports = (
         KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)),
@@ -134,7 +138,7 @@ async def test_a_log_recovers(
     proxy: KafkaProxy,
     options: KafkaOptions,
 ) -> None:
-    """Records fail as temporary meanwhile, and are stored again soon, by another producer."""
+    """Meanwhile records fail with a temporary error; soon another producer stores them."""
     topic = kafka.create_topic("written")
     log = KafkaLog(options, log=LogOptions(delivery_seconds=1.0))
     await log.start()
@@ -159,7 +163,7 @@ async def test_a_log_recovers(
 async def test_the_admin_client_recovers(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
-    """A call that reaches nobody is the last one of that client."""
+    """A client is not used again after a call that reached no broker."""
     topic = kafka.create_topic("described")
     admin = KafkaTopicAdmin(options, timeout_seconds=2.0)
 
@@ -182,8 +186,8 @@ async def test_the_admin_client_recovers(
 async def test_the_resources_can_be_written_again(
     kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
 ) -> None:
-    """By the same controller, with a new writer and a new reader, as soon as the checks have shown
-    that the old ones know no broker.
+    """The same controller writes again with a new writer and a new reader, as soon as the checks
+    have shown that the old ones know no broker.
     """
     topic = kafka.create_topic("resources", config={"cleanup.policy": "compact"})
     store = KafkaResourceStore(

@@ -1,7 +1,7 @@
-"""Whom the HTTP sender trusts, case by case, beside curl: both connect to the same server with the
-same trust anchors.
+"""Which servers the HTTP sender trusts, compared with curl: both connect to the same server with
+the same trust anchors.
 
-`Row.curl` is what curl does where it is known to differ; otherwise the two must agree.
+`Row.curl` is the result of curl in cases where it is known to differ; otherwise both must agree.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Pki:
         self.other = chains.authority("other")
         self.expired_root = chains.authority("expired root", days=-1)
         self.expired_middle = chains.authority("expired middle", self.root, days=-1)
-        # As made by hand: no key usage, and no identifiers.
+        # Like a certificate created by hand: without key usage and key identifiers.
         self.plain_root = chains.authority("plain", extensions=["basicConstraints=CA:TRUE"])
         self.no_authority = chains.authority(
             "no authority", self.root, extensions=["basicConstraints=critical,CA:FALSE"]
@@ -67,7 +67,7 @@ def leaf(
     common_name: str = "server",
     usage: str = "serverAuth",
 ) -> Callable[[Pki], Issued]:
-    """Makes a server's certificate; by default for `NAME`."""
+    """Return a factory of server certificates, by default for `NAME`."""
 
     def make(pki: Pki) -> Issued:
         return pki.chains.server(
@@ -82,7 +82,7 @@ def leaf(
 
 
 def nameless(common_name: str) -> Callable[[Pki], Issued]:
-    """Makes a certificate whose only name is the common name."""
+    """Return a factory of certificates whose only name is the common name."""
     return lambda pki: pki.chains.server(pki.root, common_name=common_name)
 
 
@@ -231,13 +231,13 @@ ROWS = (
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pki]:
-    """Made once."""
+    """The authorities, created once."""
     yield Pki(tmp_path_factory.mktemp("pki"))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_the_sender_trusts_whom_curl_trusts(pki: Pki, row: Row, tmp_path: Path) -> None:
-    """And both send the same server name."""
+    """Both also send the same server name."""
     issued = row.server(pki)
     chain = tmp_path / "chain.pem"
     chain.write_text("".join(each.text for each in (issued, *row.sent(pki))))
@@ -268,7 +268,7 @@ async def test_the_sender_trusts_whom_curl_trusts(pki: Pki, row: Row, tmp_path: 
 
 
 async def _curl(url: str, host: str, port: int, anchors: Path) -> tuple[bool, str]:
-    """Whether curl gets an answer, and what it says."""
+    """Return whether curl gets an answer, and its output."""
     trust = ["--cacert", str(anchors)] if anchors.read_text() else []
     names = [f"{name}:{port}:127.0.0.1" for name in dict.fromkeys((host, host.rstrip(".")))]
     resolve = [word for each in names for word in ("--resolve", each)]

@@ -1,5 +1,5 @@
-"""The Kafka feed where only Kafka can test it: membership, added partitions, transaction markers,
-deleted records.
+"""The Kafka feed in cases that need a real Kafka: membership, added partitions, transaction
+markers, deleted records.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ async def administer(
 
 
 async def members(harness: KafkaFeedHarness) -> int:
-    """The current number of members of the group."""
+    """Return the current number of members of the group."""
     described = await administer(
         harness, lambda admin: admin.describe_consumer_groups([harness.group])
     )
@@ -107,7 +107,7 @@ async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFee
 
 
 async def test_static_member_is_back_at_once(harness: KafkaFeedHarness) -> None:
-    """A static member that crashed has its partitions again well before its session would have
+    """A static member that crashed gets its partitions again well before its session would have
     expired.
     """
     first, second = RecordingListener(), RecordingListener(finish=True)
@@ -153,7 +153,9 @@ async def test_a_static_member_that_crashes_during_a_revocation_leaves_no_partit
 
 
 async def test_static_member_leaves_on_request(harness: KafkaFeedHarness) -> None:
-    """`leave` removes a static member from its group, so that the group can be deleted at once."""
+    """`leave` removes a static member from its group, so that the group can be deleted
+    immediately.
+    """
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener, instance="goes")
     await harness.append(1)
@@ -164,7 +166,7 @@ async def test_static_member_leaves_on_request(harness: KafkaFeedHarness) -> Non
 
 
 async def test_dynamic_member_leaves_at_stop(harness: KafkaFeedHarness) -> None:
-    """A stopped dynamic member is out of its group at once."""
+    """A stopped dynamic member leaves its group immediately."""
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener)
     await harness.append(1)
@@ -217,8 +219,8 @@ async def test_added_partitions_start_at_their_beginning(shared: KafkaFeedHarnes
 
 
 async def test_transaction_markers_do_not_hold_the_prefix(harness: KafkaFeedHarness) -> None:
-    """Markers and aborted records between and after the records of transactions are passed:
-    committed offset = end, lag 0.
+    """Markers and aborted records between and after the records of transactions are skipped: the
+    committed offset is the end, and the lag is 0.
     """
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener)
@@ -323,8 +325,8 @@ async def test_missing_topic_is_an_alarm_until_it_exists(kafka: KafkaUnderTest) 
 
 
 async def test_long_stall_pauses_and_resumes(harness: KafkaFeedHarness) -> None:
-    """Bounds that stay reached pause the consumer; the lag is still reported; when there is room it
-    resumes in order.
+    """Bounds that stay reached pause the consumer; the lag is still reported; when there is
+    capacity again, it resumes in order.
     """
     listener = RecordingListener()
     feed = harness.feed(listener, bounds=FeedBounds(records_max=4))
@@ -365,7 +367,7 @@ async def test_hostile_headers_are_accepted(harness: KafkaFeedHarness) -> None:
 async def test_crash_points_are_passed(
     harness: KafkaFeedHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each failpoint is passed, in the order of the work."""
+    """Each failpoint is reached, in the order of the work."""
     passed: list[Failpoint] = []
     monkeypatch.setattr(poll_loop, "failpoint", passed.append)
     listener = RecordingListener(finish=True)

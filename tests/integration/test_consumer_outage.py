@@ -20,8 +20,8 @@ from tests.support.wait_until import wait_until_async
 async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> None:
     """Reading continues when the broker is back, and nothing is lost.
 
-    The session has expired, so what was done but not committed is returned again: at most what was
-    in flight.
+    The session has expired, so records that were done but not committed are returned again: at most
+    those that were in flight.
     """
     harness = KafkaFeedHarness(
         KafkaUnderTest(private_kafka.bootstrap_servers, Kind.APACHE, private_kafka),
@@ -53,8 +53,9 @@ async def test_broker_killed_and_started_again(private_kafka: ApacheKafka) -> No
 async def test_an_isolated_member_suspends_before_its_successor_starts(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Its group reassigns its partition when the session expires, and it learns of that only then;
-    so it starts nothing after half of the session timeout without an answer to its commits.
+    """The group reassigns the partition when the session expires, and the member does not notice it
+    before then. Therefore it starts nothing after half of the session timeout without an answer to
+    its commits.
     """
     harness, cut, other = (
         KafkaFeedHarness(kafka, GroupProtocol.CLASSIC, 2),

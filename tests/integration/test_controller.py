@@ -1,5 +1,5 @@
-"""The controller on a real Kafka: resources through its API become topics, offsets, routing records
-and statuses, and go again.
+"""The controller on a real Kafka: resources that are created through its API become topics,
+offsets, routing records and statuses, and are removed again.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ CONFIG = {"default.topic.partitions": "3", "default.topic.replication.factor": "
 
 @dataclass
 class KafkaBackends:
-    """One installation on the shared Kafka: control topics and a namespace of its own."""
+    """One installation on the shared Kafka, with its own control topics and namespace."""
 
     options: KafkaOptions
     admin: KafkaTopicAdmin
@@ -52,12 +52,12 @@ class KafkaBackends:
 
     @property
     def topics(self) -> tuple[str, str]:
-        """Resources and routing table."""
+        """The topics of the resources and of the routing table."""
         return f"{self.mark}.resources", f"{self.mark}.routing"
 
     @property
     def namespace(self) -> str:
-        """Where the test's resources are."""
+        """The namespace of the test's resources."""
         return self.mark
 
     @property
@@ -114,7 +114,7 @@ class RunningController:
                 await self.instances.report(Instance(service, service, 1_000_000, 0))
 
     async def stop(self) -> None:
-        """Stop in good order."""
+        """Stop gracefully."""
         self._alive.cancel()
         await self.controller.stop()
         await self.writer.stop()
@@ -123,7 +123,7 @@ class RunningController:
     async def call(
         self, method: str, path: str, body: object = None, *, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, Any]]:
-        """One request to the API: status and document."""
+        """Send one request to the API; return status and document."""
         content = None if body is None else json.dumps(body).encode()
         lines = {"Content-Type": "application/json", **(headers or {})}
         answer = await asyncio.to_thread(
@@ -132,13 +132,13 @@ class RunningController:
         return answer.status, json.loads(answer.data)
 
     async def text(self, path: str) -> str:
-        """What a GET gives until it ends by itself."""
+        """Return the text of a GET response that ends by itself."""
         return (
             await asyncio.to_thread(self._http.request, "GET", self.controller.url + path)
         ).data.decode()
 
     async def ready(self, path: str) -> bool:
-        """Whether the resource is Ready at its generation."""
+        """Return whether the resource is Ready at its generation."""
         code, found = await self.call("GET", path)
         status = found.get("status", {}) if code == 200 else {}
         ready = any(
@@ -148,7 +148,7 @@ class RunningController:
         return ready and status.get("observedGeneration") == found["metadata"]["generation"]
 
     async def until_ready(self, path: str) -> dict[str, Any]:
-        """Wait for it."""
+        """Wait until the resource is Ready; return it."""
         async with asyncio.timeout(20):
             while not await self.ready(path):
                 await asyncio.sleep(0.02)
@@ -161,7 +161,7 @@ class RunningController:
                 await asyncio.sleep(0.02)
 
     async def make(self, **trigger: Any) -> None:
-        """A namespace, a ConfigMap, a Broker and a Trigger."""
+        """Create a namespace, a ConfigMap, a Broker and a Trigger."""
         n = self.backends.namespace
         assert 201 == (await self.call("POST", "/api/v1/namespaces", {"metadata": {"name": n}}))[0]
         assert (
@@ -198,7 +198,7 @@ class RunningController:
 
 @asynccontextmanager
 async def create_backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
-    """A fresh installation's ground, cleared afterwards."""
+    """The backends of a new installation, removed afterwards."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     made = KafkaBackends(
         options, KafkaTopicAdmin(options), f"c{uuid.uuid4().hex[:8]}", SystemClock()
@@ -212,7 +212,7 @@ async def create_backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]
 
 @pytest.fixture
 async def backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]:
-    """The ground of one test."""
+    """The backends of one test."""
     async with create_backends(kafka) as made:
         yield made
 
@@ -229,8 +229,8 @@ async def running(backends: KafkaBackends) -> AsyncIterator[RunningController]:
 
 @pytest.mark.clause("B1")
 async def test_broker_and_trigger_become_ready_and_go_again(running: RunningController) -> None:
-    """Topics, settings, start offsets, routing records, statuses; then nothing of it but the dead
-    letters.
+    """Topics, settings, start offsets, routing records and statuses exist. After the deletion only
+    the dead letters are left.
     """
     backends, n = running.backends, running.backends.namespace
     await running.make()
@@ -291,9 +291,7 @@ CONTROLLER_POINTS = [
 async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
     backends: KafkaBackends, point: Failpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one that follows ends in the same world: Ready for what was made, gone for what was
-    deleted.
-    """
+    """Its successor reaches the same state: created resources are Ready, deleted ones are gone."""
     n = backends.namespace
     blown = asyncio.Event()
     armed = point is not Failpoint.AFTER_TOMBSTONE
@@ -301,7 +299,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
     def crash(reached: Failpoint) -> None:
         if armed and reached is point and not blown.is_set():
             blown.set()
-            raise asyncio.CancelledError  # The loop's task ends here, as if the process had.
+            raise asyncio.CancelledError  # The task of the loop ends here, as in a crash.
 
     monkeypatch.setattr(plan_executor, "failpoint", crash)
     monkeypatch.setattr(kafka_backend, "failpoint", crash)
@@ -335,8 +333,8 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
 async def test_of_two_controllers_one_works_and_the_other_takes_over(
     backends: KafkaBackends, running: RunningController
 ) -> None:
-    """The standby answers reads, refuses writes with 503, and writes when the first is gone, in a
-    later term.
+    """The standby answers reads, refuses writes with 503, and becomes the writer, in a later term,
+    when the first controller is gone.
     """
     n = backends.namespace
     second = RunningController(backends, holder="two")
@@ -368,7 +366,9 @@ async def test_of_two_controllers_one_works_and_the_other_takes_over(
 async def test_a_fenced_controller_notices_and_is_a_standby(
     backends: KafkaBackends, running: RunningController
 ) -> None:
-    """A controller that was stopped for a while and replaced can no longer write, and says so."""
+    """A controller that was stopped for a while and replaced can no longer write, and reports
+    that.
+    """
     resources, _ = backends.topics
     usurper = TransactionalLog(backends.options, resources, transactional_id=f"{resources}.writer")
     await asyncio.to_thread(usurper.open)

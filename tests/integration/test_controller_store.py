@@ -1,5 +1,5 @@
-"""The Kafka store where it is hard: outcomes nobody knows, groups of writes, and a log with things
-in it that are not ours.
+"""The Kafka store in difficult cases: unknown outcomes, batches of writes, and foreign records in
+its log.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class ForgetfulLog(TransactionalLog):
     loses: str = ""
 
     def store(self, records: Sequence[tuple[str, bytes | None]]) -> list[int]:
-        """Store, and lose the answer if `loses` says so."""
+        """Store the records, and lose the answer if `loses` is set."""
         loses, self.loses = self.loses, ""
         if loses == "request":
             raise OutcomeUnknown("the request was lost on the way")
@@ -52,13 +52,13 @@ class ForgetfulLog(TransactionalLog):
 
 @pytest.fixture
 def topic(kafka: KafkaUnderTest) -> str:
-    """A resources topic of the test's own."""
+    """A separate resources topic for the test."""
     return kafka.create_topic("resources", config={"cleanup.policy": "compact"})
 
 
 @pytest.fixture
 async def store(kafka: KafkaUnderTest, topic: str) -> AsyncIterator[KafkaResourceStore]:
-    """A store that writes, over a log that can lose answers."""
+    """A store that is the writer, on a log that can lose answers."""
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     made = KafkaResourceStore(
         options, kinds=RECONCILERS.stored_kinds, clock=SystemClock(), holder="one", topic=topic
@@ -97,7 +97,7 @@ async def test_a_lost_request_is_detected_and_reported(store: KafkaResourceStore
 
 
 async def test_writes_that_wait_together_are_one_group(store: KafkaResourceStore) -> None:
-    """Their records lie side by side, with one transaction marker behind all of them."""
+    """Their records are consecutive, with one transaction marker after all of them."""
     made = await asyncio.gather(*(store.create(_broker(f"b{n}")) for n in range(50)))
     versions = sorted(int(each.version) for each in made)
     assert len(set(versions)) == 50
@@ -107,7 +107,9 @@ async def test_writes_that_wait_together_are_one_group(store: KafkaResourceStore
 async def test_what_is_not_ours_in_the_log_is_passed_over(
     kafka: KafkaUnderTest, topic: str, store: KafkaResourceStore
 ) -> None:
-    """A foreign or damaged record, or one of a newer version's kind, hides nothing behind it."""
+    """A foreign or damaged record, or one of a kind of a newer version, does not hide the records
+    after it.
+    """
     producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
     for key, value in (
         ("nonsense", b"x"),

@@ -1,4 +1,4 @@
-"""Dead letter sinks that reject some dead letters permanently, on a real Kafka: these delay no
+"""Dead letter sinks that reject some dead letters permanently, on a real Kafka: they do not delay
 others, and stay in the topic with the reason.
 """
 
@@ -37,8 +37,8 @@ async def store(harness: KafkaDispatcherHarness, topic: str, count: int, record:
 
 @pytest.mark.clause("D1", "D2", "E11")
 async def test_records_that_are_no_events_delay_no_dead_letter(kafka: KafkaUnderTest) -> None:
-    """More of them than the limit of a feed: none is posted to the sink, all stay in the topic, and
-    the event after them arrives.
+    """There are more of them than a feed may hold: none is posted to the sink, all stay in the
+    topic, and the event after them arrives.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -111,8 +111,8 @@ async def test_dead_letters_that_the_sink_rejects_delay_no_other(kafka: KafkaUnd
 
 
 async def test_another_sink_gets_later_dead_letters_only(kafka: KafkaUnderTest) -> None:
-    """What the first sink rejected is not posted to the second, also not after a restart of the
-    dispatcher.
+    """Dead letters that the first sink rejected are not posted to the second, not even after a
+    restart of the dispatcher.
     """
     async with (
         kafka_dispatcher_harness(kafka) as harness,

@@ -35,7 +35,7 @@ DELAY = "PT0.05S"
 def installation(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[HeadraceUnderTest]:
-    """One installation for all rows; each has a Broker of its own."""
+    """One installation for all rows; each row has its own Broker."""
     make = headrace_in if request.param == "apache" else embedded_headrace_in
     with make(tmp_path_factory.mktemp("matrix")) as started:
         yield started
@@ -278,7 +278,7 @@ def test_retry_after_is_honoured(system: HeadraceUnderTest) -> None:
 
 
 def test_attempt_has_a_deadline(system: HeadraceUnderTest) -> None:
-    """A subscriber that never answers, and one that sends slowly, cost one `timeout` each and are
+    """A subscriber that never answers, and one that sends slowly, take one `timeout` each and are
     then retried.
     """
     from tests.support.sink_scripts import Mode

@@ -91,7 +91,7 @@ async def test_retries_through_the_retry_topic_and_commits_at_once(kafka: KafkaU
 
 
 async def test_exhausted_events_are_in_the_dead_letter_topic(kafka: KafkaUnderTest) -> None:
-    """After retry + 1 attempts the event is a dead letter with the reason; others are not
+    """After retry + 1 attempts the event is a dead letter with the reason; other events are not
     delayed.
     """
     async with (
@@ -121,7 +121,7 @@ async def test_exhausted_events_are_in_the_dead_letter_topic(kafka: KafkaUnderTe
 async def test_statuses_that_are_never_retried_go_to_the_dead_letters_at_once(
     kafka: KafkaUnderTest, code: int
 ) -> None:
-    """One attempt, one dead letter."""
+    """There is one attempt and one dead letter."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(code)) as subscriber:
         subscription = harness.subscription(subscriber.url)
         harness.routes.put(subscription)
@@ -260,7 +260,7 @@ async def test_a_reply_may_be_as_large_as_an_event(kafka: KafkaUnderTest, size: 
 async def test_a_reply_larger_than_its_broker_accepts_is_a_dead_letter_at_once(
     kafka: KafkaUnderTest, structured: bool
 ) -> None:
-    """As the ingress would refuse it there; the subscriber is not called again."""
+    """The ingress would refuse such an event there too. The subscriber is not called again."""
     attributes = {"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}
     event = json.dumps({**attributes, "data": "x" * 150_000}).encode()
     answer = (
@@ -296,8 +296,8 @@ async def test_a_reply_larger_than_its_broker_accepts_is_a_dead_letter_at_once(
 async def test_two_subscriptions_that_answer_each_other_are_throttled_and_named(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Each receives every reply of both: the hop count limits the length of chains, but not their
-    number, which doubles with each hop.
+    """Each subscription receives every reply of both: the hop count limits the length of the
+    chains, but not their number, which doubles with each hop.
     """
     first_answer, second_answer = (
         reply({"id": each, "type": "x", "source": "/s", "specversion": "1.0"})
@@ -330,7 +330,7 @@ async def test_two_subscriptions_that_answer_each_other_are_throttled_and_named(
             return len(first.requests) + len(second.requests)
 
         # Two deliveries of each chain of up to 9 replies come first; after that each subscription
-        # passes 10 replies a second.
+        # lets 10 replies a second through.
         before = 2 ** (SubscriptionLimits().long_hops + 2) - 2
         await wait_until_async(
             lambda: requests() >= before, timeout=30, what="the deliveries before throttling"
@@ -366,7 +366,7 @@ async def test_a_reply_loop_ends_in_a_dead_letter(kafka: KafkaUnderTest) -> None
 async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The subscriber has done its work: only the reply is retried."""
+    """The subscriber has processed the event, so only the reply is retried."""
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
     async with (
         kafka_dispatcher_harness(kafka) as harness,
@@ -388,7 +388,7 @@ async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
 async def test_an_undeliverable_reply_makes_the_original_a_dead_letter_with_the_reply_address(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Control plane E11: the original event is the dead letter, and its destination is that of the
+    """Control plane E11: the original event is the dead letter, with the destination of the
     reply.
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
@@ -454,7 +454,7 @@ async def test_a_body_with_a_202_is_no_reply(kafka: KafkaUnderTest) -> None:
 async def test_two_subscriptions_without_filters_one_replying_to_a_url(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The data plane has no notion of kinds: a channel with two plain subscriptions needs only its
+    """The data plane does not use kinds: a channel with two plain subscriptions needs only its
     routing records.
     """
     answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"})
@@ -481,7 +481,7 @@ async def test_two_subscriptions_without_filters_one_replying_to_a_url(
 async def test_ordered_delivery_retries_in_place_and_does_not_delay_other_keys(
     kafka: KafkaUnderTest,
 ) -> None:
-    """The followers of a failing key wait behind it, in order; another key continues."""
+    """Later events of a failing key wait for it, in order; another key continues."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500), ok()) as subscriber:
         policy = DeliveryPolicy(retry=3, delay_seconds=0.5, backoff=BackoffPolicy.LINEAR)
         subscription = harness.subscription(
@@ -554,7 +554,7 @@ async def test_a_removed_subscription_stops_within_a_second(kafka: KafkaUnderTes
 
 
 async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
-    """The second attempt starts no sooner than the subscriber asked for."""
+    """The second attempt starts no sooner than the subscriber requested."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(retry_after("2"), ok()) as subscriber,
@@ -569,7 +569,7 @@ async def test_retry_after_is_honoured(kafka: KafkaUnderTest) -> None:
 
 
 async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
-    """A subscriber that never answers costs the timeout and no more."""
+    """A subscriber that never answers takes the timeout and no longer."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(hang(), ok()) as subscriber:
         policy = DeliveryPolicy(retry=1, delay_seconds=0.01, timeout_seconds=0.5)
         subscription = harness.subscription(subscriber.url, delivery=policy)
@@ -582,7 +582,7 @@ async def test_an_attempt_ends_at_its_deadline(kafka: KafkaUnderTest) -> None:
 
 
 async def test_a_long_delay_uses_a_delay_topic(kafka: KafkaUnderTest) -> None:
-    """Due later than 10 s: the record is in a delay topic meanwhile, and the attempt is
+    """A record that is due after more than 10 s is in a delay topic meanwhile, and the attempt is
     not early.
     """
     async with (
@@ -623,7 +623,9 @@ async def test_a_record_that_is_no_event_is_kept_as_a_dead_letter(kafka: KafkaUn
 async def test_a_retry_record_of_another_subscription_is_dead_lettered(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Created again with the same name: records of the older subscription are not delivered."""
+    """When it is created again with the same name, records of the older subscription are not
+    delivered.
+    """
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(500)) as failing,
@@ -644,7 +646,7 @@ async def test_a_retry_record_of_another_subscription_is_dead_lettered(
 
 @pytest.mark.clause("D9")
 async def test_an_outage_costs_lag_and_no_dead_letters(kafka: KafkaUnderTest) -> None:
-    """While everything fails the breaker lets one probe through at a time; after the outage
+    """While all attempts fail, the breaker lets one probe through at a time. After the outage
     everything is delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
@@ -688,7 +690,7 @@ async def test_dispatchers_share_partitions_and_hand_over_without_repeating(
     kafka: KafkaUnderTest, protocol: GroupProtocol
 ) -> None:
     """A second dispatcher joins and the first leaves under load: every event arrives, and drained
-    ones once.
+    events arrive once.
     """
     async with (
         kafka_dispatcher_harness(kafka, protocol=protocol) as harness,
@@ -728,8 +730,8 @@ async def test_dispatchers_share_partitions_and_hand_over_without_repeating(
 async def test_a_slow_subscriber_keeps_its_partitions_no_longer_than_the_drain(
     kafka: KafkaUnderTest,
 ) -> None:
-    """What cannot be finished in time is cancelled here and delivered by the next owner: at worst
-    twice, never lost.
+    """Requests that cannot be finished in time are cancelled, and the next owner delivers their
+    events: at worst twice, never lost.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(hang()) as subscriber:
         subscription = harness.subscription(
@@ -769,8 +771,8 @@ async def test_filter_errors_are_counted_by_kind(kafka: KafkaUnderTest) -> None:
 
 
 async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaUnderTest) -> None:
-    """From half of the retention on, the state has the fraction of it that the oldest event has
-    used.
+    """As soon as the oldest event has used half of the retention, the state contains the used
+    fraction.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(500)) as subscriber:
         policy = DeliveryPolicy(retry=100, delay_seconds=60.0)
@@ -792,8 +794,8 @@ async def test_an_event_about_to_expire_is_reported_before_it_does(kafka: KafkaU
 async def test_expired_events_are_counted_and_reported(
     kafka: KafkaUnderTest,
 ) -> None:
-    """Records deleted before the group read them: the state has their number, and what remains is
-    delivered.
+    """Records were deleted before the group read them: the state contains their number, and the
+    remaining records are delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url)

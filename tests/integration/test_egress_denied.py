@@ -1,5 +1,5 @@
-"""A dispatcher process with its default egress policy, and Triggers that name this machine:
-reported at once, and nothing is lost.
+"""A dispatcher process with its default egress policy, and Triggers with subscribers on this
+machine: the denial is reported immediately, and nothing is lost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ SHOWN_SECONDS = 10.0
 
 @pytest.mark.timeout(180)
 def test_loopback_is_denied_by_default_and_allowed_by_the_setting(tmp_path: Path) -> None:
-    """The condition is set before the first event; the event is a dead letter `refused`; with the
-    setting the next one arrives.
+    """The condition is set before the first event, and the event becomes a dead letter `refused`.
+    With the setting, the next event arrives.
     """
     nothing_set = dict.fromkeys(LOOPBACK_SUBSCRIBERS, "")
     with kafka_for_headrace(tmp_path) as apache:

@@ -1,4 +1,6 @@
-"""The embedded Kafka never discards what was acknowledged: the log in front of it refuses first."""
+"""The embedded Kafka never discards acknowledged records that are unread: the log in front of it
+refuses new records first.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -44,7 +46,7 @@ class Readers:
         self.left: dict[str, int] = {}
 
     async def backlog(self, groups: Mapping[str, Collection[str]]) -> Backlog:
-        """The reported remaining lag."""
+        """Return the lag that the test sets."""
         return Backlog(
             waiting={group: {Partition(group, 0): self.left[group]} for group in groups}, unknown={}
         )
@@ -75,7 +77,7 @@ def _fill(log: UnreadLimitedLog, topic: str) -> int:
 
 
 async def test_a_topic_with_too_much_unread_accepts_no_more_until_it_is_read() -> None:
-    """Exactly as much room is released as every group has read."""
+    """Exactly as much space is released as every group has read."""
     readers = Readers()
     log = await _log(readers)
     assert 8 == _fill(log, "events")
@@ -91,7 +93,7 @@ async def test_a_topic_with_too_much_unread_accepts_no_more_until_it_is_read() -
 
 
 async def test_unread_dead_letters_are_never_discarded() -> None:
-    """There is no more room; the lane that writes dead letters there stops and reports it."""
+    """There is no space left; the lane that writes dead letters there stops and reports it."""
     log = await _log(Readers())
     assert 8 == _fill(log, "g.dead")
     await log.update_unread()

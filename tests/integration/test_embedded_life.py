@@ -1,5 +1,5 @@
-"""Brokers and Triggers that are created and deleted on the embedded Kafka, and the time that its
-groups take: as on Apache Kafka.
+"""Creating and deleting Brokers and Triggers on the embedded Kafka, and the delays of its groups:
+all as on Apache Kafka.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ NAMESPACE = "emb"
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedHeadrace]:
-    """One process for all tests here."""
+    """One process for all tests of this module."""
     with embedded_headrace_in(tmp_path_factory.mktemp("embedded")) as started:
         yield started
 
@@ -29,8 +29,8 @@ def _send(system: EmbeddedHeadrace, name: str, place: str, counter: int = 0) -> 
 
 
 def test_a_trigger_is_moved_to_another_broker(system: EmbeddedHeadrace) -> None:
-    """Deleted on one Broker and applied on another it becomes Ready and receives what is sent
-    there.
+    """A Trigger that is deleted on one Broker and applied on another becomes Ready and receives
+    what is sent to the new one.
     """
     system.establish(
         broker(NAMESPACE, "a"),
@@ -48,8 +48,8 @@ def test_a_trigger_is_moved_to_another_broker(system: EmbeddedHeadrace) -> None:
 
 
 def test_a_recreated_trigger_gets_no_earlier_events(system: EmbeddedHeadrace) -> None:
-    """Neither events accepted in between, nor those that waited for their next attempt at its
-    deletion; several times.
+    """It gets neither events that were accepted in between, nor events that waited for their next
+    attempt when it was deleted. Repeated several times.
     """
     system.establish(broker(NAMESPACE, "again"))
     for life in range(3):
@@ -82,7 +82,7 @@ def test_a_recreated_trigger_gets_no_earlier_events(system: EmbeddedHeadrace) ->
 
 
 def test_a_recreated_broker_has_other_partitions(system: EmbeddedHeadrace) -> None:
-    """Its topic is deleted with it."""
+    """The topic of a Broker is deleted with the Broker."""
     system.establish(
         broker(NAMESPACE, "made"),
         trigger(NAMESPACE, "made", system.sinks.url("made"), broker="made"),
@@ -104,7 +104,9 @@ def test_a_recreated_broker_has_other_partitions(system: EmbeddedHeadrace) -> No
 
 @pytest.mark.parametrize("sink", [False, True], ids=["no-sink", "sink"])
 def test_the_first_retry_comes_when_it_is_due(system: EmbeddedHeadrace, sink: bool) -> None:
-    """Within a second of `backoffDelay`: the group does not wait for its members first."""
+    """It comes at most a second after `backoffDelay`, because the group does not wait for its
+    members first.
+    """
     name = f"retry-{sink}".lower()
     system.sinks.script(name, Script(failures=1, failure_status=503, record=True))
     policy = delivery(

@@ -1,4 +1,4 @@
-"""What the feeds of a process know about Kafka besides their own records."""
+"""What the feeds of a process query from Kafka in addition to their own records."""
 
 import uuid
 
@@ -22,8 +22,8 @@ def produce(kafka: KafkaUnderTest, topic: str, count: int) -> None:
 
 
 async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) -> None:
-    """Whole topics without a committed offset, the rest with one, zero for topics that are empty or
-    missing.
+    """That is the whole topic if there is no committed offset, the rest if there is one, and zero
+    if the topic is empty or missing.
     """
     topic, empty, group = (
         kafka.create_topic("waiting"),
@@ -72,7 +72,7 @@ async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUn
 
 
 async def test_a_kafka_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error is temporary and says what could not be read."""
+    """The error is temporary and names what could not be read."""
     monkeypatch.setattr("headrace.adapters.kafka.consumer.feeds.LAG_QUERY_SECONDS", 0.2)
     feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
     try:

@@ -1,5 +1,5 @@
-"""The ingress on a real Kafka: what a 202 proves, and what senders hear while Kafka is slow, frozen
-or away.
+"""The ingress on a real Kafka: what a 202 guarantees, and what senders receive while Kafka is slow,
+frozen or unreachable.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.kafka
 
 
 class Door:
-    """An ingress on Kafka, with a routing topic of its own."""
+    """An ingress on Kafka, with its own routing topic."""
 
     def __init__(self, bootstrap_servers: str, routing_topic: str, **settings: Any) -> None:
         self.options = KafkaOptions(bootstrap_servers=bootstrap_servers)
@@ -51,7 +51,7 @@ class Door:
         )
 
     async def add(self, topic: str, *, name: str = "orders", **fields: Any) -> None:
-        """Write a broker's routing record."""
+        """Write the routing record of a Broker."""
         route = Addressable(
             uid=name,
             generation=1,
@@ -65,7 +65,7 @@ class Door:
         await self.writer.write({route_key(route): routing.write(route)})
 
     async def post(self, raw: bytes) -> tuple[int, dict[str, Any]]:
-        """Status and problem document."""
+        """Send a request; return status and problem document."""
         answer = await talk(self.ingress.port, raw, seconds=20)
         body = answer.partition(b"\r\n\r\n")[2]
         return int(answer[9:12]), json.loads(body) if body else {}
@@ -73,7 +73,7 @@ class Door:
 
 @contextlib.asynccontextmanager
 async def door(bootstrap_servers: str, routing_topic: str, **settings: Any) -> AsyncIterator[Door]:
-    """A door that is ready, and stopped at the end."""
+    """An ingress that is ready, and is stopped at the end."""
     made = Door(bootstrap_servers, routing_topic, **settings)
     await made.log.start()
     try:
@@ -86,12 +86,12 @@ async def door(bootstrap_servers: str, routing_topic: str, **settings: Any) -> A
 
 
 def routing_topic_of(kafka: KafkaUnderTest) -> str:
-    """A routing topic for one test."""
+    """Return the name of a routing topic for one test."""
     return kafka.create_topic("routing", config={"cleanup.policy": "compact"})
 
 
 def make_topic(apache: ApacheKafka, *names: str) -> None:
-    """Topics of a private Kafka, with one partition."""
+    """Create topics with one partition on a private Kafka."""
     admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers})
     for future in admin.create_topics(
         [NewTopic(name, num_partitions=1, replication_factor=1) for name in names]
@@ -100,8 +100,8 @@ def make_topic(apache: ApacheKafka, *names: str) -> None:
 
 
 async def test_a_202_means_that_kafka_has_the_event(kafka: KafkaUnderTest) -> None:
-    """The record is readable as soon as the sender is notified; key, headers and data are
-    the event's.
+    """The record can be read as soon as the sender has the response, with the key, headers and data
+    of the event.
     """
     topic = kafka.create_topic("orders")
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
@@ -117,8 +117,8 @@ async def test_a_202_means_that_kafka_has_the_event(kafka: KafkaUnderTest) -> No
 
 
 async def test_a_path_is_unknown_only_when_the_routing_topic_says_so(kafka: KafkaUnderTest) -> None:
-    """404 for what nobody made; 202 for a broker whose record was written a moment before the event
-    came.
+    """A Broker that does not exist gets a 404. A Broker whose record was written just before the
+    event arrived gets a 202.
     """
     topic = kafka.create_topic("orders")
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
@@ -128,8 +128,8 @@ async def test_a_path_is_unknown_only_when_the_routing_topic_says_so(kafka: Kafk
 
 
 async def test_a_topic_that_appears_late_takes_events_at_once(kafka: KafkaUnderTest) -> None:
-    """While a broker's topic is missing its events are refused with 503, and soon after it is made
-    they are taken.
+    """While the topic of a Broker is missing, its events are refused with 503. Soon after the topic
+    is created, they are accepted.
     """
     name = kafka.create_topic("late")
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
@@ -156,8 +156,8 @@ async def wait_until_post(shop: Door, status: int, seconds: float = 15.0) -> Non
 
 
 async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTest) -> None:
-    """A topic whose limit is lower than its routing record says is no reason to make the sender try
-    forever.
+    """If the limit of the topic is lower than the one in the routing record, the sender must not
+    retry forever.
     """
     topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
     async with door(kafka.bootstrap_servers, routing_topic_of(kafka)) as shop:
@@ -169,8 +169,8 @@ async def test_what_the_topic_refuses_as_too_large_is_a_413(kafka: KafkaUnderTes
 async def test_small_events_never_add_up_to_a_batch_that_is_too_large(
     kafka: KafkaUnderTest,
 ) -> None:
-    """A broker holds whole batches to the topic's limit: a burst of events far below it is stored
-    all the same.
+    """A Kafka broker applies the limit of the topic to whole batches. A burst of events that are
+    far below the limit is still stored.
     """
     topic = kafka.create_topic("small", config={"max.message.bytes": "140000"})
     log = KafkaLog(
@@ -188,8 +188,8 @@ async def test_small_events_never_add_up_to_a_batch_that_is_too_large(
 async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
     kafka: KafkaUnderTest,
 ) -> None:
-    """What was open gets a temporary error or success, never nothing; the next record is stored
-    by the new producer.
+    """Unacknowledged records get a temporary error or success, and are always reported. The new
+    producer stores the next record.
     """
     topic = kafka.create_topic("fatal")
     log = KafkaLog(
@@ -212,7 +212,9 @@ async def test_a_fatal_error_replaces_the_producer_and_loses_no_report(
 
 
 async def test_a_stopped_log_reports_what_it_gave_up() -> None:
-    """At the end every receiver has heard of its record, also when Kafka was never there."""
+    """After the stop the result of every record has been reported, even if Kafka was never
+    reachable.
+    """
     log = KafkaLog(KafkaOptions(bootstrap_servers=f"127.0.0.1:{free_port()}"))
     await log.start()
     reported = Outcomes()
@@ -223,7 +225,7 @@ async def test_a_stopped_log_reports_what_it_gave_up() -> None:
 
 
 async def test_an_ingress_without_kafka_answers_503_and_is_not_ready() -> None:
-    """With no broker in reach the port answers at once, and says why."""
+    """Without a reachable broker the port answers immediately, with the reason."""
     made = Door(f"127.0.0.1:{free_port()}", "routing")
     await made.log.start()
     starting = asyncio.create_task(made.ingress.start())
@@ -243,8 +245,8 @@ async def test_an_ingress_without_kafka_answers_503_and_is_not_ready() -> None:
 async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(
     private_kafka: ApacheKafka,
 ) -> None:
-    """Every sender hears 503: within the deadline, or at once when the budget is used up; unknown
-    paths too. Then all is well again.
+    """Every sender gets a 503, within the deadline or immediately when the budget is used up, also
+    for unknown paths. Afterwards events are accepted again.
     """
     make_topic(private_kafka, "routing", "orders")
     async with door(
@@ -274,8 +276,8 @@ async def test_a_frozen_kafka_costs_a_503_in_time_and_bounded_memory(
 
 
 async def test_warming_up_proves_the_whole_way_with_a_tombstone(kafka: KafkaUnderTest) -> None:
-    """The first record of a producer goes to a topic of Headrace's own, and nothing of it stays
-    there after compaction.
+    """The first record of a producer is written to one of Headrace's own topics, and compaction
+    removes it completely.
     """
     topic = kafka.create_topic("warm", config={"cleanup.policy": "compact"})
     log = KafkaLog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))

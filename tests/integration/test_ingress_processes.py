@@ -1,5 +1,5 @@
-"""The ingress as processes: workers that share a port, die and come back, and the order of things
-at the end.
+"""The ingress as processes: workers that share a port, crash and are replaced, and the order of the
+shutdown.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.kafka
 
 @dataclass
 class Site:
-    """A broker in the routing table, and the topic behind it."""
+    """A Broker in the routing table, and its topic."""
 
     path: bytes
     topic: str
@@ -40,14 +40,14 @@ class Site:
 
 @pytest.fixture
 async def site(kafka: KafkaUnderTest) -> AsyncIterator[Site]:
-    """A broker of this test alone, removed at the end."""
+    """A Broker for one test, removed at the end."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     wanted = [
         NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
         for name in (ROUTING_TOPIC, INSTANCES_TOPIC)
     ]
     for future in admin.create_topics(wanted).values():
-        with contextlib.suppress(Exception):  # there already
+        with contextlib.suppress(Exception):  # exists already
             await asyncio.wrap_future(future)
     made = Site(f"/shop/{uuid.uuid4().hex}".encode(), kafka.create_topic("orders"))
     route = Addressable(
@@ -89,7 +89,7 @@ class Running:
         )
 
     def page(self, name: str) -> tuple[int, str]:
-        """A page of the management port; 0 when nobody answers."""
+        """Return status and text of a page of the management port; status 0 if nobody answers."""
         try:
             answer = self._http.request("GET", f"http://127.0.0.1:{self._management}/{name}")
         except urllib3.exceptions.HTTPError:
@@ -97,17 +97,17 @@ class Running:
         return answer.status, answer.data.decode()
 
     async def ready(self) -> None:
-        """Wait until it is."""
+        """Wait until the ingress is ready."""
         await wait_until_async(
             lambda: self.page("readyz")[0] == 200, 60, "the ingress is ready", every=0.05
         )
 
     def workers(self) -> set[int]:
-        """Processes that it has started."""
+        """Return the processes that it has started."""
         return {child.pid for child in psutil.Process(self.process.pid).children()}
 
     def accepted(self) -> float:
-        """Events accepted, of all workers together."""
+        """Return the number of events that all workers together have accepted."""
         found = re.findall(
             r'^headrace_ingress_events_accepted_total\{.*name="orders".*\} (\S+)$',
             self.page("metrics")[1],
@@ -116,7 +116,7 @@ class Running:
         return sum(map(float, found))
 
     async def post(self, site: Site, event_id: str) -> int:
-        """Send one event on a connection of its own; its status, 0 when the connection broke."""
+        """Send one event on a new connection; return its status, 0 if the connection broke."""
         raw = request(target=site.path).replace(b"ce-id: 7", b"ce-id: " + event_id.encode())
         try:
             answer = await talk(self.port, raw, seconds=10)
@@ -128,7 +128,7 @@ class Running:
 async def write_until(
     running: Running, site: Site, stopped: asyncio.Event, name: str
 ) -> tuple[set[str], set[int]]:
-    """Send one event after the other; the ids that were acknowledged, and all statuses seen."""
+    """Send one event after the other; return the acknowledged ids and all statuses."""
     acknowledged, statuses = set(), set()
     number = 0
     while not stopped.is_set():
@@ -143,7 +143,7 @@ async def write_until(
 
 
 async def stored_ids(kafka: KafkaUnderTest, site: Site) -> set[str]:
-    """The ids of all events in the topic."""
+    """Return the ids of all events in the topic."""
     rows = await asyncio.to_thread(read_topic, kafka.bootstrap_servers, site.topic)
     return {dict(headers)["ce_id"].decode() for _, _, headers in rows}
 
@@ -151,8 +151,8 @@ async def stored_ids(kafka: KafkaUnderTest, site: Site) -> set[str]:
 async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
     processes: Processes, kafka: KafkaUnderTest, site: Site
 ) -> None:
-    """Two processes take events on one port and count together; one killed is replaced; nothing
-    acknowledged is missing.
+    """Two processes accept events on one port, and their counts are summed. A killed process is
+    replaced, and no acknowledged event is missing.
     """
     running = Running(processes, kafka, "--workers", "2")
     await running.ready()
@@ -192,8 +192,8 @@ async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
 async def test_readiness_fails_first_and_every_request_in_flight_is_answered(
     processes: Processes, kafka: KafkaUnderTest, site: Site
 ) -> None:
-    """After SIGTERM the process says that it is not ready while it still takes events, then ends
-    with code 0 and nothing lost.
+    """After SIGTERM the process reports that it is not ready while it still accepts events, then
+    exits with code 0. No event is lost.
     """
     running = Running(processes, kafka, HEADRACE_INGRESS_SHUTDOWN_DELAY_SECONDS="1.0")
     await running.ready()
@@ -218,7 +218,7 @@ async def test_readiness_fails_first_and_every_request_in_flight_is_answered(
 async def test_workers_end_with_their_parent(
     processes: Processes, kafka: KafkaUnderTest, site: Site
 ) -> None:
-    """A parent that is killed leaves nobody behind on the port."""
+    """When the parent is killed, no worker keeps using the port."""
     running = Running(processes, kafka, "--workers", "2")
     await running.ready()
     workers = running.workers()

@@ -50,7 +50,7 @@ def test_a_topic_of_the_session_holds_what_was_written(kafka: KafkaUnderTest) ->
 
 @pytest.mark.kafka
 def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: ApacheKafka) -> None:
-    """After kill -9 and a start the address is the same and the record is still there; a stop ends
+    """After kill -9 and a start, the address is the same and the record still exists. A stop ends
     the process.
     """
     servers = private_kafka.bootstrap_servers
@@ -87,8 +87,8 @@ def test_a_frozen_broker_answers_again_when_resumed(private_kafka: ApacheKafka) 
 def test_data_in_use_by_a_running_process_is_not_touched(
     private_kafka: ApacheKafka, tmp_path: Path
 ) -> None:
-    """A second run on the same data must not stop the first one's broker; a broker whose owner has
-    exited is stopped.
+    """A second run with the same data must not stop the broker of the first. A broker whose owner
+    has exited is stopped.
     """
     code = (
         "import sys, time; from pathlib import Path; "
@@ -111,5 +111,5 @@ def test_data_in_use_by_a_running_process_is_not_touched(
         owner.wait()
         if owner.stdout is not None:
             owner.stdout.close()
-    second.start()  # ends the orphan first
+    second.start()  # stops the orphan first
     second.stop()

@@ -1,4 +1,4 @@
-"""`make kafka`: a Kafka that stays up until its process is asked to stop."""
+"""`make kafka`: a Kafka that runs until its process receives SIGTERM."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
 
 def test_it_prints_where_it_is_and_stops_on_sigterm() -> None:
-    """One line that a shell can evaluate; tests with that variable find a real Kafka there."""
+    """It prints one line that a shell can evaluate; tests with that variable use this Kafka."""
     environ = {
         name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"
     }
@@ -46,5 +46,5 @@ def _answers(servers: str) -> bool:
     try:
         admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         return bool(admin.list_topics(timeout=5).brokers)
-    except Exception:  # Any error of the client: it does not answer.
+    except Exception:  # Any error of the client means that Kafka does not answer.
         return False

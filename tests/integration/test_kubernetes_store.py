@@ -122,7 +122,7 @@ async def test_two_versions_of_a_kind_are_followed_once(
 async def test_a_kind_that_cannot_be_read_is_reported_with_the_missing_rule(
     make: Make, kubernetes: KubernetesUnderTest
 ) -> None:
-    """When a resource refers to it, the condition shows which rule to add."""
+    """When a resource refers to such a kind, the condition shows which rule to add."""
     kubernetes.kubectl(
         "delete",
         "clusterrolebinding",
@@ -143,12 +143,14 @@ async def test_a_kind_that_cannot_be_read_is_reported_with_the_missing_rule(
 async def test_a_terminating_namespace_is_not_a_question_of_rights(
     kubernetes: KubernetesUnderTest,
 ) -> None:
-    """The server answers 403 there too; the message must not send the operator to check a role."""
+    """The server answers 403 in this case too; the message must not suggest that a role is
+    missing.
+    """
     namespace = f"going-{secrets.token_hex(4)}"
     kubernetes.kubectl("create", "namespace", namespace)
     kubernetes.kubectl(
         "delete", "namespace", namespace, "--wait=false"
-    )  # Nothing finishes its deletion.
+    )  # Nothing completes its deletion.
     client = connect(kubernetes.kubeconfig)
     try:
         with pytest.raises(NamespaceTerminating, match="because it is being terminated"):
@@ -163,7 +165,7 @@ async def test_a_terminating_namespace_is_not_a_question_of_rights(
 
 
 async def test_a_leader_that_could_not_renew_stops(make: Make) -> None:
-    """The term is over when its time is, even if the Lease has not been looked at since."""
+    """The term ends when its time is over, even if the Lease has not been checked since."""
     clock = MemoryClock()
     store = make(clock=clock)
     await store.start()

@@ -38,9 +38,9 @@ pytestmark = pytest.mark.timeout(180)
 NAMESPACE = "life"
 BACKLOG = 100_000
 BACKLOG_SECONDS = 90.0
-"""On a machine that runs other tests too; alone it takes a quarter of that."""
+"""The limit on a machine that runs other tests too; alone, a quarter of it is needed."""
 BACKLOG_CPU_SECONDS = 20.0
-"""The dispatcher's own CPU time: 200 µs an event on any machine."""
+"""The CPU time of the dispatcher: 200 µs per event on any machine."""
 WAITING = 20_000
 MEMORY_MIB = 150.0
 NOISE_MS = 100.0
@@ -51,7 +51,9 @@ temporary, interference between subscribers is not.
 """
 IN_BACKOFF = 120
 FAILING_EVERY = 1_009
-"""Of a writer's events; more than any of them sends here."""
+"""Events whose number is a multiple of this fail. Other writers of this module send fewer
+events.
+"""
 ALL = (Generation(frozenset(TYPES)),)
 
 
@@ -61,7 +63,7 @@ ALL = (Generation(frozenset(TYPES)),)
 def installation(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here; each has a Broker of its own."""
+    """One installation for all tests of this module; each test has its own Broker."""
     make = headrace_in if request.param == "apache" else embedded_headrace_in
     with make(tmp_path_factory.mktemp("life")) as started:
         yield started
@@ -102,8 +104,8 @@ async def _load(
 
 
 def _run(system: HeadraceUnderTest, entries: list[Entry], *sinks: str, only: bool = False) -> Run:
-    """The checker's result for a ledger and these sinks, without faults; `only` leaves out arrivals
-    of other events.
+    """Return the checker's result for a ledger and these sinks, without faults. `only` ignores
+    arrivals of other events.
     """
     known = {entry.id for entry in entries}
     arrivals = [
@@ -224,8 +226,8 @@ async def test_partitions_added_under_load(system: HeadraceUnderTest, tmp_path: 
 async def test_event_after_ready_survives_a_crash_before_the_first_commit(
     system: HeadraceUnderTest,
 ) -> None:
-    """Ready is true: an event accepted right after it arrives, although the dispatcher is killed
-    immediately.
+    """Ready is reliable: an event that is accepted right after it arrives, although the dispatcher
+    is killed immediately.
     """
     for attempt in range(2):
         name = f"ready-{attempt}"
@@ -358,8 +360,8 @@ async def test_topic_deleted_externally(system: HeadraceUnderTest, tmp_path: Pat
 
 
 def test_colliding_names_stay_separate(system: HeadraceUnderTest) -> None:
-    """`a`/`b-c` and `a-b`/`c` would have one topic and one group: each gets its own events only,
-    also while the other is deleted.
+    """Joined with hyphens, `a`/`b-c` and `a-b`/`c` would have the same topic and group. Each gets
+    only its own events, also while the other is deleted.
     """
     places = {"first": ("a", "b-c"), "second": ("a-b", "c")}
     manifests = {
@@ -395,8 +397,8 @@ def _all_arrived(system: HeadraceUnderTest, entries: list[Entry], sink: str) -> 
 async def _stays_undisturbed(
     system: HeadraceUnderTest, ledger: Ledger, calm_until: float, sink: str, *, events: int
 ) -> None:
-    """In one of a few windows of this many additional events, those reach `sink` as fast as the
-    ones sent before `calm_until`.
+    """Check that in one of a few windows of this many additional events, these reach `sink` as fast
+    as the events that were sent before `calm_until`.
     """
     for _ in range(WINDOWS):
         began_at = time.monotonic()
@@ -414,7 +416,9 @@ async def _stays_undisturbed(
 async def _p99_ms(
     system: HeadraceUnderTest, ledger: Ledger, sink: str, begin: float, end: float
 ) -> float:
-    """Latencies of the acknowledged events sent in this time, all of which must arrive."""
+    """Return the latency of the acknowledged events that were sent in this time, all of which must
+    arrive.
+    """
     acknowledged = [
         each
         for each in ledger.entries()
@@ -430,8 +434,8 @@ async def _p99_ms(
 async def test_hanging_subscriber_costs_only_itself(
     system: HeadraceUnderTest, tmp_path: Path
 ) -> None:
-    """With a subscriber that never answers and 20,000 events waiting for it, the other's events
-    arrive as before and memory stays small.
+    """With a subscriber that never answers and 20,000 events waiting for it, the events of the
+    other subscriber arrive as before and the memory stays small.
     """
     system.sinks.script("stuck", Script(mode=Mode.HANG))
     free, stuck = (
@@ -458,7 +462,7 @@ async def test_hanging_subscriber_costs_only_itself(
 async def test_events_in_backoff_do_not_delay_others_of_their_trigger(
     system: HeadraceUnderTest, tmp_path: Path
 ) -> None:
-    """With 120 events that wait for their next attempt, a thousand successful ones of the same
+    """With 120 events that wait for their next attempt, a thousand successful events of the same
     Trigger arrive as before.
     """
     path, policy = f"/{NAMESPACE}/mixed", delivery(retry=10, delay="PT1M")

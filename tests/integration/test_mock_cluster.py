@@ -1,4 +1,4 @@
-"""The embedded Kafka: what `headrace up` relies on without another Kafka."""
+"""The embedded Kafka: what `headrace up` relies on when it uses no other Kafka."""
 
 import time
 from collections.abc import Iterator
@@ -62,8 +62,8 @@ def test_topics_have_the_requested_partitions(cluster: MockCluster) -> None:
 
 
 def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wheel with its library in another place gives the plain cluster: no topic administration,
-    the same log.
+    """If the wheel has its library in another place, the plain cluster is used: without topic
+    administration, with the same log.
     """
     monkeypatch.setattr(mock_cluster, "_library", lambda: None)
     plain = MockCluster()
@@ -79,6 +79,6 @@ def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_has_no_address_before_its_start() -> None:
-    """Requesting it from a cluster that is not running is an error with that message."""
+    """Requesting the address of a cluster that is not running is an error with this message."""
     with pytest.raises(Permanent, match="has not been started"):
         _ = MockCluster().bootstrap_servers

@@ -44,7 +44,7 @@ class HeadraceWithQueues(HeadraceUnderTest):
     def run_with(
         self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None
     ) -> ServiceProcess:
-        """As `HeadraceUnderTest.run_with`, with Queues registered in the controller."""
+        """Like `HeadraceUnderTest.run_with`, with Queues registered in the controller."""
         if name != "controller":
             return super().run_with(name, own, env=env)
         self._management[name] = lasting_port()
@@ -164,8 +164,9 @@ def _address(headrace: HeadraceUnderTest, manifest: Manifest) -> str:
 
 
 def test_a_kind_that_the_product_does_not_have(headrace: HeadraceWithQueues) -> None:
-    """It becomes Ready, accepts events at its address, is a destination for a Trigger, delivers to
-    its subscriber through a child that it owns, follows a change, and leaves nothing behind.
+    """A Queue becomes Ready, accepts events at its address, can be the destination of a Trigger,
+    delivers to its subscriber through a child that it owns, follows a change, and leaves nothing
+    after its deletion.
     """
     path = f"/queues/{NAMESPACE}/work"
     headrace.establish(_queue())

@@ -63,7 +63,7 @@ class Scenario:
         return self.process
 
     async def dies(self, poison: str, *, how: str = "compute") -> None:
-        """The watchdog ends the dispatcher."""
+        """Wait until the watchdog has ended the dispatcher."""
         process = self.start(poison, how=how)
         await wait_until_async(
             lambda: not process.running, 60, "the watchdog ends the dispatcher", every=0.1
@@ -79,7 +79,7 @@ async def scene(
     subscription: Subscription,
     harness: KafkaDispatcherHarness,
 ) -> AsyncIterator[Scenario]:
-    """The routing record exists, and is removed at the end."""
+    """A scenario whose routing record is removed at the end."""
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
     wanted = [
         NewTopic(name, num_partitions=1, replication_factor=1, config={"cleanup.policy": "compact"})
@@ -101,7 +101,7 @@ async def scene(
 
 
 def ids(requests: Sequence[ReceivedRequest]) -> set[str]:
-    """The ids of the events that a subscriber received."""
+    """Return the ids of the events that a subscriber received."""
     return {request.headers["ce-id"] for request in requests}
 
 
@@ -110,7 +110,9 @@ def ids(requests: Sequence[ReceivedRequest]) -> set[str]:
 async def test_an_event_that_blocks_the_loop_is_dead_lettered_and_the_others_are_delivered(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path, how: str, order: DeliveryOrder
 ) -> None:
-    """After three crashes, not fewer; no event before or after it is lost."""
+    """It becomes a dead letter after three crashes, not fewer. No event before or after it is
+    lost.
+    """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url, order=order)
         async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
@@ -150,8 +152,8 @@ async def test_an_event_that_blocks_the_loop_is_dead_lettered_and_the_others_are
 async def test_a_killed_process_blames_no_record(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """SIGKILL while the same record is in flight, as often as the watchdog would have needed: then
-    the event is delivered.
+    """The dispatcher gets SIGKILL while the same record is in flight, as often as the watchdog
+    would have needed. Then the event is delivered.
     """
     async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
         subscription = harness.subscription(subscriber.url)
@@ -174,7 +176,7 @@ async def test_a_killed_process_blames_no_record(
 async def test_a_retry_that_blocks_the_loop_is_dead_lettered(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """The retry lane reads its own records."""
+    """Records in the retry topic can be poison too."""
     async with kafka_dispatcher_harness(kafka) as harness, serving(status(503)) as subscriber:
         subscription = harness.subscription(
             subscriber.url,
@@ -192,7 +194,7 @@ async def test_a_retry_that_blocks_the_loop_is_dead_lettered(
 async def test_a_dead_letter_that_blocks_the_loop_stays_and_the_next_is_posted(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:
-    """It is in its topic already; only the sink does not get it."""
+    """The dead letter is in its topic already; it is only not sent to the sink."""
     async with (
         kafka_dispatcher_harness(kafka) as harness,
         serving(status(400)) as subscriber,

@@ -1,4 +1,4 @@
-"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed, and back; without
+"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed and restarted, without
 traffic.
 """
 
@@ -21,7 +21,7 @@ BACK_SECONDS = 30.0
 
 
 def page(port: int, name: str) -> tuple[int, str]:
-    """Status and text of a page of a management port; 0 without an answer."""
+    """Return status and text of a page of a management port; status 0 without an answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5.0) as answer:
             return answer.status, answer.read().decode()
@@ -36,8 +36,8 @@ def page(port: int, name: str) -> tuple[int, str]:
 def test_an_unavailable_kafka_shows_in_readiness_and_not_in_liveness(
     private_kafka: ApacheKafka, processes: Processes
 ) -> None:
-    """First it is frozen, then killed; both times it returns, and so does readiness. An outage of
-    two seconds is not shown.
+    """Kafka is first frozen, then killed. Both times it recovers, and so does readiness. An outage
+    of two seconds does not affect readiness.
     """
     admin = AdminClient({"bootstrap.servers": private_kafka.bootstrap_servers})
     wanted = [
@@ -74,7 +74,9 @@ def test_an_unavailable_kafka_shows_in_readiness_and_not_in_liveness(
 
 
 def noticed(ports: dict[str, int], *, since: float) -> None:
-    """Each reports within ten seconds which check failed and since when; all are alive."""
+    """Check that each service reports within ten seconds which check failed and since when, and
+    that all are alive.
+    """
     wait_until(
         lambda: {503} == {page(port, "readyz")[0] for port in ports.values()},
         since + NOTICED_SECONDS - time.monotonic(),
@@ -89,7 +91,7 @@ def noticed(ports: dict[str, int], *, since: float) -> None:
 
 
 def back(ports: dict[str, int], seconds: float) -> None:
-    """All are ready."""
+    """Check that all services become ready."""
     wait_until(
         lambda: {200} == {page(port, "readyz")[0] for port in ports.values()},
         seconds,

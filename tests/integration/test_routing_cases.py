@@ -25,7 +25,7 @@ NAMESPACE = "routing"
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeadraceUnderTest]:
-    """One installation for all cases; each has a Broker of its own."""
+    """One installation for all cases; each case has its own Broker."""
     with headrace_in(tmp_path_factory.mktemp("routing")) as started:
         yield started
 
@@ -51,7 +51,7 @@ def test_event_is_routed_to_every_matching_filter(
     filters: list[Mapping[str, str] | None],
     expected: list[bool],
 ) -> None:
-    """Every matching Trigger gets the event once, the others do not get it."""
+    """Every matching Trigger gets the event once; the others do not get it."""
     sinks = [f"{name}-{number}" for number in range(len(filters))]
     triggers = [
         trigger(NAMESPACE, sink, system.sinks.url(sink), broker=name, attributes=attributes)
@@ -59,7 +59,7 @@ def test_event_is_routed_to_every_matching_filter(
     ]
     system.establish(broker(NAMESPACE, name), *triggers)
     # Counter 0 has type a; a second event of type c, which only open filters match, ends the case:
-    # an event that was not delivered by then will not be.
+    # an event that has not been delivered by then is not delivered at all.
     for counter in (0, 2):
         assert system.send(numbered(system.seed, name, counter), f"/{NAMESPACE}/{name}") == 202
     for sink, attributes, match in zip(sinks, filters, expected, strict=True):
@@ -102,7 +102,9 @@ def test_event_is_routed_to_every_matching_filter(
 def test_each_dialect_filters_in_the_running_dispatcher(
     system: HeadraceUnderTest, name: str, filters: list[dict[str, Any]], counters: set[int]
 ) -> None:
-    """Of four events of types a, b, c, a exactly those that the dialect matches are delivered."""
+    """Of four events of types a, b, c and a, exactly those that the dialect matches are
+    delivered.
+    """
     system.establish(
         broker(NAMESPACE, f"by-{name}"),
         trigger(
@@ -130,7 +132,7 @@ def test_each_dialect_filters_in_the_running_dispatcher(
 
 
 def test_filters_replace_filter(system: HeadraceUnderTest) -> None:
-    """`filters`, if there are any, replaces `filter`; an empty list does not."""
+    """Non-empty `filters` replace `filter`; an empty list does not."""
     system.establish(
         broker(NAMESPACE, "both"),
         trigger(

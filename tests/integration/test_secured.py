@@ -25,7 +25,7 @@ EVENT = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "t
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
-    """One broker for all tests here."""
+    """One broker for all tests of this module."""
     with secured_kafka(tmp_path_factory.mktemp("secured")) as started:
         yield started
 
@@ -138,7 +138,7 @@ def test_a_refusal_is_one_error_that_names_the_setting(
 def test_unusable_files_are_named_at_the_start(
     secured: SecuredKafka, processes: Processes, tmp_path: Path
 ) -> None:
-    """A missing password file, and an invalid key, end the service with one line."""
+    """With a missing password file or an invalid key, the service exits with one line."""
     missing = {
         **secured.by_password("PLAIN"),
         "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(tmp_path / "none"),

@@ -1,4 +1,4 @@
-"""Reading a topic from its end: on a real Kafka and on the embedded one, which `headrace
+"""Reading a topic from its end, on a real Kafka and on the embedded Kafka, which `headrace
 dead-letters` reads in the same way.
 """
 
@@ -30,7 +30,7 @@ def embedded() -> Iterator[MockCluster]:
 
 
 def _fill(servers: str, topic: str, partitions: int) -> None:
-    """Ten records, `0` to `9`, a second apart, distributed over the partitions."""
+    """Write ten records, `0` to `9`, a second apart, distributed over the partitions."""
     producer = Producer({"bootstrap.servers": servers, "acks": "all"})
     for number in range(10):
         producer.produce(
@@ -62,21 +62,21 @@ def _check(servers: str, topic: str) -> None:
 def test_the_newest_are_returned_first_and_the_whole_topic_is_read(
     kafka: KafkaUnderTest, partitions: int
 ) -> None:
-    """Window by window, each record once; deleted records are left out."""
+    """It is read window by window, each record once, without deleted records."""
     topic = kafka.create_topic(partitions=partitions)
     _fill(kafka.bootstrap_servers, topic, partitions)
     _check(kafka.bootstrap_servers, topic)
 
 
 def test_the_embedded_kafka_is_read_in_the_same_way(embedded: MockCluster) -> None:
-    """Also from another process: it is a port on loopback."""
+    """This also works from another process, because it is a port on loopback."""
     embedded.create_topic("dead", 1)
     _fill(embedded.bootstrap_servers, "dead", 1)
     _check(embedded.bootstrap_servers, "dead")
 
 
 def test_a_kafka_that_does_not_answer_is_given_up() -> None:
-    """After the given time, with the address in the error."""
+    """Reading ends after the given time, with the address in the error."""
     port = free_port()
     with (
         closing(

@@ -1,4 +1,4 @@
-"""`headrace up` as a person starts it: a process, its screen, and what answers where it says."""
+"""`headrace up` as a user starts it: the process, its output, and the addresses that it prints."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
 
 def _up(processes: Processes, *arguments: str) -> ServiceProcess:
-    # Of an option given twice the last one counts.
+    # If an option is given twice, the last one is used.
     return processes.headrace("up", *ANY_PORTS, "--kubeconfig-out", "-", *arguments, env=NO_KAFKA)
 
 
@@ -63,7 +63,7 @@ def _paths(process: ServiceProcess, event_id: str) -> list[str]:
 
 @pytest.mark.timeout(120)
 def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None:
-    """Within seconds of its start, without Docker, Java or Kafka; Ctrl-C ends it cleanly."""
+    """This takes seconds, without Docker, Java or Kafka. Ctrl-C ends it cleanly."""
     begun = time.monotonic()
     process = _up(processes)
     process.wait_for("Ctrl-C ends.", UP_SECONDS)
@@ -98,7 +98,7 @@ def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None
 def test_manifests_of_ones_own_take_the_place_of_the_quickstart(
     processes: Processes, tmp_path: Path
 ) -> None:
-    """A directory of them; no sample event is made up for them."""
+    """A directory of manifests is applied, and no sample event is sent to them."""
     (tmp_path / "broker.yaml").write_text(
         "{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: mine, namespace:"
         " team}}"
@@ -113,8 +113,8 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(
 
 @pytest.mark.timeout(120)
 def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) -> None:
-    """An event of the right form would have made a Namespace; it is a dead letter, and the
-    condition says why before there is one.
+    """A suitable event would have created a Namespace. It becomes a dead letter, and the condition
+    shows the reason before the first event.
     """
     process = _up(
         processes, "-f", str(_written(tmp_path, {"kind": "Broker", "metadata": {"name": "b"}}))
@@ -182,7 +182,7 @@ def _create_trigger(pool: urllib3.PoolManager, triggers: str, name: str, uri: st
 
 
 def _delivery_message(pool: urllib3.PoolManager, url: str) -> str:
-    """The message of the Trigger's condition DeliveryHealthy, empty without one."""
+    """Return the message of the Trigger's condition DeliveryHealthy, empty without one."""
     conditions = pool.request("GET", url).json().get("status", {}).get("conditions", [])
     return next(
         (each.get("message", "") for each in conditions if each["type"] == "DeliveryHealthy"), ""
@@ -213,7 +213,7 @@ def _all_in(pool: urllib3.PoolManager, url: str, wanted: list[str]) -> bool:
     ],
 )
 def test_a_port_in_use_is_named(processes: Processes, option: str, purpose: str) -> None:
-    """With who has it and what to do, and nothing is left running."""
+    """The error names the owner of the port and what to do, and nothing keeps running."""
     with listen("127.0.0.1", 0, purpose="the test", option="") as taken:
         port = str(port_of(taken))
         process = _up(processes, option, port)
@@ -235,7 +235,7 @@ def test_a_port_in_use_is_named(processes: Processes, option: str, purpose: str)
 def test_what_cannot_be_is_said_in_one_line(
     processes: Processes, arguments: tuple[str, ...], message: str
 ) -> None:
-    """Before anything is started."""
+    """The error is reported before anything is started."""
     process = _up(processes, *arguments)
     assert ExitCode.NOT_STARTED == process.wait(UP_SECONDS)
     assert message in process.output()
@@ -255,8 +255,8 @@ def _running(processes: Processes, *arguments: str) -> Iterator[ServiceProcess]:
 def test_on_a_real_kafka_it_comes_back_to_what_it_was(
     private_kafka: ApacheKafka, processes: Processes
 ) -> None:
-    """What was deleted and changed stays so, and no event is made up. Several ingress workers share
-    the port.
+    """Deletions and changes persist, and no sample event is sent. Several ingress workers share the
+    port.
     """
     servers = private_kafka.bootstrap_servers
     with _running(processes, "--bootstrap-servers", servers) as process:

@@ -1,4 +1,4 @@
-"""The watchdog on real processes: which it must end, and which not."""
+"""The watchdog in real processes: which it must end, and which not."""
 
 import json
 import os
@@ -19,7 +19,7 @@ LIMIT = 1.5
 
 
 def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> ServiceProcess:
-    """A small service that blocks its loop."""
+    """Start a small service that blocks its loop."""
     process = processes.start(
         what,
         [sys.executable, "-m", "tests.support.stalling_service", str(seconds), what],
@@ -31,14 +31,16 @@ def stalling(processes: Processes, what: str, *, seconds: float = LIMIT) -> Serv
 
 @pytest.mark.parametrize("what", ["regex", "lock", "socket", "python"])
 def test_a_blocked_loop_is_ended_and_its_stack_shown(processes: Processes, what: str) -> None:
-    """Whether it computes with the interpreter lock, computes without, or waits."""
+    """This holds for a loop that computes with the interpreter lock, computes without it, or
+    waits.
+    """
     process = stalling(processes, what)
     assert process.wait(30) == ExitCode.STALLED
     assert "in hold" in process.output()
 
 
 def test_a_waiting_loop_is_reported_in_one_log_record(processes: Processes) -> None:
-    """If the interpreter lock is free, the log has it in its own format."""
+    """If the interpreter lock is free, the log contains the stack in its own format."""
     process = stalling(processes, "lock")
     process.wait(30)
     records = [json.loads(line) for line in process.output().splitlines() if line.startswith("{")]
@@ -47,16 +49,16 @@ def test_a_waiting_loop_is_reported_in_one_log_record(processes: Processes) -> N
 
 
 def test_a_process_that_was_stopped_continues(processes: Processes) -> None:
-    """For more than twice the limit; it then still handles a signal."""
+    """It was stopped for more than twice the limit; afterwards it still handles a signal."""
     process = stalling(processes, "nothing")
     process.freeze()
-    time.sleep(LIMIT * 2.5)  # The test is about time in which the process does not run.
+    time.sleep(LIMIT * 2.5)  # The test needs time in which the process does not run.
     process.cont()
     continues(process)
 
 
 def test_a_process_without_cpu_time_continues(processes: Processes) -> None:
-    """With the lowest priority next to more busy processes than there are processors."""
+    """It has the lowest priority, and there are more busy processes than processors."""
     process = stalling(processes, "nothing")
     os.setpriority(os.PRIO_PROCESS, process.pid, 19)
     burners = [
@@ -69,7 +71,7 @@ def test_a_process_without_cpu_time_continues(processes: Processes) -> None:
 
 
 def continues(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
-    """It runs for longer than the limit, and ends on request."""
+    """Check that the process runs for longer than the limit, and ends on request."""
     until = time.monotonic() + seconds
     wait_until(
         lambda: not process.running or time.monotonic() > until, seconds + 10, "the time is over"
@@ -79,7 +81,7 @@ def continues(process: ServiceProcess, *, seconds: float = LIMIT * 2) -> None:
 
 
 def test_zero_disables_it(processes: Processes) -> None:
-    """Then a blocked process is not ended."""
+    """With 0, a blocked process is not ended."""
     process = stalling(processes, "lock", seconds=0)
     until = time.monotonic() + LIMIT * 2
     wait_until(lambda: not process.running or time.monotonic() > until, 30, "the time is over")
@@ -91,7 +93,7 @@ def test_zero_disables_it(processes: Processes) -> None:
 def test_every_service_has_one(
     processes: Processes, tmp_path: Path, service: str, how: str
 ) -> None:
-    """Its loop is blocked at the first heartbeat."""
+    """The loop is blocked at the first heartbeat."""
     setting = "dispatcher" if service == "up" else service
     options = {
         "up": [
@@ -132,7 +134,7 @@ def test_every_service_has_one(
 
 
 def test_a_worker_of_the_ingress_has_one_and_is_replaced(processes: Processes) -> None:
-    """Its parent logs the exit code."""
+    """The parent of the worker logs the exit code."""
     process = processes.headrace(
         "ingress",
         "--port",

@@ -1,4 +1,4 @@
-"""Services, as processes, without Kafka: they wait, report the reason, and stop on request."""
+"""Services without Kafka, as processes: they wait, report the reason, and stop on request."""
 
 import urllib.error
 import urllib.request
@@ -14,7 +14,7 @@ END_SECONDS = 8.0
 
 
 def readiness(port: int) -> tuple[int, str]:
-    """Status and page of `/readyz`; 0 while nothing listens."""
+    """Return status and page of `/readyz`; status 0 while nothing listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5.0) as answer:
             return answer.status, answer.read().decode()
@@ -28,7 +28,7 @@ def readiness(port: int) -> tuple[int, str]:
 def test_a_service_waits_for_kafka_reports_it_and_stops_on_request(
     processes: Processes, service: str
 ) -> None:
-    """Not ready with a reason that names Kafka, within seconds."""
+    """Within seconds it is not ready, with a reason that names Kafka."""
     process, management, kafka = _alone(processes, service)
     wait_until(
         lambda: any(each in readiness(management)[1] for each in (kafka, "the cluster")),
@@ -49,7 +49,7 @@ def test_a_request_to_kafka_does_not_delay_the_stop(processes: Processes) -> Non
 
 
 def _alone(processes: Processes, service: str) -> tuple[ServiceProcess, int, str]:
-    """The process, its management port, and its address of Kafka."""
+    """Start a service; return the process, its management port, and its Kafka address."""
     management, unused = free_port(), f"127.0.0.1:{free_port()}"
     own = [] if service == "dispatcher" else ["--port", "0"]
     return (
