@@ -1,6 +1,4 @@
-"""`headrace dead-letters`: how a dead letter is shown, and what is printed when there is none
-of.
-"""
+"""`headrace dead-letters`: how dead letters are shown, and the output when there are none."""
 
 import json
 from dataclasses import replace
@@ -42,9 +40,7 @@ RECORD = StoredRecord(
 
 
 def test_a_dead_letter_shows_what_happened_to_the_event() -> None:
-    """What is the event's, what says why it is here, and what the dispatcher noted are shown
-    apart.
-    """
+    """The event itself, the reason, and the notes of the dispatcher are shown separately."""
     letter = of_id("a-1")(RECORD)
     assert letter is not None
     assert {
@@ -61,7 +57,7 @@ def test_a_dead_letter_shows_what_happened_to_the_event() -> None:
 
 
 def test_a_summary_does_not_hold_the_data() -> None:
-    """A list of a thousand large events would be a gigabyte; their size is shown."""
+    """A list of a thousand large events would be a gigabyte, so only their size is shown."""
     letter = summary(RECORD)
     assert (None, 12) == (letter.data, letter.row()["bytes"])
 
@@ -73,7 +69,7 @@ def test_a_summary_does_not_hold_the_data() -> None:
 def test_a_record_of_another_program_is_shown_as_far_as_possible(
     headers: list[tuple[str, bytes]], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Any client that may write to the topic may have written it."""
+    """Any client with write access to the topic may have written it."""
     strange = StoredRecord("g.dead", 0, 0, 0, None, None, headers)
     print_dead_letter(summary(strange), ResultFormat.TABLE)
     print_dead_letters([summary(strange)], ResultFormat.TABLE)
@@ -81,7 +77,7 @@ def test_a_record_of_another_program_is_shown_as_far_as_possible(
 
 
 def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Control characters of an event are shown, not sent."""
+    """Control characters of an event are escaped and not sent to the terminal."""
     letter = of_id("a-1")(RECORD)
     assert letter is not None
     print_dead_letters([letter], ResultFormat.TABLE)
@@ -92,8 +88,8 @@ def test_a_terminal_obeys_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The copy with the answer takes the place of the letter; the column is there only when it has
-    something to show.
+    """The copy with the answer replaces the dead letter in the list. The column exists only when it
+    is not empty.
     """
     copy = replace(
         RECORD,
@@ -115,7 +111,7 @@ def test_a_letter_that_its_sink_rejected_is_shown_once_with_the_answer(
 
 
 def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Data that is no text comes in base64."""
+    """Data that is not text is encoded in base64."""
     print_dead_letters([summary(RECORD), summary(RECORD)], ResultFormat.JSON)
     assert ["a-1", "a-1"] == [
         json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()
@@ -127,7 +123,7 @@ def test_programs_get_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_topics_without_dead_letters_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every Trigger has a topic; those that hold something are news."""
+    """Every Trigger has a topic, but only those with dead letters are of interest."""
     print_topics({"a.dead": 0, "b.dead": 2}, ResultFormat.TABLE)
     assert [["EVENTS", "TOPIC"], ["2", "b.dead"]] == [
         line.split() for line in capsys.readouterr().out.splitlines()
@@ -163,7 +159,7 @@ def _run(*arguments: str) -> Result:
     ],
 )
 def test_what_cannot_be_is_said(arguments: tuple[str, ...], code: int, words: str) -> None:
-    """In one line on standard error, with the next step."""
+    """The error is one line on standard error, with the next step."""
     result = _run(*arguments)
     assert (code, "") == (result.exit_code, result.stdout)
     assert words in result.stderr

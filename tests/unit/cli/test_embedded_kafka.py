@@ -1,4 +1,4 @@
-"""What the embedded Kafka cannot do is documented test by test, and said when it is met."""
+"""What the embedded Kafka cannot do is documented for each test, and reported when it occurs."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_the_table_in_the_documentation_names_every_test_that_is_left_out() -> None:
-    """With the same reason, and each is a test that there is."""
+    """Each entry has the same reason as the test, and the test exists."""
     rows = re.findall(
         r"^\| `(test_\w+)` \| ([^|]+) \|",
         (ROOT / "docs/embedded.md").read_text(encoding="utf-8"),
@@ -36,7 +36,7 @@ def test_the_table_in_the_documentation_names_every_test_that_is_left_out() -> N
 
 
 async def test_a_full_topic_is_said_once() -> None:
-    """In the log with the next step, and in the refusal that the ingress shows."""
+    """It is logged with the next step, and is part of the ingress's refusal."""
     log = MemoryLog()
     log.create("t")
     feeds = MemoryFeeds(MemoryGroups(log))
@@ -59,7 +59,7 @@ async def test_a_full_topic_is_said_once() -> None:
 
 
 def test_a_deleted_group_continues_under_another_name() -> None:
-    """Each topic of a group has its own, and each deletion gives another."""
+    """Each topic of a group has its own name, and each deletion leads to another one."""
     groups = MockClusterGroups()
     assert "g/a" == groups.name("g", "a") != groups.name("g", "b")
     groups.delete(["g", "g"])

@@ -1,4 +1,6 @@
-"""The command where libraries are missing: one sentence that names the extra, exit code 1."""
+"""The command when libraries are missing: it prints one sentence that names the extra, and exits
+with code 1.
+"""
 
 import subprocess
 import sys
@@ -19,7 +21,7 @@ main()
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in an interpreter without site packages."""
+    """Run the command in an interpreter without site packages."""
     return subprocess.run(
         [sys.executable, "-S", "-I", "-c", RUN, *arguments],
         capture_output=True,
@@ -41,7 +43,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_without_libraries_one_sentence_names_the_extra(
     arguments: list[str], sentence: str
 ) -> None:
-    """No traceback, nothing on standard output."""
+    """There is no traceback, and nothing on standard output."""
     done = _run(*arguments)
     extra = EXTRAS.get(arguments[0], "cli") if arguments else "cli"
     assert (1, "") == (done.returncode, done.stdout)
@@ -50,12 +52,12 @@ def test_without_libraries_one_sentence_names_the_extra(
 
 
 def test_an_extra_belongs_to_a_command() -> None:
-    """Of the ones there are."""
+    """The named command exists."""
     assert set(EXTRAS) <= {name for names in COMMANDS.values() for name in names}
 
 
 def test_an_error_of_an_own_module_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a bug and keeps its traceback."""
+    """Such an error is a bug and keeps its traceback."""
     monkeypatch.setattr(sys, "argv", ["headrace", "filter"])
     monkeypatch.setitem(sys.modules, "headrace_cli.main", None)
     from headrace_cli.entry_point import main

@@ -1,4 +1,4 @@
-"""What the event viewer prints, and that a terminal is safe from it."""
+"""The output of the event viewer, and that it cannot control a terminal."""
 
 import asyncio
 import io
@@ -21,7 +21,7 @@ HEADERS = {
 
 
 class Watched:
-    """A viewer on a free port and what it printed."""
+    """A viewer on a free port, and its output."""
 
     def __init__(self) -> None:
         self.screen = io.StringIO()
@@ -39,7 +39,7 @@ class Watched:
         method: str = "POST",
         path: str = "/orders?x=1",
     ) -> int:
-        """Send a request; the answer's status."""
+        """Send a request; return the status of the response."""
 
         def send() -> int:
             with urllib3.PoolManager(retries=False, timeout=5.0) as pool:
@@ -60,7 +60,7 @@ async def watched() -> AsyncIterator[Watched]:
 
 
 async def test_an_event_is_shown_with_its_attributes_and_data(watched: Watched) -> None:
-    """Path, type, source, id, extensions, data; its request headers are nobody's business."""
+    """Path, type, source, id, extensions and data are shown, but not the request headers."""
     assert 200 == await watched.post(
         b'{"a":  1}', {**HEADERS, "ce-amount": "20", "authorization": "Bearer s3cret"}
     )
@@ -82,7 +82,7 @@ async def test_control_characters_do_not_reach_the_terminal(watched: Watched) ->
 
 
 async def test_data_is_cut_and_binary_is_counted(watched: Watched) -> None:
-    """A screen is no place for a megabyte."""
+    """A megabyte of data would fill the terminal."""
     assert 200 == await watched.post(b"x" * 100_000, {**HEADERS, "content-type": "text/plain"})
     assert 200 == await watched.post(b"\xff\xfe", {**HEADERS, "content-type": "image/png"})
     printed = watched.screen.getvalue()
@@ -91,7 +91,7 @@ async def test_data_is_cut_and_binary_is_counted(watched: Watched) -> None:
 
 
 async def test_what_is_no_event_is_refused_and_said(watched: Watched) -> None:
-    """The sender learns what is missing, and so does who watches."""
+    """Both the response and the output say what is missing."""
     assert 400 == await watched.post(b"x", {"content-type": "text/plain"})
     assert 405 == await watched.post(b"", {}, method="GET")
     assert "not an event" in watched.screen.getvalue()

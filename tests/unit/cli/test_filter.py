@@ -1,4 +1,6 @@
-"""`headrace filter` on events and on CESQL cases, with good input and with every kind of bad."""
+"""`headrace filter` on events and on CESQL cases, with valid input and with every kind of invalid
+input.
+"""
 
 import json
 from pathlib import Path
@@ -26,19 +28,21 @@ def app() -> typer.Typer:
 
 
 def run(app: typer.Typer, *arguments: str, stdin: bytes = EVENTS) -> Result:
-    """The command with these arguments and this standard input; a traceback fails the test."""
+    """Run the command with these arguments and this standard input. A traceback fails the test."""
     result = CliRunner().invoke(app, ["filter", *arguments], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result
 
 
 def matches(result: Result) -> list[tuple[int, bool]]:
-    """Line and verdict of each JSON result."""
+    """Return line and verdict of each JSON result."""
     return [(row["line"], row["match"]) for row in map(json.loads, result.stdout.splitlines())]
 
 
 def test_an_expression_is_explained_for_each_event(app: typer.Typer) -> None:
-    """Each event gets a verdict, the part that decided and what it saw; data is never looked at."""
+    """Each event gets a verdict, with the deciding part of the expression and its values. Data is
+    never read.
+    """
     result = run(app, "type LIKE 'com.%' AND subject = 'x'", "-o", "json")
     first, second, third = map(json.loads, result.stdout.splitlines())
     assert (True, "filters[0].cesql", None) == (first["match"], first["clause"], first["error"])
@@ -57,7 +61,7 @@ def test_an_expression_is_explained_for_each_event(app: typer.Typer) -> None:
 
 
 def test_a_table_is_for_people(app: typer.Typer) -> None:
-    """Without -o there is a line per event under a heading."""
+    """Without -o there is one line per event under a heading."""
     heading, *rows = run(app, "type = 'com.a'").stdout.splitlines()
     assert ["LINE", "MATCH", "ID", "CLAUSE", "SAW"] == heading.split()
     assert [["1", "yes", "1"], ["2", "no", "2"], ["3", "no", "3"]] == [
@@ -66,7 +70,7 @@ def test_a_table_is_for_people(app: typer.Typer) -> None:
 
 
 def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
-    """1 says that no event passed, for use in scripts."""
+    """Exit code 1 means that no event passed, for use in scripts."""
     assert 1 == run(app, "type = 'nothing'").exit_code
 
 
@@ -89,8 +93,8 @@ def test_no_match_is_an_exit_code(app: typer.Typer) -> None:
     ],
 )
 def test_a_file_may_hold_a_trigger_or_filters(app: typer.Typer, tmp_path: Path, text: str) -> None:
-    """A Trigger (its `filters` before its `filter`), a list, one filter: all are found in
-    the file.
+    """The filters are found in a Trigger (its `filters` before its `filter`), in a list, and in a
+    single filter.
     """
     (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
     assert [(1, True), (2, False), (3, False)] == matches(
@@ -122,7 +126,9 @@ def test_a_file_may_hold_a_trigger_or_filters(app: typer.Typer, tmp_path: Path, 
     ],
 )
 def test_a_bad_file_is_named(app: typer.Typer, tmp_path: Path, text: str, words: str) -> None:
-    """What cannot be a filter ends the command with 2 and a message, not a traceback."""
+    """If the content cannot be a filter, the command exits with code 2 and a message, without a
+    traceback.
+    """
     (tmp_path / "f.yaml").write_text(text, encoding="utf-8")
     result = run(app, str(tmp_path / "f.yaml"))
     assert (2, "") == (result.exit_code, result.stdout)
@@ -133,19 +139,21 @@ def test_a_bad_file_is_named(app: typer.Typer, tmp_path: Path, text: str, words:
     "arguments", [(), ("nothere.yaml",), ("type =",), ("x" * 100_000,), ("a\x00b",)]
 )
 def test_an_invalid_filter_is_reported(app: typer.Typer, arguments: tuple[str, ...]) -> None:
-    """No filter, a missing file, an expression that does not parse: 2 and a message."""
+    """No filter, a missing file and an expression that does not parse lead to exit code 2 and a
+    message.
+    """
     result = run(app, *arguments)
     assert (2, "") == (result.exit_code, result.stdout)
     assert "headrace filter: " in result.stderr
 
 
 def test_a_parse_error_points_at_its_place(app: typer.Typer) -> None:
-    """The expression is shown again with a caret under the fault."""
+    """The expression is shown again with a caret under the error."""
     assert "  type LIKE com\n            ^\n" in run(app, "type LIKE com").stderr
 
 
 def test_bad_lines_are_counted_and_passed_over(app: typer.Typer) -> None:
-    """Lines that are no events are reported by number; the others are still answered."""
+    """Lines that are not events are reported by line number. The others still get results."""
     lines = [
         b"nonsense",
         EVENTS.splitlines()[0],
@@ -167,14 +175,14 @@ def test_bad_lines_are_counted_and_passed_over(app: typer.Typer) -> None:
 
 
 def test_a_filter_that_surprises_is_warned_of(app: typer.Typer) -> None:
-    """What a cluster would refuse is said, but tried all the same."""
+    """The command warns about filters that a cluster would refuse, but still evaluates them."""
     result = run(app, "LENGTH(id)")
     assert "a filter needs a Boolean" in result.stderr
     assert 1 == result.exit_code
 
 
 def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
-    """Every line gets exactly one answer in its place, and a line that is no case gets null and
+    """Every line gets exactly one result, in order. A line that is not a case gets null and
     generic.
     """
     lines_and_answers = [
@@ -247,8 +255,8 @@ def test_cases_are_answered_line_by_line(app: typer.Typer) -> None:
 def test_a_line_that_is_no_case_is_reported_with_its_number(
     app: typer.Typer, line: str, words: str
 ) -> None:
-    """What is wrong stands on standard error, the answer keeps its place and form, and the exit
-    code says that something was.
+    """The error is on standard error, the result keeps its position and format, and the exit code
+    reports the error.
     """
     result = run(
         app,
@@ -264,5 +272,5 @@ def test_a_line_that_is_no_case_is_reported_with_its_number(
 
 
 def test_cases_that_are_all_cases_end_well(app: typer.Typer) -> None:
-    """An expression that does not parse is a case like others."""
+    """An expression that does not parse is a case like any other."""
     assert 0 == run(app, "--cesql-cases", stdin=b'{"expression": "("}\n').exit_code

@@ -1,4 +1,4 @@
-"""What `headrace up` does when the Kafka it started is gone."""
+"""What `headrace up` does when the Kafka that it started has exited."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ from headrace_cli.kafka_monitor import KafkaMonitor, exit_report
 
 
 class Broker:
-    """A broker that ends on request."""
+    """A broker that exits on request."""
 
     log = Path("/data/kafka.log")
 
@@ -18,19 +18,19 @@ class Broker:
         self._words = words
 
     def exit_reason(self) -> str | None:
-        """As requested."""
+        """Return the reason that the test sets."""
         return self.how
 
     def log_tail(self) -> list[str]:
-        """As made."""
+        """Return the lines that the test sets."""
         return self._words
 
 
 class Stubborn:
-    """A part that waits for a Kafka that does not come back."""
+    """A component that waits for a Kafka that does not return."""
 
     async def start(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     async def drain(self) -> None:
         """Hang."""
@@ -42,7 +42,9 @@ class Stubborn:
 
 
 async def test_the_end_of_kafka_ends_everything_as_a_failure() -> None:
-    """It is said at once, and parts that would wait for Kafka are not waited for long."""
+    """It is reported immediately, and components that wait for Kafka do not delay the exit for
+    long.
+    """
     broker, said = Broker([]), list[str]()
     service = Service("up", drain_seconds=30.0, stop_seconds=30.0)
     service.add("stubborn", Stubborn())
@@ -57,7 +59,7 @@ async def test_the_end_of_kafka_ends_everything_as_a_failure() -> None:
 
 
 def test_the_exit_report_names_the_log_and_its_last_lines() -> None:
-    """There is none for a broker that lives."""
+    """There is no report for a broker that is running."""
     broker = Broker(["ERROR disk full", "x" * 5000])
     assert [] == exit_report(broker)
     broker.how = "Apache Kafka (process 7) ended with exit code 1"

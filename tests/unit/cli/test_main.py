@@ -1,4 +1,4 @@
-"""The assembly of the command line."""
+"""How the command line is assembled."""
 
 import pytest
 from typer.main import get_command
@@ -8,10 +8,12 @@ from headrace_cli.main import COMMANDS, application
 
 @pytest.mark.parametrize(("module", "names"), list(COMMANDS.items()))
 def test_every_module_registers_what_the_table_says(module: str, names: tuple[str, ...]) -> None:
-    """The table decides what is imported, so a name missing in it could not be called."""
+    """The table decides which module is imported, so a command that it lacks could not be
+    called.
+    """
     for name in names:
-        # Typer makes a single command the whole application unless there is a callback, which there
-        # is.
+        # Typer turns a single command into the whole application unless there is a callback, as
+        # there is here.
         assert set(names) == set(get_command(application([name])).commands)  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""The quickstart's manifests and what `headrace up` makes of them."""
+"""The manifests of the quickstart, and how `headrace up` uses them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def _subscribers(paths: list[Path], viewer_port: int = 8090) -> list[str]:
 
 
 def test_the_quickstart_is_a_broker_and_two_triggers() -> None:
-    """Their subscriber is the event viewer, on the port it was given."""
+    """Their subscriber is the event viewer, on the given port."""
     assert ["Broker", "Trigger", "Trigger"] == [
         each.document["kind"] for each in manifests([], viewer_port=8090)
     ]
@@ -39,7 +39,7 @@ def test_the_quickstart_is_a_broker_and_two_triggers() -> None:
 
 
 def test_the_compose_file_has_the_same_quickstart() -> None:
-    """All but the viewer's address, which is a container's there."""
+    """Only the address of the viewer differs: there it is the address of a container."""
     ours, theirs = (
         [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
         for name in ("quickstart", "compose")
@@ -52,7 +52,7 @@ def test_the_compose_file_has_the_same_quickstart() -> None:
 
 
 def test_a_directory_of_manifests_is_read_as_a_whole(tmp_path: Path) -> None:
-    """In the order of the names; a file that is none is named."""
+    """Files are read in the order of their names. The error for an invalid file names it."""
     (tmp_path / "b.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}")
     (tmp_path / "a.yaml").write_text("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")
     assert ["a", "b"] == [
@@ -63,7 +63,7 @@ def test_a_directory_of_manifests_is_read_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_the_curl_line_can_be_pasted() -> None:
-    """It names the address and the attributes an event must have."""
+    """It contains the address and the required attributes of an event."""
     line = curl("http://127.0.0.1:8080/default/default")
     assert line.startswith("curl -i http://127.0.0.1:8080/default/default ")
     for attribute in ("specversion", "id", "source", "type"):
@@ -72,7 +72,7 @@ def test_the_curl_line_can_be_pasted() -> None:
 
 
 def test_a_directory_of_directories_names_them() -> None:
-    """The examples do not fit together: each of their directories is applied by itself."""
+    """The examples cannot be applied together: each of their directories is applied separately."""
     with pytest.raises(
         InvalidManifest,
         match=(
@@ -83,7 +83,9 @@ def test_a_directory_of_directories_names_them() -> None:
 
 
 def test_what_is_there_is_counted() -> None:
-    """Nothing at first; then the Brokers and Triggers, and a Broker that takes events."""
+    """At first there is nothing, then the Brokers and Triggers, and a Broker that accepts
+    events.
+    """
     with running_api() as api:
         client = ApiClient(api.url)
         assert (None, None) == (existing_resources(client), find_ready_broker(client, 0.0))

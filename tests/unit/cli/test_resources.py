@@ -1,5 +1,5 @@
-"""`headrace apply`, `get` and `delete` against a running controller: outputs, exit codes, and
-errors with the next step.
+"""`headrace apply`, `get` and `delete` against a running controller: output, exit codes, and errors
+with the next step.
 """
 
 import json
@@ -38,7 +38,7 @@ def server() -> Iterator[ApiUnderTest]:
 
 
 class Cli:
-    """The command, pointed at the controller."""
+    """The command, configured to use the controller."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -93,8 +93,8 @@ def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_apply_names_the_owner_of_a_conflicting_field(cli: Cli, server: ApiUnderTest) -> None:
-    """The server's conflict message is printed with the next step; --force-conflicts takes the
-    field over.
+    """The server's conflict message is printed with the next step; --force-conflicts takes over the
+    field.
     """
     cli("apply", "-f", "-", text=MANIFEST)
     path = "/apis/eventing.knative.dev/v1/namespaces/default/triggers/orders?fieldManager=other"
@@ -107,8 +107,8 @@ def test_apply_names_the_owner_of_a_conflicting_field(cli: Cli, server: ApiUnder
 
 
 def test_get_shows_knatives_columns(cli: Cli) -> None:
-    """Name and the kind's columns in order, with the namespace under -A; short outputs for
-    scripts.
+    """It shows the name and the columns of the kind in order, with the namespace for -A, and short
+    output for scripts.
     """
     cli("apply", "-f", "-", "--wait", text=MANIFEST)
     lines = cli("get", "trigger").output.splitlines()
@@ -190,7 +190,9 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
 def test_errors_name_the_place_and_the_next_step(
     cli: Cli, arguments: tuple[str, ...], text: str | None, code: int, message: str
 ) -> None:
-    """2 for wrong usage, 1 for what was refused or is missing; never a traceback."""
+    """The exit code is 2 for wrong usage, and 1 if something was refused or is missing. There is
+    never a traceback.
+    """
     result = cli(*arguments, text=text)
     assert code == result.exit_code, result.output
     assert message in result.output
@@ -205,7 +207,7 @@ def test_an_unreachable_controller_is_reported_with_the_next_step(cli: Cli) -> N
 
 
 def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:
-    """The condition's reason and the command that shows more."""
+    """The output contains the reason of the condition and the command that shows more."""
     alone = MANIFEST.split("---")[1]
     result = cli("apply", "-f", "-", "--wait", "--timeout", "0.5", text=alone)
     assert 1 == result.exit_code
@@ -216,14 +218,14 @@ def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:
 def test_wait_reports_slow_objects_before_the_timeout(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for each reason, not once for each poll."""
+    """It is reported once for each reason, not once for each poll."""
     monkeypatch.setattr("headrace_cli.apply._USUAL_SECONDS", 0.3)
     result = cli("apply", "-f", "-", "--wait", "--timeout", "1.0", text=MANIFEST.split("---")[1])
     assert 1 == result.output.count("is not Ready yet (BrokerDoesNotExist")
 
 
 def test_a_missing_namespace_is_reported_with_the_next_step(cli: Cli) -> None:
-    """The server's message, and the next step."""
+    """The output contains the server's message and the next step."""
     found = cli("apply", "-f", "-", "-n", "nowhere", text=MANIFEST)
     assert 1 == found.exit_code
     assert 'namespaces "nowhere" not found; apply a Namespace of that name first' in found.output

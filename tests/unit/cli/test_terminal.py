@@ -1,5 +1,5 @@
-"""What commands print of text from other parties: nothing in it moves a cursor, changes a colour or
-turns the direction of a line.
+"""How commands print text from other parties: it cannot move the cursor, change colours or change
+the direction of a line.
 """
 
 import ast
@@ -39,7 +39,7 @@ def _is_harmless(text: str) -> bool:
 
 @given(text=st.text(st.characters()))
 def test_neutral_text_obeys_nobody(text: str) -> None:
-    """Whatever the text; what is harmless stays as it is, and JSON stays the same JSON."""
+    """This holds for any text. Harmless text is unchanged, and JSON keeps its meaning."""
     assert _is_harmless(escape_controls(text))
     assert _is_harmless(printable(text, 1_000))
     if _is_harmless(text):
@@ -50,7 +50,7 @@ def test_neutral_text_obeys_nobody(text: str) -> None:
 
 
 def test_letters_of_all_languages_stay() -> None:
-    """Only what is obeyed is escaped."""
+    """Only characters that a terminal interprets are escaped."""
     assert "é日本\u3000ﷺ\t😀\n" == escape_controls("é日本\u3000ﷺ\t😀\n")
 
 
@@ -58,7 +58,7 @@ def test_letters_of_all_languages_stay() -> None:
 def test_objects_are_printed_harmlessly(
     output: OutputFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As a table, names, JSON or YAML; the last two are the same documents still."""
+    """This holds for tables, names, JSON and YAML; JSON and YAML keep their meaning."""
     document = {"metadata": {"name": HOSTILE, "namespace": HOSTILE}, HOSTILE: [HOSTILE, "a\u202eb"]}
     if output in (OutputFormat.JSON, OutputFormat.YAML):
         print_document(document, output)
@@ -82,7 +82,7 @@ def test_objects_are_printed_harmlessly(
 def test_dead_letters_are_printed_harmlessly(
     output: ResultFormat, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One, and a list of them."""
+    """This holds for one dead letter and for a list."""
     attributes = {"id": HOSTILE, "type": HOSTILE, HOSTILE: HOSTILE, "datacontenttype": HOSTILE}
     letter = DeadLetterView(
         HOSTILE,
@@ -99,14 +99,14 @@ def test_dead_letters_are_printed_harmlessly(
 
 
 def test_a_console_prints_plain_text_harmlessly() -> None:
-    """What `headrace up` and the viewer print."""
+    """`headrace up` and the viewer print in this way."""
     stream = StringIO()
     EscapingConsole(file=stream, width=500).print(HOSTILE, markup=False)
     assert _is_harmless(stream.getvalue())
 
 
 def test_a_filter_explains_harmlessly() -> None:
-    """Attributes of events, and lines that are none."""
+    """This holds for attributes of events, and for lines that are not events."""
     event = json.dumps({"specversion": "1.0", "id": "a\u202eb", "source": "/s", "type": "t\u2066"})
     result = CliRunner().invoke(
         application(["filter"]), ["filter", "type = 'x\u202e'"], input=f"{event}\n{{\x1b[2J}}\n"
@@ -135,8 +135,8 @@ def _printing_calls() -> Iterator[str]:
 
 
 def test_every_command_prints_through_one_place() -> None:
-    """A new command cannot forget it. The exceptions: the version, and a table whose cells are
-    harmless already.
+    """A new command therefore cannot omit the escaping. Exceptions are the version, and a table
+    whose cells are escaped already.
     """
     assert [
         "main.py: typer.echo",
@@ -189,7 +189,7 @@ def test_every_kind_that_is_served_has_its_names(api: ApiUnderTest) -> None:
 
 
 def test_get_shows_event_types_and_events(api: ApiUnderTest) -> None:
-    """The commands that people type."""
+    """These are the commands that users type."""
     for kind in ("eventtypes", "eventtype", "events", "eventtypes.eventing.knative.dev"):
         result = CliRunner().invoke(application(["get"]), ["get", kind, "-A", "--server", api.url])
         assert 0 == result.exit_code, result.output

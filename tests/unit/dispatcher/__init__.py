@@ -1,1 +1,1 @@
-"""Tests of the dispatcher's own rules, on in-memory twins."""
+"""Tests of the dispatcher with the in-memory adapters."""

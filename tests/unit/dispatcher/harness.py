@@ -1,5 +1,5 @@
-"""One subscription at work over the in-memory twins: log, groups, sender and clock, all in the
-hands of the test.
+"""One subscription with its worker on the in-memory adapters. The test controls log, groups, sender
+and clock.
 """
 
 import asyncio
@@ -32,23 +32,23 @@ SUBSCRIBER, SINK, REPLY = "http://subscriber.test/", "http://sink.test/", "http:
 
 
 class OffsetClock:
-    """The real time, and what the test adds to it."""
+    """A clock that shows the real time plus an offset that the test sets."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
 
     def now(self) -> float:
-        """Unix seconds."""
+        """Return the time in Unix seconds."""
         return time.time() + self.ahead
 
     def monotonic(self) -> float:
-        """Monotonic seconds."""
+        """Return the monotonic time in seconds."""
         return time.monotonic() + self.ahead
 
 
 @dataclass
 class DispatcherHarness:
-    """What a test works with."""
+    """The adapters and the worker of a test."""
 
     log: MemoryLog
     feeds: MemoryFeeds
@@ -58,14 +58,14 @@ class DispatcherHarness:
     workers: list[SubscriptionWorker] = field(default_factory=list)
 
     def start_worker(self, **changes: Any) -> SubscriptionWorker:
-        """A subscription, started; fields changed by keyword."""
+        """Start the worker of a subscription, with fields changed by keyword."""
         worker = SubscriptionWorker(subscription(**changes), self.context)
         worker.start()
         self.workers.append(worker)
         return worker
 
     async def store(self, topic: str, *records: Record) -> None:
-        """Append these and wait until they are stored."""
+        """Append these records and wait until they are stored."""
         failed: list[HeadraceError | None] = []
         for record in records:
             self.log.append(topic, record, failed.append)
@@ -80,11 +80,11 @@ class DispatcherHarness:
         )
 
     def records(self, topic: str) -> list[StoredRecord]:
-        """The records in the first partition of a topic."""
+        """Return the records in the first partition of a topic."""
         return self.log.topics[topic][0]
 
     def committed(self, group: str, topic: str) -> int:
-        """The committed offset of its first partition, 0 before the first."""
+        """Return the committed offset of the first partition, 0 if there is none."""
         found = {
             partition.topic: offset
             for partition, (offset, _) in self.feeds.groups.committed.get(group, {}).items()
@@ -92,12 +92,12 @@ class DispatcherHarness:
         return found.get(topic, 0)
 
     def requests(self, url: str) -> int:
-        """How many requests have gone there."""
+        """Return how many requests were sent to this URL."""
         return sum(each.url == url for each in self.sender.sent)
 
 
 def subscription(**changes: Any) -> Subscription:
-    """A subscription of the channel, fields changed by keyword."""
+    """Return a subscription of the channel, with fields changed by keyword."""
     plain = Subscription(
         uid="uid",
         generation=1,
@@ -115,7 +115,7 @@ def subscription(**changes: Any) -> Subscription:
 
 
 def retry_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[str, bytes]]:
-    """Headers of a retry record of `subscription()`, due at once."""
+    """Return the headers of a retry record of `subscription()`, due immediately."""
     state = DeliveryState(
         subscription="uid", origin="channel/0/0", attempt=1, first_failure_ms=1, dead_topic=DEAD
     )
@@ -128,7 +128,7 @@ def retry_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[
 async def dispatcher_harness(
     *, limits: SubscriptionLimits | None = None, drain_seconds: float = 5.0
 ) -> AsyncIterator[DispatcherHarness]:
-    """A world whose works are stopped at the end."""
+    """A harness whose workers are stopped at the end."""
     log, clock, sender = MemoryLog(), OffsetClock(), MemorySender()
     for topic in (CHANNEL, RETRY, DEAD):
         log.create(topic)

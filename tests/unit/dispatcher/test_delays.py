@@ -1,4 +1,4 @@
-"""The delay reader: nothing that waits for one subscription may hold up what waits for another."""
+"""The delay reader: records of one subscription must not delay the records of another."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +28,7 @@ DELAY, GROUP = "delay.1s", "delays"
 
 @dataclass
 class Delayed:
-    """A delay topic of one second with its reader."""
+    """A delay topic of one second, with its reader."""
 
     harness: DispatcherHarness
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Delayed:
 
 @asynccontextmanager
 async def delayed() -> AsyncIterator[Delayed]:
-    """Everything in reach of the test; stopped at the end."""
+    """A delay topic whose reader is stopped at the end."""
     async with dispatcher_harness() as harness:
         harness.clock.ahead = 5.0
         delayed = Delayed(harness)
@@ -73,8 +73,8 @@ async def delayed() -> AsyncIterator[Delayed]:
 
 
 async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() -> None:
-    """More of its records than the reader may hold come first; those of the other subscription
-    arrive all the same.
+    """The topic starts with more of its records than the reader may hold. The record of the other
+    subscription still arrives.
     """
     async with delayed() as each:
         each.subscribe()
@@ -89,7 +89,7 @@ async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() ->
 
 
 async def test_what_could_not_be_moved_is_moved_when_its_topic_is_back() -> None:
-    """It waits for one more round in its delay topic, and is in nobody's memory meanwhile."""
+    """A record waits for one more round in its delay topic, and is not held in memory meanwhile."""
     async with delayed() as each:
         each.subscribe()
         each.harness.log.delete(RETRY)
@@ -106,9 +106,7 @@ async def test_what_could_not_be_moved_is_moved_when_its_topic_is_back() -> None
 
 
 async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters() -> None:
-    """Its retry topic is gone when the first try is made, and its routing record before the
-    second.
-    """
+    """Its retry topic is gone at the first attempt, and its routing record before the second."""
     async with delayed() as each:
         each.subscribe()
         each.harness.log.delete(RETRY)
@@ -124,8 +122,8 @@ async def test_records_of_a_subscription_deleted_meanwhile_become_dead_letters()
 
 
 async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_without_rest() -> None:
-    """A record that goes round again waits its tier by the broker's clock, from the first time that
-    it has come back.
+    """A record that is appended again waits for the duration of its tier by the broker's clock,
+    from its first return on.
     """
     async with delayed() as each:
         each.subscribe()
@@ -137,7 +135,7 @@ async def test_a_clock_ahead_of_the_brokers_does_not_make_the_reader_turn_withou
 
 
 async def test_a_clock_ahead_of_the_brokers_appends_again_once_per_tier() -> None:
-    """A topic that is gone is tried once in a round, and not as often as the loop turns."""
+    """A missing topic is tried once per round, not once per iteration of the loop."""
     async with delayed() as each:
         each.subscribe()
         each.harness.log.delete(RETRY)
@@ -149,8 +147,8 @@ async def test_a_clock_ahead_of_the_brokers_appends_again_once_per_tier() -> Non
 
 
 def test_the_brokers_clock_is_read_from_records_that_come_back() -> None:
-    """Until one does, the own clock is all there is; a broker whose clock is set forward takes the
-    estimate along.
+    """Until a record has come back, the local clock is used. If the broker's clock is set forward,
+    the estimate follows.
     """
     own = MemoryClock(now=1000.0)
     clock = BrokerClock(own)
@@ -170,7 +168,7 @@ def test_the_brokers_clock_is_read_from_records_that_come_back() -> None:
 
 
 def test_no_more_than_a_thousand_records_on_their_way_are_remembered() -> None:
-    """The oldest is forgotten first."""
+    """The oldest record is forgotten first."""
     own = MemoryClock(now=1000.0)
     clock = BrokerClock(own)
     for number in range(SENT_MAX + 1):
@@ -190,7 +188,9 @@ def test_no_more_than_a_thousand_records_on_their_way_are_remembered() -> None:
     ],
 )
 async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]]) -> None:
-    """Nothing else writes here; what does is passed over, with an error in the log."""
+    """No other client should write to this topic. Foreign records are skipped, with an error in the
+    log.
+    """
     async with delayed() as each:
         each.subscribe()
         await each.harness.store(

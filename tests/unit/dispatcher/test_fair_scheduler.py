@@ -1,4 +1,4 @@
-"""Who sends when: turns between lanes, counted in requests and rounds, never in time."""
+"""The order in which lanes send. It is measured in requests and rounds, never in time."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,7 +18,9 @@ DRAINS = 20
 
 @dataclass
 class CountedLane:
-    """Has so many requests to make, and notes each in a list that lanes share."""
+    """A lane with a number of requests to send, each of which it records in a list that the lanes
+    share.
+    """
 
     name: str
     ready: int
@@ -49,8 +51,8 @@ async def test_a_lane_that_waits_alone_sends_at_once() -> None:
 
 @pytest.mark.parametrize("waiting", [0, 5])
 async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None:
-    """Continued after a stop it may hold what another process owns by now, whether lanes wait for
-    their turn or ask for it.
+    """After it was stopped and continued, the process may hold partitions that another process owns
+    now. This holds for lanes that wait for their turn and for lanes that request one.
     """
     requests: list[str] = []
     scheduler, lane = (
@@ -61,13 +63,13 @@ async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None
 
     def on_stall() -> None:
         calls.append(len(requests))
-        lane.ready = 0  # as a lane whose ownership is unconfirmed
+        lane.ready = 0  # like a lane whose membership is unconfirmed
 
     scheduler.watch_for_stalls(on_stall)
     if waiting:
         scheduler.schedule(lane)
     before = len(requests)
-    scheduler._ticked_at -= STALL_SECONDS + 1.0  # as after a SIGSTOP
+    scheduler._ticked_at -= STALL_SECONDS + 1.0  # like after a SIGSTOP
     if not waiting:
         scheduler.schedule(lane)
     await wait_until_async(lambda: calls, 5, "it is notified")
@@ -78,7 +80,7 @@ async def test_a_stall_is_reported_before_anything_is_sent(waiting: int) -> None
 
 
 async def test_a_lane_that_waited_for_work_is_no_stall() -> None:
-    """Time without requests is no stop: the loop has ticked."""
+    """Time without requests is not a stall, because the loop was running."""
     requests: list[str] = []
     scheduler = FairScheduler()
     calls: list[bool] = []
@@ -91,7 +93,7 @@ async def test_a_lane_that_waited_for_work_is_no_stall() -> None:
 
 
 async def test_a_round_has_room_for_so_many_requests() -> None:
-    """The rest of a backlog follows with the next rounds, the sockets being looked at in
+    """The rest of a backlog follows in the next rounds, and the loop serves its sockets in
     between.
     """
     requests: list[str] = []
@@ -107,7 +109,7 @@ async def test_a_round_has_room_for_so_many_requests() -> None:
 
 
 async def test_lanes_with_a_backlog_take_turns() -> None:
-    """Each sends a few requests, then the next one does."""
+    """Each lane sends a few requests before the next one."""
     requests: list[str] = []
     scheduler = FairScheduler(round_requests=8, turn_requests=2)
     lanes = [CountedLane(name, 4, requests) for name in "abc"]
@@ -118,9 +120,7 @@ async def test_lanes_with_a_backlog_take_turns() -> None:
 
 
 async def test_a_lane_with_nothing_on_its_way_goes_first() -> None:
-    """A fresh event of a quiet subscription is sent before those that have drained for a while go
-    on.
-    """
+    """A new event of a quiet subscription is sent before lanes that have a backlog continue."""
     requests: list[str] = []
     scheduler = FairScheduler(round_requests=4, turn_requests=2)
     drains = [CountedLane(name, 100, requests) for name in "ab"]
@@ -134,7 +134,7 @@ async def test_a_lane_with_nothing_on_its_way_goes_first() -> None:
 
 
 async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> None:
-    """A closed gate, or nothing ready: the code that changes that pumps the lane."""
+    """Its gate is closed, or nothing is ready. The code that changes this pumps the lane."""
     scheduler = FairScheduler(turn_requests=2)
     lane = CountedLane("a", 3, [])
     scheduler.schedule(lane)
@@ -148,8 +148,8 @@ async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> Non
 
 
 async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
-    """An end reported within `send` pumps the same lane: the loop is not held by one that never
-    has enough.
+    """A result that is reported within `send` pumps the same lane. A lane that always has work
+    therefore cannot block the loop.
     """
     requests: list[str] = []
     scheduler = FairScheduler(round_requests=4, turn_requests=2)
@@ -168,8 +168,8 @@ async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:
 
 
 async def test_an_event_is_sent_within_a_few_rounds_of_any_number_of_drains() -> None:
-    """Twenty subscriptions drain; between the storing of another one's event and its request they
-    make four rounds of requests at most.
+    """While twenty subscriptions drain their backlogs, they send at most four rounds of requests
+    between the storing of another subscription's event and its request.
     """
     async with dispatcher_harness() as harness:
         for number in range(DRAINS):

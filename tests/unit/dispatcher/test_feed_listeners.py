@@ -1,4 +1,4 @@
-"""What a feed hands out reaches its lane or its end, whatever it is."""
+"""Every record that a feed hands out reaches its lane or is finished, even if it is invalid."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -27,7 +27,7 @@ EVENT = b'{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":{}}'
 
 
 async def test_a_structured_record_of_another_producer_is_done_when_it_is_delivered() -> None:
-    """It is read into another form on the way; its offset is committed all the same."""
+    """It is converted to another form, and its offset is still committed."""
     async with dispatcher_harness() as harness:
         harness.start_worker()
         await harness.store(
@@ -39,7 +39,7 @@ async def test_a_structured_record_of_another_producer_is_done_when_it_is_delive
 
 
 async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
-    """The same for what nobody wants."""
+    """Its offset is also committed."""
     async with dispatcher_harness() as harness:
         harness.start_worker(filters=({"exact": {"type": "another"}},))
         await harness.store(CHANNEL, Record(None, EVENT % 1, STRUCTURED))
@@ -50,7 +50,7 @@ async def test_a_structured_record_that_a_filter_refuses_is_done() -> None:
 
 
 async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_letter() -> None:
-    """It holds up nobody: the retries that came with it are delivered."""
+    """It does not delay others: the retries next to it are delivered."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(reply=Reply(url=REPLY))
         bad = Record(None, b"{}", retry_headers(reply=b"garbage", origin="channel/0/1"))
@@ -63,8 +63,8 @@ async def test_a_retry_record_with_a_reply_that_cannot_be_read_becomes_a_dead_le
 
 
 async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter() -> None:
-    """A client wrote into the retry topic: neither the lane nor the breaker waits for an answer to
-    a request that was never made.
+    """Another client wrote to the retry topic. Neither the lane nor the breaker waits for the
+    answer to a request that was never sent.
     """
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(format=Format.JSON)
@@ -87,7 +87,7 @@ async def test_a_retry_record_that_cannot_be_sent_as_json_becomes_a_dead_letter(
     [(), [("headrace_attempt", b"x")], [("ce_id", b"\xff"), ("headrace_subscription", b"\xff")]],
 )
 async def test_garbage_in_the_retry_topic_is_kept_and_blocks_nothing(headers: Headers) -> None:
-    """Each becomes a dead letter that says why; the retry behind it is delivered."""
+    """Each record becomes a dead letter with the reason, and the retry after it is delivered."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         await harness.store(
@@ -120,8 +120,8 @@ async def test_only_dead_letters_that_are_events_go_to_the_sink() -> None:
 
 
 async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
-    """Its private headers are right, so another client has written it: the subscriber gets events
-    only.
+    """Its private headers are valid, although another client wrote it. The subscriber gets only
+    events.
     """
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
@@ -136,7 +136,7 @@ async def test_a_retry_record_that_is_no_event_is_not_posted() -> None:
 
 
 async def test_a_misplaced_content_type_is_logged_once_for_a_topic() -> None:
-    """However many records have it and however many subscriptions read them; each counts."""
+    """The number of records and of subscriptions does not matter. Each record is counted."""
     async with dispatcher_harness() as harness:
         headers = record_headers(("content-type", b"a/b"), ("ce_datacontenttype", b"c/d"))
         with capture_logs() as lines:
@@ -160,7 +160,7 @@ async def test_a_misplaced_content_type_is_logged_once_for_a_topic() -> None:
 
 
 async def test_a_note_that_makes_no_sense_restarts_the_policy() -> None:
-    """Commit metadata can be changed by any tool; an attempt is made all the same."""
+    """Any tool can change commit metadata. An attempt is made nevertheless."""
     async with dispatcher_harness() as harness:
         tracker = OffsetTracker(0)
         tracker.take(0)
@@ -178,7 +178,7 @@ async def test_a_note_that_makes_no_sense_restarts_the_policy() -> None:
 
 
 def reasons(harness: DispatcherHarness) -> list[str]:
-    """Why each dead letter is there."""
+    """Return the reason of each dead letter."""
     return [
         delivery_state.read(record.headers).reason.partition(":")[0]
         for record in harness.records(DEAD)

@@ -1,5 +1,5 @@
-"""The gate between the lanes of a subscription and its breaker: nobody is left waiting for an
-answer that will not come.
+"""The gate between the lanes of a subscription and its breaker: no lane waits forever for an answer
+that does not come.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ class GateHarness:
 
 
 async def test_a_reply_on_its_way_is_no_probe() -> None:
-    """It goes to another endpoint and says nothing of the subscriber: it passes, and the probe is
-    still to come.
+    """A reply is sent to another endpoint and says nothing about the subscriber. It passes, and the
+    probe is still due.
     """
     gate_harness = GateHarness()
     reply = gate_harness.delivery(1)
@@ -65,8 +65,8 @@ async def test_a_reply_on_its_way_is_no_probe() -> None:
 
 
 async def test_a_record_that_is_no_event_is_no_probe() -> None:
-    """It goes to the dead letters without an attempt, so nobody would ever hear how the probe
-    ended.
+    """The record becomes a dead letter without an attempt, so the result of the probe would never
+    be reported.
     """
     gate_harness = GateHarness()
     undeliverable = gate_harness.delivery(1)
@@ -77,7 +77,9 @@ async def test_a_record_that_is_no_event_is_no_probe() -> None:
 
 
 async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
-    """Two attempts are allowed after a good probe, whatever is on its way elsewhere."""
+    """Two attempts are allowed after a successful probe, regardless of requests to other
+    endpoints.
+    """
     gate_harness = GateHarness()
     probe = gate_harness.delivery(1)
     assert gate_harness.gate.enter(probe)
@@ -92,8 +94,8 @@ async def test_replies_take_no_places_of_a_breaker_that_reopens() -> None:
 
 
 async def test_an_abandoned_probe_wakes_waiting_lanes() -> None:
-    """The lane that was refused meanwhile is not the one that lost its partition, and nothing else
-    would notify it.
+    """The lane that was refused meanwhile is a different one from the lane that lost its partition,
+    and nothing else would wake it.
     """
     gate_harness = GateHarness()
     probe = gate_harness.delivery(1)
@@ -105,7 +107,7 @@ async def test_an_abandoned_probe_wakes_waiting_lanes() -> None:
 
 
 async def trip(harness: DispatcherHarness) -> None:
-    """Let the breaker of the only work open."""
+    """Open the breaker of the only worker."""
     gate = harness.workers[0]._gate
     for number in range(60):
         gate.breaker.record(number % 20, UNREACHABLE, harness.clock.monotonic())
@@ -114,7 +116,7 @@ async def trip(harness: DispatcherHarness) -> None:
 
 
 async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() -> None:
-    """The reply is delivered, the probe goes out after it, and the events that waited follow."""
+    """The reply is delivered, then the probe is sent, and then the events that waited."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(reply=Reply(url=REPLY))
         await trip(harness)
@@ -137,7 +139,7 @@ async def test_a_subscription_recovers_when_a_reply_was_due_during_the_outage() 
 
 
 async def test_a_subscription_recovers_when_garbage_came_during_the_outage() -> None:
-    """The record that is no event becomes a dead letter, and probing continues."""
+    """The record that is not an event becomes a dead letter, and probing continues."""
     async with dispatcher_harness() as harness:
         harness.start_worker()
         await trip(harness)

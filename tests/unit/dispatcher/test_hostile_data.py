@@ -1,4 +1,4 @@
-"""Data and replies that are made to be slow to read do not stop the dispatcher."""
+"""Data and replies that are crafted to be slow to parse do not stop the dispatcher."""
 
 import asyncio
 import time
@@ -11,13 +11,15 @@ from tests.support.wait_until import wait_until_async
 from tests.unit.dispatcher.harness import CHANNEL, DEAD, REPLY, SUBSCRIBER, dispatcher_harness
 
 SLOW = b"[" * 101 + b'"' + b'\\"' * 450_000
-"""An unclosed string inside of 101 arrays: quadratic for a pattern that wants the closing quote."""
+"""An unclosed string inside 101 arrays, which takes quadratic time with a pattern that requires the
+closing quote.
+"""
 STRUCTURED = ((b"content-type", b"application/cloudevents+json"),)
 
 
 async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> None:
-    """The ingress does not look into the data of a binary event, so it is stored; a Trigger with
-    `format: json` has to read it.
+    """The ingress does not parse the data of a binary event, so the event is stored. A Trigger with
+    `format: json` has to parse it.
     """
     async with dispatcher_harness() as harness:
         harness.start_worker(format=Format.JSON)
@@ -32,7 +34,7 @@ async def test_data_that_is_slow_to_read_is_delivered_in_the_json_format() -> No
 
 
 async def test_a_reply_that_is_slow_to_read_fails_the_delivery() -> None:
-    """64 KiB of a reply are read."""
+    """Up to 64 KiB of a reply are read."""
     async with dispatcher_harness() as harness:
         harness.start_worker(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
         harness.sender.script(

@@ -1,4 +1,4 @@
-"""A lane between its feed and its course: what starts, what waits, what is given back."""
+"""A lane: which deliveries start, which wait, and which are given back to the feed."""
 
 import asyncio
 from collections.abc import Callable, Collection, Sequence
@@ -22,7 +22,7 @@ PARTITIONS = 3
 
 
 class RecordingFeed(MemoryFeed):
-    """The feed's twin over one topic of three partitions, which records the calls to it."""
+    """An in-memory feed of one topic with three partitions that records the calls to it."""
 
     def __init__(self) -> None:
         self.log = MemoryLog()
@@ -49,7 +49,7 @@ class RecordingFeed(MemoryFeed):
         super().resume(partition)
 
     async def publish(self, *records: StoredRecord) -> None:
-        """Store these and wait until all that is not paused is handed out."""
+        """Store these records and wait until all that are not paused are handed out."""
         for record in records:
             partition = self.log.topics["topic"][record.partition]
             partition.append(replace(record, offset=len(partition)))
@@ -69,7 +69,7 @@ class RecordingFeed(MemoryFeed):
 
 
 class LaneListener:
-    """Hands what a feed gives out straight to a lane, as an intake does."""
+    """Passes records of a feed directly to a lane, as an intake does."""
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
@@ -89,7 +89,7 @@ class LaneListener:
 
 @dataclass
 class CancelledAttempt:
-    """A request that can be given up."""
+    """A request that can be cancelled."""
 
     cancelled: bool = False
 
@@ -99,7 +99,7 @@ class CancelledAttempt:
 
 @dataclass
 class ScriptedHandler:
-    """Sends nothing; the test says when a delivery ends."""
+    """A handler that sends nothing; the test decides when a delivery ends."""
 
     due_in: Callable[[StoredRecord], float] = lambda record: 0.0
     sent: list[Delivery] = field(default_factory=list)
@@ -124,13 +124,13 @@ class ScriptedHandler:
         self.complete(next(each for each in self.sent if number_of(each.record) == number))
 
     def complete(self, delivery: Delivery, result: AttemptResult = COMPLETED) -> None:
-        """Let the request of a delivery end with this result."""
+        """Complete the request of a delivery with this result."""
         self.results[delivery] = result
         self.answered[delivery](Outcome(status=200))
 
 
 def record(number: int, *, key: bytes | None = None, partition: int = 0) -> StoredRecord:
-    """A record that its number identifies, wherever it is stored."""
+    """Return a record that is identified by its number, not by where it is stored."""
     return StoredRecord("topic", partition, number, 0, key, b"%d" % number, ())
 
 
@@ -169,8 +169,8 @@ async def test_sends_no_more_than_its_concurrency() -> None:
 
 
 async def test_nothing_starts_while_membership_is_unconfirmed() -> None:
-    """Neither what comes nor the next of a key; what is on its way ends, and afterwards everything
-    continues in order.
+    """Neither new records nor the next record of a key start. Requests in flight end, and
+    afterwards everything continues in order.
     """
     handler = ScriptedHandler()
     lane, feed = await lane_of(handler, lanes=Ordered(4))
@@ -187,7 +187,9 @@ async def test_nothing_starts_while_membership_is_unconfirmed() -> None:
 
 
 async def test_a_delivery_that_waits_makes_room_for_others() -> None:
-    """What is not due yet takes no place, and comes back when it is due."""
+    """A delivery that is not due yet does not count for the concurrency, and continues when it is
+    due.
+    """
     handler = ScriptedHandler(due_in=lambda each: 0.05 if number_of(each) == 0 else 0.0)
     _, feed = await lane_of(handler, lanes=Unordered(1))
     await feed.publish(record(0), record(1))
@@ -197,7 +199,7 @@ async def test_a_delivery_that_waits_makes_room_for_others() -> None:
 
 
 async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
-    """A restart on a full retry topic finds nothing due."""
+    """After a restart with a full retry topic, nothing may be due."""
     handler = ScriptedHandler(due_in=lambda each: 60.0)
     lane, feed = await lane_of(handler, lanes=Unordered(4))
     await feed.publish(*(record(number) for number in range(5000)))
@@ -206,8 +208,8 @@ async def test_a_thousand_records_that_wait_do_not_exhaust_the_stack() -> None:
 
 
 async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
-    """Partitions are given back when their requests have ended, which count as done; what waited is
-    dropped.
+    """Partitions are given back when their requests have ended, which count as done. Waiting
+    deliveries are dropped.
     """
     handler = ScriptedHandler()
     lane, feed = await lane_of(handler)
@@ -223,7 +225,7 @@ async def test_withdrawal_waits_for_what_is_being_sent_and_commits_it() -> None:
 
 
 async def test_an_idle_partition_is_given_back_at_once() -> None:
-    """Nothing in flight, nothing to wait for."""
+    """Without requests in flight, there is nothing to wait for."""
     lane, _ = await lane_of(ScriptedHandler())
     returned: list[str] = []
     lane.withdraw([Partition("topic", 7)], lambda: returned.append("7"))
@@ -231,7 +233,9 @@ async def test_an_idle_partition_is_given_back_at_once() -> None:
 
 
 async def test_abandoned_requests_are_cancelled_and_never_reported() -> None:
-    """A lost partition's record is not done here, whatever its request brought."""
+    """A record of a lost partition is not marked as done, regardless of the result of its
+    request.
+    """
     handler = ScriptedHandler()
     lane, feed = await lane_of(handler)
     await feed.publish(record(0), record(1, partition=1))
@@ -244,7 +248,7 @@ async def test_abandoned_requests_are_cancelled_and_never_reported() -> None:
 
 
 async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
-    """A retry in place does not hold up a rebalance: its attempt and due time travel in the
+    """A retry in place does not delay a rebalance: its attempt and due time are stored in the
     commit.
     """
     handler = ScriptedHandler()
@@ -260,7 +264,9 @@ async def test_a_waiting_delivery_of_a_withdrawn_partition_is_dropped() -> None:
 
 
 async def test_followers_of_a_key_start_one_after_the_other() -> None:
-    """Ordered: the next of a key is sent when the one before is done, other keys at once."""
+    """With ordered delivery, the next event of a key is sent when the previous one is done; other
+    keys are sent immediately.
+    """
     handler = ScriptedHandler()
     _, feed = await lane_of(handler, lanes=Ordered(4))
     await feed.publish(record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b"))
@@ -270,7 +276,7 @@ async def test_followers_of_a_key_start_one_after_the_other() -> None:
 
 
 async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> None:
-    """Here order outranks isolation."""
+    """In this case order has priority over isolation."""
     handler = ScriptedHandler()
     _, feed = await lane_of(handler, lanes=Ordered(4, lane_records_max=4))
     await feed.publish(*(record(number, key=b"a") for number in range(6)))
@@ -281,7 +287,7 @@ async def test_a_crowded_key_pauses_its_partition_until_it_is_half_empty() -> No
 
 
 async def test_the_same_retry_record_is_taken_once() -> None:
-    """A second record of one event and attempt is a repetition while the first is in flight."""
+    """A second record of the same event and attempt is a duplicate while the first is in flight."""
     handler = ScriptedHandler()
     lane, _ = await lane_of(handler)
     first = record(0)
@@ -294,7 +300,7 @@ async def test_the_same_retry_record_is_taken_once() -> None:
 
 
 async def test_a_stopped_lane_starts_nothing() -> None:
-    """While a record cannot be parked nothing new is risked."""
+    """While a record cannot be parked, no new delivery starts."""
     handler = ScriptedHandler()
     lane, feed = await lane_of(handler)
     lane.stopped = True
@@ -310,8 +316,8 @@ def owned(partitions: Collection[int]) -> list[Partition]:
 
 
 async def test_every_record_comes_back_once_whatever_the_order_of_events() -> None:
-    """Random offers, ends, waits and withdrawals: nothing is sent twice at once, everything not
-    withdrawn is done once.
+    """With random offers, results, waits and withdrawals, no record has two requests in flight, and
+    every record that is not withdrawn is done once.
     """
     import random
 

@@ -1,4 +1,4 @@
-"""A record that cannot be parked stops its lane, for as long as it is this lane's and no longer."""
+"""A record that cannot be parked stops its lane, but only as long as it belongs to this lane."""
 
 import pytest
 
@@ -19,12 +19,12 @@ REJECTED = Outcome(status=400)
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was refused is tried again soon."""
+    """Shorten the delay before a refused write is tried again."""
     monkeypatch.setattr(retrying_log, "PERMANENT_ERROR_SECONDS", 0.05)
 
 
 async def refuse(harness: DispatcherHarness) -> None:
-    """Let one event fail that cannot become a dead letter."""
+    """Publish an event that fails and cannot become a dead letter."""
     harness.log.delete(DEAD)
     harness.sender.script(SUBSCRIBER, REJECTED)
     await harness.publish("a")
@@ -35,8 +35,8 @@ async def refuse(harness: DispatcherHarness) -> None:
 async def test_a_lane_resumes_when_its_stuck_record_went_with_its_partition(
     order: DeliveryOrder,
 ) -> None:
-    """The record comes back with the partition and is tried again; nothing else would have let the
-    lane continue.
+    """The record returns with the partition and is tried again. Nothing else would allow the lane
+    to continue.
     """
     async with dispatcher_harness(drain_seconds=0.05) as harness:
         worker = harness.start_worker(order=order)
@@ -54,7 +54,7 @@ async def test_a_lane_resumes_when_its_stuck_record_went_with_its_partition(
 
 
 async def test_a_lane_stays_stuck_until_its_last_record_is_stored() -> None:
-    """What is sent meanwhile could only get stuck too."""
+    """Events that are sent meanwhile could only become stuck too."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         harness.log.delete(DEAD)
@@ -74,7 +74,9 @@ async def test_a_lane_stays_stuck_until_its_last_record_is_stored() -> None:
 
 
 async def test_a_halted_subscription_starts_nothing_when_its_topic_is_fixed() -> None:
-    """It ends: a record that can be parked after all must not begin new work."""
+    """The subscription ends. A record that can be parked after all must not start new
+    deliveries.
+    """
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         await refuse(harness)
@@ -94,7 +96,7 @@ async def test_a_halted_subscription_starts_nothing_when_its_topic_is_fixed() ->
 
 
 async def test_a_fixed_topic_delivers_what_waited() -> None:
-    """The usual end: a user creates the topic again, and nothing else has to be done."""
+    """This is the usual case: a user creates the topic again, and nothing else has to be done."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         await refuse(harness)

@@ -1,6 +1,4 @@
-"""Which types of replies a subscription has brought: remembered where its routing record asks for
-it.
-"""
+"""The types of a subscription's replies are remembered if its routing record requests it."""
 
 from headrace.domain.delivery import Outcome
 from headrace.domain.observed_event_types import ObservedEventType
@@ -27,7 +25,9 @@ async def _deliver(harness: DispatcherHarness, count: int) -> None:
 
 
 async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None:
-    """From the record that asks, until it stops asking; the subscription stays in its group."""
+    """They are remembered while the routing record requests it. The subscription stays in its
+    group.
+    """
     async with dispatcher_harness() as harness:
         harness.log.create("answers")
         worker = harness.start_worker(reply=Reply(topic="answers"))
@@ -45,7 +45,7 @@ async def test_types_of_replies_are_remembered_where_that_is_asked_for() -> None
 
 
 async def test_a_reply_that_nobody_wants_is_not_remembered() -> None:
-    """It is dropped: no event of its type is available anywhere."""
+    """The reply is dropped, so no event of its type is available."""
     async with dispatcher_harness() as harness:
         harness.start_worker(event_types=True)
         await _deliver(harness, 1)

@@ -1,5 +1,5 @@
-"""What processes leave in a state directory, and what the next one makes of it. A process that
-ended is one whose files were closed.
+"""What processes store in a state directory, and how the next process uses it. A process counts as
+ended when its files are closed.
 """
 
 import os
@@ -18,7 +18,7 @@ LANE = ("uid-1", "orders")
 
 
 def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
-    """End as a process does: its descriptors go, and the lock with them."""
+    """End the way a process does: its descriptors are closed, which releases the lock."""
     if stalled and poison_tracker.evidence is not None:
         os.write(poison_tracker.evidence, b"Current thread: in hold\n")
     for descriptor in poison_tracker.descriptors():
@@ -26,14 +26,14 @@ def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
 
 
 def worked_on(directory: Path, offset: int, *, stalled: bool) -> None:
-    """A process that died with this record in flight."""
+    """Simulate a process that died with this record in flight."""
     poison_tracker = PoisonTracker(directory)
     poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, offset)
     die(poison_tracker, stalled=stalled)
 
 
 def poison(directory: Path) -> set[tuple[int, int]]:
-    """What the next process would refuse to work on."""
+    """Return the records that the next process would refuse to process."""
     poison_tracker = PoisonTracker(directory)
     found = set(poison_tracker.poison(*LANE))
     die(poison_tracker, stalled=False)
@@ -41,7 +41,7 @@ def poison(directory: Path) -> set[tuple[int, int]]:
 
 
 def test_a_record_is_poison_after_more_than_two_deaths(tmp_path: Path) -> None:
-    """And only that record, for that subscription."""
+    """Only that record is poison, and only for that subscription."""
     for _ in range(DEATHS_MAX):
         worked_on(tmp_path, 17, stalled=True)
         assert poison(tmp_path) == set()
@@ -53,14 +53,14 @@ def test_a_record_is_poison_after_more_than_two_deaths(tmp_path: Path) -> None:
 
 
 def test_other_deaths_do_not_count(tmp_path: Path) -> None:
-    """No stack, no blame."""
+    """A death without a stall does not count for a record."""
     for _ in range(DEATHS_MAX + 3):
         worked_on(tmp_path, 17, stalled=False)
     assert poison(tmp_path) == set()
 
 
 def test_a_stall_without_a_record_in_flight_blames_none(tmp_path: Path) -> None:
-    """What was worked on before has been cleared."""
+    """The record that was processed before has been cleared."""
     for _ in range(DEATHS_MAX + 1):
         poison_tracker = PoisonTracker(tmp_path)
         poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 17)
@@ -70,7 +70,9 @@ def test_a_stall_without_a_record_in_flight_blames_none(tmp_path: Path) -> None:
 
 
 def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
-    """Each has a slot; a starting process reads those of the dead."""
+    """Each process has a slot, and a starting process reads the slots of processes that have
+    died.
+    """
     living = PoisonTracker(tmp_path)
     living.mark(living.lane_number(*LANE), 0, 5)
     for _ in range(DEATHS_MAX + 1):
@@ -91,7 +93,7 @@ def test_damaged_files_cost_only_the_memory(tmp_path: Path, name: str, content: 
 
 
 def test_the_memory_is_bounded(tmp_path: Path) -> None:
-    """The newest are kept."""
+    """The newest records are kept."""
     (tmp_path / "deaths.json").write_text(
         str([["uid-1", "orders", 0, offset, 3] for offset in range(2 * RECORDS_MAX)]).replace(
             "'", '"'
@@ -102,7 +104,7 @@ def test_the_memory_is_bounded(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
-    """A file is in its place."""
+    """In this test there is a file in its place."""
     (tmp_path / "file").write_text("")
     poison_tracker = PoisonTracker(tmp_path / "file" / "below")
     poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 1)
@@ -114,7 +116,9 @@ def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None
 def test_a_default_directory_that_others_may_write_to_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Among the temporary files any user may have made it, or a link in its place."""
+    """In the directory for temporary files, any user may have created it, or a link in its
+    place.
+    """
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     default_directory().mkdir()
     default_directory().chmod(0o777)

@@ -1,5 +1,5 @@
-"""`knativekafkapartition` and `knativekafkaoffset`: the event's place in the Broker's topic,
-as Knative's Kafka broker says it.
+"""`knativekafkapartition` and `knativekafkaoffset`: the position of the event in the topic of the
+Broker, as in Knative's Kafka broker.
 """
 
 import json
@@ -25,7 +25,7 @@ NAMES = ("knativekafkapartition", "knativekafkaoffset")
 
 
 def lines(harness: DispatcherHarness, number: int) -> list[bytes]:
-    """The header lines about the place in a request."""
+    """Return the header lines of a request that contain the position."""
     return [
         line
         for line in harness.sender.sent[number].headers.split(b"\r\n")
@@ -34,12 +34,12 @@ def lines(harness: DispatcherHarness, number: int) -> list[bytes]:
 
 
 def at(partition: int, offset: int) -> list[bytes]:
-    """The lines for this place."""
+    """Return the header lines for this position."""
     return [b"ce-knativekafkapartition: %d" % partition, b"ce-knativekafkaoffset: %d" % offset]
 
 
 async def test_a_delivery_names_its_place_in_place_of_what_the_event_brought() -> None:
-    """Each name once, also for a record that another broker's extensions came with."""
+    """Each name occurs once, even if the record already has the extensions of another broker."""
     async with dispatcher_harness() as harness:
         harness.start_worker()
         brought = record_headers(
@@ -52,7 +52,9 @@ async def test_a_delivery_names_its_place_in_place_of_what_the_event_brought() -
 
 
 async def test_a_structured_delivery_names_its_place() -> None:
-    """As members of the JSON event, in text: an offset may be larger than a CloudEvents integer."""
+    """The position is in members of the JSON event, as strings: an offset may be larger than a
+    CloudEvents integer.
+    """
     async with dispatcher_harness() as harness:
         harness.start_worker(format=Format.JSON)
         await harness.publish("a")
@@ -66,8 +68,8 @@ async def test_a_structured_delivery_names_its_place() -> None:
 async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(
     origin: str, expected: list[bytes]
 ) -> None:
-    """And not that of the record in the retry or dead letter topic. A record that another client
-    wrote there names none.
+    """It is not the position of the record in the retry or dead letter topic. A record that another
+    client wrote there has no position.
     """
     async with dispatcher_harness() as harness:
         harness.sender.script(SUBSCRIBER, Outcome(status=500))
@@ -82,7 +84,9 @@ async def test_a_retry_and_a_dead_letter_name_the_place_of_the_event_itself(
 
 
 async def test_a_reply_does_not_carry_them_on() -> None:
-    """A subscriber that answers with the headers it was sent names the place of another event."""
+    """A subscriber that answers with the headers that it received would give the position of
+    another event.
+    """
     async with dispatcher_harness() as harness:
         harness.log.create("replies")
         echoed = [(b"ce-" + name.encode(), b"1") for name in NAMES]

@@ -1,4 +1,4 @@
-"""Replies that go in a circle: slowed down, counted, shown with the loop's members, and
+"""Replies that form a loop are slowed down, counted and shown with the members of the loop, and are
 never lost.
 """
 
@@ -19,7 +19,9 @@ ANSWERS = "answers"
 
 
 def in_chain(hops: int, *uids: str) -> Record:
-    """An event that came of so many replies, the newest of these subscriptions."""
+    """Return an event after this number of replies, the newest of which came from these
+    subscriptions.
+    """
     chain = ""
     for uid in uids:
         chain = extend(chain, uid)
@@ -31,7 +33,7 @@ def in_chain(hops: int, *uids: str) -> Record:
 
 
 async def test_a_reply_names_its_chain() -> None:
-    """One member more, also after the event has been retried."""
+    """The chain has one more member, also after the event has been retried."""
     async with dispatcher_harness() as harness:
         harness.log.create(ANSWERS)
         harness.start_worker(reply=Reply(topic=ANSWERS))
@@ -47,8 +49,8 @@ async def test_a_reply_names_its_chain() -> None:
 
 @pytest.mark.parametrize("order", list(DeliveryOrder))
 async def test_replies_of_a_loop_are_let_through_at_a_rate(order: DeliveryOrder) -> None:
-    """The first at once, the others one after the other; nothing is lost, and the loop is shown
-    with its members.
+    """The first replies are stored immediately, the others one after the other. Nothing is lost,
+    and the loop is shown with its members.
     """
     async with dispatcher_harness(
         limits=SubscriptionLimits(loop_replies_per_second=20.0)
@@ -76,7 +78,7 @@ async def test_replies_of_a_loop_are_let_through_at_a_rate(order: DeliveryOrder)
     ids=["short", "long, no circle", "from outside"],
 )
 async def test_other_replies_are_not_slowed_down(record: Record) -> None:
-    """A chain may be long, and a subscription may answer twice in a short one."""
+    """A chain may be long, and a subscription may occur twice in a short one."""
     async with dispatcher_harness(
         limits=SubscriptionLimits(loop_replies_per_second=0.1)
     ) as harness:
@@ -92,7 +94,7 @@ async def test_other_replies_are_not_slowed_down(record: Record) -> None:
 
 
 async def test_what_would_have_to_wait_too_long_is_a_dead_letter() -> None:
-    """So that a loop nobody ends does not fill the delay topics."""
+    """Otherwise a loop that nobody stops would fill the delay topics."""
     async with dispatcher_harness(
         limits=SubscriptionLimits(loop_replies_per_second=1 / 3000)
     ) as harness:

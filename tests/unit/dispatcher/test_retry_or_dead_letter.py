@@ -1,5 +1,5 @@
-"""Dead letters while the log is unavailable: one record takes an event's place, whichever
-process owns the event in the end.
+"""Retry records and dead letters while the log is unavailable: one record replaces an event,
+regardless of which process owns the event in the end.
 """
 
 from headrace.domain.delivery import DeliveryPolicy, Outcome
@@ -9,7 +9,9 @@ from tests.unit.dispatcher.harness import CHANNEL, RETRY, SUBSCRIBER, dispatcher
 
 
 async def test_an_event_lost_with_its_partition_is_not_stored_for_retry() -> None:
-    """Its next owner delivers it and parks it if need be: two retry records would double it."""
+    """The next owner delivers the event and parks it if necessary. Two retry records would
+    duplicate it.
+    """
     async with dispatcher_harness(drain_seconds=0.02) as harness:
         harness.start_worker(delivery=DeliveryPolicy(retry=3, delay_seconds=60.0))
         harness.sender.script(SUBSCRIBER, Outcome(status=500))
@@ -32,7 +34,7 @@ async def test_an_event_lost_with_its_partition_is_not_stored_for_retry() -> Non
 
 
 async def test_an_outage_of_the_log_is_waited_out() -> None:
-    """Nothing is done before its record is stored, however long that takes."""
+    """An event is not done before its record is stored, however long that takes."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(delivery=DeliveryPolicy(retry=3, delay_seconds=60.0))
         harness.sender.script(SUBSCRIBER, Outcome(status=500))

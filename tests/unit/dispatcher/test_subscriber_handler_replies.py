@@ -1,4 +1,4 @@
-"""Replies: part of the delivery of their event, to the very end."""
+"""Replies, which are part of the delivery of their event until they are stored or sent."""
 
 from dataclasses import replace
 
@@ -27,7 +27,9 @@ REPLY_EVENT = b'{"specversion":"1.0","id":"r","source":"s","type":"t"}'
 
 
 async def test_a_reply_that_comes_while_the_process_ends_still_goes_out() -> None:
-    """The subscriber has done its work: without its reply it would have to do it again."""
+    """The subscriber has processed the event. If the reply were lost, it would have to do so
+    again.
+    """
     async with dispatcher_harness(drain_seconds=0.5) as harness:
         worker = harness.start_worker(reply=Reply(url=REPLY))
         harness.sender.script(SUBSCRIBER, REPLIES, delay_seconds=0.05)
@@ -39,7 +41,7 @@ async def test_a_reply_that_comes_while_the_process_ends_still_goes_out() -> Non
 
 
 async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_place() -> None:
-    """The destination was changed, not removed; the hop count is that of the event and one more."""
+    """The destination was changed, not removed. The hop count is that of the event plus one."""
     async with dispatcher_harness() as harness:
         harness.log.create("elsewhere")
         worker = harness.start_worker(reply=Reply(topic="elsewhere"))
@@ -64,7 +66,7 @@ async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_plac
 
 @pytest.mark.clause("D17")
 async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() -> None:
-    """The subscriber has done its work, and nobody wants what came of it."""
+    """The subscriber has processed the event, and there is no destination for the result."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         await harness.store(RETRY, Record(None, b"{}", retry_headers(reply=REPLY_EVENT)))
@@ -79,7 +81,7 @@ async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() ->
 async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no_dead_letter() -> (
     None
 ):
-    """The next owner delivers the event again and sees to its reply itself."""
+    """The next owner delivers the event again and handles its reply itself."""
     async with dispatcher_harness(drain_seconds=0.02) as harness:
         harness.start_worker(reply=Reply(topic="missing"))
         harness.sender.script(SUBSCRIBER, REPLIES)
@@ -109,8 +111,8 @@ async def test_a_reply_that_its_topic_refuses_for_a_partition_that_is_gone_is_no
 async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(
     order: DeliveryOrder, refusal: HeadraceError
 ) -> None:
-    """By the policy, like any failed reply; the subscriber has done its work and is not asked
-    again.
+    """The policy applies, as for any failed reply. The subscriber has processed the event and is
+    not called again.
     """
     async with dispatcher_harness() as harness:
         harness.log.create("answers")
@@ -134,7 +136,7 @@ async def test_a_reply_that_its_topic_refuses_for_a_moment_is_tried_again(
 
 
 async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
-    """Then the event is a dead letter which names the topic; the subscriber was asked once."""
+    """The event then becomes a dead letter that names the topic. The subscriber was called once."""
     async with dispatcher_harness() as harness:
         harness.start_worker(
             reply=Reply(topic="missing"), delivery=DeliveryPolicy(retry=2, delay_seconds=0.001)
@@ -150,7 +152,7 @@ async def test_a_reply_topic_that_stays_away_uses_the_policy_up() -> None:
 
 
 async def test_a_reply_too_large_for_its_topic_is_not_tried_again() -> None:
-    """It would never fit."""
+    """A further attempt could not succeed."""
     async with dispatcher_harness() as harness:
         harness.log.create("answers")
         harness.start_worker(reply=Reply(topic="answers"))
@@ -168,8 +170,8 @@ LARGE = replace(REPLIES, body=b"x" * 300_000)
 
 
 async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -> None:
-    """The subscriber is asked again, and the attempts at its replies are counted together: else it
-    would be asked forever.
+    """The subscriber is called again, and the attempts for all of its replies are counted together.
+    Otherwise it would be called forever.
     """
     async with dispatcher_harness() as harness:
         harness.log.record_bytes_max = 200_000
@@ -188,8 +190,8 @@ async def test_a_reply_too_large_to_wait_beside_its_event_uses_the_policy_up() -
 
 
 async def test_a_large_reply_does_not_wait_in_place() -> None:
-    """Ordered delivery asks the subscriber again rather than keep it in memory; its attempts are
-    counted together.
+    """Ordered delivery calls the subscriber again instead of keeping the reply in memory. The
+    attempts are counted together.
     """
     async with dispatcher_harness() as harness:
         harness.start_worker(
@@ -228,8 +230,8 @@ async def test_a_large_reply_does_not_wait_in_place() -> None:
     ids=["event", "no event", "other status"],
 )
 async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, reason: bytes) -> None:
-    """A reply larger than its destination takes is not asked for again; of anything else the
-    beginning is enough.
+    """A reply that is larger than its destination accepts is not requested again. For any other
+    response, its beginning is sufficient.
     """
     async with dispatcher_harness() as harness:
         harness.start_worker(reply=Reply(url=REPLY), delivery=DeliveryPolicy(retry=0))
@@ -244,7 +246,7 @@ async def test_what_was_not_read_whole_counts_as_what_it_is(answer: Outcome, rea
     [replace(LARGE, truncated=True), Outcome(status=202, body=b"x" * 65_536, truncated=True)],
 )
 async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -> None:
-    """Its status counts."""
+    """Only its status is used."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         harness.sender.script(SUBSCRIBER, answer)
@@ -263,7 +265,7 @@ async def test_a_large_answer_that_nobody_wants_is_no_failure(answer: Outcome) -
     ],
 )
 async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
-    """Not the one that the subscription has by the time of the answer."""
+    """It is not the URL that the subscription has when the response arrives."""
     async with dispatcher_harness() as harness:
         policy = DeliveryPolicy(retry=0)
         worker = harness.start_worker(delivery=policy)
@@ -280,7 +282,7 @@ async def test_a_failure_names_the_url_that_failed(answer: Outcome) -> None:
 
 
 async def test_a_restart_while_a_reply_waits_in_place_asks_the_subscriber_again() -> None:
-    """An ordered reply is held in memory: its success is not remembered, its due time is, and no
+    """An ordered reply is held in memory. Its success is not stored, but its due time is, and no
     attempt of the subscriber is used up.
     """
     async with dispatcher_harness() as harness:

@@ -1,4 +1,6 @@
-"""One subscription at work: what opens and closes, and who may hold up whom."""
+"""The worker of one subscription: which feeds it opens and closes, and which events must not delay
+others.
+"""
 
 import asyncio
 import time
@@ -31,8 +33,8 @@ DEAD_LETTER = Record(None, b"{}", record_headers())
 
 
 async def test_dead_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
-    """More letters than a feed may hold wait for a sink that is down; the subscription's retries go
-    on.
+    """More dead letters than a feed may hold wait for a sink that is down. The retries of the
+    subscription continue.
     """
     async with dispatcher_harness(limits=SubscriptionLimits(retry_records_max=4)) as harness:
         harness.sender.script(SINK, Outcome(status=503))
@@ -47,8 +49,8 @@ async def test_dead_letters_that_no_sink_takes_do_not_hold_up_retries() -> None:
 
 
 async def test_retries_behind_a_breaker_do_not_hold_up_dead_letters() -> None:
-    """More retries than a feed may hold wait for the subscriber; the sink is another service and
-    gets its letters.
+    """More retries than a feed may hold wait for the subscriber. The sink is another service and
+    still gets its dead letters.
     """
     async with dispatcher_harness(limits=SubscriptionLimits(retry_records_max=4)) as harness:
         worker = harness.start_worker(dead_letter_sink=TO_SINK)
@@ -72,7 +74,7 @@ async def test_retries_behind_a_breaker_do_not_hold_up_dead_letters() -> None:
 
 
 async def test_retries_while_a_sink_comes_and_goes_open_each_feed_once() -> None:
-    """Every parked event is reported; a feed is opened for the first of them and left alone."""
+    """Every parked event is reported, but only the first report opens a feed."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         worker.on_retry_stored()
@@ -89,7 +91,7 @@ async def test_retries_while_a_sink_comes_and_goes_open_each_feed_once() -> None
 
 
 async def test_a_sink_that_is_set_again_while_its_feed_closes_is_served() -> None:
-    """The last word counts, whatever was under way when it came."""
+    """The last change applies, even if another change was in progress when it arrived."""
     async with dispatcher_harness(drain_seconds=0.1) as harness:
         harness.sender.script(SINK, Outcome(status=202), delay_seconds=0.05)
         worker = harness.start_worker(dead_letter_sink=TO_SINK)
@@ -104,7 +106,7 @@ async def test_a_sink_that_is_set_again_while_its_feed_closes_is_served() -> Non
 
 
 async def test_dead_letters_are_kept_while_there_is_no_sink() -> None:
-    """Nobody reads them, and a sink set later gets them."""
+    """They are not read, and a sink that is set later gets them."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(dead_letter_sink=TO_SINK)
         worker.apply(subscription(generation=2))
@@ -116,7 +118,7 @@ async def test_dead_letters_are_kept_while_there_is_no_sink() -> None:
 
 
 async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
-    """All of the old rules stay in force, and the record counts as not applied."""
+    """The old configuration remains in use completely, and the record counts as not applied."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         before = worker.subscription
@@ -137,8 +139,8 @@ async def test_a_change_that_cannot_be_served_changes_nothing() -> None:
 
 
 async def test_events_for_a_url_that_can_never_be_called_are_dead_letters_at_once() -> None:
-    """No retry, no request: the letter names the URL, the scheme and the reason. A retry record
-    from before ends in the same way.
+    """There is no retry and no request. The dead letter names the URL, the scheme and the reason. A
+    retry record from before ends in the same way.
     """
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(
@@ -160,7 +162,7 @@ async def test_events_for_a_url_that_can_never_be_called_are_dead_letters_at_onc
 
 
 async def test_dead_letters_for_a_sink_that_can_never_be_called_stay() -> None:
-    """They are not even read, until the sink is changed to one that can be called."""
+    """They are not read until the sink is changed to one that can be called."""
     async with dispatcher_harness() as harness:
         await harness.store(DEAD, DEAD_LETTER)
         worker = harness.start_worker(dead_letter_sink=Destination(url="bad://sink"))
@@ -170,7 +172,7 @@ async def test_dead_letters_for_a_sink_that_can_never_be_called_stay() -> None:
 
 
 async def test_the_order_changes_while_requests_are_on_their_way() -> None:
-    """The live feed is closed and opened again; nothing is lost or repeated."""
+    """The live feed is closed and opened again. Nothing is lost or repeated."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         harness.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.02)
@@ -186,7 +188,7 @@ async def test_the_order_changes_while_requests_are_on_their_way() -> None:
 
 
 async def test_a_stop_during_a_change_opens_nothing() -> None:
-    """The change finds that the work ends."""
+    """The change notices that the worker is stopping."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         harness.sender.script(SUBSCRIBER, Outcome(status=202), delay_seconds=0.05)
@@ -202,7 +204,7 @@ async def test_a_stop_during_a_change_opens_nothing() -> None:
 
 
 async def test_dead_letters_are_reported_for_ten_minutes() -> None:
-    """The controller shows them; how many there are is for the metrics."""
+    """The controller shows that there are dead letters; the metrics show their number."""
     async with dispatcher_harness() as harness:
         worker = harness.start_worker(delivery=DeliveryPolicy(retry=0))
         assert not worker.report().dead_letters
@@ -219,7 +221,7 @@ async def test_dead_letters_are_reported_for_ten_minutes() -> None:
 
 
 async def test_what_an_event_holds_is_in_no_log() -> None:
-    """An error that contains a value is logged by its kind alone."""
+    """An error that contains a value is logged only by its kind."""
     with capture_logs() as lines:
         async with dispatcher_harness() as harness:
             harness.start_worker(filters=({"cesql": "type + 1 = 2"},))
@@ -233,7 +235,7 @@ async def test_what_an_event_holds_is_in_no_log() -> None:
 
 
 async def test_errors_of_filters_are_logged_once_a_kind() -> None:
-    """A function that does not exist fails for every event; one line says so, until the
+    """A function that does not exist fails for every event. It is logged once, until the
     subscription changes.
     """
     broken = ({"cesql": "UPPR(type) = 'X'"},)
@@ -259,8 +261,8 @@ async def test_errors_of_filters_are_logged_once_a_kind() -> None:
 
 
 async def test_a_filter_over_its_budget_is_logged_and_counted_and_blocks_nothing() -> None:
-    """A filter of 5 kB within all limits on an event with one long attribute: no match, one metric,
-    one line.
+    """A filter of 5 kB that is within all limits is applied to an event with one long attribute.
+    The result is no match, one count and one log line.
     """
     hostile = ({"cesql": " OR ".join(["subject LIKE '%a_b%'"] * 230)},)
     with capture_logs() as lines:
@@ -294,7 +296,7 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_blocks_nothing
 
 
 async def test_a_rejected_dead_letter_without_room_for_the_answer_is_done() -> None:
-    """It stays where it is, counted; the letter behind it is posted."""
+    """It remains in its topic and is counted. The dead letter after it is posted."""
     async with dispatcher_harness(limits=SubscriptionLimits(retry_records_max=1)) as harness:
         harness.sender.script(SINK, Outcome(status=400), Outcome(status=202))
         await harness.store(DEAD, DEAD_LETTER, DEAD_LETTER)
@@ -313,7 +315,7 @@ async def test_a_rejected_dead_letter_without_room_for_the_answer_is_done() -> N
 async def test_a_rejection_that_cannot_be_stored_is_stored_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The letter is not done before, and is not posted again."""
+    """The dead letter is not done before that, and is not posted again."""
     monkeypatch.setattr(retrying_log, "PERMANENT_ERROR_SECONDS", 0.05)
     async with dispatcher_harness() as harness:
         harness.sender.script(SINK, Outcome(status=400))
@@ -337,7 +339,7 @@ async def test_a_rejection_that_cannot_be_stored_is_stored_later(
 
 
 async def test_dead_letters_wait_while_the_egress_policy_denies_the_sink() -> None:
-    """That says nothing about the letter: it is neither done nor stored again."""
+    """The denial says nothing about the dead letter, so it is neither done nor stored again."""
     async with dispatcher_harness() as harness:
         harness.sender.script(SINK, Outcome(failure=Failure.REFUSED))
         await harness.store(DEAD, DEAD_LETTER)

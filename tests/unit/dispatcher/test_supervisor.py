@@ -1,4 +1,4 @@
-"""A subscription whose work cannot be begun: said, counted, not ready, and begun again, while the
+"""A subscription whose worker cannot start is reported, counted, not ready and restarted, while the
 others continue.
 """
 
@@ -37,18 +37,18 @@ OTHER = "http://other.test/"
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What failed is begun again soon."""
+    """Shorten the delay before a failed worker is restarted."""
     monkeypatch.setattr(supervisor, "BACKOFF", Backoff((0.02, 0.05, 0.1)))
 
 
 @dataclass
 class FailingFeeds(MemoryFeeds):
-    """Does not open feeds of the topics in `broken`."""
+    """Feeds that cannot be opened for the topics in `broken`."""
 
     broken: set[str] = field(default_factory=set)
 
     def open(self, *, topics: Sequence[str], **rest: Any) -> MemoryFeed:
-        """As the port, or not."""
+        """Open a feed, or raise an error."""
         if self.broken.intersection(topics):
             raise RuntimeError("can't start new thread")
         return super().open(topics=topics, **rest)
@@ -56,7 +56,7 @@ class FailingFeeds(MemoryFeeds):
 
 @dataclass
 class MemoryDispatcher:
-    """A dispatcher over memory."""
+    """A dispatcher on the in-memory adapters."""
 
     log: MemoryLog
     feeds: FailingFeeds
@@ -66,11 +66,11 @@ class MemoryDispatcher:
     dispatcher: Dispatcher
 
     def sent(self, url: str) -> int:
-        """Requests to this URL."""
+        """Return the number of requests to this URL."""
         return sum(each.url == url for each in self.sender.sent)
 
     def failures(self, name: str) -> float:
-        """What the metric says."""
+        """Return the value of the metric."""
         labels = f'kind="",name="{name}",namespace="default"'
         line = f"headrace_subscription_failures_total{{{labels}}} "
         found = [
@@ -81,7 +81,7 @@ class MemoryDispatcher:
 
 @asynccontextmanager
 async def memory_dispatcher() -> AsyncIterator[MemoryDispatcher]:
-    """A dispatcher that is started by the test."""
+    """A dispatcher that the test starts."""
     log, sender, routes, metrics = MemoryLog(), MemorySender(), OwnRoutes(), Metrics(process=False)
     for topic in (CHANNEL, RETRY, DEAD, "other", "other.retry", "other.dead"):
         log.create(topic)
@@ -120,8 +120,8 @@ OTHER_ROUTE = subscription(
 
 
 async def test_a_worker_that_fails_to_start_is_reported_and_restarted_and_blocks_no_other() -> None:
-    """At the start of the process: the other one is served meanwhile, and readiness says why this
-    one is not.
+    """The failure occurs at the start of the process. The other subscription is served meanwhile,
+    and readiness reports why this one is not.
     """
     async with memory_dispatcher() as each:
         each.routes.put(subscription())
@@ -143,8 +143,8 @@ async def test_a_worker_that_fails_to_start_is_reported_and_restarted_and_blocks
 
 
 async def test_a_worker_that_fails_to_change_is_restarted_with_its_newest_record() -> None:
-    """Its feed is closed by the change and cannot be opened again: nobody else would have
-    noticed.
+    """The change closes its feed, which cannot be opened again. Without the restart, nothing would
+    notice this.
     """
     async with memory_dispatcher() as each:
         each.routes.put(subscription())
@@ -189,7 +189,7 @@ async def test_a_retry_feed_that_cannot_be_opened_is_opened_later() -> None:
 
 
 async def test_a_failed_worker_whose_record_is_removed_is_forgotten() -> None:
-    """Nothing is left to be ready for."""
+    """Nothing has to become ready for it any longer."""
     async with memory_dispatcher() as each:
         each.feeds.broken.add(CHANNEL)
         await each.dispatcher.start()
@@ -201,7 +201,9 @@ async def test_a_failed_worker_whose_record_is_removed_is_forgotten() -> None:
 
 
 async def test_a_start_that_fails_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever breaks it: a process that says "still starting" forever would serve nobody."""
+    """This holds for any error. A process that reports "still starting" forever would be
+    useless.
+    """
     monkeypatch.setattr("headrace.runtime.retry.RETRY_SECONDS", 0.01)
     async with memory_dispatcher() as each:
         failing = [RuntimeError("a mistake")]
