@@ -1,1 +1,1 @@
-"""The HTTP door and the ingress behind it, on fakes."""
+"""Tests of the HTTP server and the ingress, without network and Kafka."""

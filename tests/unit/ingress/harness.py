@@ -1,4 +1,6 @@
-"""An ingress over memory, a transport that keeps what is written to it, and requests as bytes."""
+"""An ingress on the in-memory adapters, a transport that keeps what is written to it, and requests
+as bytes.
+"""
 
 import asyncio
 import contextlib
@@ -31,8 +33,8 @@ ATTRIBUTES = (
 
 
 class RecordingTransport(asyncio.Transport):
-    """A transport without a network: what the server writes is kept, and whether it closed or
-    paused.
+    """A transport without a network. It keeps what the server writes, and records whether the
+    server closed it or paused reading.
     """
 
     def __init__(self, peer: str = "192.0.2.1") -> None:
@@ -42,27 +44,27 @@ class RecordingTransport(asyncio.Transport):
         self.paused = self.ended = self.closed = self.aborted = False
 
     def is_reading(self) -> bool:
-        """Whether more is wanted."""
+        """Return whether reading is not paused."""
         return not self.paused
 
     def is_closing(self) -> bool:
-        """Whether it was closed or aborted."""
+        """Return whether the transport was closed or aborted."""
         return self.closed
 
     def write(self, data: Any) -> None:
-        """Keep it."""
+        """Keep the data."""
         self.written += data
 
     def get_write_buffer_size(self) -> int:
-        """What the client has not read, as a test says."""
+        """Return the number of bytes that the client has not read, as set by a test."""
         return self.unread
 
     def write_eof(self) -> None:
-        """No more answers."""
+        """Record the end of the responses."""
         self.ended = True
 
     def can_write_eof(self) -> bool:
-        """As TCP can."""
+        """Return True, as for TCP."""
         return True
 
     def pause_reading(self) -> None:
@@ -83,7 +85,7 @@ class RecordingTransport(asyncio.Transport):
 
     @property
     def statuses(self) -> list[int]:
-        """Status codes written so far, 100 included."""
+        """The status codes that were written so far, including 100."""
         return [int(part[:3]) for part in bytes(self.written).split(b"HTTP/1.1 ")[1:]]
 
 
@@ -97,19 +99,19 @@ class DeferredHandler:
         self.exchanges.append(exchange)
 
     def answer(self, status: int = 202) -> Exchange:
-        """Answer the oldest."""
+        """Answer the oldest request."""
         exchange = self.exchanges.pop(0)
         exchange.send(PreparedResponse(status))
         return exchange
 
 
 def accept(exchange: Exchange) -> None:
-    """A handler that answers at once."""
+    """A handler that answers immediately."""
     exchange.send(PreparedResponse(202))
 
 
 def server_of(handler: Callable[[Exchange], None] = accept, **options: Any) -> HttpServer:
-    """A server on the running loop, whose sweep never comes by itself; `limits` takes keyword
+    """Return a server on the running loop that never sweeps by itself. `limits` takes keyword
     arguments of `ServerLimits`.
     """
     limits = ServerLimits(**{"sweep_seconds": 3600.0, **options.pop("limits", {})})
@@ -121,7 +123,7 @@ def server_of(handler: Callable[[Exchange], None] = accept, **options: Any) -> H
 def connect(
     server: HttpServer, peer: str = "192.0.2.1"
 ) -> tuple[ServerConnection, RecordingTransport]:
-    """A new connection to it."""
+    """Open a new connection to the server."""
     connection, transport = ServerConnection(server), RecordingTransport(peer)
     connection.connection_made(transport)
     return connection, transport
@@ -136,7 +138,7 @@ def request(
     host: bytes | None = b"localhost",
     chunks: Sequence[bytes] | None = None,
 ) -> bytes:
-    """A well-formed request; with `chunks`, a chunked one."""
+    """Return a well-formed request; with `chunks`, a chunked one."""
     lines = [method + b" " + target + b" HTTP/1.1"]
     if host is not None:
         lines.append(b"Host: " + host)
@@ -167,7 +169,7 @@ class IngressHarness:
         )
 
     def add(self, name: str = "orders", **fields: Any) -> None:
-        """Write an addressable into the routing table."""
+        """Write an addressable to the routing table."""
         route = Addressable(
             uid=fields.pop("uid", name),
             generation=1,
@@ -181,7 +183,7 @@ class IngressHarness:
         self.routes.append(route_key(route), routing.write(route))
 
     def metric(self, sample: str, **labels: str) -> float:
-        """The value of a sample on the metrics page, 0 when it is not there."""
+        """Return the value of a sample on the metrics page, 0 if it does not exist."""
         for line in self.metrics.expose()[0].decode().splitlines():
             if line.startswith(sample + "{") and all(
                 f'{key}="{value}"' in line for key, value in labels.items()
@@ -194,7 +196,7 @@ class IngressHarness:
 async def ingress_harness(
     *, started: bool = True, **settings: Any
 ) -> AsyncIterator[IngressHarness]:
-    """A shop that is ready, and stopped at the end."""
+    """An ingress that is ready, and is stopped at the end."""
     running = IngressHarness(**settings)
     running.add()
     try:
@@ -208,7 +210,7 @@ async def ingress_harness(
 
 async def talk(port: int, *pieces: bytes, answers: int = 1, seconds: float = 5.0) -> bytes:
     """Send the pieces over a socket and return what comes back until the connection ends or
-    `answers` complete answers are here.
+    `answers` complete responses have arrived.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -1,5 +1,5 @@
-"""Which types of events the ingress has accepted: remembered where the routing record asks for it,
-and sent with its reports.
+"""The types of accepted events are remembered if the routing record requests it, and are part of
+the ingress's reports.
 """
 
 import asyncio
@@ -14,17 +14,19 @@ TARGET = b"/shop/typed"
 
 
 async def post(running: IngressHarness, raw: bytes) -> int:
-    """Status of the answer."""
+    """Send a request; return the status of the response."""
     return int((await talk(running.ingress.port, raw))[9:12])
 
 
 def observed_types(running: IngressHarness) -> tuple[ObservedEventType, ...]:
-    """What would be reported now."""
+    """Return what would be reported now."""
     return running.ingress._receiver.observed_types.next_batch()
 
 
 async def test_types_are_remembered_where_that_is_asked_for() -> None:
-    """Once each, of every form of request; elsewhere nothing is."""
+    """Each type is remembered once, for every form of request. For other addressables no type is
+    remembered.
+    """
     async with ingress_harness() as running:
         running.add("typed", event_types=True)
         assert 202 == await post(running, request())
@@ -61,7 +63,7 @@ async def test_types_are_remembered_where_that_is_asked_for() -> None:
 
 
 async def test_what_is_not_accepted_is_not_remembered() -> None:
-    """Neither an event that is none, nor one that was not stored."""
+    """The type of an invalid event or of an event that was not stored is not remembered."""
     async with ingress_harness() as running:
         running.add("typed", event_types=True)
         assert 400 == await post(running, request(target=TARGET, fields=ATTRIBUTES[:2]))
@@ -71,7 +73,9 @@ async def test_what_is_not_accepted_is_not_remembered() -> None:
 
 
 async def test_a_route_may_start_and_stop_asking_for_types() -> None:
-    """By the flag, without a restart; what was remembered for it goes."""
+    """The flag takes effect without a restart. When it is removed, the remembered types are
+    deleted.
+    """
     async with ingress_harness() as running:
         running.add("typed", event_types=False)
         assert 202 == await post(running, request(target=TARGET))

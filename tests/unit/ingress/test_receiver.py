@@ -1,4 +1,6 @@
-"""What the ingress decides about a request: whom it is for, whether it is taken, what it counts."""
+"""What the ingress decides about a request: its addressable, whether it is accepted, and the
+metrics.
+"""
 
 import asyncio
 import json
@@ -27,25 +29,25 @@ BATCH = ((b"Content-Type", b"application/cloudevents-batch+json"),)
 
 
 def event(number: int, **members: Any) -> dict[str, Any]:
-    """One event of a batch."""
+    """Return one event of a batch."""
     return {"specversion": "1.0", "id": str(number), "source": "/", "type": "t", **members}
 
 
 def batch(*events: dict[str, Any]) -> bytes:
-    """A request with these events."""
+    """Return a request with these events."""
     return request(json.dumps(events).encode(), fields=BATCH)
 
 
 async def post(running: IngressHarness, raw: bytes) -> tuple[int, dict[str, Any]]:
-    """Status and problem document (empty for a success)."""
+    """Send a request; return status and problem document (empty for a success)."""
     answer = await talk(running.ingress.port, raw)
     body = answer.partition(b"\r\n\r\n")[2]
     return int(answer[9:12]), json.loads(body) if body else {}
 
 
 async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
-    """Attributes become `ce_` headers, the data is untouched, the partition key is the record's,
-    and the arrival is an RFC 3339 time.
+    """Attributes become `ce_` headers, the data is unchanged, the partition key is the key of the
+    record, and the time of arrival is in RFC 3339 format.
     """
     async with ingress_harness() as running:
         raw = request(
@@ -75,7 +77,9 @@ async def test_the_record_is_the_event_with_its_time_of_arrival() -> None:
 
 
 async def test_a_host_of_its_own_is_an_address_too() -> None:
-    """A path that nobody has is looked up by Host, whatever its port and case."""
+    """If the path is unknown, the request is looked up by Host, without port and regardless of
+    case.
+    """
     async with ingress_harness() as running:
         running.add("letters", hosts=("letters-kn-channel.shop.svc.cluster.local",))
         await running.follower.refresh(1)
@@ -84,7 +88,9 @@ async def test_a_host_of_its_own_is_an_address_too() -> None:
 
 
 async def test_a_broker_made_a_moment_ago_is_found() -> None:
-    """A path that the table does not have yet is answered after the table was read to its end."""
+    """A request for a path that the table does not contain yet is answered after the table has been
+    read to its end.
+    """
     async with ingress_harness() as running:
         await post(running, request())
         running.add("fresh")
@@ -92,7 +98,7 @@ async def test_a_broker_made_a_moment_ago_is_found() -> None:
 
 
 class ScriptedRoutes:
-    """A follower whose refresh returns what the test sets."""
+    """Routes whose refresh returns what the test sets."""
 
     def __init__(self, running: IngressHarness, outcome: Callable[[], bool]) -> None:
         self._outcome = outcome
@@ -100,7 +106,7 @@ class ScriptedRoutes:
         running.follower.refresh = self.refresh  # type: ignore[method-assign]
 
     async def refresh(self, timeout_seconds: float) -> bool:
-        """Take a turn of the loop, then answer."""
+        """Wait for one iteration of the loop, then answer."""
         del timeout_seconds
         self.refreshes += 1
         await asyncio.sleep(0.01)
@@ -116,7 +122,7 @@ def away() -> bool:
 async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(
     outcome: Callable[[], bool],
 ) -> None:
-    """When the table cannot be read to its end, the sender is asked to come again."""
+    """When the table cannot be read to its end, the response asks the sender to try again."""
     async with ingress_harness() as running:
         ScriptedRoutes(running, outcome)
         status, document = await post(running, request(target=b"/shop/unknown"))
@@ -124,13 +130,13 @@ async def test_an_unknown_path_is_no_404_while_the_table_may_be_old(
 
 
 def broken() -> bool:
-    """A refresh with a mistake in it."""
+    """A refresh with a bug."""
     raise RuntimeError("a mistake")
 
 
 async def test_a_failed_refresh_answers_waiting_requests_and_the_next_request_retries() -> None:
-    """Everybody gets a 503 with Retry-After, the log has the error once, and when it is fixed a
-    404 is sure again.
+    """All requests get a 503 with Retry-After, and the error is logged once. After the failure, a
+    404 is certain again.
     """
     async with ingress_harness() as running:
         fixed = False
@@ -149,7 +155,7 @@ async def test_a_failed_refresh_answers_waiting_requests_and_the_next_request_re
 
 
 async def test_a_waiting_request_that_cannot_be_handled_leaves_no_other_unanswered() -> None:
-    """It gets a 503 itself, and they get theirs."""
+    """It gets a 503, and the others get their responses."""
     async with ingress_harness() as running:
 
         def appended() -> bool:
@@ -171,8 +177,8 @@ async def test_a_waiting_request_that_cannot_be_handled_leaves_no_other_unanswer
 
 
 async def test_requests_for_unknown_paths_share_a_refresh() -> None:
-    """Fifty of them at once do not mean fifty reads; each still gets a refresh that began after it
-    came.
+    """Fifty concurrent requests do not cause fifty reads. Each still gets a refresh that began
+    after it arrived.
     """
     async with ingress_harness() as running:
         routes = ScriptedRoutes(running, lambda: True)
@@ -184,7 +190,7 @@ async def test_requests_for_unknown_paths_share_a_refresh() -> None:
 
 
 async def test_nothing_is_404_before_the_table_was_read() -> None:
-    """Until then every address may yet turn out to exist."""
+    """Until then, every address may exist."""
     async with ingress_harness(started=False) as running:
         gate = asyncio.Event()
         start = running.follower.start
@@ -206,7 +212,7 @@ async def test_nothing_is_404_before_the_table_was_read() -> None:
 
 
 async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
-    """Every event becomes a record; an empty batch is nothing, and fine."""
+    """Every event becomes a record. An empty batch is accepted and stores nothing."""
     async with ingress_harness() as running:
         assert (202, {}) == await post(running, batch(event(1), event(2, data={"x": 1}), event(3)))
         assert [b"1", b"2", b"3"] == [
@@ -216,7 +222,7 @@ async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
 
 
 async def test_a_batch_with_one_bad_event_stores_nothing() -> None:
-    """The batch is checked whole first; the answer names the event and the attribute."""
+    """The whole batch is checked first. The response names the event and the attribute."""
     async with ingress_harness() as running:
         status, document = await post(running, batch(event(1), event(2, source=""), event(3)))
         assert (400, 1, "source") == (status, document["index"], document["attribute"])
@@ -224,7 +230,7 @@ async def test_a_batch_with_one_bad_event_stores_nothing() -> None:
 
 
 async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
-    """413 names the limit that was passed."""
+    """The 413 contains the limit that was exceeded."""
     async with ingress_harness(batch_events_max=2, batch_bytes_max=65_536) as running:
         status, document = await post(running, batch(event(1), event(2), event(3)))
         assert (413, 2) == (status, document["limit"])
@@ -239,7 +245,7 @@ async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
 
 @pytest.mark.parametrize("budget", ["topic_bytes_max", "bytes_max"])
 def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budget: str) -> None:
-    """Both names are in the message; equal is allowed."""
+    """The message contains both names. Equal values are allowed."""
     size = 4 * 1_048_576
     with pytest.raises(
         BadSettings, match=f"HEADRACE_INGRESS_BATCH_BYTES_MAX .* HEADRACE_INGRESS_{budget.upper()} "
@@ -252,8 +258,8 @@ def test_a_batch_that_could_never_be_on_its_way_is_refused_by_the_settings(budge
 async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
     events: int, header_bytes: int
 ) -> None:
-    """75 kB in, up to 13 MiB in Kafka: refused before the first append, with the limit, so that no
-    retry stores a part again.
+    """75 kB would become up to 13 MiB in Kafka. The batch is refused before the first append, with
+    the limit, so that retries do not store a part of it again and again.
     """
     async with ingress_harness(topic_bytes_max=2 * 1_048_576) as running:
         trace = (b"traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01")
@@ -266,7 +272,7 @@ async def test_headers_that_travel_are_counted_for_every_event_of_a_batch(
 
 
 def test_a_batch_whose_size_is_taken_fits_the_budgets_of_the_log() -> None:
-    """Whatever the settings: the limit of what is stored is never above the smallest budget."""
+    """With all settings, the limit of the stored bytes is never above the smallest budget."""
     mebibyte = 1_048_576
     for topic, total, body in ((16, 64, 1), (2, 64, 2), (64, 2, 1), (4, 4, 3)):
         settings = IngressSettings(
@@ -289,8 +295,8 @@ async def test_a_batch_that_is_stored_in_part_is_a_503() -> None:
 
 
 async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
-    """The byte budget of one topic costs its own senders a 503, and takes events again when there
-    is room.
+    """When the byte budget of one topic is used up, only its own senders get a 503. Its events are
+    accepted again when there is capacity.
     """
     async with ingress_harness() as running:
         running.log.create("other")
@@ -312,7 +318,7 @@ async def test_a_topic_that_is_full_refuses_and_the_other_does_not() -> None:
 
 
 async def test_a_changed_limit_holds_for_the_next_event() -> None:
-    """A routing record's change needs no restart, though addresses are remembered."""
+    """A change of a routing record needs no restart, although addresses are cached."""
     async with ingress_harness() as running:
         assert (202, {}) == await post(running, request(b"x" * 600))
         running.add("orders", event_bytes_max=500)
@@ -324,8 +330,8 @@ async def test_a_changed_limit_holds_for_the_next_event() -> None:
 
 
 async def test_what_is_taken_and_refused_is_counted() -> None:
-    """Accepted events, their bytes and times by address; refusals by reason; labels come from the
-    routing table alone.
+    """Accepted events, their bytes and times are counted by addressable, and refusals by reason.
+    Labels come only from the routing table.
     """
     async with ingress_harness() as running:
         running.add(kind="Broker")
@@ -351,7 +357,7 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
 
 
 async def test_addressables_of_one_name_and_two_kinds_have_their_own_time_series() -> None:
-    """Also when the kind becomes known later: the record of an older version has none."""
+    """This also holds if the kind becomes known later: a record of an older version has no kind."""
     accepted = "headrace_ingress_events_accepted_total"
     async with ingress_harness() as running:
         assert (202, {}) == await post(running, request())
@@ -368,8 +374,8 @@ async def test_addressables_of_one_name_and_two_kinds_have_their_own_time_series
 
 
 async def test_draining_answers_requests_in_flight() -> None:
-    """A request whose event is on its way gets its 202, with the connection's end, before the port
-    is let go.
+    """A request whose event is being stored gets its 202 before the port is closed, and its
+    connection is closed.
     """
     async with ingress_harness() as running:
         running.log.hold()
@@ -388,7 +394,7 @@ async def test_draining_answers_requests_in_flight() -> None:
 
 
 async def test_a_body_that_is_slow_to_read_is_refused_at_once() -> None:
-    """An unclosed string of escaped quotes inside of 101 arrays, in the body of an event and of a
+    """An unclosed string of escaped quotes inside 101 arrays is the body of an event and of a
     batch.
     """
     body = b"[" * 101 + b'"' + b'\\"' * 450_000

@@ -1,4 +1,6 @@
-"""From a request target to a path: decoded once, and never into a neighbour's."""
+"""How a request target is mapped to a path: it is decoded once, and never becomes the path of
+another addressable.
+"""
 
 import time
 
@@ -38,9 +40,7 @@ from headrace_ingress.route_cache import RouteCache, decode_host, decode_path
     ],
 )
 def test_a_target_is_one_path_or_none(target: bytes, path: str | None) -> None:
-    """Query, fragment and one slash at the end do not count; anything that could be read in two
-    ways is no path.
-    """
+    """Query, fragment and one slash at the end are ignored. Anything ambiguous is not a path."""
     assert path == decode_path(target)
 
 
@@ -54,7 +54,7 @@ def test_a_target_is_one_path_or_none(target: bytes, path: str | None) -> None:
     ],
 )
 def test_a_host_is_compared_without_port_and_case(field: bytes, name: str) -> None:
-    """`Host` names a machine; port, case and the root's dot do not matter."""
+    """Port, case and the trailing dot of a Host are ignored."""
     assert name == decode_host(field)
 
 
@@ -93,7 +93,7 @@ def _route_cache(*names: tuple[str, str]) -> RouteCache:
 def test_an_unknown_path_is_explained_with_the_path_of_the_request(
     target: bytes, words: str
 ) -> None:
-    """The path, and a neighbour in the same namespace that was perhaps meant; never a name of
+    """It contains the path and perhaps a similar path of the same namespace, but never a name of
     another namespace.
     """
     said = _route_cache(
@@ -104,8 +104,8 @@ def test_an_unknown_path_is_explained_with_the_path_of_the_request(
 
 
 def test_what_was_meant_is_not_looked_for_among_too_much() -> None:
-    """Two hundred long paths of the same letters would cost a quarter of a second; among many, the
-    one of a similar length is found.
+    """Two hundred long paths of the same letters would take a quarter of a second. Among many
+    paths, the one of a similar length is found.
     """
     alike = [("n" * 63, "abab" * 15 + str(number)) for number in range(200)]
     route_cache = _route_cache(("n" * 63, "orders"), *alike)

@@ -1,4 +1,4 @@
-"""The messages between parent and worker, over pipes."""
+"""The messages between parent and worker, through pipes."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from tests.support.wait_until import wait_until_async
 
 
 async def test_a_worker_reports_its_state_and_ends_with_its_parent() -> None:
-    """A line for each change; the end of the parent's pipe is the end."""
+    """The worker writes a line for each change, and ends when the parent's pipe is closed."""
     settings_in, settings_out = os.pipe()
     state_in, state_out = os.pipe()
     os.set_blocking(state_in, False)

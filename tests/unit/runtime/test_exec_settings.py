@@ -1,4 +1,4 @@
-"""Settings that one process reads and another lives by."""
+"""Settings that one process reads and another process uses."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from headrace_ingress.settings import IngressSettings
 
 
 def through_a_pipe(line: bytes) -> exec_settings.ExecSettings:
-    """What is read of a pipe that holds this line and more."""
+    """Read the settings from a pipe that contains this line and more."""
     ours, theirs = os.pipe()
     try:
         os.write(theirs, line + b"rest")
@@ -28,7 +28,9 @@ def through_a_pipe(line: bytes) -> exec_settings.ExecSettings:
 
 
 def test_settings_come_through_a_pipe_as_they_were_read(tmp_path: Path) -> None:
-    """Paths, enums, numbers and what is not set; nothing behind the line is taken off the pipe."""
+    """This holds for paths, enums, numbers and unset values. Nothing after the line is read from
+    the pipe.
+    """
     own = IngressSettings(
         port=1234,
         workers=3,
@@ -53,7 +55,7 @@ def test_settings_come_through_a_pipe_as_they_were_read(tmp_path: Path) -> None:
 
 
 def test_all_settings_of_a_service_fit_into_a_pipe() -> None:
-    """With paths of the length that a system allows."""
+    """They fit even with the longest paths that a system allows."""
     long = Path("/" + "x" * 1_000)
     own = ControllerSettings(
         token_file=long,
@@ -70,7 +72,7 @@ def test_all_settings_of_a_service_fit_into_a_pipe() -> None:
 
 
 def test_a_pipe_that_ends_before_anything_was_said_is_an_error() -> None:
-    """Not an endless wait."""
+    """The process does not wait forever."""
     ours, theirs = os.pipe()
     os.close(theirs)
     with pytest.raises(EOFError):
@@ -80,7 +82,9 @@ def test_a_pipe_that_ends_before_anything_was_said_is_an_error() -> None:
 
 @pytest.mark.parametrize("service", ["ingress", "dispatcher"])
 def test_a_data_plane_process_imports_nothing_that_only_reads_settings(service: str) -> None:
-    """18 MiB of each process; the command line has them, and becomes the service."""
+    """These modules use 18 MiB. Only the command line imports them, before it is replaced by the
+    service.
+    """
     settings_and_screens = (
         "pydantic",
         "pydantic_core",

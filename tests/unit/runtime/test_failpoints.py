@@ -26,13 +26,13 @@ def _run(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_process_dies_at_the_named_passage() -> None:
-    """The third passage ends it by SIGKILL."""
+    """The process gets SIGKILL when it reaches the point for the third time."""
     done = _run({"HEADRACE_CRASH_AT": "after-poll:3", "HEADRACE_TEST": "1"})
     assert (done.stdout, done.returncode) == ("0\n1\n2\n", -signal.SIGKILL)
 
 
 def test_nothing_happens_without_the_test_flag() -> None:
-    """The variable alone, left over in some environment, does no harm."""
+    """The variable alone, which may be left over in some environment, has no effect."""
     done = _run({"HEADRACE_CRASH_AT": "after-poll:1"})
     assert ("0\n1\n2\n3\n", 0) == (done.stdout, done.returncode)
 

@@ -4,7 +4,7 @@ from headrace.runtime.health import Health
 
 
 def test_not_ready_before_everything_has_started() -> None:
-    """Ready only after `started`."""
+    """The process is ready only after `started`."""
     health = Health()
     assert "[-]started failed: still starting\ncheck failed" == health.readiness().text(
         verbose=False
@@ -14,7 +14,7 @@ def test_not_ready_before_everything_has_started() -> None:
 
 
 def test_a_failing_check_makes_it_not_ready_with_its_reason() -> None:
-    """One reason is enough; verbose lists the others too."""
+    """One failed check is sufficient. The verbose page lists the other checks too."""
     health = Health()
     health.started()
     health.add("routing", lambda: "not read to the end")
@@ -37,7 +37,7 @@ def test_draining_makes_it_not_ready_but_leaves_it_alive() -> None:
 
 
 def test_a_check_that_raises_counts_as_failed() -> None:
-    """The page stays a page."""
+    """The probe still gets a page."""
 
     def broken() -> str | None:
         raise KeyError("x")

@@ -1,4 +1,4 @@
-"""What the reports of a process say about Kafka, in virtual time."""
+"""How a process detects an outage of Kafka from its reports, in virtual time."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tests.support.wait_until import wait_until_async
 
 
 class Reports:
-    """Takes reports, or refuses them; implements `headrace.domain.ports.Instances`."""
+    """Accepts reports or refuses them; implements `headrace.domain.ports.Instances`."""
 
     def __init__(self) -> None:
         self.refusal: HeadraceError | None = None
@@ -33,7 +33,7 @@ class Reports:
 
 
 async def test_without_a_stored_report_it_says_since_when_and_with_the_next_one_no_more() -> None:
-    """A missing topic is an answer too; a short silence is none of an outage."""
+    """A missing topic counts as an answer too. A short time without an answer is not an outage."""
     clock, reports = MemoryClock(), Reports()
     presence = Heartbeat(
         "ingress",
@@ -45,7 +45,7 @@ async def test_without_a_stored_report_it_says_since_when_and_with_the_next_one_
     assert presence.unacknowledged_since() is None
 
     async def reported() -> None:
-        """One more report, at once."""
+        """Make one more report immediately."""
         asked = reports.asked
         presence._on_change([])
         await wait_until_async(lambda: reports.asked > asked, what="a report")

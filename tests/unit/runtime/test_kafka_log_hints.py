@@ -59,8 +59,8 @@ def test_a_rejected_connection_names_its_setting(said: str, setting: str) -> Non
 
 
 def test_a_rejected_connection_is_logged_once_a_minute_for_all_clients() -> None:
-    """Lines of other clients and in other words with the same reason are dropped until the minute
-    is over; another reason is logged at once.
+    """Lines of other clients, or in other words, with the same reason are dropped until the minute
+    is over. Another reason is logged immediately.
     """
     hints = KafkaLogHints(60.0)
     assert hints.filter(_record(HEAD + PASSWORD, at=0.0))
@@ -71,8 +71,8 @@ def test_a_rejected_connection_is_logged_once_a_minute_for_all_clients() -> None
 
 
 def test_other_lines_pass_as_they_are() -> None:
-    """Other lines are unchanged; a connection that was closed at once gets a next step and keeps
-    its level.
+    """Other lines are unchanged; a connection that was closed immediately gets a next step and
+    keeps its level.
     """
     other = _record(
         HEAD

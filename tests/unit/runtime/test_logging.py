@@ -1,4 +1,4 @@
-"""The form of log lines."""
+"""The format of log lines."""
 
 import io
 import json
@@ -26,7 +26,9 @@ def _lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_lines_are_json_without_a_terminal() -> None:
-    """Lines of structlog and of the standard library have one form, with the service's name."""
+    """Lines of structlog and of the standard library have the same format, with the name of the
+    service.
+    """
     stream = io.StringIO()
     configure(LogSettings(), stream, service="ingress")
     structlog.stdlib.get_logger("headrace.x").info("started", port=8080)
@@ -46,7 +48,7 @@ def test_lines_are_json_without_a_terminal() -> None:
 
 
 def test_lines_below_the_level_are_not_written() -> None:
-    """The level holds for both kinds of loggers."""
+    """The level applies to both kinds of loggers."""
     stream = io.StringIO()
     configure(LogSettings(level=LogLevel.WARNING), stream)
     structlog.stdlib.get_logger("headrace.x").info("quiet")
@@ -55,7 +57,7 @@ def test_lines_below_the_level_are_not_written() -> None:
 
 
 def test_bytes_and_long_values_are_cut() -> None:
-    """A payload that is passed to a log call by accident does not reach the log."""
+    """A payload that is accidentally passed to a log call does not reach the log."""
     stream = io.StringIO()
     configure(LogSettings(), stream)
     structlog.stdlib.get_logger("headrace.x").info("odd", data=b"secret", text="y" * 5000)
@@ -65,7 +67,7 @@ def test_bytes_and_long_values_are_cut() -> None:
 
 
 def test_a_traceback_shows_no_local_variables() -> None:
-    """Locals hold payloads."""
+    """Local variables may contain payloads."""
     stream = io.StringIO()
     configure(LogSettings(), stream)
     secret = "pay" + "load"
@@ -78,7 +80,7 @@ def test_a_traceback_shows_no_local_variables() -> None:
 
 
 def test_pretty_lines_are_for_people() -> None:
-    """Not JSON, one line: the event name, its fields, and the next step as plain text."""
+    """A line is not JSON, but the event name, its fields and the next step as plain text."""
     stream = io.StringIO()
     configure(LogSettings(format=LogFormat.PRETTY), stream)
     structlog.stdlib.get_logger("headrace.x").warning(
@@ -93,7 +95,7 @@ def test_pretty_lines_are_for_people() -> None:
 
 
 def test_the_next_step_is_on_the_line_of_the_event() -> None:
-    """A traceback follows it."""
+    """A traceback follows this line."""
     stream = io.StringIO()
     configure(LogSettings(format=LogFormat.PRETTY), stream)
     try:
@@ -178,8 +180,8 @@ def test_control_characters_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_repeated_lines_of_the_kafka_client_are_counted_and_not_written() -> None:
-    """One line of a kind in ten seconds, and the next one has the number of dropped lines; other
-    kinds pass.
+    """One line of each kind is written in ten seconds, and the next one has the number of dropped
+    lines. Other kinds are not affected.
     """
     limit = RateLimitFilter(10.0)
 

@@ -1,4 +1,4 @@
-"""The management port over real sockets."""
+"""The management port on real sockets."""
 
 import asyncio
 import contextlib
@@ -44,7 +44,9 @@ async def _get(server: ManagementPort, path: str, method: str = "GET") -> tuple[
 
 
 async def test_probes_follow_the_checks(server: ManagementPort, health: Health) -> None:
-    """Alive from the start, ready when started, not ready when draining."""
+    """The process is alive from the start, ready when it has started, and not ready while it
+    drains.
+    """
     assert (200, "ok\n") == await _get(server, "/livez")
     assert (200, "ok\n") == await _get(server, "/healthz")
     assert 503 == (await _get(server, "/readyz"))[0]
@@ -57,7 +59,7 @@ async def test_probes_follow_the_checks(server: ManagementPort, health: Health) 
 
 
 async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
-    """A scrape sees what was counted."""
+    """A scrape shows what was counted."""
     status, page = await _get(server, "/metrics")
     assert 200 == status
     assert "headrace_ingress_events_total 2.0" in page
@@ -66,7 +68,9 @@ async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
 
 
 async def test_what_is_not_there_or_not_allowed_is_reported(server: ManagementPort) -> None:
-    """The pages that are there, the methods, and how many parameters."""
+    """The response names the existing pages, the allowed methods, or the maximum number of
+    parameters.
+    """
     assert (
         404,
         "no such page; there are /livez, /healthz, /readyz, /metrics, /version\n",
@@ -81,7 +85,7 @@ async def test_what_is_not_there_or_not_allowed_is_reported(server: ManagementPo
 async def test_metrics_that_cannot_be_written_are_an_error(
     server: ManagementPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And not a connection that hangs."""
+    """The connection does not hang."""
 
     def fail() -> tuple[bytes, str]:
         raise RuntimeError("a value that is no number")
@@ -92,15 +96,15 @@ async def test_metrics_that_cannot_be_written_are_an_error(
 
 @pytest.fixture
 def metrics() -> Metrics:
-    """What a scrape shows."""
+    """The metrics that a scrape shows."""
     return Metrics(process=False)
 
 
 async def test_scrapes_at_the_same_time_share_a_rendering(
     health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hundreds of them cost as much as two and leave probes their place, and each shows what was
-    counted before it was asked for.
+    """Hundreds of scrapes cost as much as two and do not block probes. Each shows what was counted
+    before it was requested.
     """
     counter = metrics.counter("ingress_events", "Events.").labels()
     render, rendered, proceed = metrics.render, [0], threading.Event()
@@ -152,7 +156,7 @@ async def test_scrapes_at_the_same_time_share_a_rendering(
 async def test_a_client_that_sends_half_a_request_is_let_go(
     server: ManagementPort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody keeps a place at this port without asking for something."""
+    """A client cannot keep a connection to this port without a request."""
     monkeypatch.setattr(server._server, "limits", ServerLimits(head_seconds=0.05))
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost:")
@@ -184,12 +188,12 @@ async def _raw(server: ManagementPort, request: bytes) -> bytes:
 async def test_a_body_is_not_waited_for(
     server: ManagementPort, request_: bytes, status: bytes
 ) -> None:
-    """A body that never comes kept a place for a minute."""
+    """Otherwise a body that never arrives would keep a connection open for a minute."""
     assert (await _raw(server, request_)).startswith(b"HTTP/1.1 " + status)
 
 
 def _answered(client: socket.socket) -> bool:
-    """Whether something is there to read, which stays there."""
+    """Return whether there is something to read, without reading it."""
     try:
         return bool(client.recv(1, socket.MSG_PEEK))
     except BlockingIOError:
@@ -199,8 +203,8 @@ def _answered(client: socket.socket) -> bool:
 async def test_two_hundred_clients_that_read_nothing_leave_probes_their_place(
     server: ManagementPort,
 ) -> None:
-    """Each asks for pages again and again and reads none; /livez is answered at once all the same,
-    and the page of metrics says why.
+    """Each client requests pages repeatedly and reads none. /livez is still answered immediately,
+    and the metrics show the reason.
     """
     clients = []
     try:

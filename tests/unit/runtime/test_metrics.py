@@ -1,4 +1,4 @@
-"""Counts made on hot paths arrive in Prometheus, once."""
+"""Counts from hot paths are passed to Prometheus, once."""
 
 import os
 import subprocess
@@ -33,8 +33,8 @@ def test_a_tally_is_flushed_once() -> None:
 
 
 def test_timings_equal_what_the_library_would_have_counted() -> None:
-    """Buckets are cumulative, a value on a bound belongs to its bucket, and one past the last bound
-    counts in +Inf.
+    """Buckets are cumulative, a value that equals a bound belongs to its bucket, and a value above
+    the last bound counts in +Inf.
     """
     metrics = Metrics(process=False)
     timings = metrics.histogram("stored_seconds", "Time.", buckets=(0.001, 0.1)).labels()
@@ -50,7 +50,7 @@ def test_timings_equal_what_the_library_would_have_counted() -> None:
 
 
 def test_no_series_says_when_another_was_created() -> None:
-    """They would be half of the page."""
+    """These time series would be half of the page."""
     metrics = Metrics(process=False)
     metrics.counter("events", "Events.").labels().value += 1
     metrics.histogram("stored_seconds", "Time.").labels().observe(0.1)
@@ -58,13 +58,13 @@ def test_no_series_says_when_another_was_created() -> None:
 
 
 def test_asking_twice_gives_the_same_family_and_child() -> None:
-    """Two parts that count the same thing share it."""
+    """Two components that count the same thing share them."""
     metrics = Metrics(process=False)
     assert metrics.counter("x", "X.").labels() is metrics.counter("x", "X.").labels()
 
 
 def test_a_removed_child_is_shown_no_more() -> None:
-    """A deleted subscription leaves no metric behind."""
+    """A deleted subscription leaves no time series."""
     metrics = Metrics(process=False)
     family = metrics.counter("delivered", "Delivered.", ["name"])
     family.labels("gone").value += 1
@@ -74,7 +74,7 @@ def test_a_removed_child_is_shown_no_more() -> None:
 
 
 def test_gauges_are_computed_before_a_scrape() -> None:
-    """A function given to `before_scrape` sets them."""
+    """A function that is passed to `before_scrape` sets them."""
     metrics = Metrics(process=False)
     gauge = metrics.gauge("lag_records", "Lag.")
     metrics.before_scrape(lambda: gauge.set(7))
@@ -93,7 +93,7 @@ print(metrics.expose()[0].decode())
 
 
 def test_several_workers_are_summed(tmp_path: Path) -> None:
-    """Any worker's page counts the events of all, those that have ended included."""
+    """The page of any worker counts the events of all workers, including those that have exited."""
     environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     pages = [
         subprocess.run(

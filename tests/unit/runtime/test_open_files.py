@@ -1,5 +1,5 @@
-"""The limit of open files: raised at the start, connections held below it, probes answered when the
-ingress is full.
+"""The limit of open files is raised at the start, connections stay below it, and probes are
+answered when the ingress is full.
 """
 
 import re
@@ -40,15 +40,15 @@ sys.exit(run_service(main))
     ("files", "wanted", "allowed"), [(20_000, 4_096, 4_096), (1_024, 4_096, 768), (64, 100, 32)]
 )
 def test_connections_are_held_below_the_limit(files: int, wanted: int, allowed: int) -> None:
-    """Less a reserve."""
+    """A reserve is left for other files."""
     assert allowed == connections_within(
         wanted, setting="HEADRACE_INGRESS_CONNECTIONS_MAX", files=files
     )
 
 
 def test_a_full_ingress_leaves_probes_and_events_their_files() -> None:
-    """With `ulimit -n` 128 soft and 256 hard, 400 clients that do nothing: /livez and a new event
-    are answered.
+    """With `ulimit -n` 128 (soft) and 256 (hard) and 400 idle clients, /livez and a new event are
+    answered.
     """
     command = [
         "sh",
@@ -94,7 +94,7 @@ def test_a_full_ingress_leaves_probes_and_events_their_files() -> None:
 
 
 def _served(port: int, request: bytes, answer: bytes) -> bool:
-    """Whether a new connection is answered within 10 s; one that is refused is tried again, as
+    """Return whether a new connection is answered within 10 s. A refused connection is retried, as
     probes do.
     """
     until = time.monotonic() + 10.0

@@ -11,7 +11,7 @@ from headrace.runtime.probe import main, probe
 
 
 async def test_it_says_what_the_page_says() -> None:
-    """Not ready with the reason, then ready."""
+    """It reports not ready with the reason, then ready."""
     health = Health()
     server = ManagementPort("ingress", health, Metrics(process=False), port=0)
     await server.start()
@@ -38,10 +38,10 @@ async def test_it_says_what_the_page_says() -> None:
     ],
 )
 def test_an_address_that_does_not_answer_is_not_healthy(url: str) -> None:
-    """Whatever is wrong with it."""
+    """This holds for any kind of failure."""
     assert 1 == main([url])
 
 
 def test_it_wants_one_address() -> None:
-    """Anything else is a mistake in the compose file."""
+    """Any other number of arguments is a mistake in the compose file."""
     assert 2 == main([])

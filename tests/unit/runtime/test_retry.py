@@ -1,4 +1,4 @@
-"""Waiting for what a process cannot do without."""
+"""Waiting for something that a process requires."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Answers:
-    """Raises what it is given, one after the other, then answers."""
+    """Raises the given errors one after the other, then returns."""
 
     def __init__(self, *errors: Exception) -> None:
         self._errors = list(errors)
@@ -25,7 +25,7 @@ class Answers:
 
 
 async def test_it_repeats_until_there_is_an_answer_and_says_why_there_is_none() -> None:
-    """One reason for each attempt that failed."""
+    """There is one reason for each failed attempt."""
     reasons: list[str] = []
     answers = Answers(LogUnavailable("nobody there"), LogUnavailable("still loading"))
     assert "here" == await retry_until_success(answers, waiting=reasons.append)
@@ -36,7 +36,7 @@ async def test_it_repeats_until_there_is_an_answer_and_says_why_there_is_none() 
 
 
 async def test_a_permanent_error_is_raised() -> None:
-    """For a caller that repeats only after some errors."""
+    """A caller may repeat only after some errors."""
     with pytest.raises(Permanent):
         await retry_until_success(
             Answers(Permanent("no right to")), waiting=lambda _: None, retry_on=Temporary

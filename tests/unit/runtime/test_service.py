@@ -1,4 +1,4 @@
-"""The order in which the parts of a process start, drain and stop."""
+"""The order in which the components of a process start, drain and stop."""
 
 import asyncio
 import os
@@ -15,36 +15,36 @@ from headrace.runtime.service import Service
 
 
 class Recorder:
-    """A part that writes down what is asked of it."""
+    """A component that records the calls to it."""
 
     def __init__(self, name: str, calls: list[str]) -> None:
         self.name = name
         self.calls = calls
 
     async def start(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.calls.append(f"start {self.name}")
 
     async def drain(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.calls.append(f"drain {self.name}")
 
     async def stop(self) -> None:
-        """Write it down."""
+        """Record the call."""
         self.calls.append(f"stop {self.name}")
 
 
 class Failing(Recorder):
-    """A part that cannot start."""
+    """A component that cannot start."""
 
     async def start(self) -> None:
-        """Fail for a reason people can act on."""
+        """Fail for a reason that an operator can fix."""
         await super().start()
         raise LogUnavailable("Kafka does not answer on x:1")
 
 
 class Endless(Recorder):
-    """A part that never drains nor starts to the end."""
+    """A component that never finishes draining or starting."""
 
     async def drain(self) -> None:
         """Hang."""
@@ -53,7 +53,7 @@ class Endless(Recorder):
 
 
 async def test_parts_start_in_order_and_end_in_reverse() -> None:
-    """What takes work in is added last and so lets go first."""
+    """The component that accepts work is added last and therefore stops first."""
     calls: list[str] = []
     service = Service("test")
     service.add("log", Recorder("log", calls))
@@ -69,7 +69,7 @@ async def test_parts_start_in_order_and_end_in_reverse() -> None:
 
 
 async def test_sigterm_ends_it_cleanly() -> None:
-    """The signal makes it not ready, then the parts drain and stop."""
+    """The signal makes the service not ready, then the components drain and stop."""
     calls: list[str] = []
     service = Service("test")
     service.add("door", Recorder("door", calls))
@@ -83,8 +83,8 @@ async def test_sigterm_ends_it_cleanly() -> None:
 
 
 async def test_a_part_that_cannot_start_ends_those_before_it() -> None:
-    """Nothing is left running, later parts are not started, and the exit code says that it never
-    ran.
+    """Nothing keeps running, later components are not started, and the exit code says that the
+    service never ran.
     """
     calls: list[str] = []
     service = Service("test")
@@ -95,7 +95,7 @@ async def test_a_part_that_cannot_start_ends_those_before_it() -> None:
 
 
 class Late(Recorder):
-    """A part that starts when it is let."""
+    """A component that starts when the test allows it."""
 
     def __init__(self, name: str, calls: list[str]) -> None:
         super().__init__(name, calls)
@@ -113,8 +113,8 @@ class Late(Recorder):
 async def test_a_start_has_a_deadline_unless_there_is_none(
     start_seconds: float | None, code: ExitCode
 ) -> None:
-    """Who waits for something that may be away for hours has none; the end can be asked for
-    meanwhile.
+    """A service that waits for something that may be unavailable for hours has no deadline. It can
+    be stopped meanwhile.
     """
     part = Late("kafka", [])
     service = Service("test", start_seconds=start_seconds)
@@ -126,8 +126,8 @@ async def test_a_start_has_a_deadline_unless_there_is_none(
 
 
 async def test_draining_has_a_deadline() -> None:
-    """Work that does not end is left, to be done again by the next process, and the exit code
-    says so.
+    """Work that does not end is abandoned, the next process does it again, and the exit code
+    reports this.
     """
     calls: list[str] = []
     service = Service("test", drain_seconds=0.05)
@@ -141,7 +141,7 @@ async def test_draining_has_a_deadline() -> None:
 
 
 async def test_a_signal_while_starting_gives_the_start_up() -> None:
-    """Kafka out of reach must not hold Ctrl-C for a minute."""
+    """An unreachable Kafka must not delay Ctrl-C for a minute."""
     calls: list[str] = []
 
     class Slow(Recorder):
@@ -159,7 +159,7 @@ async def test_a_signal_while_starting_gives_the_start_up() -> None:
 
 
 async def test_a_failed_part_ends_the_process_with_a_failure() -> None:
-    """A supervisor starts it again only if the exit code says that it failed."""
+    """A supervisor restarts the process only if the exit code says that it failed."""
     service = Service("test")
 
     async def started() -> None:
@@ -191,7 +191,7 @@ sys.exit(run_service(main))
 
 @pytest.mark.timeout(30)
 def test_a_second_signal_ends_it_on_the_spot() -> None:
-    """Nobody has to wait for a drain twice."""
+    """The user does not have to wait for the drain."""
     with subprocess.Popen(
         [sys.executable, "-c", STUBBORN],
         stdout=subprocess.PIPE,
@@ -210,13 +210,13 @@ def test_a_second_signal_ends_it_on_the_spot() -> None:
 
 
 class Door(Recorder):
-    """A part that listens."""
+    """A component that listens on a port."""
 
     url = "http://127.0.0.1:8080"
 
 
 async def test_what_started_says_where() -> None:
-    """The line that says so names the address of every part that listens."""
+    """The log line of the start contains the address of every component that listens."""
     service = Service("test")
     service.add("log", Recorder("log", []))
     service.add("front door", Door("door", []))

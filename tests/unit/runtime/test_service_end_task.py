@@ -1,5 +1,5 @@
-"""Ending a part's task: the task is gone afterwards, and the caller can still be cancelled
-itself.
+"""Ending a component's task: the task has ended afterwards, and the caller can still be
+cancelled.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ async def forever() -> None:
 
 
 async def test_the_task_is_gone_afterwards() -> None:
-    """None is one that never began."""
+    """None stands for a task that never started."""
     task = asyncio.create_task(forever())
     await asyncio.sleep(0)
     await end_task(task)
@@ -24,7 +24,7 @@ async def test_the_task_is_gone_afterwards() -> None:
 
 
 async def test_what_the_task_had_failed_with_is_raised() -> None:
-    """An error in it must not pass in silence."""
+    """An error of the task must not be ignored silently."""
 
     async def fails() -> None:
         raise RuntimeError("a mistake")
@@ -36,7 +36,7 @@ async def test_what_the_task_had_failed_with_is_raised() -> None:
 
 
 async def test_the_caller_that_ends_a_slow_task_can_be_cancelled() -> None:
-    """Its own cancellation (a deadline, say) is not taken for the task's."""
+    """Its own cancellation (for example by a deadline) is not mistaken for that of the task."""
     closing = asyncio.Event()
     release = asyncio.Event()
 

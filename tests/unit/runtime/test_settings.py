@@ -1,4 +1,4 @@
-"""Settings from the environment and from files, and the errors people meet."""
+"""Settings from the environment and from files, and their error messages."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`KAFKA_BOOTSTRAP_SERVERS` is enough; our own name wins over it, the command line over
-    both.
+    """`KAFKA_BOOTSTRAP_SERVERS` is sufficient. Headrace's own variable overrides it, and the
+    command line overrides both.
     """
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "a:1")
     assert "a:1" == load(KafkaSettings).bootstrap_servers
@@ -29,7 +29,9 @@ def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.Mo
 def test_sasl_over_tls_reads_its_secrets_from_files(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The adapters get librdkafka's names; the password is not in any text of the options."""
+    """The adapters get librdkafka's names. The password is not part of any text form of the
+    options.
+    """
     password = tmp_path / "password"
     password.write_text("s3cret\n")
     monkeypatch.setenv("HEADRACE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
@@ -59,7 +61,7 @@ def test_sasl_without_a_password_says_which_setting_is_missing() -> None:
 
 
 def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
-    """Every setting, with its path and the reason, before any client is made."""
+    """Every setting is named with its path and the reason, before any client is created."""
     files = {
         "ssl_ca_file": tmp_path / "none",
         "ssl_certificate_file": tmp_path,
@@ -85,14 +87,14 @@ def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
 
 
 def test_files_that_are_not_made_use_of_need_not_be_there(tmp_path: Path) -> None:
-    """One set of variables serves several protocols."""
+    """The same variables may be set for several protocols."""
     none = tmp_path / "none"
     load(KafkaSettings, security_protocol="PLAINTEXT", ssl_ca_file=none, sasl_password_file=none)
     load(KafkaSettings, security_protocol="SSL", sasl_username_file=none)
 
 
 def test_a_bad_value_is_named_with_what_is_allowed() -> None:
-    """No traceback, one line."""
+    """The error is one line, without a traceback."""
     with pytest.raises(
         BadSettings, match=r"level: Input should be 'debug', 'info', 'warning' or 'error'"
     ):
@@ -110,6 +112,6 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
 
 
 def test_an_empty_variable_means_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose and charts pass empty strings for what nobody set."""
+    """Compose and charts pass empty strings for unset values."""
     monkeypatch.setenv("HEADRACE_LOG_LEVEL", "")
     assert LogLevel.INFO == load(LogSettings).level

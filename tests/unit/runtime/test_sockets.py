@@ -1,4 +1,4 @@
-"""A port in use is one clear sentence."""
+"""A port in use leads to one clear sentence."""
 
 import os
 
@@ -16,7 +16,7 @@ from headrace.runtime.sockets import (
 
 
 def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
-    """Everything needed to act is in the message."""
+    """The message contains everything that is needed to fix it."""
     with listen("127.0.0.1", 0, purpose="the ingress", option="--port") as taken:
         port = port_of(taken)
         with pytest.raises(PortInUse) as raised:
@@ -28,14 +28,14 @@ def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
 
 
 def test_a_free_port_has_no_holder() -> None:
-    """After the socket is closed nobody listens."""
+    """After the socket is closed, nobody listens."""
     with listen("127.0.0.1", 0, purpose="x", option="--port") as taken:
         port = port_of(taken)
     assert port_owner(port) is None
 
 
 def test_an_address_that_is_not_ours_is_refused_with_the_reason() -> None:
-    """192.0.2.0/24 is nobody's (RFC 5737)."""
+    """Nobody uses 192.0.2.0/24 (RFC 5737)."""
     with pytest.raises(PortUnavailable, match="Cannot assign requested address"):
         listen("192.0.2.1", 0, purpose="x", option="--host")
 
@@ -47,7 +47,7 @@ def test_shared_ports_can_be_opened_twice() -> None:
 
 
 def test_all_ports_in_use_are_named_at_once() -> None:
-    """One error after the other would take as many starts; those that are free are free again
+    """Reporting one error after the other would take several starts. Free ports are still free
     afterwards.
     """
     with (
