@@ -19,8 +19,8 @@ from tests.support.wait_until import wait_until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 ANSWER_SECONDS = 10.0
-"""The time within which a write is answered and readiness is correct, whatever the state
-of Kafka.
+"""The time within which a write is answered and readiness is correct, regardless of the state of
+Kafka.
 """
 
 pytestmark = pytest.mark.kafka

@@ -86,7 +86,7 @@ class UnknownAddresses:
         except HeadraceError as error:
             logger.warning("routing_table_refresh_failed", error=str(error))
             return False
-        except Exception as error:  # Waiting requests must be answered, whatever the error is.
+        except Exception as error:  # Waiting requests must be answered after any error.
             if not self._failure_logged:
                 logger.exception(
                     "routing_table_refresh_failed",

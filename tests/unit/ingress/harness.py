@@ -68,19 +68,19 @@ class RecordingTransport(asyncio.Transport):
         return True
 
     def pause_reading(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.paused = True
 
     def resume_reading(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.paused = False
 
     def close(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.closed = True
 
     def abort(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.closed = self.aborted = True
 
     @property

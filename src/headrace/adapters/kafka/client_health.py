@@ -8,9 +8,9 @@ returns no error, and never recovers: a reader whose table becomes stale, a grou
 comes back, a producer whose every record times out. The owner of a long-lived client therefore
 checks a `ClientHealth` and replaces the client (decision 0011).
 
-Statistics show most, and cost each client 0.15 MiB of histograms: too much for consumers, of which
-a process may have hundreds. Consumers send a query when nothing was received for a while. A query
-without an answer is conclusive only if another client gets answers meanwhile.
+Statistics show most, and cost each client 0.15 MiB of histograms: too much for consumers, because a
+process may have hundreds. They send a query when nothing was received for a while. A query without
+an answer is conclusive only if another client gets answers meanwhile.
 """
 
 import contextlib
@@ -55,8 +55,8 @@ class ClientHealth:
 
     def __init__(self) -> None:
         self.received = False
-        """Set by the owner when something was received from a broker since the last check, which
-        then skips the next check: a check costs 0.1 ms or more.
+        """Set by the owner when something was received from a broker since the last check. The next
+        check is then skipped, because a check costs 0.1 ms or more.
         """
         self.failure: str | None = None
         self._answers = -1

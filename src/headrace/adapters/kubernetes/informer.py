@@ -101,7 +101,7 @@ class Informer:
                     next_step="please report this as a bug of Headrace",
                 )
                 self.last_error = str(error)
-            # Only a watch that has worked for a while resets the backoff: one that ends at once
+            # Only a watch that has worked for a while resets the backoff: one that ends immediately
             # must not cause list after list.
             healthy = loop.time() - started_at > HEALTHY_SECONDS
             failures = 1 if healthy else failures + 1

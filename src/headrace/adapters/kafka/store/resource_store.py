@@ -87,7 +87,7 @@ class KafkaResourceStore:
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
         """`holder` is the name of this controller. A name that is the same after a restart lets it
-        acquire the lease again at once.
+        acquire the lease again immediately.
 
         While `may_write` returns False, the store is a standby, and a leader releases the lease:
         another election decides which controller works.
