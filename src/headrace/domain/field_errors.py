@@ -5,7 +5,7 @@ and details are merged, with their paths sorted. Several errors are sorted and j
 Scripts match these texts, so the format must not change.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +66,30 @@ def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError
     new.
     """
     return FieldError(f"Immutable {subject} changed (-old +new)", tuple(paths), difference)
+
+
+def differences(
+    type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
+) -> str:
+    """Old and new values of changed leaves, in the form of Knative's comparison
+    (`{v1.BrokerSpec}.Config.Name:` and two lines).
+    """
+    lines: list[str] = []
+    for name in sorted(old.keys() | new.keys()):
+        before, after, where = old.get(name), new.get(name), f"{path}.{name[:1].upper()}{name[1:]}"
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines.append(differences(type_name, before, after, where))
+        else:
+            lines.append(
+                f"{{{type_name}}}{where}:\n\t-: {_quoted(before)}\n\t+: {_quoted(after)}\n"
+            )
+    return "".join(lines)
+
+
+def _quoted(value: Any) -> str:
+    return f'"{value or ""}"' if value is None or isinstance(value, str) else str(value)
 
 
 def render(errors: Iterable[FieldError]) -> str:

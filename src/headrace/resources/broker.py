@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, disallowed, immutable, invalid, missing
-from headrace.resources import delivery_spec
+from headrace.domain.field_errors import FieldError, differences, immutable, invalid, missing
 from headrace.resources.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
 from headrace.resources.condition_types import (
     ADDRESSABLE,
@@ -15,11 +14,9 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import ConditionSet
-from headrace.resources.destination import default as default_destination
-from headrace.resources.destination import unsupported_uri
-from headrace.resources.destination import validate as validate_destination
-from headrace.resources.features import Features
-from headrace.resources.json_shapes import ANY, Shape
+from headrace.resources.delivery_rules import DELIVERY_SHAPE, default_delivery, validate_delivery
+from headrace.resources.destination import REF_SHAPE
+from headrace.resources.json_shapes import Shape
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -46,25 +43,6 @@ CONDITIONS = ConditionSet(
     EVENT_POLICIES_READY,
 )
 """The conditions of Knative's Kafka broker, and `DeadLetterSinkResolved` of the common ones."""
-
-DELIVERY_SHAPE: Shape = {
-    "deadLetterSink": ANY,
-    "retry": ANY,
-    "timeout": ANY,
-    "backoffPolicy": ANY,
-    "backoffDelay": ANY,
-    "backoffMax": ANY,
-    "retryAfterMax": ANY,
-    "format": ANY,
-}
-REF_SHAPE: Shape = {
-    "apiVersion": str,
-    "kind": str,
-    "name": str,
-    "namespace": str,
-    "address": str,
-    "group": str,
-}
 
 SHAPE: Shape = {
     "spec": {"config": REF_SHAPE, "delivery": DELIVERY_SHAPE},
@@ -104,16 +82,6 @@ def default(broker: Resource, system: SystemConfig = BUILT_IN) -> Resource:
     )
 
 
-def default_delivery(spec: dict[str, Any], namespace: str) -> None:
-    """Set the namespace of a dead letter sink's reference, in place."""
-    block = spec.get("delivery")
-    if isinstance(block, Mapping) and isinstance(block.get("deadLetterSink"), Mapping):
-        spec["delivery"] = {
-            **block,
-            "deadLetterSink": default_destination(block["deadLetterSink"], namespace),
-        }
-
-
 def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """The errors of a defaulted Broker."""
     errors: list[FieldError] = []
@@ -147,36 +115,6 @@ def _wrong_config(broker: Resource, config: Any, system: SystemConfig) -> list[F
     return []
 
 
-def validate_delivery(spec: Mapping[str, Any], path: str, features: Features) -> list[FieldError]:
-    """The errors of a spec's `delivery` block, including its dead letter sink."""
-    block = spec.get("delivery")
-    if not isinstance(block, Mapping):
-        return [] if block is None else [invalid(type(block).__name__, path, "expected an object")]
-    _, errors = delivery_spec.parse(block, path)
-    if isinstance(block.get("deadLetterSink"), Mapping):
-        errors += validate_destination(
-            block["deadLetterSink"], f"{path}.deadLetterSink", grouped=features.kreference_group
-        )
-    switched = (
-        ("timeout", features.delivery_timeout),
-        ("retryAfterMax", features.delivery_retry_after),
-        ("backoffMax", features.delivery_backoff_max),
-    )
-    return errors + [
-        disallowed(f"{path}.{name}")
-        for name, on in switched
-        if not on and block.get(name) is not None
-    ]
-
-
-def delivery_remarks(resource: Resource) -> list[str]:
-    """Warnings about the `delivery` block of a valid resource."""
-    block = resource.spec.get("delivery")
-    sink = block.get("deadLetterSink") if isinstance(block, Mapping) else None
-    problem = unsupported_uri(sink, "spec.delivery.deadLetterSink")
-    return [problem] if problem else []
-
-
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: all of the spec except `delivery` is immutable, and so is
     the class.
@@ -194,27 +132,3 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
 
 def _kept(broker: Resource) -> Mapping[str, Any]:
     return {key: value for key, value in broker.spec.items() if key != "delivery"}
-
-
-def differences(
-    type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
-) -> str:
-    """Old and new values of changed leaves, in the form of Knative's comparison
-    (`{v1.BrokerSpec}.Config.Name:` and two lines).
-    """
-    lines: list[str] = []
-    for name in sorted(old.keys() | new.keys()):
-        before, after, where = old.get(name), new.get(name), f"{path}.{name[:1].upper()}{name[1:]}"
-        if before == after:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines.append(differences(type_name, before, after, where))
-        else:
-            lines.append(
-                f"{{{type_name}}}{where}:\n\t-: {_quoted(before)}\n\t+: {_quoted(after)}\n"
-            )
-    return "".join(lines)
-
-
-def _quoted(value: Any) -> str:
-    return f'"{value or ""}"' if value is None or isinstance(value, str) else str(value)

@@ -15,9 +15,20 @@ from urllib.parse import urljoin, urlsplit
 from headrace.domain.field_errors import FieldError, both_given, invalid, missing, none_given
 from headrace.domain.routing import Destination
 from headrace.domain.target_url import UnsupportedScheme, parse_target_url
+from headrace.resources.json_shapes import Shape
 
 Lookup = Callable[[str, str, str, str], Mapping[str, Any] | None]
 """(apiVersion, kind, namespace, name) to the object of that name, None if there is none."""
+
+REF_SHAPE: Shape = {
+    "apiVersion": str,
+    "kind": str,
+    "name": str,
+    "namespace": str,
+    "address": str,
+    "group": str,
+}
+DESTINATION_SHAPE: Shape = {"ref": REF_SHAPE, "uri": str, "CACerts": str, "audience": str}
 
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _CA_BYTES_MAX = 64 * 1024

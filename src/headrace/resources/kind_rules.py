@@ -11,6 +11,7 @@ from typing import Protocol
 
 from headrace.domain.field_errors import FieldError
 from headrace.resources import broker, event_type, trigger
+from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.json_shapes import Shape, without_nulls, wrong_types
 from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
@@ -58,7 +59,7 @@ RULES: Mapping[ResourceKind, KindRules] = {
         broker.default,
         broker.validate,
         broker.validate_update,
-        broker.delivery_remarks,
+        delivery_remarks,
     ),
     TRIGGER: KindRules(
         trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks

@@ -17,21 +17,25 @@ from headrace.domain.filters import ATTRIBUTE_NAME_RULE, entries_of_spec, is_att
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.routing import DeliveryOrder
-from headrace.resources.broker import (
-    DELIVERY_SHAPE,
-    REF_SHAPE,
-    default_delivery,
-    delivery_remarks,
-    validate_delivery,
-)
 from headrace.resources.condition_types import (
     DEAD_LETTER_SINK_RESOLVED,
     SUBSCRIBER_RESOLVED,
     SUBSCRIPTION_READY,
 )
 from headrace.resources.conditions import ConditionSet
+from headrace.resources.delivery_rules import (
+    DELIVERY_SHAPE,
+    default_delivery,
+    delivery_remarks,
+    validate_delivery,
+)
+from headrace.resources.destination import (
+    DESTINATION_SHAPE,
+    REF_SHAPE,
+    unsupported_uri,
+    validate_ref,
+)
 from headrace.resources.destination import default as default_destination
-from headrace.resources.destination import unsupported_uri, validate_ref
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
 from headrace.resources.json_shapes import Shape
@@ -66,7 +70,7 @@ SHAPE: Shape = {
         "brokerRef": REF_SHAPE,
         "filter": {"attributes": {"*": str}},
         "filters": list,
-        "subscriber": {"ref": REF_SHAPE, "uri": str, "CACerts": str, "audience": str},
+        "subscriber": DESTINATION_SHAPE,
         "delivery": DELIVERY_SHAPE,
     },
 }
