@@ -14,6 +14,7 @@ import urllib3
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.sockets import listen, port_of
+from tests.support.headrace_under_test import lasting_port
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 
@@ -27,6 +28,7 @@ ANY_PORTS = (
     "--viewer-port",
     "0",
 )
+EXAMPLES = Path(__file__).parents[2] / "examples"
 UP_SECONDS = 40.0
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
@@ -108,6 +110,27 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(
     assert "Broker team/mine is ready" in process.output()
     assert "first event" not in process.output()
     assert 202 == _post(f"{_address(process, 'ingress')}/team/mine", kind="x")[0]
+    assert ExitCode.OK == process.stop()
+
+
+@pytest.mark.timeout(120)
+def test_the_example_of_channels_is_delivered_twice(processes: Processes, tmp_path: Path) -> None:
+    """examples/channels: each of the two Subscriptions gets an event, and the curl line that is
+    printed posts to the Channel.
+    """
+    example = (EXAMPLES / "channels" / "channels.yaml").read_text()
+    port = lasting_port()
+    manifests = example.replace("127.0.0.1:8090/", f"127.0.0.1:{port}/")
+    (tmp_path / "channels.yaml").write_text(manifests)
+    process = _up(processes, "-f", str(tmp_path), "--viewer-port", str(port))
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    address = f"{_address(process, 'ingress')}/default/kafkachannels/orders"
+    assert f"curl -i {address} " in process.output()
+    status, event_id = _post(address, kind="order.created")
+    assert 202 == status
+    wait_until(
+        lambda: ["/billing", "/shipping"] == _paths(process, event_id), 10, "both have the event"
+    )
     assert ExitCode.OK == process.stop()
 
 

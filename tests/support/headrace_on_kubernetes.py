@@ -58,7 +58,7 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         installation.
         """
         super().close()
-        for kind in ("triggers", "brokers"):
+        for kind in ("triggers", "brokers", "subscriptions", "channels", "kafkachannels"):
             found = self.kubernetes.kubectl(
                 "get",
                 kind,

@@ -90,3 +90,64 @@ def delivery(
     if sink:
         values["deadLetterSink"] = {"uri": sink}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def channel(
+    namespace: str, name: str, *, kind: str = "Channel", spec: Mapping[str, Any] | None = None
+) -> Manifest:
+    """A Channel, or one of the kinds that back it."""
+    version = "v1" if kind == "Channel" else "v1beta1"
+    return {
+        "apiVersion": f"messaging.knative.dev/{version}",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": dict(spec or {}),
+    }
+
+
+def subscription(
+    channel: Manifest,
+    name: str,
+    subscriber: str = "",
+    *,
+    reply: Mapping[str, Any] | None = None,
+    delivery: Mapping[str, Any] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """A Subscription to a channel whose subscriber, if there is one, is a URL."""
+    metadata = channel["metadata"]
+    named = {
+        "apiVersion": channel["apiVersion"],
+        "kind": channel["kind"],
+        "name": metadata["name"],
+    }
+    spec: Manifest = {"channel": named}
+    if subscriber:
+        spec["subscriber"] = {"uri": subscriber}
+    if reply is not None:
+        spec["reply"] = dict(reply)
+    if delivery is not None:
+        spec["delivery"] = dict(delivery)
+    return {
+        "apiVersion": "messaging.knative.dev/v1",
+        "kind": "Subscription",
+        "metadata": {
+            "name": name,
+            "namespace": metadata["namespace"],
+            "annotations": dict(annotations or {}),
+        },
+        "spec": spec,
+    }
+
+
+def reference_to(manifest: Manifest) -> Manifest:
+    """A destination that refers to an object."""
+    metadata = manifest["metadata"]
+    return {
+        "ref": {
+            "apiVersion": manifest["apiVersion"],
+            "kind": manifest["kind"],
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+        }
+    }

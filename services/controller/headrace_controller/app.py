@@ -33,7 +33,7 @@ from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
 from headrace_controller.eventing_api import create_api_server
-from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.kinds import CHANNEL_KINDS, RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
@@ -217,6 +217,8 @@ async def run(
         backends = kafka_backends(settings, options, reconcilers)
         compose(service, settings, backends, metrics, reconcilers)
     else:
+        if not cluster.channels:
+            reconcilers = reconcilers.without(*CHANNEL_KINDS)
         backends = cluster_backends(settings, options, cluster, reconcilers)
         compose_in_cluster(service, settings, cluster, backends, metrics, reconcilers)
     return await service.run()

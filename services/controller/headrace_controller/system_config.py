@@ -2,7 +2,8 @@
 content stays in effect.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -10,13 +11,11 @@ import structlog
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.domain.field_errors import FieldError, render
 from headrace.resources import config_maps
-from headrace.resources.broker_defaults import (
-    DEFAULTS_CONFIG_MAP,
-    DEFAULTS_KEY,
-    BrokerDefaults,
-    read_defaults,
-)
-from headrace.resources.features import FEATURES_CONFIG_MAP, Features, read_features
+from headrace.resources.broker_defaults import DEFAULTS_CONFIG_MAP
+from headrace.resources.broker_defaults import read_defaults as read_broker_defaults
+from headrace.resources.channel_defaults import CHANNEL_DEFAULTS_CONFIG_MAP
+from headrace.resources.channel_defaults import read_defaults as read_channel_defaults
+from headrace.resources.features import FEATURES_CONFIG_MAP, read_features
 from headrace.resources.kinds import CONFIG_MAP
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
@@ -44,9 +43,10 @@ class SystemConfigReader:
         if found := self._changed(FEATURES_CONFIG_MAP):
             features, errors = read_features(found[0], before=self._config.features)
             self._accept(FEATURES_CONFIG_MAP, render(errors), features=features)
-        if found := self._changed(DEFAULTS_CONFIG_MAP):
-            defaults, errors = _read_defaults(found[0])
-            self._accept(DEFAULTS_CONFIG_MAP, render(errors), defaults=None if errors else defaults)
+        for name, field, read in _DOCUMENTS:
+            if found := self._changed(name):
+                defaults, errors = _read_document(found[0], name, read)
+                self._accept(name, render(errors), **({} if errors else {field: defaults}))
         return self._config
 
     def _changed(self, name: str) -> tuple[Mapping[str, Any]] | None:
@@ -61,17 +61,8 @@ class SystemConfigReader:
         data = (now or {}).get("data")
         return (data if isinstance(data, Mapping) else {},)
 
-    def _accept(
-        self,
-        name: str,
-        problem: str,
-        *,
-        features: Features | None = None,
-        defaults: BrokerDefaults | None = None,
-    ) -> None:
-        config = SystemConfig(
-            features or self._config.features, defaults or self._config.broker_defaults
-        )
+    def _accept(self, name: str, problem: str, **changed: Any) -> None:
+        config = replace(self._config, **changed)
         # Caches by identity stay valid when a ConfigMap was written again without a change.
         self._config = self._config if config == self._config else config
         if problem and problem != self.problems.get(name):
@@ -93,23 +84,33 @@ def validate(config_map: Resource, system: SystemConfig = BUILT_IN) -> list[Fiel
     rejected.
     """
     errors = config_maps.validate(config_map, system)
-    if errors or (config_map.namespace, config_map.name) != (SYSTEM_NAMESPACE, DEFAULTS_CONFIG_MAP):
+    if errors or config_map.namespace != SYSTEM_NAMESPACE:
         return errors
-    return _read_defaults(config_map.object.get("data") or {})[1]
+    data = config_map.object.get("data") or {}
+    return [
+        error
+        for name, _, read in _DOCUMENTS
+        if name == config_map.name
+        for error in _read_document(data, name, read)[1]
+    ]
 
 
-def _read_defaults(data: Mapping[str, Any]) -> tuple[BrokerDefaults, list[FieldError]]:
-    where = f"data.{DEFAULTS_KEY}"
+_Read = Callable[[Any], tuple[Any, list[FieldError]]]
+_DOCUMENTS: Sequence[tuple[str, str, _Read]] = (
+    (DEFAULTS_CONFIG_MAP, "broker_defaults", read_broker_defaults),
+    (CHANNEL_DEFAULTS_CONFIG_MAP, "channel_defaults", read_channel_defaults),
+)
+"""ConfigMap, field of `SystemConfig`, and what reads the YAML document."""
+
+
+def _read_document(data: Mapping[str, Any], name: str, read: _Read) -> tuple[Any, list[FieldError]]:
+    key = config_maps.DOCUMENT_KEYS[name]
+    where = f"data.{key}"
     try:
-        defaults, errors = read_defaults(_document(data))
+        documents = read_manifests(str(data.get(key) or "").encode(), key)
+        if len(documents) > 1:
+            raise InvalidManifest(f"{documents[1].place}: expected one document")
     except InvalidManifest as error:
-        return BrokerDefaults(), [FieldError(f"invalid value: {error}", (where,))]
-    return defaults, [each.under(where) for each in errors]
-
-
-def _document(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The YAML document in a ConfigMap; empty if there is none. Raises InvalidManifest."""
-    documents = read_manifests(str(data.get(DEFAULTS_KEY) or "").encode(), DEFAULTS_KEY)
-    if len(documents) > 1:
-        raise InvalidManifest(f"{documents[1].place}: expected one document")
-    return documents[0].document if documents else {}
+        return None, [FieldError(f"invalid value: {error}", (where,))]
+    value, errors = read(documents[0].document if documents else {})
+    return value, [each.under(where) for each in errors]

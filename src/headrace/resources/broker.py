@@ -10,6 +10,7 @@ from headrace.resources.condition_types import (
     CONFIG_MAP_UPDATED,
     DATA_PLANE_AVAILABLE,
     DEAD_LETTER_SINK_RESOLVED,
+    EVENT_POLICIES_READY,
     PROBE_SUCCEEDED,
     TOPIC_READY,
 )
@@ -26,7 +27,6 @@ CLASS_ANNOTATION = "eventing.knative.dev/broker.class"
 EXTERNAL_TOPIC_ANNOTATION = "kafka.eventing.knative.dev/external.topic"
 
 CONFIG_PARSED = "ConfigParsed"
-EVENT_POLICIES_READY = "EventPoliciesReady"
 SYSTEM_CONFIG_VALID = "SystemConfigValid"
 """Headrace-specific informational condition: whether the ConfigMaps for all resources are valid.
 Shown only if they are not.

@@ -4,10 +4,13 @@ Those of addressables and subscriptions are the ones of Knative's Kafka Broker, 
 Subscription.
 """
 
+ADDED_TO_CHANNEL = "AddedToChannel"
 ADDRESSABLE = "Addressable"
+CHANNEL_SERVICE_READY = "ChannelServiceReady"
 CONFIG_MAP_UPDATED = "ConfigMapUpdated"
 """The routing record is written. The type is Knative's, where that record is in a ConfigMap."""
 DATA_PLANE_AVAILABLE = "DataPlaneAvailable"
+EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
 TOPIC_READY = "TopicReady"
 
@@ -16,5 +19,6 @@ DELIVERY_HEALTHY = "DeliveryHealthy"
 """Headrace-specific informational condition: runtime health of a correctly configured subscription.
 Does not affect Ready.
 """
+OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
 SUBSCRIBER_RESOLVED = "SubscriberResolved"
 SUBSCRIPTION_READY = "SubscriptionReady"

@@ -10,10 +10,24 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from headrace.domain.field_errors import FieldError
-from headrace.resources import broker, event_type, trigger
+from headrace.resources import (
+    broker,
+    channel,
+    event_type,
+    kafka_channel,
+    subscription,
+    trigger,
+)
 from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.json_shapes import Shape, without_nulls, wrong_types
-from headrace.resources.kinds import BROKER, EVENT_TYPE, TRIGGER
+from headrace.resources.kinds import (
+    BROKER,
+    CHANNEL,
+    EVENT_TYPE,
+    KAFKA_CHANNEL,
+    SUBSCRIPTION,
+    TRIGGER,
+)
 from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -63,6 +77,27 @@ RULES: Mapping[ResourceKind, KindRules] = {
     ),
     TRIGGER: KindRules(
         trigger.SHAPE, trigger.default, trigger.validate, trigger.validate_update, trigger.remarks
+    ),
+    CHANNEL: KindRules(
+        channel.SHAPE,
+        channel.default,
+        channel.validate,
+        channel.validate_update,
+        delivery_remarks,
+    ),
+    KAFKA_CHANNEL: KindRules(
+        kafka_channel.SHAPE,
+        kafka_channel.default,
+        kafka_channel.validate,
+        kafka_channel.validate_update,
+        delivery_remarks,
+    ),
+    SUBSCRIPTION: KindRules(
+        subscription.SHAPE,
+        subscription.default,
+        subscription.validate,
+        subscription.validate_update,
+        subscription.remarks,
     ),
     EVENT_TYPE: KindRules(event_type.SHAPE, event_type.default, event_type.validate),
 }

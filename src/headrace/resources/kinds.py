@@ -29,6 +29,44 @@ EVENT_TYPE = ResourceKind(
 )
 """In the version that is stored."""
 
+CHANNEL = ResourceKind(
+    group="messaging.knative.dev",
+    version="v1",
+    kind="Channel",
+    plural="channels",
+    singular="channel",
+    short_names=("ch",),
+)
+
+KAFKA_CHANNEL = ResourceKind(
+    group="messaging.knative.dev",
+    version="v1beta1",
+    kind="KafkaChannel",
+    plural="kafkachannels",
+    singular="kafkachannel",
+    short_names=("kc",),
+)
+"""In the version that is stored."""
+
+SUBSCRIPTION = ResourceKind(
+    group="messaging.knative.dev",
+    version="v1",
+    kind="Subscription",
+    plural="subscriptions",
+    singular="subscription",
+    short_names=("sub",),
+)
+
+SERVICE = ResourceKind(
+    group="",
+    version="v1",
+    kind="Service",
+    plural="services",
+    singular="service",
+    short_names=("svc",),
+    has_generation=False,
+)
+
 CONFIG_MAP = ResourceKind(
     group="",
     version="v1",

@@ -38,6 +38,11 @@ def channel_topic(namespace: str, name: str) -> str:
     return f"knative-messaging-kafka.{namespace}.{name}"
 
 
+def channel_service(name: str) -> str:
+    """The Service whose DNS name is a channel's address in a cluster."""
+    return f"{name}-kn-channel"
+
+
 def trigger_group(namespace: str, name: str) -> str:
     """The preferred consumer group of a Trigger."""
     return f"knative-trigger-{namespace}-{name}"

@@ -8,6 +8,7 @@ it in every reconcile.
 from dataclasses import dataclass, field
 
 from headrace.resources.broker_defaults import BrokerDefaults
+from headrace.resources.channel_defaults import ChannelDefaults
 from headrace.resources.features import Features
 
 SYSTEM_NAMESPACE = "knative-eventing"
@@ -19,6 +20,7 @@ class SystemConfig:
 
     features: Features = field(default_factory=Features)
     broker_defaults: BrokerDefaults = field(default_factory=BrokerDefaults)
+    channel_defaults: ChannelDefaults = field(default_factory=ChannelDefaults)
 
 
 BUILT_IN = SystemConfig()

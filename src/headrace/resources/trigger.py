@@ -9,20 +9,20 @@ from headrace.domain.field_errors import (
     both_given,
     disallowed,
     immutable,
-    invalid,
     invalid_key,
     missing,
 )
 from headrace.domain.filters import ATTRIBUTE_NAME_RULE, entries_of_spec, is_attribute_name
 from headrace.domain.filters import remarks as filter_remarks
 from headrace.domain.filters import validate as validate_filters
-from headrace.domain.routing import DeliveryOrder
 from headrace.resources.condition_types import (
     DEAD_LETTER_SINK_RESOLVED,
+    OIDC_IDENTITY_CREATED,
     SUBSCRIBER_RESOLVED,
     SUBSCRIPTION_READY,
 )
 from headrace.resources.conditions import ConditionSet
+from headrace.resources.delivery_annotations import validate_annotations
 from headrace.resources.delivery_rules import (
     DELIVERY_SHAPE,
     default_delivery,
@@ -42,8 +42,6 @@ from headrace.resources.json_shapes import Shape
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
-ORDER_ANNOTATION = "kafka.eventing.knative.dev/delivery.order"
-BREAKER_ANNOTATION = "headrace.dev/breaker"
 DEPENDENCY_ANNOTATION = "knative.dev/dependency"
 INJECTION_ANNOTATION = "eventing.knative.dev/injection"
 BROKER_LABEL = "eventing.knative.dev/broker"
@@ -53,7 +51,6 @@ NAME_MAX = 253
 
 BROKER_READY = "BrokerReady"
 DEPENDENCY_READY = "DependencyReady"
-OIDC_IDENTITY_CREATED = "OIDCIdentityCreated"
 
 CONDITIONS = ConditionSet(
     BROKER_READY,
@@ -123,22 +120,6 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
     return entries_of_spec(trigger.spec)
 
 
-def order_of(trigger: Resource) -> DeliveryOrder:
-    """Whether events are delivered in order; unordered unless the annotation says otherwise."""
-    return (
-        DeliveryOrder.ORDERED
-        if trigger.annotations.get(ORDER_ANNOTATION) == DeliveryOrder.ORDERED
-        else DeliveryOrder.UNORDERED
-    )
-
-
-def has_breaker(trigger: Resource) -> bool:
-    """Whether a failing subscriber is probed with single requests instead of being sent
-    every event.
-    """
-    return trigger.annotations.get(BREAKER_ANNOTATION) != "disabled"
-
-
 def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """The errors of a defaulted Trigger."""
     spec, features = trigger.spec, system.features
@@ -197,14 +178,7 @@ def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldErro
 
 
 def _wrong_annotations(trigger: Resource) -> list[FieldError]:
-    annotations, errors = trigger.annotations, []
-    order = annotations.get(ORDER_ANNOTATION)
-    if order is not None and order not in list(DeliveryOrder):
-        errors.append(
-            invalid(
-                order, f"metadata.annotations[{ORDER_ANNOTATION}]", "expected ordered or unordered"
-            )
-        )
+    annotations, errors = trigger.annotations, validate_annotations(trigger)
     injection = annotations.get(INJECTION_ANNOTATION)
     where = (f"metadata.annotations[{INJECTION_ANNOTATION}]",)
     if injection is not None and injection not in ("enabled", "disabled"):

@@ -35,15 +35,6 @@ FOR_TESTS_AND_DOCUMENTS = {
     "as_markdown",
 }
 """What tests inspect or construct, and what writes tables of documents."""
-WAITING = {
-    "channel_topic",
-    "ensure_object",
-    "readiness_of",
-    "reference_to",
-    "remove_object",
-    "subscription_group",
-}
-"""Names of Knative's channels, and objects that a kind owns: both for the kinds that come next."""
 COUNTED = {
     "ClientCounts.connections_failed",
     "ClientCounts.connections_opened",
@@ -54,7 +45,7 @@ COUNTED = {
 """Counted by the HTTP client, and shown by no metric yet."""
 LIBRARY = ("cesql", "cloudevents", "filters")
 """Modules of `headrace` whose `__all__` is for the users of the library."""
-ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS | WAITING | COUNTED
+ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS | COUNTED
 
 
 def test_each_name_is_used_by_production_code() -> None:

@@ -33,6 +33,9 @@ class AddressableSpec:
     path: str
     """Where events are posted to, under the ingress URL."""
     hosts: tuple[str, ...] = ()
+    """Host names by which events may be posted to any path."""
+    url: str | None = None
+    """The address to show, if it is not the path under the ingress URL."""
     external_topic: str | None = None
     """An existing topic to use as it is."""
 
@@ -143,4 +146,4 @@ def _keep_address(request: ReconcileRequest, channel: AddressableSpec) -> None:
 
 def _address(request: ReconcileRequest, channel: AddressableSpec) -> dict[str, str]:
     ingress = request.observed.installation.ingress_url.rstrip("/")
-    return {"name": "http", "url": ingress + channel.path}
+    return {"name": "http", "url": channel.url or ingress + channel.path}

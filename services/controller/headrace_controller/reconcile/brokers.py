@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from headrace.resources import broker as rules
 from headrace.resources.broker_config import BYTES_MAX, InvalidConfig, TopicConfig, read_config
+from headrace.resources.condition_types import EVENT_POLICIES_READY
 from headrace.resources.conditions import Condition, failed, happy
 from headrace.resources.destination import Unresolved
 from headrace.resources.kind_rules import RULES
@@ -36,7 +37,7 @@ def decide(request: ReconcileRequest) -> None:
     if fault is not None:
         set_fault_status(request, rules.CONDITIONS, rules.CONFIG_PARSED, fault)
         return
-    request.conditions[rules.EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
+    request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
     request.conditions.update(_system_condition(observed))
     config = _config(request)
     sink = (broker.spec.get("delivery") or {}).get("deadLetterSink")

@@ -2,7 +2,24 @@
 `KindReconciler`, and its name here.
 """
 
-from headrace_controller.reconcile import brokers, event_types, triggers
+from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION
+from headrace_controller.reconcile import (
+    brokers,
+    channels,
+    event_types,
+    kafka_channels,
+    subscriptions,
+    triggers,
+)
 from headrace_controller.reconcile.registry import Reconcilers
 
-RECONCILERS = Reconcilers(brokers.RECONCILER, triggers.RECONCILER, event_types.RECONCILER)
+RECONCILERS = Reconcilers(
+    brokers.RECONCILER,
+    triggers.RECONCILER,
+    channels.RECONCILER,
+    kafka_channels.RECONCILER,
+    subscriptions.RECONCILER,
+    event_types.RECONCILER,
+)
+CHANNEL_KINDS = (CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION)
+"""The kinds that a controller leaves alone where Knative's channel controllers run."""

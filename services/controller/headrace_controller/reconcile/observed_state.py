@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.domain.ports import Instance
-from headrace.domain.routing import Route
+from headrace.domain.routing import Addressable, Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
@@ -107,6 +107,8 @@ class ObservedState:
         init=False, repr=False, compare=False
     )
     _readers: Mapping[str, Sequence[OwnershipRecord]] = field(init=False, repr=False, compare=False)
+    _addressables: Mapping[str, Addressable] = field(init=False, repr=False, compare=False)
+    """By address."""
     _now_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,6 +123,17 @@ class ObservedState:
         for ownership in self.ownership_records.values():
             if ownership.source:
                 readers.setdefault(ownership.source.rpartition("@")[0], []).append(ownership)
+        ingress = self.installation.ingress_url.rstrip("/")
+        addressables = {
+            url: route
+            for route in self.routes.values()
+            if isinstance(route, Addressable)
+            for url in (
+                *(ingress + path for path in route.paths),
+                *(f"http://{host}" for host in route.hosts),
+            )
+        }
+        object.__setattr__(self, "_addressables", addressables)
         object.__setattr__(self, "_now_text", write_seconds(self.now))
         object.__setattr__(self, "_objects", objects)
         object.__setattr__(self, "_readers", readers)
@@ -177,6 +190,12 @@ class ObservedState:
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource | None:
         """The resource of a registered kind with that name."""
         return self._objects.get((kind.group, kind.kind, namespace, name))
+
+    def addressable_at(self, url: str) -> Addressable | None:
+        """The addressable that accepts events at this address; None if it is not one of this
+        installation.
+        """
+        return self._addressables.get(url.rstrip("/"))
 
     def readers(self, topic: str) -> Sequence[OwnershipRecord]:
         """Subscriptions whose group has start offsets in this topic."""

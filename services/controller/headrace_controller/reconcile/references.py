@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.resources.broker_defaults import DEFAULT_CONFIG, DEFAULTS_CONFIG_MAP
+from headrace.resources.channel_defaults import CHANNEL_DEFAULTS_CONFIG_MAP
 from headrace.resources.destination import api_version_of
 from headrace.resources.features import FEATURES_CONFIG_MAP
 from headrace.resources.resource import Reference, Resource
@@ -11,7 +12,12 @@ from headrace.resources.system_config import SYSTEM_NAMESPACE
 
 SYSTEM_REFERENCES = frozenset(
     Reference("v1", "ConfigMap", SYSTEM_NAMESPACE, name)
-    for name in (DEFAULTS_CONFIG_MAP, FEATURES_CONFIG_MAP, DEFAULT_CONFIG["name"])
+    for name in (
+        DEFAULTS_CONFIG_MAP,
+        CHANNEL_DEFAULTS_CONFIG_MAP,
+        FEATURES_CONFIG_MAP,
+        DEFAULT_CONFIG["name"],
+    )
 )
 """ConfigMaps that apply to all resources."""
 

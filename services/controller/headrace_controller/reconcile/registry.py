@@ -74,6 +74,8 @@ class KindReconciler:
     """The objects of other kinds that a resource refers to, which `ObservedState.lookup` must
     find.
     """
+    children: Callable[[Resource], Iterable[Reference]] = _no_references
+    """The objects that a resource owns (see `owns`), which `ObservedState.lookup` must find."""
     addressable: Callable[[ObservedState, Resource], Resource | None] = _no_addressable
     """The addressable that a subscription reads from; the backend observes its position there."""
     channel_bytes_max: Callable[[ObservedState, Resource], int] = _default_size
@@ -98,6 +100,10 @@ class Reconcilers:
         """All of them, in order."""
         return iter(self._reconcilers)
 
+    def without(self, *kinds: ResourceKind) -> "Reconcilers":
+        """The others."""
+        return Reconcilers(*(each for each in self if each.kind not in kinds))
+
     @property
     def kinds(self) -> tuple[ResourceKind, ...]:
         """The registered kinds."""
@@ -119,8 +125,8 @@ class Reconcilers:
     def references(
         self, resources: Mapping[ResourceKind, Iterable[Resource]], *, services: bool
     ) -> set[Reference]:
-        """Every object that resources refer to. `services` is False where Services have DNS names
-        and need not be read.
+        """Every object that resources refer to, and every object that they own. `services` is False
+        where Services have DNS names: those that resources refer to need not be read.
         """
         found = {
             reference
@@ -128,9 +134,14 @@ class Reconcilers:
             for resource in resources.get(each.kind, ())
             for reference in each.references(resource)
         }
-        if services:
-            return found
-        return {each for each in found if (each.api_version, each.kind) != ("v1", "Service")}
+        if not services:
+            found = {each for each in found if (each.api_version, each.kind) != ("v1", "Service")}
+        return found.union(
+            reference
+            for each in self
+            for resource in resources.get(each.kind, ())
+            for reference in each.children(resource)
+        )
 
     def subscriptions(self, observed: ObservedState) -> list[tuple[Resource, Resource | None]]:
         """Every resource with the addressable that it reads from, None if there is none."""

@@ -109,14 +109,14 @@ def resolve_subscriber(
     that is not possible.
     """
     try:
-        found = _resolve(request, destination)
+        found = resolve_destination(request, destination)
     except Unresolved as error:
         request.conditions[SUBSCRIBER_RESOLVED] = failed(
             "Unable to get the Subscriber's URI", str(error)
         )
         return None
     request.conditions[SUBSCRIBER_RESOLVED] = _resolved(found.url, path, EVENTS_DEAD_LETTERED)
-    _set_fields(request, "subscriber", found, uri="subscriberUri")
+    request.status.update(destination_fields("subscriber", found))
     return found
 
 
@@ -130,7 +130,7 @@ def resolve_dead_letter_sink(
         request.conditions[DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return None
     try:
-        found = _resolve(request, destination)
+        found = resolve_destination(request, destination)
     except Unresolved as error:
         request.conditions[DEAD_LETTER_SINK_RESOLVED] = failed(
             "Unable to get the dead letter sink's URI", str(error)
@@ -139,11 +139,12 @@ def resolve_dead_letter_sink(
     request.conditions[DEAD_LETTER_SINK_RESOLVED] = _resolved(
         found.url, path, DEAD_LETTERS_RETAINED
     )
-    _set_fields(request, "deadLetterSink", found, uri="deadLetterSinkUri")
+    request.status.update(destination_fields("deadLetterSink", found))
     return found
 
 
-def _resolve(request: ReconcileRequest, destination: Mapping[str, Any]) -> Destination:
+def resolve_destination(request: ReconcileRequest, destination: Mapping[str, Any]) -> Destination:
+    """The URL of a destination in the resource's spec. Raises Unresolved."""
     return resolve(
         destination,
         namespace=request.resource.namespace,
@@ -160,10 +161,11 @@ def _resolved(url: str, path: str, consequence: str) -> Condition:
     return happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
 
 
-def _set_fields(request: ReconcileRequest, prefix: str, found: Destination, *, uri: str) -> None:
+def destination_fields(prefix: str, found: Destination) -> dict[str, str]:
+    """The fields of a status that show a resolved destination: `<prefix>Uri` and so on."""
     fields = {
-        uri: found.url,
+        f"{prefix}Uri": found.url,
         f"{prefix}CACerts": found.ca_certs,
         f"{prefix}Audience": found.audience,
     }
-    request.status.update({key: value for key, value in fields.items() if value})
+    return {key: value for key, value in fields.items() if value}

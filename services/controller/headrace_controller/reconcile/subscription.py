@@ -63,15 +63,21 @@ class SubscriptionSpec:
     """None while it cannot be resolved."""
     delivery: delivery_spec.DeliverySpec
     dead_letter_sink: Destination | None = None
+    reply: Reply | None = None
+    """Where the subscriber's replies go; None: they are discarded."""
     replies_to_channel: bool = False
-    """Whether the subscriber's replies are appended to the addressable's channel."""
+    """Whether they are appended to the addressable's channel instead."""
     filters: tuple[Mapping[str, Any], ...] = ()
     order: DeliveryOrder = DeliveryOrder.UNORDERED
     breaker: bool = True
+    ready_condition: str = SUBSCRIPTION_READY
+    """The condition that says whether everything is set up."""
+    resolved_conditions: tuple[str, ...] = (SUBSCRIBER_RESOLVED, DEAD_LETTER_SINK_RESOLVED)
+    """The conditions of the destinations, which must be True."""
 
 
 def reconcile_subscription(request: ReconcileRequest, spec: SubscriptionSpec) -> None:
-    """Plan the next steps, and decide the conditions SubscriptionReady and DeliveryHealthy.
+    """Plan the next steps, and decide the ready condition and DeliveryHealthy.
 
     The conditions of the destinations must have been decided before.
     """
@@ -84,13 +90,13 @@ def reconcile_subscription(request: ReconcileRequest, spec: SubscriptionSpec) ->
     else:
         request.status["annotations"] = {"group.id": ownership.group}
         problem = _ensure_subscription(request, spec, ownership)
-        request.conditions[SUBSCRIPTION_READY] = (
+        request.conditions[spec.ready_condition] = (
             condition_of_problem(problem) if problem else happy("")
         )
         if problem is None:
             state = request.observed.state_of(resource.uid)
             request.conditions[DELIVERY_HEALTHY] = health_condition(
-                state, resource, spec.addressable_kind, _unsupported(request)
+                state, resource, spec.addressable_kind, _unsupported(request, spec)
             )
 
 
@@ -148,7 +154,7 @@ def _ensure_subscription(
     )
     if problem is not None:
         return problem
-    if spec.subscriber is None or not _is_resolved(request):
+    if spec.subscriber is None or not _is_resolved(request, spec):
         return ReconcileProblem(
             "SubscriptionNotConfigured",
             "the subscriber or the dead letter sink is not resolved",
@@ -157,17 +163,14 @@ def _ensure_subscription(
     return _ensure_route(request, _route(request, spec, ownership, spec.subscriber, channel))
 
 
-def _is_resolved(request: ReconcileRequest) -> bool:
+def _is_resolved(request: ReconcileRequest, spec: SubscriptionSpec) -> bool:
     return all(
-        request.conditions[name].status is ConditionStatus.TRUE
-        for name in (SUBSCRIBER_RESOLVED, DEAD_LETTER_SINK_RESOLVED)
+        request.conditions[name].status is ConditionStatus.TRUE for name in spec.resolved_conditions
     )
 
 
-def _unsupported(request: ReconcileRequest) -> str:
-    resolved = (
-        request.conditions[name] for name in (SUBSCRIBER_RESOLVED, DEAD_LETTER_SINK_RESOLVED)
-    )
+def _unsupported(request: ReconcileRequest, spec: SubscriptionSpec) -> str:
+    resolved = (request.conditions[name] for name in spec.resolved_conditions)
     return "; ".join(each.message for each in resolved if each.reason == UNSUPPORTED_SCHEME)
 
 
@@ -213,7 +216,7 @@ def _route(
         dead_topic=ownership.required_topic(TopicRole.DEAD).name,
         subscriber=subscriber,
         filters=spec.filters,
-        reply=Reply(topic=channel.topic) if spec.replies_to_channel else None,
+        reply=Reply(topic=channel.topic) if spec.replies_to_channel else spec.reply,
         delivery=delivery_spec.merge(spec.delivery, None),
         dead_letter_sink=spec.dead_letter_sink,
         order=spec.order,

@@ -8,8 +8,9 @@ from typing import Any
 from headrace.resources import delivery_spec
 from headrace.resources import trigger as rules
 from headrace.resources.broker_config import BYTES_MAX
-from headrace.resources.condition_types import SUBSCRIPTION_READY
+from headrace.resources.condition_types import OIDC_IDENTITY_CREATED, SUBSCRIPTION_READY
 from headrace.resources.conditions import READY, condition_of, failed, unknown
+from headrace.resources.delivery_annotations import has_breaker, order_of
 from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import trigger_group
@@ -48,7 +49,7 @@ def decide(request: ReconcileRequest) -> None:
         set_fault_status(request, rules.CONDITIONS, SUBSCRIPTION_READY, fault)
         remove_route_to_lost_topic(request)
         return
-    request.conditions[rules.OIDC_IDENTITY_CREATED] = OIDC_DISABLED
+    request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
     broker = _live_broker(request, broker)
     if broker is not None and broker.uid in observed.validation_errors:
         # The delivery settings of an invalid Broker must not change how its Triggers deliver.
@@ -77,8 +78,8 @@ def decide(request: ReconcileRequest) -> None:
             delivery=delivery,
             dead_letter_sink=sink,
             filters=rules.filters_of(trigger),
-            order=rules.order_of(trigger),
-            breaker=rules.has_breaker(trigger),
+            order=order_of(trigger),
+            breaker=has_breaker(trigger),
         ),
     )
     set_status(request, rules.CONDITIONS)

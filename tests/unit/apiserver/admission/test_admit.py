@@ -181,14 +181,14 @@ def test_existing_errors_do_not_prevent_changes() -> None:
     """An object that was stored under a less strict schema can still be labelled; a new error in it
     is rejected.
     """
-    served = _served("messaging.knative.dev/v1", "Subscription")
-    channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c" * 300}
-    spec = {"channel": channel, "subscriber": {"uri": "http://example.com"}}
+    served = _served("sources.knative.dev/v1", "PingSource")
+    sink = {"apiVersion": "v1", "kind": "Service", "name": "c" * 300}
+    spec = {"sink": {"ref": sink}}
     old = _object(served, spec=spec)
     labelled = _object(served, spec=spec, metadata={"labels": {"a": "b"}})
     assert labelled["metadata"] == admit(served, labelled, old=old).document["metadata"]
-    worse = {**spec, "channel": {**channel, "kind": "K" * 300}}
-    assert ["spec.channel.kind"] == [
+    worse = {"sink": {"ref": {**sink, "kind": "K" * 300}}}
+    assert ["spec.sink.ref.kind"] == [
         cause["field"]
         for cause in _rejected(served, _object(served, spec=worse), old=old).status["details"][
             "causes"

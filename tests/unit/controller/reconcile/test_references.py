@@ -13,7 +13,12 @@ from tests.unit.controller.harness import NAMESPACE, broker, manifest, trigger
 
 SYSTEM = {
     Reference("v1", "ConfigMap", "knative-eventing", name)
-    for name in ("config-br-defaults", "config-features", "kafka-broker-config")
+    for name in (
+        "config-br-defaults",
+        "config-features",
+        "default-ch-webhook",
+        "kafka-broker-config",
+    )
 }
 SERVICE = {"apiVersion": "v1", "kind": "Service", "name": "sink"}
 CHANNEL = {"group": "messaging.knative.dev", "kind": "Channel", "name": "c", "namespace": "other"}

@@ -1,0 +1,121 @@
+"""KafkaChannel: an addressable whose topic is configured in its own spec."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from headrace.resources import kafka_channel as rules
+from headrace.resources.condition_types import (
+    ADDED_TO_CHANNEL,
+    CHANNEL_SERVICE_READY,
+    EVENT_POLICIES_READY,
+)
+from headrace.resources.conditions import Condition, ConditionStatus, condition_of, happy
+from headrace.resources.kind_rules import RULES
+from headrace.resources.kinds import KAFKA_CHANNEL, SERVICE
+from headrace.resources.naming import channel_service, channel_topic
+from headrace.resources.resource import Reference, Resource
+from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
+from headrace_controller.reconcile.backend import Progress
+from headrace_controller.reconcile.channelables import subscriptions_of
+from headrace_controller.reconcile.finalization import finalize
+from headrace_controller.reconcile.objects import ensure_object, reference_to, remove_object
+from headrace_controller.reconcile.references import dead_letter_sink_of, named
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
+from headrace_controller.reconcile.statuses import (
+    EVENT_POLICIES_DISABLED,
+    condition_of_problem,
+    invalid_spec,
+    resolve_dead_letter_sink,
+    set_fault_status,
+    set_status,
+)
+
+
+def decide(request: ReconcileRequest) -> None:
+    """Plan what a KafkaChannel needs next, and its status. An invalid one is left as it was, and
+    its status says why.
+    """
+    observed, channel = request.observed, request.resource
+    if channel.uid in observed.validation_errors:
+        fault = invalid_spec(observed.validation_errors[channel.uid])
+        set_fault_status(request, rules.CONDITIONS, rules.CONFIGURATION_READY, fault)
+        return
+    request.conditions[rules.CONFIGURATION_READY] = happy("")
+    request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
+    sink = (channel.spec.get("delivery") or {}).get("deadLetterSink")
+    resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
+    request.conditions[CHANNEL_SERVICE_READY] = _ensure_service(request)
+    host = f"{channel_service(channel.name)}.{channel.namespace}.svc"
+    domain = observed.installation.service_domain
+    reconcile_addressable(
+        request,
+        AddressableSpec(
+            topic=channel_topic(channel.namespace, channel.name),
+            config=rules.topic_config(channel),
+            path=f"/{channel.namespace}/{KAFKA_CHANNEL.plural}/{channel.name}",
+            hosts=(f"{host}.{observed.installation.cluster_domain}",),
+            url=None if domain is None else f"http://{host}.{domain}",
+        ),
+    )
+    request.status["subscribers"] = _subscribers(request)
+    set_status(request, rules.CONDITIONS)
+
+
+def finalize_channel(request: ReconcileRequest) -> None:
+    """Plan the clean-up: the Service first, then what the channel has in Kafka."""
+    in_cluster = request.observed.installation.in_cluster
+    if not in_cluster or remove_object(request, _service(request.resource)) is Progress.DONE:
+        finalize(request)
+
+
+def _ensure_service(request: ReconcileRequest) -> Condition:
+    """Plan the Service whose DNS name is the channel's address, in a cluster."""
+    installation = request.observed.installation
+    if not installation.in_cluster:
+        return happy("NoClusterDNS", "Without a cluster the address is a path of the ingress.")
+    host = urlsplit(installation.ingress_url).hostname
+    spec = {"type": "ExternalName", "externalName": host}
+    service = Resource(SERVICE, {**_service(request.resource).object, "spec": spec})
+    problem = ensure_object(request, service)
+    return condition_of_problem(problem) if problem else happy("")
+
+
+def _service(channel: Resource) -> Resource:
+    metadata = {"name": channel_service(channel.name), "namespace": channel.namespace}
+    return Resource(SERVICE, {"metadata": metadata})
+
+
+def _subscribers(request: ReconcileRequest) -> list[Mapping[str, Any]]:
+    """`status.subscribers`: whether events reach each Subscription."""
+    entries = []
+    for each in subscriptions_of(request.observed, request.resource):
+        added = condition_of(each.status, ADDED_TO_CHANNEL)
+        entry: dict[str, Any] = {
+            "uid": each.uid,
+            "observedGeneration": each.status.get("observedGeneration") or 0,
+            "ready": str(added.status if added else ConditionStatus.UNKNOWN),
+        }
+        if added and added.message:
+            entry["message"] = added.message
+        entries.append(entry)
+    return sorted(entries, key=lambda entry: str(entry["uid"]))
+
+
+def _references(channel: Resource) -> Iterator[Reference]:
+    return named(channel, dead_letter_sink_of(channel))
+
+
+def _children(channel: Resource) -> Iterable[Reference]:
+    return (reference_to(_service(channel)),)
+
+
+RECONCILER = KindReconciler(
+    kind=KAFKA_CHANNEL,
+    rules=RULES[KAFKA_CHANNEL],
+    references=_references,
+    children=_children,
+    decide=decide,
+    finalize=finalize_channel,
+    owns=(SERVICE,),
+)

@@ -1,0 +1,234 @@
+"""Subscription: a subscription to a channel, without a filter, with the channel's delivery
+defaults. What every subscription needs is in `subscription`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from headrace.domain.routing import Destination, Reply
+from headrace.resources import delivery_spec
+from headrace.resources import subscription as rules
+from headrace.resources.condition_types import ADDED_TO_CHANNEL, OIDC_IDENTITY_CREATED
+from headrace.resources.conditions import (
+    READY,
+    Condition,
+    ConditionStatus,
+    condition_of,
+    failed,
+    happy,
+    unknown,
+)
+from headrace.resources.delivery_annotations import has_breaker, order_of
+from headrace.resources.destination import Unresolved, unsupported
+from headrace.resources.kind_rules import RULES
+from headrace.resources.kinds import SUBSCRIPTION
+from headrace.resources.naming import subscription_group
+from headrace.resources.resource import Reference, Resource
+from headrace_controller.reconcile.channelables import (
+    SERVED_KINDS,
+    channel_of,
+    is_served,
+    named_channel,
+)
+from headrace_controller.reconcile.finalization import finalize
+from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
+from headrace_controller.reconcile.statuses import (
+    DEAD_LETTERS_RETAINED,
+    EVENTS_DEAD_LETTERED,
+    OIDC_DISABLED,
+    UNSUPPORTED_SCHEME,
+    destination_fields,
+    invalid_spec,
+    resolve_destination,
+    set_fault_status,
+    set_status,
+)
+from headrace_controller.reconcile.subscription import (
+    SubscriptionSpec,
+    reconcile_subscription,
+    remove_route_to_lost_topic,
+)
+
+
+def decide(request: ReconcileRequest) -> None:
+    """Plan what a Subscription needs next, and its status. An invalid one is left as it was, and
+    its status says why.
+    """
+    observed, subscription = request.observed, request.resource
+    if subscription.uid in observed.validation_errors:
+        fault = invalid_spec(observed.validation_errors[subscription.uid])
+        set_fault_status(request, rules.CONDITIONS, rules.REFERENCES_RESOLVED, fault)
+        remove_route_to_lost_topic(request)
+        return
+    request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
+    channel = _live_channel(request)
+    targets = _Targets(request, channel)
+    reply = targets.resolve("reply", subscription.spec.get("reply"))
+    subscriber = targets.resolve("subscriber", subscription.spec.get("subscriber"))
+    delivery, sink = _delivery(subscription, channel)
+    dead_letter_sink = targets.resolve("deadLetterSink", sink)
+    request.conditions[rules.REFERENCES_RESOLVED] = targets.condition()
+    request.status["physicalSubscription"] = targets.fields
+    reconcile_subscription(
+        request,
+        SubscriptionSpec(
+            group=subscription_group(
+                subscription.namespace, _channel_name(subscription), subscription.uid
+            ),
+            addressable_kind=channel.kind.kind if channel is not None else _kind(subscription),
+            addressable=channel,
+            subscriber=subscriber or _forwarded(request, reply),
+            reply=_reply(request, reply) if subscriber is not None else None,
+            delivery=delivery,
+            dead_letter_sink=dead_letter_sink,
+            order=order_of(subscription),
+            breaker=has_breaker(subscription),
+            ready_condition=ADDED_TO_CHANNEL,
+            resolved_conditions=(rules.REFERENCES_RESOLVED,),
+        ),
+    )
+    set_status(request, rules.CONDITIONS)
+
+
+class _Targets:
+    """The destinations of one Subscription, as far as they can be resolved."""
+
+    def __init__(self, request: ReconcileRequest, channel: Resource | None) -> None:
+        self.fields: dict[str, str] = {}
+        """`status.physicalSubscription`."""
+        self._request = request
+        self._problem: Condition | None = None
+        self._unsupported: list[str] = []
+        if channel is None:
+            self._problem = failed(
+                "ChannelReferenceFailed",
+                f"Failed to get Spec.Channel or backing channel: {_missing(request.resource)}",
+            )
+
+    def resolve(self, name: str, destination: Any) -> Destination | None:
+        """The destination `name`; None if there is none, or if it cannot be resolved."""
+        if not destination:
+            return None
+        try:
+            found = resolve_destination(self._request, destination)
+        except Unresolved as error:
+            reason = f"{name[0].upper()}{name[1:]}ResolveFailed"
+            text = f"Failed to resolve spec.{_FIELDS[name]}: {error}"
+            self._problem = self._problem or failed(reason, text)
+            return None
+        problem = unsupported(found.url, f"spec.{_FIELDS[name]}")
+        if problem:
+            self._unsupported.append(f"{problem}; {_CONSEQUENCES[name]}")
+        self.fields.update(destination_fields(name, found))
+        return found
+
+    def condition(self) -> Condition:
+        """The condition ReferencesResolved."""
+        if self._problem is not None:
+            return self._problem
+        if self._unsupported:
+            return happy(UNSUPPORTED_SCHEME, "; ".join(self._unsupported))
+        return happy("")
+
+
+_FIELDS = {
+    "subscriber": "subscriber",
+    "reply": "reply",
+    "deadLetterSink": "delivery.deadLetterSink",
+}
+_CONSEQUENCES = {
+    "subscriber": EVENTS_DEAD_LETTERED,
+    "reply": EVENTS_DEAD_LETTERED,
+    "deadLetterSink": DEAD_LETTERS_RETAINED,
+}
+
+
+def _missing(subscription: Resource) -> str:
+    reference = subscription.spec["channel"]
+    if is_served(reference):
+        return f'{reference["kind"]} "{reference["name"]}" not found'
+    return f"{reference['kind']} is not a kind of channel here; these are: {SERVED_KINDS}"
+
+
+def _live_channel(request: ReconcileRequest) -> Resource | None:
+    """The channel, unless it is being deleted; and condition ChannelReady."""
+    named_one = named_channel(request.observed, request.resource)
+    channel = channel_of(request.observed, request.resource)
+    if named_one is None or channel is None or named_one.deleting or channel.deleting:
+        request.conditions[rules.CHANNEL_READY] = unknown(
+            "ChannelNotReady", "there is no channel to read from"
+        )
+        return None
+    ready = condition_of(channel.status, READY)
+    if ready is not None and ready.status is ConditionStatus.TRUE:
+        request.conditions[rules.CHANNEL_READY] = happy("")
+    else:
+        text = f"{channel.kind.kind} {channel.name} is not ready"
+        request.conditions[rules.CHANNEL_READY] = unknown(
+            "ChannelNotReady", f"{text}: {ready.message}" if ready and ready.message else text
+        )
+    return channel
+
+
+def _delivery(
+    subscription: Resource, channel: Resource | None
+) -> tuple[delivery_spec.DeliverySpec, Mapping[str, Any] | None]:
+    """The Subscription's own delivery block, else the channel's; and the dead letter sink of the
+    former, else of the latter.
+    """
+    blocks = [
+        block
+        for each in (subscription, channel)
+        if each is not None and isinstance(block := each.spec.get("delivery"), Mapping)
+    ]
+    parsed = [delivery_spec.parse(block, "spec.delivery")[0] for block in blocks]
+    sinks = (each.dead_letter_sink for each in parsed if each.dead_letter_sink)
+    return (parsed[0] if parsed else delivery_spec.DeliverySpec()), next(sinks, None)
+
+
+def _reply(request: ReconcileRequest, destination: Destination | None) -> Reply | None:
+    """Replies to an addressable of this Kafka are appended to its topic, others are posted."""
+    if destination is None:
+        return None
+    addressable = request.observed.addressable_at(destination.url)
+    return Reply(topic=addressable.topic) if addressable else Reply(url=destination.url)
+
+
+def _forwarded(request: ReconcileRequest, destination: Destination | None) -> Destination | None:
+    """Where events are posted if there is a reply and no subscriber: to the ingress directly, if
+    the receiver is an addressable of this Kafka.
+    """
+    addressable = request.observed.addressable_at(destination.url) if destination else None
+    if addressable is None:
+        return destination
+    ingress = request.observed.installation.ingress_url.rstrip("/")
+    return Destination(url=ingress + addressable.paths[0])
+
+
+def _channel_name(subscription: Resource) -> str:
+    return str((subscription.spec.get("channel") or {}).get("name"))
+
+
+def _kind(subscription: Resource) -> str:
+    return str((subscription.spec.get("channel") or {}).get("kind"))
+
+
+def _references(subscription: Resource) -> Iterator[Reference]:
+    return named(
+        subscription,
+        subscription.spec.get("channel"),
+        ref_of(subscription.spec.get("subscriber")),
+        ref_of(subscription.spec.get("reply")),
+        dead_letter_sink_of(subscription),
+    )
+
+
+RECONCILER = KindReconciler(
+    kind=SUBSCRIPTION,
+    rules=RULES[SUBSCRIPTION],
+    references=_references,
+    addressable=channel_of,
+    decide=decide,
+    finalize=finalize,
+)

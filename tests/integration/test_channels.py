@@ -1,0 +1,331 @@
+"""Channels and Subscriptions over a real Kafka, with the resources in Kafka and in a Kubernetes API
+server: what Knative's channel conformance suite asks for, and what a chain of channels promises.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.support.embedded_headrace import embedded_headrace_in
+from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
+from tests.support.headrace_under_test import (
+    HeadraceUnderTest,
+    Refused,
+    condition,
+    headrace_in,
+    kafka_for_headrace,
+    path_of,
+    wait_for_events,
+)
+from tests.support.ledger import Numbered, numbered
+from tests.support.manifests import (
+    Manifest,
+    broker,
+    channel,
+    delivery,
+    reference_to,
+    subscription,
+    trigger,
+)
+from tests.support.sink_scripts import Mode, Script
+from tests.support.wait_until import wait_until
+
+NAMESPACE = "pipes"
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("apache", marks=pytest.mark.kafka),
+        pytest.param("kubernetes", marks=pytest.mark.kafka),
+        "embedded",
+    ],
+)
+def headrace(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HeadraceUnderTest]:
+    """One installation for all tests here; each has channels of its own."""
+    directory = tmp_path_factory.mktemp("channels")
+    if request.param == "apache":
+        with headrace_in(directory) as started:
+            yield started
+    elif request.param == "embedded":
+        with embedded_headrace_in(directory) as started:
+            yield started
+    else:
+        kubernetes = request.getfixturevalue("kubernetes")
+        with kafka_for_headrace(directory) as apache:
+            system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
+            try:
+                yield system.start()
+            except BaseException:
+                print(system.processes.report())
+                raise
+            finally:
+                system.close()
+
+
+def address(name: str) -> str:
+    """The path of the ingress at which a Channel accepts events."""
+    return f"/{NAMESPACE}/kafkachannels/{name}"
+
+
+def send(headrace: HeadraceUnderTest, name: str, count: int, *, writer: str = "w") -> None:
+    """Send numbered events to a Channel."""
+    for number in range(count):
+        assert headrace.send(numbered(headrace.seed, writer, number), address(name)) == 202
+
+
+def accepted(headrace: HeadraceUnderTest, sink: str) -> Counter[str]:
+    """How often a sink accepted each event."""
+    return Counter(
+        each.event for each in headrace.sinks.arrivals() if each.sink == sink and each.accepted
+    )
+
+
+def events(count: int, *, writer: str = "w") -> Counter[str]:
+    """Each of `count` events, once."""
+    return Counter(f"{writer}.{number}" for number in range(count))
+
+
+def url_of(headrace: HeadraceUnderTest, manifest: Manifest) -> str:
+    """The address in its status."""
+    return str((headrace.get(manifest) or {}).get("status", {}).get("address", {}).get("url"))
+
+
+@pytest.mark.clause("C1", "S7")
+def test_each_subscription_receives_every_event(headrace: HeadraceUnderTest) -> None:
+    """Once, from the first event after Ready on; each by its own consumer group."""
+    orders = channel(NAMESPACE, "fan-out")
+    headrace.establish(orders)
+    names = [f"fan-out-{number}" for number in range(3)]
+    headrace.establish(*(subscription(orders, each, headrace.sinks.url(each)) for each in names))
+    send(headrace, "fan-out", 20)
+    for each in names:
+        wait_for_events(headrace, each, 20)
+        assert accepted(headrace, each) == events(20)
+    late = subscription(orders, "fan-out-late", headrace.sinks.url("fan-out-late"))
+    headrace.establish(late)
+    send(headrace, "fan-out", 5, writer="late")
+    wait_for_events(headrace, "fan-out-late", 5)
+    assert accepted(headrace, "fan-out-late") == events(5, writer="late")
+
+
+@pytest.mark.parametrize("version", ["0.3", "1.0"])
+@pytest.mark.parametrize("structured", [False, True], ids=["binary", "structured"])
+@pytest.mark.clause("C1")
+def test_both_modes_and_versions_are_accepted_and_delivered(
+    headrace: HeadraceUnderTest, version: str, *, structured: bool
+) -> None:
+    """As Knative's channel conformance has it: 202, received once, in the version it was sent in,
+    with `Knative-` headers.
+    """
+    name = f"modes-{'s' if structured else 'b'}{version[0]}"
+    modes, sink = channel(NAMESPACE, name), name
+    headrace.sinks.script(sink, Script(record=True))
+    headrace.establish(modes)
+    headrace.establish(subscription(modes, name, headrace.sinks.url(sink)))
+    attributes = {"specversion": version, "id": name, "source": "/me", "type": "sent"}
+    knative = {"Knative-Test": "carried"}
+    if structured:
+        body = json.dumps({**attributes, "data": {"a": 1}}).encode()
+        headers = {"content-type": "application/cloudevents+json", **knative}
+    else:
+        body = b'{"a": 1}'
+        binary = {f"ce-{key}": value for key, value in attributes.items()}
+        headers = {"content-type": "application/json", **binary, **knative}
+    assert headrace.post(address(name), headers, body) == 202
+    wait_until(lambda: headrace.sinks.requests(sink), 15, "the event arrives")
+    [request] = headrace.sinks.requests(sink)
+    shown = {key: request.headers.get(f"ce-{key}") for key in attributes}
+    assert (shown, json.loads(request.body)) == (attributes, {"a": 1})
+    assert request.headers["knative-test"] == "carried"
+
+
+def test_what_is_no_event_is_rejected(headrace: HeadraceUnderTest) -> None:
+    """An unknown version is 400, an unknown channel 404."""
+    headrace.establish(channel(NAMESPACE, "strict"))
+    wrong = {"ce-specversion": "10.0", "ce-id": "1", "ce-source": "/me", "ce-type": "t"}
+    assert headrace.post(address("strict"), wrong) == 400
+    assert headrace.post(address("nowhere"), {**wrong, "ce-specversion": "1.0"}) == 404
+
+
+@pytest.mark.clause("S5")
+def test_replies_pass_from_channel_to_channel(headrace: HeadraceUnderTest) -> None:
+    """A reply is appended to the next channel; without `reply` it is discarded; a Subscription
+    with a reply only forwards.
+    """
+    first, second = channel(NAMESPACE, "first"), channel(NAMESPACE, "second")
+    third = channel(NAMESPACE, "third", kind="KafkaChannel")
+    for sink in ("step", "mute"):
+        headrace.sinks.script(sink, Script(mode=Mode.REPLY, reply_type="answered"))
+    headrace.establish(first, second, third)
+    headrace.establish(
+        subscription(first, "step", headrace.sinks.url("step"), reply=reference_to(second)),
+        subscription(first, "mute", headrace.sinks.url("mute")),
+        subscription(second, "forward", reply=reference_to(third)),
+        subscription(third, "end", headrace.sinks.url("end")),
+    )
+    send(headrace, "first", 10)
+    wait_for_events(headrace, "end", 10)
+    assert set(accepted(headrace, "end").values()) == {1}
+    assert len(accepted(headrace, "mute")) == 10
+
+
+def test_a_channel_is_a_destination_and_takes_others(headrace: HeadraceUnderTest) -> None:
+    """A Trigger posts to a Channel, whose Subscription posts to a Broker."""
+    if isinstance(headrace, HeadraceOnKubernetes):
+        pytest.skip("a Channel's address is a DNS name there, and the test has no cluster DNS")
+    bridge = channel(NAMESPACE, "bridge")
+    target = broker(NAMESPACE, "bridged")
+    headrace.establish(bridge, target, broker(NAMESPACE, "origin"))
+    inward = trigger(NAMESPACE, "inward", "", broker="origin")
+    inward["spec"]["subscriber"] = reference_to(bridge)
+    outward = subscription(bridge, "outward", reply=reference_to(target))
+    final = trigger(NAMESPACE, "final", headrace.sinks.url("bridged"), broker="bridged")
+    headrace.establish(inward, outward, final)
+    for number in range(5):
+        event = numbered(headrace.seed, "bridge", number)
+        assert headrace.send(event, f"/{NAMESPACE}/origin") == 202
+    wait_for_events(headrace, "bridged", 5)
+    assert accepted(headrace, "bridged") == events(5, writer="bridge")
+
+
+@pytest.mark.clause("C2")
+def test_dead_letters_go_to_the_subscriptions_sink_else_to_the_channels(
+    headrace: HeadraceUnderTest,
+) -> None:
+    """After the retries of the Subscription's delivery block."""
+    own, general = (headrace.sinks.url(f"dead-{name}") for name in ("own", "general"))
+    failing = channel(
+        NAMESPACE, "failing", spec={"delivery": delivery(retry=1, delay="PT0.1S", sink=general)}
+    )
+    headrace.sinks.script("broken", Script(status=503))
+    headrace.establish(failing)
+    headrace.establish(
+        subscription(
+            failing,
+            "own",
+            headrace.sinks.url("broken"),
+            delivery=delivery(retry=2, delay="PT0.1S", sink=own),
+        ),
+        subscription(failing, "general", headrace.sinks.url("broken")),
+    )
+    send(headrace, "failing", 4, writer="failing")
+    wait_for_events(headrace, "dead-own", 4)
+    wait_for_events(headrace, "dead-general", 4)
+    attempts = Counter(each.event for each in headrace.sinks.arrivals() if each.sink == "broken")
+    assert attempts == Counter({f"failing.{number}": 3 + 2 for number in range(4)})
+
+
+@pytest.mark.clause("C3", "S2")
+def test_what_is_immutable_is_rejected(headrace: HeadraceUnderTest) -> None:
+    """The template of a Channel, the topic of a KafkaChannel, the channel of a Subscription; and a
+    channel of another namespace.
+    """
+    fixed, plain = channel(NAMESPACE, "fixed"), channel(NAMESPACE, "plain", kind="KafkaChannel")
+    one = subscription(fixed, "fixed", headrace.sinks.url("fixed"))
+    headrace.establish(fixed, plain)
+    headrace.establish(one)
+    template = {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"}
+    other = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "other"}
+    _refuses(headrace, fixed, {"channelTemplate": template})
+    _refuses(headrace, plain, {"numPartitions": 5})
+    _refuses(headrace, one, {"channel": other})
+    elsewhere = subscription(fixed, "elsewhere", headrace.sinks.url("fixed"))
+    elsewhere["spec"]["channel"]["namespace"] = "elsewhere"
+    with pytest.raises(Refused, match="must not set the field"):
+        headrace.call("POST", path_of(elsewhere).rpartition("/")[0], elsewhere)
+
+
+def _refuses(headrace: HeadraceUnderTest, manifest: Manifest, spec: Mapping[str, Any]) -> None:
+    found = headrace.get(manifest)
+    assert found is not None
+    changed = {**found, "spec": {**found["spec"], **spec}}
+    if isinstance(headrace, HeadraceOnKubernetes) and manifest["kind"] == "Channel":
+        return  # Without the controller's API nothing compares the template.
+    with pytest.raises(Refused, match="Immutable fields changed"):
+        headrace.call("PUT", path_of(manifest), changed)
+
+
+@pytest.mark.clause("S1", "S3", "S4")
+def test_a_subscription_waits_for_its_channel(headrace: HeadraceUnderTest) -> None:
+    """It says why it is not Ready, and its status shows the URLs that are resolved."""
+    late = channel(NAMESPACE, "late")
+    waiting = subscription(late, "waiting", headrace.sinks.url("waiting"))
+    headrace.apply(waiting)
+    wait_until(
+        lambda: condition(headrace.get(waiting) or {}, "Ready").get("reason"), 15, "a reason"
+    )
+    found = headrace.get(waiting) or {}
+    assert condition(found, "Ready")["reason"] == "ChannelReferenceFailed"
+    assert found["status"]["physicalSubscription"] == {
+        "subscriberUri": headrace.sinks.url("waiting")
+    }
+    headrace.establish(late)
+    headrace.wait_ready(waiting)
+    send(headrace, "late", 3, writer="waiting")
+    wait_for_events(headrace, "waiting", 3)
+
+
+@pytest.mark.clause("S6")
+def test_a_subscription_changes_without_a_loss(headrace: HeadraceUnderTest) -> None:
+    """Another subscriber gets what comes next, and nothing is delivered twice or not at all."""
+    moving = channel(NAMESPACE, "moving")
+    headrace.establish(moving)
+    headrace.establish(subscription(moving, "moving", headrace.sinks.url("before")))
+    send(headrace, "moving", 10, writer="one")
+    wait_for_events(headrace, "before", 10)
+    headrace.establish(subscription(moving, "moving", headrace.sinks.url("after")))
+    send(headrace, "moving", 10, writer="two")
+    wait_until(
+        lambda: len(accepted(headrace, "before") | accepted(headrace, "after")) == 20,
+        15,
+        "all events",
+    )
+    both = accepted(headrace, "before") + accepted(headrace, "after")
+    assert both == events(10, writer="one") + events(10, writer="two")
+
+
+def test_a_deleted_channel_leaves_nothing(headrace: HeadraceUnderTest) -> None:
+    """Topic, group and address are gone, and the Channel's own object with it."""
+    gone = channel(NAMESPACE, "gone")
+    last = subscription(gone, "last", headrace.sinks.url("last"))
+    headrace.establish(gone)
+    headrace.establish(last)
+    send(headrace, "gone", 1)
+    wait_for_events(headrace, "last", 1)
+    headrace.delete(last)
+    backing = channel(NAMESPACE, "gone", kind="KafkaChannel")
+    headrace.delete(gone)
+    if isinstance(headrace, HeadraceOnKubernetes):
+        headrace.delete(backing)  # An API server alone collects no garbage.
+    wait_until(lambda: headrace.get(backing) is None, 20, "the KafkaChannel is gone")
+    assert headrace.post(address("gone"), {"ce-specversion": "1.0"}) == 404
+
+
+def test_an_event_for_a_host_reaches_its_channel(headrace: HeadraceUnderTest) -> None:
+    """Where DNS resolves the name, the path says nothing."""
+    named = channel(NAMESPACE, "named")
+    headrace.establish(named)
+    headrace.establish(subscription(named, "named", headrace.sinks.url("named")))
+    event: Numbered = numbered(headrace.seed, "named", 0)
+    headers = {
+        "host": f"named-kn-channel.{NAMESPACE}.svc.cluster.local",
+        "ce-specversion": "1.0",
+        "content-type": "application/octet-stream",
+        **{f"ce-{key}": value for key, value in event.attributes.items() if key != "oddity"},
+    }
+    assert headrace.post("/", headers, event.data) == 202
+    wait_until(lambda: headrace.sinks.counts("named"), 15, "the event arrives")
+    if isinstance(headrace, HeadraceOnKubernetes):
+        expected = f"http://named-kn-channel.{NAMESPACE}.svc.cluster.local"
+        service = headrace.call("GET", f"/api/v1/namespaces/{NAMESPACE}/services/named-kn-channel")
+        assert service["spec"]["type"] == "ExternalName"
+    else:
+        expected = f"{headrace.ingress_url}{address('named')}"
+    assert url_of(headrace, named) == expected
