@@ -4,7 +4,7 @@ server.
 Reading: a `CompactedTopicReader` applies the topic to an index in memory, which serves all reads.
 Writing: requests that wait together are decided one after the other, stored in one transaction, and
 answered when the index has them. The resourceVersion is the offset of the record. One process, the
-leader, writes; the others are standbys (`headrace.resources.lease`).
+leader, writes; the others are standbys (`leader_election`).
 """
 
 import asyncio
@@ -20,6 +20,7 @@ import structlog
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store.availability_probe import AvailabilityProbe
+from headrace.adapters.kafka.store.leader_election import LEASE_KEY, LeaderElector
 from headrace.adapters.kafka.store.transactional_log import TransactionalLog
 from headrace.adapters.kafka.store.write_batch import (
     RECORD_BYTES_MAX,
@@ -30,15 +31,13 @@ from headrace.adapters.kafka.store.write_batch import (
     record_value,
     reject,
 )
-from headrace.codec.objects import InvalidObject, read_object, write_object
+from headrace.codec.objects import InvalidObject, read_object
 from headrace.domain.control_topics import RESOURCES_TOPIC
 from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable, OutcomeUnknown
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
-from headrace.resources.lease import RENEW_SECONDS, Lease, may_acquire, read_lease
 from headrace.resources.resource import (
     Change,
-    NotLeader,
     Reference,
     Resource,
     ResourceKey,
@@ -61,7 +60,6 @@ from headrace.resources.timestamps import write_seconds
 
 logger = structlog.get_logger(__name__)
 
-_LEASE_KEY = "lease"
 _WRITES_MAX = 2_000
 _BATCH_MAX = 500
 _POLL_SECONDS = 0.2
@@ -92,10 +90,8 @@ class KafkaResourceStore:
         While `may_write` returns False, the store is a standby, and a leader releases the lease:
         another election decides which controller works.
         """
-        self._may_write = may_write
         self._kinds = kinds
         self._clock = clock
-        self._holder = holder
         self._index = ResourceIndex()
         self._reader = CompactedTopicReader(options, topic, self._apply, read_committed=True)
         self._topic = topic
@@ -107,16 +103,14 @@ class KafkaResourceStore:
         self._task: asyncio.Task[None] | None = None
         self._probe = AvailabilityProbe(self._reader, clock)
         self._stopping = False
-        self._epoch: int | None = None
-        self._first = True
-        self._lease: Lease | None = None
-        self._lease_seen = self._lease_written = clock.monotonic()
-        self._lease_ms = 0
+        self._elector = LeaderElector(
+            holder=holder, clock=clock, store=self._store_record, may_lead=may_write
+        )
 
     @property
     def epoch(self) -> int | None:
         """As `ResourceStore.epoch`."""
-        return self._epoch
+        return self._elector.epoch
 
     @property
     def resource_version(self) -> str:
@@ -131,14 +125,14 @@ class KafkaResourceStore:
     @property
     def is_becoming_leader(self) -> bool:
         """As `ResourceStore.is_becoming_leader`."""
-        if self._epoch is not None or self._stopping or self.last_error is not None:
+        if self.epoch is not None or self._stopping or self.last_error is not None:
             return False
-        return self._may_write() and self._may_acquire_leadership()
+        return self._elector.may_acquire
 
     @property
     def holder(self) -> str:
         """The controller that writes, as far as this process knows."""
-        return self._lease.holder if self._lease else ""
+        return self._elector.leader
 
     @property
     def identity(self) -> str:
@@ -231,7 +225,7 @@ class KafkaResourceStore:
         self._watchers.append(changed)
 
     async def _submit(self, key: ResourceKey, rule: Decide) -> Resource | None:
-        if self._epoch is None or self._stopping:
+        if self.epoch is None or self._stopping:
             raise self._not_leader_error()
         if len(self._writes) >= _WRITES_MAX:
             raise LogUnavailable(
@@ -261,35 +255,18 @@ class KafkaResourceStore:
         problem = self.last_error
         if problem is not None:
             return LogUnavailable(f"{problem}; nothing was stored")
-        if (
-            self._lease is None
-            or not self._lease.holder
-            or (self._first and self._lease.holder == self._holder)
-        ):
-            return NotLeader(
-                "no controller is the leader yet, this one is becoming it; send the request again"
-                f" in {RENEW_SECONDS:g} s"
-            )
-        who = (
-            "another controller takes over"
-            if self._lease.holder == self._holder
-            else f"controller {self._lease.holder} is the leader"
-        )
-        return NotLeader(
-            f"this controller is a standby, {who}; send the request there, or again in"
-            f" {RENEW_SECONDS:g} s"
-        )
+        return self._elector.not_leader_error()
 
     async def _run(self) -> None:
         """Wait as a standby, acquire the lease, write until fenced; repeat."""
         while not self._stopping:
             try:
-                if self._epoch is not None and not self._may_write():
+                if self._elector.must_release:
                     await self._release_lease()
                     self._step_down()
-                elif self._epoch is not None:
+                elif self.epoch is not None:
                     await self._write_as_leader()
-                elif self._may_write() and self._may_acquire_leadership():
+                elif self._elector.may_acquire:
                     await self._acquire_leadership()
                 else:
                     await self._sleep(_POLL_SECONDS)
@@ -307,17 +284,6 @@ class KafkaResourceStore:
             async with asyncio.timeout(seconds):
                 await self._wakeup.wait()
 
-    def _may_acquire_leadership(self) -> bool:
-        age = self._clock.now() - self._lease_ms / 1000
-        unrenewed = self._clock.monotonic() - self._lease_seen
-        return may_acquire(
-            self._lease,
-            me=self._holder,
-            first=self._first,
-            unrenewed_seconds=unrenewed,
-            age_seconds=age,
-        )
-
     async def _acquire_leadership(self) -> None:
         """Fence the earlier writer, read the log to its end, and write the lease of this one."""
         try:
@@ -326,35 +292,22 @@ class KafkaResourceStore:
                 raise LogUnavailable(
                     self._reader.last_error or "the resources could not be read to their end"
                 )
-            epoch = (self._lease.epoch if self._lease else 0) + 1
-            await self._renew(epoch)
+            epoch = await self._elector.acquire()
         except HeadraceError as error:
             logger.warning("leadership_not_acquired", topic=self._topic, error=str(error))
-            self._lease_seen = (
-                self._clock.monotonic() if isinstance(error, Fenced) else self._lease_seen
-            )
+            if isinstance(error, Fenced):
+                self._elector.defer()
             await self._sleep(_ACQUIRE_RETRY_SECONDS)
             return
-        self._first = False
-        self._epoch = epoch
         logger.info("leadership_acquired", topic=self._topic, epoch=epoch)
         self._notify(())
 
-    async def _renew(self, epoch: int) -> None:
-        lease = Lease(self._holder, epoch)
-        await self._in_thread(
-            lambda: self._log.store([(_LEASE_KEY, write_object(lease.to_object()))])
-        )
-        self._lease, self._lease_written = lease, self._clock.monotonic()
-
     async def _write_as_leader(self) -> None:
         try:
-            left = self._lease_written + RENEW_SECONDS - self._clock.monotonic()
-            if left <= 0:
-                await self._renew(self._epoch or 0)
-                left = RENEW_SECONDS
+            if self._elector.seconds_to_renewal <= 0:
+                await self._elector.renew()
             if not self._writes:
-                await self._sleep(left)
+                await self._sleep(self._elector.seconds_to_renewal)
             if self._writes:
                 await self._write_batch()
         except Fenced:
@@ -431,14 +384,10 @@ class KafkaResourceStore:
         or not at all, so its last record is enough.
         """
         logger.warning("write_outcome_unknown", topic=self._topic, error=str(error))
-        epoch = self._epoch or 0
         try:
             # As far as possible: the open transaction may hide the records after it.
             await self._reader.refresh(_POLL_SECONDS)
-            if self._lease is None or (self._lease.holder, self._lease.epoch) == (
-                self._holder,
-                epoch,
-            ):
+            if not self._elector.is_taken_over:
                 await self._in_thread(self._log.open)
             if not await self._reader.refresh(_REFRESH_SECONDS):
                 raise LogUnavailable("the resources could not be read to their end")
@@ -446,10 +395,7 @@ class KafkaResourceStore:
             logger.warning("resource_log_not_readable", topic=self._topic, error=str(failed))
             self._step_down()
             return None
-        if self._lease is not None and (self._lease.holder, self._lease.epoch) != (
-            self._holder,
-            epoch,
-        ):
+        if self._elector.is_taken_over:
             self._step_down()
         if last is None:
             return False
@@ -458,33 +404,26 @@ class KafkaResourceStore:
 
     def _step_down(self) -> None:
         logger.warning("leadership_lost", topic=self._topic)
-        self._epoch = None
-        self._lease_seen = self._clock.monotonic()
+        self._elector.step_down()
         waiting, self._writes = list(self._writes), deque()
         reject(waiting, self._not_leader_error())
         self._notify(())
 
     async def _close(self) -> None:
         try:
-            if self._epoch is not None:
+            if self.epoch is not None:
                 while self._writes:
                     await self._write_batch()
         except HeadraceError as error:
             logger.warning("writes_not_stored_at_stop", topic=self._topic, error=str(error))
         await self._release_lease()
-        self._epoch = None
+        self._elector.step_down()
         reject(list(self._writes), self._not_leader_error())
         await self._in_thread(self._log.close)
 
     async def _release_lease(self) -> None:
-        """Release the lease, so that the next leader does not have to wait until it expires."""
-        if self._epoch is None:
-            return
-        released = Lease("", self._epoch)
         try:
-            await self._in_thread(
-                lambda: self._log.store([(_LEASE_KEY, write_object(released.to_object()))])
-            )
+            await self._elector.release()
         except HeadraceError as error:
             logger.warning(
                 "lease_not_released",
@@ -492,6 +431,9 @@ class KafkaResourceStore:
                 error=str(error),
                 next_step="none; another controller takes over when the lease expires",
             )
+
+    async def _store_record(self, key: str, value: bytes) -> None:
+        await self._in_thread(lambda: self._log.store([(key, value)]))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -502,8 +444,8 @@ class KafkaResourceStore:
         for record in records:
             name = (record.key or b"").decode(errors="replace")
             try:
-                if name == _LEASE_KEY:
-                    self._observe_lease(record)
+                if name == LEASE_KEY:
+                    self._elector.observe(record)
                 elif (change := self._apply_one(name, record)) is not None:
                     changes.append(change)
             except (InvalidObject, ValueError) as error:
@@ -515,11 +457,6 @@ class KafkaResourceStore:
                 )
         if changes:
             self._notify(changes)
-
-    def _observe_lease(self, record: StoredRecord) -> None:
-        if record.value is not None:
-            self._lease = read_lease(read_object(record.value))
-            self._lease_seen, self._lease_ms = self._clock.monotonic(), record.timestamp_ms
 
     def _apply_one(self, name: str, record: StoredRecord) -> Change | None:
         parts = name.split("/")
