@@ -366,7 +366,9 @@ class Assignment:
             self._schedule_commit()
 
     def _schedule_commit(self) -> None:
-        delay = max(COMMIT_INTERVAL_SECONDS, self.shared.commit_budget.reserve(self._loop.time()))
+        delay = max(
+            COMMIT_INTERVAL_SECONDS, self.shared.commit_rate_limiter.reserve(self._loop.time())
+        )
         self._commit_timer = self._loop.call_later(delay, self._commit)
 
     def _commit(self) -> None:

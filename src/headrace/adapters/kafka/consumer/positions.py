@@ -40,7 +40,7 @@ class CommitRateLimiter:
     def __init__(self, *, per_second: float = 200.0, burst: int = 20) -> None:
         if per_second <= 0 or burst < 1:
             raise ValueError(
-                f"a commit budget must be positive: per_second={per_second}, burst={burst}"
+                f"a commit rate must be positive: per_second={per_second}, burst={burst}"
             )
         self._interval = 1.0 / per_second
         self._tolerance = (burst - 1) * self._interval

@@ -13,11 +13,11 @@ PROCESS_BYTES_MAX = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SharedConsumerResources:
-    """The budgets of one process, its callback queues from consumer threads to the event loop, and
-    the ids of its topics.
+    """The commit rate and the byte budget of one process, its callback queues from consumer threads
+    to the event loop, and the ids of its topics.
     """
 
-    commit_budget: CommitRateLimiter
+    commit_rate_limiter: CommitRateLimiter
     byte_budget: ByteBudget
     callback_queues: CallbackQueues
     topic_ids: TopicIds

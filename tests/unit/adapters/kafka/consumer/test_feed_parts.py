@@ -21,22 +21,22 @@ def test_commits_are_spread_after_a_burst() -> None:
     """A burst goes at once, then each request waits for its slot; an idle second refills no more
     than the burst.
     """
-    budget = CommitRateLimiter(per_second=100, burst=3)
-    assert [budget.reserve(10.0) for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert [round(budget.reserve(10.0), 3) for _ in range(2)] == [0.01, 0.02]
-    assert [round(budget.reserve(20.0), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.01]
+    limiter = CommitRateLimiter(per_second=100, burst=3)
+    assert [limiter.reserve(10.0) for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert [round(limiter.reserve(10.0), 3) for _ in range(2)] == [0.01, 0.02]
+    assert [round(limiter.reserve(20.0), 3) for _ in range(4)] == [0.0, 0.0, 0.0, 0.01]
 
 
 def test_a_thousand_feeds_stay_within_the_rate() -> None:
     """However many ask at once, the reserved times are no denser than the rate."""
-    budget = CommitRateLimiter(per_second=200, burst=20)
-    assert max(budget.reserve(0.0) for _ in range(1000)) == pytest.approx((1000 - 20) / 200)
+    limiter = CommitRateLimiter(per_second=200, burst=20)
+    assert max(limiter.reserve(0.0) for _ in range(1000)) == pytest.approx((1000 - 20) / 200)
 
 
 @pytest.mark.parametrize(("per_second", "burst"), [(0.0, 1), (1.0, 0)])
-def test_a_budget_lets_something_through(per_second: float, burst: int) -> None:
-    """A budget that could never be used is refused where it is made."""
-    with pytest.raises(ValueError, match="commit budget"):
+def test_a_commit_rate_lets_something_through(per_second: float, burst: int) -> None:
+    """A rate at which nothing could be committed is refused where it is set."""
+    with pytest.raises(ValueError, match="commit rate"):
         CommitRateLimiter(per_second=per_second, burst=burst)
 
 
