@@ -21,7 +21,7 @@ def register_controller_metrics(
         "1 when nothing is left to do, 0 while it executes steps or waits",
     )
     waiting = metrics.gauge("controller_waits", "conditions that the newest plan waits for")
-    rejections = metrics.gauge(
+    failed_steps = metrics.gauge(
         "controller_refusals",
         "topics, groups and objects for which Kafka or the store rejected a step",
     )
@@ -38,7 +38,7 @@ def register_controller_metrics(
         writer.set(0 if store.epoch is None else 1)
         converged.set(1 if loop.converged else 0)
         waiting.set(len(loop.waiting_for))
-        rejections.set(len(loop.executor.rejections))
+        failed_steps.set(len(loop.executor.failed_steps))
         turns.set(loop.turns)
         errors.set(loop.errors)
         for kind in loop.reconcilers.kinds:

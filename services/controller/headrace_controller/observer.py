@@ -192,7 +192,7 @@ class Observer:
             route_positions=dict(self._executor.positions),
             routes_end=self._ports.routing.table.position,
             instances=self._ports.instances.live(),
-            rejections=dict(self._executor.rejections),
+            failed_steps=dict(self._executor.failed_steps),
         )
 
     def _ownership_records(self) -> dict[str, OwnershipRecord]:

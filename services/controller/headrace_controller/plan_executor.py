@@ -1,5 +1,5 @@
-"""Executes the steps of a plan. What the backend or the store rejects is remembered: the next
-reconcile shows it in a status, and waits.
+"""Executes the steps of a plan. A step that fails is remembered: the next reconcile
+shows the failure in a status, and waits.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from headrace.resources.ownership_record import ownership_record_resource
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, NotLeader, Resource
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.reconcile.backend import Backend
-from headrace_controller.reconcile.observed_state import FINALIZER, StepRejection
+from headrace_controller.reconcile.observed_state import FINALIZER, StepFailure
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
     ApplyObject,
@@ -35,7 +36,6 @@ from headrace_controller.reconcile.plan import (
     Step,
     WriteTombstone,
 )
-from headrace_controller.rejections import Rejections
 
 logger = structlog.get_logger(__name__)
 
@@ -73,22 +73,22 @@ class PlanExecutor:
         self._store = store
         self._backend = backend
         self._routes = routes
-        self._rejections = Rejections(clock)
+        self._failed_steps = FailedSteps(clock)
         self.positions: dict[str, int] = {}
         """By key, the position in the routing log of this process's newest write."""
         self.written: dict[str, Route | None] = {}
         """By key, what was written there."""
 
     @property
-    def rejections(self) -> Mapping[str, StepRejection]:
-        """What the backend and the store have rejected, by name of topic, group or object."""
-        return {**self._backend.rejections, **self._rejections.current}
+    def failed_steps(self) -> Mapping[str, StepFailure]:
+        """The steps that have failed, by name of topic, group or object."""
+        return {**self._backend.failed_steps, **self._failed_steps.current}
 
     def reset(self) -> None:
-        """Drop everything remembered, at the start of a term: earlier rejections and writes may be
+        """Drop everything remembered, at the start of a term: earlier failures and writes may be
         outdated.
         """
-        self._rejections.clear()
+        self._failed_steps.clear()
         self._backend.reset()
         self.positions.clear()
         self.written.clear()
@@ -118,13 +118,13 @@ class PlanExecutor:
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
-        """The steps that can be executed now: not those about an object for which the store has
-        just rejected one.
+        """The steps that can be executed now: not those about an object for which one has just
+        failed.
         """
         return [
             step
             for step in steps
-            if not isinstance(step, StoreStep) or not self._rejections.blocks(object_name(step))
+            if not isinstance(step, StoreStep) or not self._failed_steps.blocks(object_name(step))
         ]
 
     async def _write_all(self, steps: Sequence[StoreStep]) -> None:
@@ -138,7 +138,7 @@ class PlanExecutor:
                     raise result
 
     async def _write_one(self, step: StoreStep) -> None:
-        """Execute one step. A permanent rejection concerns this object only: the other steps are
+        """Execute one step. A permanent error concerns this object only: the other steps are
         executed, this one is retried later.
         """
         name = object_name(step)
@@ -149,13 +149,13 @@ class PlanExecutor:
             return
         except NamespaceTerminating as error:
             # Temporary: the namespace is deleted with everything in it.
-            self._rejections.update([name], {name: str(error)}, expected=True)
+            self._failed_steps.update([name], {name: str(error)}, expected=True)
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
-            self._rejections.update([name], {name: str(error)})
+            self._failed_steps.update([name], {name: str(error)})
         else:
-            self._rejections.update([name], {})
+            self._failed_steps.update([name], {})
 
     async def _write(self, step: StoreStep) -> None:
         match step:
@@ -262,7 +262,7 @@ def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Reso
 
 
 def object_name(step: StoreStep) -> str:
-    """The object that a step is about, as the key of rejections: kind, namespace and name."""
+    """The object that a step is about, as the key of failed steps: kind, namespace and name."""
     match step:
         case SaveOwnershipRecord(ownership):
             return f"OwnershipRecord {ownership.uid}"

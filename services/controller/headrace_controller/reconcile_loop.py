@@ -146,7 +146,7 @@ class ReconcileLoop:
     def _pause(self, plan: Plan, idle: int) -> float:
         pause = _WAIT_BACKOFF.seconds(idle) if plan.waiting_for else _RESYNC_SECONDS
         now = self._clock.now()
-        due = [rejection.retry_at for rejection in self.executor.rejections.values()]
+        due = [failure.retry_at for failure in self.executor.failed_steps.values()]
         if plan.requeue_at is not None:
             due.append(plan.requeue_at)
         return max(0.01, min([pause, *(at - now for at in due if at > now)]))

@@ -32,6 +32,6 @@ async def test_what_a_terminating_namespace_refuses_is_not_complained_of(
     with capture_logs() as logs:
         await harness.run_once()
         await harness.run_once()
-    refused = [each for each in logs if each["event"] == "step_rejected"]
+    refused = [each for each in logs if each["event"] == "step_failed"]
     assert levels == {each["log_level"] for each in refused}
     assert len({each["about"] for each in refused}) == len(refused)

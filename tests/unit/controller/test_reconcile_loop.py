@@ -178,9 +178,9 @@ async def test_an_object_that_the_store_refuses_holds_up_no_other(
     assert ("True", "") == harness.condition(BROKER, "default")
     assert ("True", "") == harness.condition(TRIGGER, "orders")
     assert {} == harness.status(BROKER, "bad")
-    assert "Invalid value" in harness.loop.executor.rejections[f"Broker {NAMESPACE}/bad"].message
+    assert "Invalid value" in harness.loop.executor.failed_steps[f"Broker {NAMESPACE}/bad"].message
     monkeypatch.setattr(_Choosy, "refuses", "")
     harness.clock.advance(60.0)
     await harness.settle()
     assert ("True", "") == harness.condition(BROKER, "bad")
-    assert {} == harness.loop.executor.rejections
+    assert {} == harness.loop.executor.failed_steps

@@ -17,6 +17,7 @@ from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.kafka_backend import channels, retirement, subscriptions
 from headrace_controller.kafka_backend.delays import reconcile_delays
 from headrace_controller.kafka_backend.group_queries import (
@@ -37,9 +38,8 @@ from headrace_controller.reconcile.backend import (
     ChannelResult,
     ObservedChannel,
 )
-from headrace_controller.reconcile.observed_state import ObservedState, StepRejection
+from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import Draft, ReconcileProblem, Step
-from headrace_controller.rejections import Rejections
 
 logger = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ class KafkaBackend:
     def __init__(self, admin: TopicAdmin, clock: Clock) -> None:
         self._admin = admin
         self._clock = clock
-        self._rejections = Rejections(clock)
+        self._failed_steps = FailedSteps(clock)
         self._cluster = ClusterDescription("", 0)
         self._topics: dict[str, TopicDescription] = {}
         self._described_topics: set[str] = set()
@@ -152,13 +152,13 @@ class KafkaBackend:
         self.decisions: BackendDecisions = KafkaDecisions()
 
     @property
-    def rejections(self) -> Mapping[str, StepRejection]:
-        """As `Backend.rejections`."""
-        return self._rejections.current
+    def failed_steps(self) -> Mapping[str, StepFailure]:
+        """As `Backend.failed_steps`."""
+        return self._failed_steps.current
 
     def reset(self) -> None:
         """As `Backend.reset`."""
-        self._rejections.clear()
+        self._failed_steps.clear()
         self._described_at = self._verified_at = float("-inf")
 
     async def observe(
@@ -209,34 +209,34 @@ class KafkaBackend:
                     await self._change_topic(topic, self._admin.alter(topic, settings))
         for step in steps:
             if isinstance(step, CommitInitialOffsets):
-                await self._rejections.call([step.group], self._commit(step), None)
+                await self._failed_steps.call([step.group], self._commit(step), None)
                 failpoint(Failpoint.AFTER_START_OFFSETS)
 
     async def delete(self, steps: Sequence[Step]) -> None:
         """As `Backend.delete`: groups first, then topics."""
         groups = [step.group for step in steps if isinstance(step, DeleteGroup)]
         if groups:
-            refused = await self._rejections.call(groups, self._admin.delete_groups(groups), {})
-            self._rejections.update(groups, refused)
+            refused = await self._failed_steps.call(groups, self._admin.delete_groups(groups), {})
+            self._failed_steps.update(groups, refused)
         topics = [step.topic for step in steps if isinstance(step, DeleteTopic)]
         if topics:
             self._stale_topics.update(topics)
             logger.info("topics_deleted", topics=topics)
-            refused = await self._rejections.call(topics, self._admin.delete(topics), {})
-            self._rejections.update(topics, refused)
+            refused = await self._failed_steps.call(topics, self._admin.delete(topics), {})
+            self._failed_steps.update(topics, refused)
 
     async def _create_topics(self, specs: Sequence[TopicSpec]) -> None:
         if not specs:
             return
         names = [spec.name for spec in specs]
         self._stale_topics.update(names)
-        refused = await self._rejections.call(names, self._admin.create(specs), {})
-        self._rejections.update(names, refused)
+        refused = await self._failed_steps.call(names, self._admin.create(specs), {})
+        self._failed_steps.update(names, refused)
         failpoint(Failpoint.AFTER_TOPICS)
 
     async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:
         self._stale_topics.add(topic)
-        await self._rejections.call([topic], call, None)
+        await self._failed_steps.call([topic], call, None)
 
     async def _commit(self, step: CommitInitialOffsets) -> None:
         ends = (

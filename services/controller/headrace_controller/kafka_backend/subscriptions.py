@@ -122,11 +122,11 @@ def _commit_initial_offsets(
         draft.add(SaveOwnershipRecord(started))
     elif observed.blocked(ownership.group) is None:
         draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=absent))
-    rejection = observed.rejections.get(ownership.group)
-    if rejection is None:
+    failure = observed.failed_steps.get(ownership.group)
+    if failure is None:
         return waiting
     return replace(
-        waiting, message=f"{waiting.message}; Kafka rejected the commit: {rejection.message}"
+        waiting, message=f"{waiting.message}; Kafka rejected the commit: {failure.message}"
     )
 
 

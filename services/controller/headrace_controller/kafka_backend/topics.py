@@ -28,7 +28,7 @@ from headrace_controller.reconcile.observed_state import (
     LOST_ANNOTATION,
     TOPICS_ANNOTATION,
     ObservedState,
-    StepRejection,
+    StepFailure,
 )
 from headrace_controller.reconcile.plan import ReconcileProblem, Step
 
@@ -113,10 +113,10 @@ def _assess_absent(
             )
             return TopicAssessment(held, problem=ReconcileProblem("TopicLost", text))
         case TopicStage.INTENDED:
-            rejection = observed.rejections.get(held.name)
+            failure = observed.failed_steps.get(held.name)
             problem = (
-                ReconcileProblem("TopicCreationFailed", f"topic {held.name}: {rejection.message}")
-                if rejection
+                ReconcileProblem("TopicCreationFailed", f"topic {held.name}: {failure.message}")
+                if failure
                 else ReconcileProblem(
                     "TopicCreating", f"topic {held.name} is being created", waiting=True
                 )
@@ -145,14 +145,14 @@ def _remedy() -> str:
 def _assess_settings(
     observed: ObservedState, held: OwnedTopic, facts: TopicDescription, wanted: TopicSpec
 ) -> TopicAssessment:
-    blocked, rejection = observed.blocked(held.name), observed.rejections.get(held.name)
+    blocked, failure = observed.blocked(held.name), observed.failed_steps.get(held.name)
     drifted = drift(facts.settings, wanted.settings)
     if drifted:
         needed = ", ".join(f"{key}={value}" for key, value in sorted(drifted.items()))
         problem = ReconcileProblem(
             "TopicSettings",
-            _with_rejection(f"topic {held.name} needs {needed}", rejection),
-            waiting=rejection is None,
+            _with_failure(f"topic {held.name} needs {needed}", failure),
+            waiting=failure is None,
         )
         return TopicAssessment(
             held, step=None if blocked else AlterTopic(held.name, drifted), problem=problem
@@ -162,7 +162,7 @@ def _assess_settings(
     )
     if facts.partitions < wanted.partitions:
         step = None if blocked else AddPartitions(held.name, wanted.partitions)
-        note = _with_rejection(difference, rejection)
+        note = _with_failure(difference, failure)
         return TopicAssessment(held, step=step, facts=facts, note=note)
     note = ""
     if facts.partitions > wanted.partitions:
@@ -177,5 +177,5 @@ def drift(actual: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str
     return {key: value for key, value in wanted.items() if key in actual and actual[key] != value}
 
 
-def _with_rejection(message: str, rejection: StepRejection | None) -> str:
-    return f"{message}; Kafka rejected the change: {rejection.message}" if rejection else message
+def _with_failure(message: str, failure: StepFailure | None) -> str:
+    return f"{message}; Kafka rejected the change: {failure.message}" if failure else message

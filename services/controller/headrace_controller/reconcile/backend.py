@@ -16,7 +16,7 @@ from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
-from headrace_controller.reconcile.observed_state import ObservedState, StepRejection
+from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import Draft, ReconcileProblem, Step
 
 
@@ -151,8 +151,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def rejections(self) -> Mapping[str, StepRejection]:
-        """What the backend has rejected, by name of the thing that a step was about."""
+    def failed_steps(self) -> Mapping[str, StepFailure]:
+        """The steps that have failed, by name of the thing that a step was about."""
         ...
 
     def reset(self) -> None:

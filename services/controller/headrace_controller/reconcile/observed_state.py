@@ -59,9 +59,9 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True)
-class StepRejection:
-    """Kafka or the store rejected a step about one topic, group or object; it is retried at
-    `retry_at` (Unix seconds).
+class StepFailure:
+    """A step about one topic, group or object has failed; it is retried at `retry_at` (Unix
+    seconds).
     """
 
     message: str
@@ -101,7 +101,7 @@ class ObservedState:
     routes_end: int = -1
     """Log position of the routing table's newest record."""
     instances: Sequence[Instance] = ()
-    rejections: Mapping[str, StepRejection] = field(default_factory=dict)
+    failed_steps: Mapping[str, StepFailure] = field(default_factory=dict)
     """By topic or group name, or by object name."""
     _objects: Mapping[tuple[str, str, str, str], Resource] = field(
         init=False, repr=False, compare=False
@@ -166,10 +166,10 @@ class ObservedState:
             read(instance.groups[uid]) for instance in self.instances if uid in instance.groups
         )
 
-    def blocked(self, name: str) -> StepRejection | None:
-        """The rejection that a step about this topic or group still has to wait for."""
-        rejection = self.rejections.get(name)
-        return rejection if rejection is not None and rejection.retry_at > self.now else None
+    def blocked(self, name: str) -> StepFailure | None:
+        """The failure that a step about this topic or group still has to wait for."""
+        failure = self.failed_steps.get(name)
+        return failure if failure is not None and failure.retry_at > self.now else None
 
     def lookup(
         self, api_version: str, kind: str, namespace: str, name: str

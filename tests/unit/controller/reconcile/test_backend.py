@@ -17,7 +17,7 @@ from headrace_controller.reconcile.backend import (
     ObservedChannel,
 )
 from headrace_controller.reconcile.kinds import RECONCILERS
-from headrace_controller.reconcile.observed_state import ObservedState, StepRejection
+from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import (
     BackendStep,
     DeleteOwnershipRecord,
@@ -143,7 +143,7 @@ class DictionaryBackend:
 
     open: set[str] = field(default_factory=set)
     decisions: BackendDecisions = field(default_factory=Decisions)
-    rejections: Mapping[str, StepRejection] = field(default_factory=dict)
+    failed_steps: Mapping[str, StepFailure] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Nothing is remembered."""

@@ -41,7 +41,7 @@ from headrace_controller.reconcile.observed_state import (
     FINALIZER,
     Installation,
     ObservedState,
-    StepRejection,
+    StepFailure,
 )
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
 from headrace_controller.reconcile.reconciler import reconcile
@@ -319,8 +319,8 @@ ROWS = [
             },
             topics=_without(TOPICS, f"{GROUP}.retry", f"{GROUP}.dead"),
             routes=_routes(ROUTE_B),
-            rejections={
-                f"{GROUP}.{role}": StepRejection("no rights", NOW + 1)
+            failed_steps={
+                f"{GROUP}.{role}": StepFailure("no rights", NOW + 1)
                 for role in (TopicRole.RETRY, TopicRole.DEAD)
             },
         ),
