@@ -18,7 +18,7 @@ from headrace.adapters.memory.routing import (
 from headrace.codec.routing import write
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.ports import RoutingReader, RoutingWriter
-from headrace.domain.routing import Addressable, Removal, route_key
+from headrace.domain.routing import Addressable, RemovedRoute, route_key
 from tests.support.kafka import KafkaUnderTest, Kind, free_port
 from tests.support.wait_until import wait_until_async
 
@@ -185,19 +185,19 @@ async def test_a_removal_of_an_older_controller_removes_nothing(adapters: Adapte
     follower.watch(heard.append)
     await wait_until_async(lambda: heard, what="the watcher hears of a")
     heard.clear()
-    await writer.write({"addressable/a": write(Removal(epoch=1))})
+    await writer.write({"addressable/a": write(RemovedRoute(epoch=1))})
     assert await follower.refresh(5)
     assert ([], addressable("a", epoch=2)) == (heard, follower.table.get("addressable/a"))
-    await writer.write({"addressable/a": write(Removal(epoch=2))})
+    await writer.write({"addressable/a": write(RemovedRoute(epoch=2))})
     assert await follower.refresh(5)
     assert (["addressable/a"], None) == (
         [key for keys in heard for key in keys],
         follower.table.get("addressable/a"),
     )
-    assert {"addressable/a": 2} == follower.table.removals
+    assert {"addressable/a": 2} == follower.table.removed_routes
     await writer.write({"addressable/a": None})
     assert await follower.refresh(5)
-    assert ({}, 1) == (follower.table.removals, len(heard))
+    assert ({}, 1) == (follower.table.removed_routes, len(heard))
 
 
 async def test_a_stopped_reader_refreshes_no_longer(adapters: Adapters) -> None:

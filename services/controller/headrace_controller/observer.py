@@ -188,7 +188,7 @@ class Observer:
             ownership_records=ownership_records,
             backend=facts,
             routes=self.routes(),
-            removals=self._applied_removals(),
+            removed_routes=self._applied_removed_routes(),
             route_positions=dict(self._executor.positions),
             routes_end=self._ports.routing.table.position,
             instances=self._ports.instances.live(),
@@ -211,12 +211,12 @@ class Observer:
         self._parsed_records = found
         return {name: ownership for name, (_, ownership) in found.items()}
 
-    def _applied_removals(self) -> dict[str, int]:
+    def _applied_removed_routes(self) -> dict[str, int]:
         """Removals that have come back through the log and were not overwritten since."""
         table, positions = self._ports.routing.table, self._executor.positions
         return {
             key: epoch
-            for key, epoch in table.removals.items()
+            for key, epoch in table.removed_routes.items()
             if positions.get(key, -1) <= table.position
         }
 

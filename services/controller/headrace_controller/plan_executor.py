@@ -11,7 +11,7 @@ import structlog
 from headrace.codec import routing as routing_codec
 from headrace.domain.errors import Conflict, Fenced, NotFound, Permanent
 from headrace.domain.ports import Clock, RoutingWriter
-from headrace.domain.routing import Removal, Route, route_key
+from headrace.domain.routing import RemovedRoute, Route, route_key
 from headrace.resources.conditions import READY, ConditionStatus, condition_of
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import OWNERSHIP_RECORD
@@ -235,9 +235,9 @@ class PlanExecutor:
                     routes[route_key(route)] = route
                 case RemoveRoute(key):
                     routes[key] = None
-        removal = Removal(epoch=self._store.epoch or 0)
+        removed = RemovedRoute(epoch=self._store.epoch or 0)
         records: dict[str, bytes | None] = {
-            key: routing_codec.write(removal if route is None else route)
+            key: routing_codec.write(removed if route is None else route)
             for key, route in routes.items()
         }
         for step in steps:

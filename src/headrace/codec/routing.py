@@ -23,7 +23,7 @@ from headrace.domain.routing import (
     DeliveryOrder,
     Destination,
     Format,
-    Removal,
+    RemovedRoute,
     Reply,
     Route,
     RoutingTable,
@@ -42,7 +42,7 @@ class BadRoutingRecord(ValueError):
     """The record is not a valid routing record; the message names the member."""
 
 
-def write(entry: Route | Removal) -> bytes:
+def write(entry: Route | RemovedRoute) -> bytes:
     """Return the value of the record. The same entry always gives the same bytes."""
     match entry:
         case Addressable():
@@ -51,14 +51,14 @@ def write(entry: Route | Removal) -> bytes:
             members = _subscription(entry)
         case Delays():
             members = _delays(entry)
-        case Removal():
+        case RemovedRoute():
             members = {"kind": "removed", "epoch": entry.epoch}
     return json.dumps(
         {"v": VERSION, **members}, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
-def read(key: str, value: bytes) -> Route | Removal | None:
+def read(key: str, value: bytes) -> Route | RemovedRoute | None:
     """Return the content of a record, or None for an unknown kind or a higher version.
 
     A newer controller wrote these. Raises `BadRoutingRecord`.
@@ -114,7 +114,7 @@ def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> ApplyResult:
             continue
         if entry is None and record.value is not None:
             applied.ignored[key] = "of a kind or version that this process does not know"
-        elif (entry is None or isinstance(entry, Removal)) and table.get(key) is None:
+        elif (entry is None or isinstance(entry, RemovedRoute)) and table.get(key) is None:
             table.apply(key, entry)
         elif table.apply(key, entry):
             applied.changed.add(key)
@@ -354,13 +354,13 @@ def _read_delays(source: _Members) -> Delays:
     )
 
 
-def _read_removal(source: _Members) -> Removal:
-    return Removal(epoch=source.integer("epoch"))
+def _read_removed_route(source: _Members) -> RemovedRoute:
+    return RemovedRoute(epoch=source.integer("epoch"))
 
 
-_READERS: dict[str, Callable[[_Members], Route | Removal]] = {
+_READERS: dict[str, Callable[[_Members], Route | RemovedRoute]] = {
     "addressable": _read_addressable,
     "subscription": _read_subscription,
     "delays": _read_delays,
-    "removed": _read_removal,
+    "removed": _read_removed_route,
 }

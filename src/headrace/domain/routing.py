@@ -152,12 +152,12 @@ Route = Addressable | Subscription | Delays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
-    """Marks the route under a key as removed.
+class RemovedRoute:
+    """Says that the route under a key is removed, and who removed it.
 
     A bare tombstone does not say who wrote it: a controller that was replaced, but does not know it
-    yet, could remove a route that its successor keeps. A removal therefore carries the epoch. The
-    tombstone, which allows compaction to drop the key, is written only after the removal was
+    yet, could remove a route that its successor keeps. This record therefore carries the epoch. The
+    tombstone, which allows compaction to drop the key, is written only after this record was
     applied.
     """
 
@@ -173,47 +173,47 @@ class RoutingTable:
         self.position = -1
         """Log position of the newest record applied, -1 before the first."""
         self._routes: dict[str, Route] = {}
-        self._removals: dict[str, int] = {}
+        self._removed_routes: dict[str, int] = {}
         self._paths: dict[str, Addressable] = {}
         self._hosts: dict[str, Addressable] = {}
 
-    def apply(self, key: str, entry: Route | Removal | None) -> bool:
-        """Add, replace or remove the record `key`; return False if a record or removal with a newer
-        epoch (or generation) is already there.
+    def apply(self, key: str, entry: Route | RemovedRoute | None) -> bool:
+        """Add, replace or remove the record `key`; return False if one with a newer epoch (or
+        generation) is already there.
 
-        None is a tombstone: it removes any record or removal of the key.
+        None is a tombstone: it removes any record of the key.
         """
         old = self._routes.get(key)
         if self._is_older(key, entry, old):
             return False
-        self._removals.pop(key, None)
-        if entry is None or isinstance(entry, Removal):
+        self._removed_routes.pop(key, None)
+        if entry is None or isinstance(entry, RemovedRoute):
             self._routes.pop(key, None)
             if entry is not None:
-                self._removals[key] = entry.epoch
+                self._removed_routes[key] = entry.epoch
         else:
             self._routes[key] = entry
         if isinstance(old, Addressable) or isinstance(entry, Addressable):
             self._index()
         return True
 
-    def _is_older(self, key: str, entry: Route | Removal | None, old: Route | None) -> bool:
+    def _is_older(self, key: str, entry: Route | RemovedRoute | None, old: Route | None) -> bool:
         if entry is None:
             return False
-        if entry.epoch < self._removals.get(key, entry.epoch):
+        if entry.epoch < self._removed_routes.get(key, entry.epoch):
             return True
         if old is None:
             return False
         return entry.epoch < old.epoch or (
             entry.epoch == old.epoch
-            and not isinstance(entry, Removal)
+            and not isinstance(entry, RemovedRoute)
             and entry.generation < old.generation
         )
 
     @property
-    def removals(self) -> Mapping[str, int]:
-        """Epochs of the removals without a tombstone so far, by key."""
-        return self._removals
+    def removed_routes(self) -> Mapping[str, int]:
+        """Epochs of the removed routes without a tombstone so far, by key."""
+        return self._removed_routes
 
     def _index(self) -> None:
         self._paths = {path: each for each in self.addressables() for path in each.paths}

@@ -22,7 +22,7 @@ from headrace.domain.routing import (
     DeliveryOrder,
     Destination,
     Format,
-    Removal,
+    RemovedRoute,
     Reply,
     Route,
     RoutingTable,
@@ -216,8 +216,8 @@ def test_a_removal_is_read_and_written_as_ever() -> None:
     A reader of the previous version skips the kind, and removes the route at the tombstone that
     follows.
     """
-    assert REMOVED == write(Removal(epoch=7))
-    assert Removal(epoch=7) == read("addressable/b1", REMOVED)
+    assert REMOVED == write(RemovedRoute(epoch=7))
+    assert RemovedRoute(epoch=7) == read("addressable/b1", REMOVED)
 
 
 @pytest.mark.parametrize(
@@ -237,24 +237,24 @@ def test_a_removal_counts_when_its_epoch_does() -> None:
     Records with an older epoch that follow an applied removal are ignored.
     """
     table, key = RoutingTable(), route_key(BROKER).encode()
-    older = write(Removal(epoch=6))
+    older = write(RemovedRoute(epoch=6))
     apply(table, [_stored(0, key, write(BROKER))])
     applied = apply(table, [_stored(1, key, older)])
     assert (set(), {"addressable/b1": "an older controller wrote it"}) == (
         applied.changed,
         applied.ignored,
     )
-    assert {} == table.removals
+    assert {} == table.removed_routes
     assert {"addressable/b1"} == apply(table, [_stored(2, key, REMOVED)]).changed
-    assert (None, {"addressable/b1": 7}) == (table.get("addressable/b1"), table.removals)
+    assert (None, {"addressable/b1": 7}) == (table.get("addressable/b1"), table.removed_routes)
     assert table.addressable("/default/default", "") is None
     put_late = json.dumps(json.loads(write(BROKER)) | {"epoch": 6}).encode()
     assert ["addressable/b1"] == list(
         apply(table, [_stored(3, key, put_late), _stored(4, key, older)]).ignored
     )
-    assert {"addressable/b1": 7} == table.removals
+    assert {"addressable/b1": 7} == table.removed_routes
     assert {"addressable/b1"} == apply(table, [_stored(5, key, write(BROKER))]).changed
-    assert {} == table.removals
+    assert {} == table.removed_routes
 
 
 def test_a_tombstone_removes_and_forgets() -> None:
@@ -267,7 +267,7 @@ def test_a_tombstone_removes_and_forgets() -> None:
         table, [_stored(0, key, write(BROKER)), _stored(1, key, REMOVED), _stored(2, key, None)]
     )
     assert ({"addressable/b1"}, {}) == (applied.changed, applied.ignored)
-    assert ({}, 2) == (table.removals, table.position)
+    assert ({}, 2) == (table.removed_routes, table.position)
     assert {"addressable/b1"} == apply(table, [_stored(3, key, write(BROKER))]).changed
     assert {"addressable/b1"} == apply(table, [_stored(4, key, None)]).changed
     assert table.get("addressable/b1") is None

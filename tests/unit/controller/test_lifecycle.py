@@ -9,7 +9,7 @@ import pytest
 
 from headrace.codec import routing as codec
 from headrace.domain.errors import Permanent
-from headrace.domain.routing import Addressable, Delays, DeliveryOrder, Removal, Subscription
+from headrace.domain.routing import Addressable, Delays, DeliveryOrder, RemovedRoute, Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.kinds import BROKER, OWNERSHIP_RECORD, TRIGGER
@@ -657,7 +657,7 @@ async def test_a_removal_is_ended_by_a_tombstone_and_by_nothing_more(
     assert [(False, True), (True, False)] == found
     length = len(harness.routing.records)
     await harness.resync()
-    assert (length, {}) == (len(harness.routing.records), harness.follower.table.removals)
+    assert (length, {}) == (len(harness.routing.records), harness.follower.table.removed_routes)
 
 
 async def test_a_controller_that_was_replaced_removes_nothing_and_ends_nothing(
@@ -673,9 +673,9 @@ async def test_a_controller_that_was_replaced_removes_nothing_and_ends_nothing(
     await harness.settle()
     routes = harness.routes()
     key = next(key for key in routes if key.startswith("subscription/"))
-    harness.routing.append(key, codec.write(Removal(epoch=routes[key].epoch - 1)))
+    harness.routing.append(key, codec.write(RemovedRoute(epoch=routes[key].epoch - 1)))
     await asyncio.sleep(0)
-    assert {} == old.observer._applied_removals()
+    assert {} == old.observer._applied_removed_routes()
     await harness.settle()
     assert routes == harness.routes()
     assert all(record.value is not None for record in harness.routing.records)
@@ -687,11 +687,11 @@ async def test_a_removal_that_its_controller_did_not_end_is_ended_by_the_next(
     """It died between the two records."""
     await harness.apply(broker())
     await harness.settle()
-    harness.routing.append("subscription/gone", codec.write(Removal(epoch=1)))
+    harness.routing.append("subscription/gone", codec.write(RemovedRoute(epoch=1)))
     await harness.restart()
     await harness.settle()
     await harness.follower.refresh(1)
-    assert {} == harness.follower.table.removals
+    assert {} == harness.follower.table.removed_routes
     assert [None] == [
         record.value for record in harness.routing.records if record.key == b"subscription/gone"
     ][1:]

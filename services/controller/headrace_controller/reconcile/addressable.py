@@ -133,7 +133,7 @@ def _keep_address(request: ReconcileRequest, channel: AddressableSpec) -> None:
     if (
         not status.get("address")
         or key not in request.observed.routes
-        or key in request.observed.removals
+        or key in request.observed.removed_routes
     ):
         return
     for name in (CONFIG_MAP_UPDATED, DATA_PLANE_AVAILABLE, PROBE_SUCCEEDED):

@@ -68,7 +68,7 @@ def write_tombstones(observed: ObservedState, draft: Draft) -> None:
     draft.add(
         *(
             WriteTombstone(key)
-            for key, epoch in observed.removals.items()
+            for key, epoch in observed.removed_routes.items()
             if epoch <= observed.epoch and key not in observed.routes
         )
     )

@@ -94,7 +94,7 @@ class ObservedState:
     """What the backend has observed; only the backend understands it."""
     routes: Mapping[str, Route] = field(default_factory=dict)
     """The routing table as stored."""
-    removals: Mapping[str, int] = field(default_factory=dict)
+    removed_routes: Mapping[str, int] = field(default_factory=dict)
     """Epoch by key of removals in the routing table that have no tombstone yet."""
     route_positions: Mapping[str, int] = field(default_factory=dict)
     """Log position by key of this process's newest write or removal."""
