@@ -56,10 +56,10 @@ def strategies(
 
 def _strategy(rules: KindRules, system: SystemConfig) -> KindStrategy:
     return KindStrategy(
-        set_defaults=lambda resource: rules.default(resource, system),
+        set_defaults=lambda resource: rules.set_defaults(resource, system),
         validate=lambda resource: rules.validate(resource, system),
         validate_update=rules.validate_update,
-        warnings=rules.remarks,
+        warnings=rules.warnings,
     )
 
 

@@ -15,9 +15,15 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import ConditionSet
-from headrace.resources.delivery_rules import DELIVERY_SHAPE, default_delivery, validate_delivery
+from headrace.resources.delivery_rules import (
+    DELIVERY_SHAPE,
+    default_delivery,
+    delivery_remarks,
+    validate_delivery,
+)
 from headrace.resources.destination import REF_SHAPE
 from headrace.resources.json_shapes import Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -132,3 +138,12 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
 
 def _kept(broker: Resource) -> Mapping[str, Any]:
     return {key: value for key, value in broker.spec.items() if key != "delivery"}
+
+
+RULES = KindRules(
+    SHAPE,
+    set_defaults=default,
+    validate=validate,
+    validate_update=validate_update,
+    warnings=delivery_remarks,
+)

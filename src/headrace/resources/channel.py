@@ -18,7 +18,9 @@ from headrace.resources.condition_types import (
     EVENT_POLICIES_READY,
 )
 from headrace.resources.conditions import ConditionSet
+from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.json_shapes import ANY, Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -67,3 +69,12 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
 
 def _immutable(channel: Resource) -> dict[str, Any]:
     return {key: value for key, value in channel.spec.items() if key != "subscribers"}
+
+
+RULES = KindRules(
+    SHAPE,
+    set_defaults=default,
+    validate=validate,
+    validate_update=validate_update,
+    warnings=delivery_remarks,
+)

@@ -15,6 +15,7 @@ from headrace.domain.observed_event_types import ObservedEventType
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.destination import validate_ref
 from headrace.resources.json_shapes import Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
@@ -153,3 +154,6 @@ def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
             },
         },
     )
+
+
+RULES = KindRules(SHAPE, set_defaults=default, validate=validate)

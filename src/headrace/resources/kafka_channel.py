@@ -27,8 +27,10 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import ConditionSet
+from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.durations import InvalidDuration, parse_duration
 from headrace.resources.json_shapes import Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -115,3 +117,12 @@ def topic_config(channel: Resource) -> TopicConfig:
 
 def _immutable(channel: Resource) -> dict[str, Any]:
     return {key: value for key, value in channel.spec.items() if key not in _MUTABLE}
+
+
+RULES = KindRules(
+    SHAPE,
+    set_defaults=default,
+    validate=validate,
+    validate_update=validate_update,
+    warnings=delivery_remarks,
+)

@@ -25,6 +25,7 @@ from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
 from headrace.resources.json_shapes import Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -111,3 +112,12 @@ def _wrong_channel(channel: Any, namespace: str, features: Features) -> list[Fie
 
 def _is_empty(destination: Any) -> bool:
     return not isinstance(destination, Mapping) or not any(destination.values())
+
+
+RULES = KindRules(
+    SHAPE,
+    set_defaults=default,
+    validate=validate,
+    validate_update=validate_update,
+    warnings=remarks,
+)

@@ -39,6 +39,7 @@ from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
 from headrace.resources.json_shapes import Shape
+from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -249,3 +250,12 @@ def _wrong_dependency(text: str, namespace: str) -> list[FieldError]:
         )
     absent = [f"{where}.{name}" for name in ("kind", "name", "apiVersion") if not ref.get(name)]
     return [*errors, missing(*absent)] if absent else errors
+
+
+RULES = KindRules(
+    SHAPE,
+    set_defaults=default,
+    validate=validate,
+    validate_update=validate_update,
+    warnings=remarks,
+)

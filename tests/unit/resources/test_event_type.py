@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.domain.field_errors import render
 from headrace.domain.observed_event_types import ObservedEventType
-from headrace.resources.event_type import auto_created, event_type_name, reference_of
+from headrace.resources.event_type import RULES, auto_created, event_type_name, reference_of
 from headrace.resources.kind_rules import default_and_validate
 from headrace.resources.kinds import BROKER, EVENT_TYPE
 from headrace.resources.resource import Resource, ResourceKind
@@ -43,7 +43,7 @@ def event_type(kind: ResourceKind, spec: dict[str, Any]) -> Resource:
 
 def refused(resource: Resource) -> str:
     """Why it is refused, empty if it is accepted."""
-    return render(default_and_validate(resource)[1])
+    return render(default_and_validate(resource, RULES)[1])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from headrace.resources.broker_config import BYTES_MAX, InvalidConfig, TopicConf
 from headrace.resources.condition_types import EVENT_POLICIES_READY
 from headrace.resources.conditions import Condition, failed, happy
 from headrace.resources.destination import Unresolved
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import BROKER
 from headrace.resources.naming import broker_topic
 from headrace.resources.resource import Reference, Resource
@@ -137,7 +136,7 @@ def _references(broker: Resource) -> Iterator[Reference]:
 
 RECONCILER = KindReconciler(
     kind=BROKER,
-    rules=RULES[BROKER],
+    rules=rules.RULES,
     references=_references,
     channel_bytes_max=channel_bytes_max,
     decide=decide,

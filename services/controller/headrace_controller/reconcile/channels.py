@@ -9,7 +9,6 @@ from headrace.resources.condition_types import (
     EVENT_POLICIES_READY,
 )
 from headrace.resources.conditions import condition_of, failed, happy, unknown
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL
 from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.channelables import (
@@ -108,7 +107,7 @@ def _children(channel: Resource) -> Iterable[Reference]:
 
 RECONCILER = KindReconciler(
     kind=CHANNEL,
-    rules=RULES[CHANNEL],
+    rules=rules.RULES,
     children=_children,
     decide=decide,
     owns=(KAFKA_CHANNEL,),

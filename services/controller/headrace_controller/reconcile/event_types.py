@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from headrace.resources import event_type as rules
 from headrace.resources.conditions import Condition, failed, happy, unknown
 from headrace.resources.destination import Unresolved, api_version_of
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import EVENT_TYPE
 from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.observed_state import ObservedState
@@ -89,7 +88,7 @@ def _references(event_type: Resource) -> Iterator[Reference]:
 
 RECONCILER = KindReconciler(
     kind=EVENT_TYPE,
-    rules=RULES[EVENT_TYPE],
+    rules=rules.RULES,
     references=_references,
     decide=decide,
     decide_all=create_observed_event_types,

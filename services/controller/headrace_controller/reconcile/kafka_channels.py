@@ -11,7 +11,6 @@ from headrace.resources.condition_types import (
     EVENT_POLICIES_READY,
 )
 from headrace.resources.conditions import Condition, ConditionStatus, condition_of, happy
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import KAFKA_CHANNEL, SERVICE
 from headrace.resources.naming import channel_service, channel_topic
 from headrace.resources.resource import Reference, Resource
@@ -112,7 +111,7 @@ def _children(channel: Resource) -> Iterable[Reference]:
 
 RECONCILER = KindReconciler(
     kind=KAFKA_CHANNEL,
-    rules=RULES[KAFKA_CHANNEL],
+    rules=rules.RULES,
     references=_references,
     children=_children,
     decide=decide,

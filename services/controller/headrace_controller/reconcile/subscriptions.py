@@ -20,7 +20,6 @@ from headrace.resources.conditions import (
 )
 from headrace.resources.delivery_annotations import has_breaker, order_of
 from headrace.resources.destination import Unresolved, unsupported
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import SUBSCRIPTION
 from headrace.resources.naming import subscription_group
 from headrace.resources.resource import Reference, Resource
@@ -226,7 +225,7 @@ def _references(subscription: Resource) -> Iterator[Reference]:
 
 RECONCILER = KindReconciler(
     kind=SUBSCRIPTION,
-    rules=RULES[SUBSCRIPTION],
+    rules=rules.RULES,
     references=_references,
     addressable=channel_of,
     decide=decide,

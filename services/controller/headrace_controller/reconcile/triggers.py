@@ -11,7 +11,6 @@ from headrace.resources.broker_config import BYTES_MAX
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED, SUBSCRIPTION_READY
 from headrace.resources.conditions import READY, condition_of, failed, unknown
 from headrace.resources.delivery_annotations import has_breaker, order_of
-from headrace.resources.kind_rules import RULES
 from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import trigger_group
 from headrace.resources.resource import Reference, Resource
@@ -126,7 +125,7 @@ def _dependency(trigger: Resource) -> Any:
 
 RECONCILER = KindReconciler(
     kind=TRIGGER,
-    rules=RULES[TRIGGER],
+    rules=rules.RULES,
     references=_references,
     addressable=_broker_of,
     decide=decide,

@@ -42,7 +42,7 @@ class ResourceValidator:
             known = self._known.get(key)
             if known is None or known[0] is not each.object or known[1] is not system:
                 resource = Resource(reconciler.kind, each.object)
-                defaulted, errors = default_and_validate(resource, system, reconciler.rules)
+                defaulted, errors = default_and_validate(resource, reconciler.rules, system)
                 known = self._known[key] = (each.object, system, defaulted, render(errors))
             seen.add(each.uid)
             validated.append(known[2])
