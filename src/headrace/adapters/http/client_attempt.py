@@ -4,13 +4,10 @@ exactly once.
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from headrace.adapters.http.client_deadlines import Deadlines, Expirable
 from headrace.domain.delivery import Outcome
-
-if TYPE_CHECKING:
-    from headrace.adapters.http.client_connection import ClientConnection
 
 OnOutcome = Callable[[Outcome], None]
 
@@ -24,6 +21,19 @@ class AttemptOwner(Protocol):
 
     def expire(self, attempt: "HttpAttempt") -> None:
         """The attempt's deadline has passed."""
+        ...
+
+
+class AttemptConnection(Protocol):
+    """The connection that carries an attempt."""
+
+    @property
+    def progress(self) -> str:
+        """How far the response has come, for the message of a deadline."""
+        ...
+
+    def drop(self) -> None:
+        """Cut the connection without reporting the attempt."""
         ...
 
 
@@ -57,7 +67,7 @@ class HttpAttempt:
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds
-        self.connection: ClientConnection | None = None
+        self.connection: AttemptConnection | None = None
         self.sent_at = now
         """When it was written to its connection (loop time)."""
         self.repeated = False

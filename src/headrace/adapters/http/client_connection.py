@@ -187,6 +187,11 @@ class ClientConnection(asyncio.Protocol):
         self._release_reservation()
         self._transport.abort()
 
+    def drop(self) -> None:
+        """Drop the connection and what is on it; the pool is notified that nobody may pick it."""
+        self._owner.unusable(self)
+        self.abort()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         self._transport = transport  # type: ignore[assignment]  # create_connection gives stream transports only
@@ -256,8 +261,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _drop_surplus(self) -> None:
         self._owner.on_surplus()
-        self._owner.unusable(self)
-        self.abort()
+        self.drop()
 
     def _finish(self, attempt: HttpAttempt) -> None:
         self.attempt = None

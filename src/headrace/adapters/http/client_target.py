@@ -166,9 +166,8 @@ class HttpTarget:
 
     def _drop(self, attempt: HttpAttempt) -> None:
         self._waiting.pop(attempt, None)
-        if (connection := attempt.connection) is not None:
-            self._open.discard(connection)
-            connection.abort()
+        if attempt.connection is not None:
+            attempt.connection.drop()
 
     def _refuse(self, attempt: HttpAttempt, failure: Failure, detail: str) -> None:
         self._loop.call_soon(attempt.complete, Outcome(failure=failure, detail=detail))

@@ -18,7 +18,8 @@ import structlog
 
 from headrace.adapters.http.server_acceptor import Acceptor
 from headrace.adapters.http.server_connection import ServerConnection
-from headrace.adapters.http.server_connections import ConnectionEvent, ConnectionTable
+from headrace.adapters.http.server_connection_event import ConnectionEvent
+from headrace.adapters.http.server_connections import ConnectionTable
 from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import RequestRejected
 from headrace.adapters.http.server_limits import ServerLimits
@@ -94,7 +95,7 @@ class HttpServer:
         """Accept connections on bound sockets, which the server closes at its end."""
         self.open(asyncio.get_running_loop())
         for each in sockets:
-            acceptor = Acceptor(self, each, tls, backlog)
+            acceptor = Acceptor(self, self.connection_table, each, tls, backlog)
             acceptor.start()
             self._acceptors.append(acceptor)
 
@@ -194,6 +195,11 @@ class HttpServer:
         )
         exchange.respond(500, fields, body)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a connection that was refused is cut without an answer."""
+        return self.connection_table.is_full
+
     def opened(self, connection: ServerConnection) -> RequestRejected | None:
         """Count a new connection; a refusal when there are too many."""
         return self.connection_table.add(connection)
@@ -204,12 +210,16 @@ class HttpServer:
         if not self.connection_table.connections and self._emptied is not None:
             self._emptied.set()
 
+    def count(self, event: ConnectionEvent) -> None:
+        """Count what was done to a connection for a limit."""
+        self.connection_table.counts[event] += 1
+
     def reserve(self, size: int) -> bool:
         """Take `size` bytes of what bodies still arriving may occupy; False when there is not that
         much left.
         """
         if self._unread + size > self.limits.unread_bytes_max:
-            self.connection_table.counts[ConnectionEvent.BODIES_FULL] += 1
+            self.count(ConnectionEvent.BODIES_FULL)
             return False
         self._unread += size
         return True
@@ -223,7 +233,7 @@ class HttpServer:
         there is not that much left.
         """
         if more > 0 and self._heads + more > self.limits.heads_bytes_max:
-            self.connection_table.counts[ConnectionEvent.HEADS_FULL] += 1
+            self.count(ConnectionEvent.HEADS_FULL)
             return False
         self._heads += more
         return True

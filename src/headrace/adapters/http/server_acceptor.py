@@ -9,15 +9,13 @@ import errno
 import socket
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
-from headrace.adapters.http.server_connection import ServerConnection
-from headrace.adapters.http.server_connections import ConnectionEvent, Handshake
-
-if TYPE_CHECKING:
-    from headrace.adapters.http.server import HttpServer
+from headrace.adapters.http.server_connection import ConnectionOwner, ServerConnection
+from headrace.adapters.http.server_connection_event import ConnectionEvent
+from headrace.adapters.http.server_connections import ConnectionTable, Handshake
 
 logger = structlog.get_logger(__name__)
 
@@ -34,12 +32,14 @@ class Acceptor:
 
     def __init__(
         self,
-        server: "HttpServer",
+        server: ConnectionOwner,
+        connection_table: ConnectionTable,
         listener: socket.socket,
         tls: ssl.SSLContext | None,
         backlog: int,
     ) -> None:
         self._server = server
+        self._connection_table = connection_table
         self._listener = listener
         self._tls = tls
         self._backlog = backlog
@@ -64,7 +64,7 @@ class Acceptor:
             self._reading = False
             self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
-        for handshake in tuple(self._server.connection_table.handshakes):
+        for handshake in tuple(self._connection_table.handshakes):
             handshake.end()
 
     async def wait(self) -> None:
@@ -94,15 +94,14 @@ class Acceptor:
         accepted.setblocking(False)
         with suppress(OSError):  # not TCP, or gone already
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = self._server
         if self._tls is None:
-            if server.connection_table.is_full:
+            if self._connection_table.is_full:
                 accepted.close()
                 return
             work = self._loop.create_task(self._connect(accepted))
         else:
             handshake = Handshake(accepted, peer, self._loop.time())
-            if not server.connection_table.begin_handshake(handshake):
+            if not self._connection_table.begin_handshake(handshake):
                 accepted.close()
                 return
             work = self._loop.create_task(self._handshake_tls(handshake))
@@ -118,25 +117,25 @@ class Acceptor:
             accepted.close()
 
     async def _handshake_tls(self, handshake: Handshake) -> None:
-        server = self._server
+        server, connection_table = self._server, self._connection_table
         try:
             await self._loop.connect_accepted_socket(
-                lambda: _TlsConnection(server, handshake),
+                lambda: _TlsConnection(server, connection_table, handshake),
                 handshake.sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=server.limits.handshake_seconds,
                 ssl_shutdown_timeout=server.limits.linger_seconds,
             )
         except (OSError, ssl.SSLError):  # the deadline is a ConnectionAbortedError
-            server.connection_table.counts[ConnectionEvent.HANDSHAKE] += 1
+            connection_table.counts[ConnectionEvent.HANDSHAKE] += 1
         finally:
-            server.connection_table.end_handshake(handshake)
+            connection_table.end_handshake(handshake)
 
     def _exhausted(self, error: OSError) -> None:
         """Close an idle connection, and try again a little later: the listening socket stays
         readable all the time.
         """
-        connection_table = self._server.connection_table
+        connection_table = self._connection_table
         connection_table.counts[ConnectionEvent.NO_DESCRIPTORS] += 1
         connection_table.evict_idle()
         self._reading = False
@@ -158,10 +157,13 @@ class Acceptor:
 class _TlsConnection(ServerConnection):
     """A connection that takes the place of its handshake."""
 
-    def __init__(self, server: "HttpServer", handshake: Handshake) -> None:
+    def __init__(
+        self, server: ConnectionOwner, connection_table: ConnectionTable, handshake: Handshake
+    ) -> None:
         super().__init__(server)
+        self._connection_table = connection_table
         self._handshake = handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.server.connection_table.end_handshake(self._handshake)
+        self._connection_table.end_handshake(self._handshake)
         super().connection_made(transport)

@@ -14,12 +14,12 @@ The phases, and who leaves them:
 
 import asyncio
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
 from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_large
-from headrace.adapters.http.server_connections import ConnectionEvent
+from headrace.adapters.http.server_connection_event import ConnectionEvent
 from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import (
     Framing,
@@ -32,15 +32,15 @@ from headrace.adapters.http.server_head import (
     reject_method,
     reject_unfinished,
 )
+from headrace.adapters.http.server_limits import ServerLimits
+from headrace.adapters.http.server_local_guard import LocalGuard
 from headrace.adapters.http.server_response import (
     CLOSE_LINE,
     CONTINUE,
     KEEP_ALIVE_LINE,
+    Fields,
     response_head,
 )
-
-if TYPE_CHECKING:
-    from headrace.adapters.http.server import HttpServer
 
 _TURN_REQUESTS_MAX: Final = 32
 """Requests of one pipelining client answered before other connections have their turn."""
@@ -74,10 +74,69 @@ a new one.
 """
 
 
+class ConnectionOwner(Protocol):
+    """The server a connection belongs to; the connection changes none of the attributes."""
+
+    limits: ServerLimits
+    loop: asyncio.AbstractEventLoop
+    guard: LocalGuard | None
+    now: float
+    """The loop's time at the last sweep."""
+    date_line: bytes
+    """The `date` field and the empty line after it, for the end of every answer's head."""
+    draining: bool
+    """Whether every answer is the last of its connection."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a connection that was refused is cut without an answer."""
+        ...
+
+    def opened(self, connection: "ServerConnection") -> RequestRejected | None:
+        """Count a new connection; a refusal when there are too many."""
+        ...
+
+    def closed(self, connection: "ServerConnection") -> None:
+        """Forget a connection."""
+        ...
+
+    def count(self, event: ConnectionEvent) -> None:
+        """Count what was done to a connection for a limit."""
+        ...
+
+    def admit(self, exchange: Exchange) -> None:
+        """Ask whether the body should be read."""
+        ...
+
+    def handle(self, exchange: Exchange) -> None:
+        """Hand on a complete request."""
+        ...
+
+    def refused(self, refusal: RequestRejected, /) -> tuple[Fields, bytes]:
+        """Make fields and body of an answer that the connection gives by itself."""
+        ...
+
+    def hold(self, more: int) -> bool:
+        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when
+        there is not that much left.
+        """
+        ...
+
+    def reserve(self, size: int) -> bool:
+        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that
+        much left.
+        """
+        ...
+
+    def release(self, size: int) -> None:
+        """Give reserved bytes back."""
+        ...
+
+
 class ServerConnection(asyncio.Protocol):
     """The protocol object of one accepted socket."""
 
-    def __init__(self, server: "HttpServer") -> None:
+    def __init__(self, server: ConnectionOwner) -> None:
         self.server = server
         self.peer = ""
         self.phase = _HEAD
@@ -133,7 +192,7 @@ class ServerConnection(asyncio.Protocol):
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
         refusal = self.server.opened(self)
         if refusal is not None:
-            if self.server.connection_table.is_full:
+            if self.server.is_full:
                 self._transport.abort()
                 return
             self._refuse(refusal)
@@ -357,7 +416,13 @@ class ServerConnection(asyncio.Protocol):
             guard.check(host, headers)
         self.last = server.draining or not self._keep_alive
         exchange = self._exchange = Exchange(
-            self, method, target, headers, host, -1 if framing[1] else framing[0]
+            self,
+            method,
+            target,
+            headers,
+            host,
+            -1 if framing[1] else framing[0],
+            limits.body_bytes_max,
         )
         if framing[1]:
             self._parser = None  # it would wait for chunks that it is not shown
@@ -468,7 +533,7 @@ class ServerConnection(asyncio.Protocol):
         limits = self.server.limits
         phase = self.phase
         if self._written and self._is_stalled(now):
-            self._count(ConnectionEvent.STALLED)
+            self.server.count(ConnectionEvent.STALLED)
             self.abort()
             return
         if phase is _HEAD and elapsed > limits.head_seconds:
@@ -509,13 +574,10 @@ class ServerConnection(asyncio.Protocol):
         """Close; the sweep cuts the connection if its end does not come, because the client reads
         nothing.
         """
-        self._count(ConnectionEvent.IDLE)
+        self.server.count(ConnectionEvent.IDLE)
         self._drop_input()
         self.phase, self.since = _LINGER, self.server.now
         self._transport.close()
-
-    def _count(self, event: ConnectionEvent) -> None:
-        self.server.connection_table.counts[event] += 1
 
     def idle_rank(self, now: float) -> int | None:
         """How readily this connection may be closed for a new one, 0 first; None when it has a

@@ -10,15 +10,13 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
-from enum import StrEnum
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from headrace.adapters.http.server_connection import ServerConnection
+from headrace.adapters.http.server_connection_event import ConnectionEvent
 from headrace.adapters.http.server_head import RequestRejected
 from headrace.adapters.http.server_limits import ServerLimits
-
-if TYPE_CHECKING:
-    from headrace.adapters.http.server_connection import ServerConnection
 
 _REFUSED_MAX: Final = 64
 """Connections above the limit that are being answered with 503; those above are cut without an
@@ -27,31 +25,6 @@ answer.
 _HANDSHAKE_SPARED_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
 """After a search that found no connection to close."""
-
-
-class ConnectionEvent(StrEnum):
-    """What a server does to connections for their limits, and the label `reason` of the metric that
-    counts it.
-    """
-
-    EVICTED = "evicted"
-    """Closed, idle, because a new one needed its place."""
-    IDLE = "idle"
-    """Closed at the idle deadline, or because no request began in time."""
-    STALLED = "stalled"
-    """Cut, because the client read nothing of what waited to be sent."""
-    HANDSHAKE = "handshake-failed"
-    """Closed, because the TLS handshake failed or took too long."""
-    REFUSED = "refused"
-    """Refused, because there are too many connections."""
-    NO_DESCRIPTORS = "no-file-descriptors"
-    """Not accepted at once, because the process has no file descriptor left."""
-    HEADS_FULL = "heads-full"
-    """Refused or closed, because unfinished heads and requests sent ahead occupy all that
-    they may.
-    """
-    BODIES_FULL = "bodies-full"
-    """Refused, because unfinished bodies occupy all that they may."""
 
 
 class Handshake:
@@ -89,12 +62,12 @@ class ConnectionTable:
     def __len__(self) -> int:
         return len(self.connections) + len(self.handshakes)
 
-    def add(self, connection: "ServerConnection") -> RequestRejected | None:
+    def add(self, connection: ServerConnection) -> RequestRejected | None:
         """Count a new connection; a refusal when there are too many."""
         self.connections[connection] = None
         return self._enter(connection.peer)
 
-    def remove(self, connection: "ServerConnection") -> None:
+    def remove(self, connection: ServerConnection) -> None:
         """Forget a connection. Idempotent."""
         if connection in self.connections:
             del self.connections[connection]

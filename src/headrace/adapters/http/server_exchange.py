@@ -1,11 +1,19 @@
 """A request as its handler sees it, and the one answer it takes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from headrace.adapters.http.server_response import Fields, PreparedResponse, response_head
 
-if TYPE_CHECKING:
-    from headrace.adapters.http.server_connection import ServerConnection
+
+class ExchangeOwner(Protocol):
+    """The connection an exchange belongs to."""
+
+    peer: str
+    """Address of the client."""
+
+    def answer(self, head: bytes, body: bytes) -> None:
+        """Write the answer: a head without its end, and the body."""
+        ...
 
 
 class Exchange:
@@ -27,14 +35,15 @@ class Exchange:
 
     def __init__(
         self,
-        connection: "ServerConnection",
+        connection: ExchangeOwner,
         method: bytes,
         target: bytes,
         headers: list[tuple[bytes, bytes]],
         host: bytes,
         length: int,
+        body_bytes_max: int,
     ) -> None:
-        self._connection: ServerConnection | None = connection
+        self._connection: ExchangeOwner | None = connection
         self.method = method
         self.target = target
         """As sent, percent-encoding and query included."""
@@ -45,7 +54,7 @@ class Exchange:
         """Bytes of the body as announced; -1 when it comes in chunks."""
         self.body = b""
         """Complete when the handler is called, empty in the admission hook."""
-        self.body_bytes_max = connection.server.limits.body_bytes_max
+        self.body_bytes_max = body_bytes_max
         """May be lowered by the admission hook."""
         self.context: Any = None
         """What admission passes to the handler."""

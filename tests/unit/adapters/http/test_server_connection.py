@@ -297,7 +297,8 @@ async def test_an_answer_to_a_connection_that_just_broke_is_dropped(
     must not suffer for it.
     """
     held = DeferredHandler()
-    connection, transport = connect(server_of(held))
+    server = server_of(held)
+    connection, transport = connect(server)
     connection.data_received(request())
 
     def refuse(data: object) -> None:
@@ -306,4 +307,4 @@ async def test_an_answer_to_a_connection_that_just_broke_is_dropped(
     monkeypatch.setattr(transport, "write", refuse)
     held.answer()
     connection.connection_lost(None)
-    assert 0 == connection.server.connections
+    assert 0 == server.connections
