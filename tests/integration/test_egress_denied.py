@@ -103,6 +103,8 @@ def _expect_refused_dead_letters(system: HeadraceUnderTest, manifests: Sequence[
         'headrace_attempts_total{kind="Trigger",name="name",'
         f'namespace="{NAMESPACE}",outcome="refused"}} 1.0' in page
     )
+    assert "\nheadrace_dispatcher_connections_opened_total 0.0\n" in page
+    assert "\nheadrace_dispatcher_connections_failed_total 0.0\n" not in page
     assert "egress_denied" in system.services["dispatcher-0"].output()
 
 

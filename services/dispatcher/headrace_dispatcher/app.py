@@ -33,6 +33,7 @@ from headrace.runtime.sockets import (
 )
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
+from headrace_dispatcher.metrics import measure_client
 from headrace_dispatcher.poison_tracker import PoisonTracker, default_directory
 from headrace_dispatcher.settings import DispatcherSettings
 
@@ -111,13 +112,13 @@ def compose(
 
     `egress` says where it may post to; `poison_tracker` is created once for each process.
     """
+    sender = HttpSender(ClientOptions(bodies_bytes_max=settings.bytes_max, address_denied=egress))
+    measure_client(metrics, sender.counts)
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
         log=backends.log,
         feeds=backends.feeds,
-        sender=HttpSender(
-            ClientOptions(bodies_bytes_max=settings.bytes_max, address_denied=egress)
-        ),
+        sender=sender,
         routes=backends.routes,
         instances=backends.instances,
         clock=SystemClock(),

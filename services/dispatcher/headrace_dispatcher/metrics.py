@@ -2,6 +2,7 @@
 (`headrace.runtime.metrics`).
 """
 
+from headrace.adapters.http.client_options import ClientCounts
 from headrace.domain.breaker import BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
@@ -311,6 +312,39 @@ class SubscriptionMetrics:
             gauge.remove(*labels)
         for state in BreakerState:
             families.breaker.remove(*labels, state.value)
+
+
+def measure_client(metrics: Metrics, counts: ClientCounts) -> None:
+    """Export what the HTTP client counts, for all destinations together."""
+    opened = metrics.counter(
+        "dispatcher_connections_opened", "Connections opened to destinations."
+    ).labels()
+    failed = metrics.counter(
+        "dispatcher_connections_failed",
+        "Connections to destinations that could not be opened: name lookup, egress policy, TCP or"
+        " TLS.",
+    ).labels()
+    repeated = metrics.counter(
+        "dispatcher_stale_connection_retries",
+        "Requests sent again at once because the destination closed a kept connection; it may have"
+        " received each of them twice.",
+    ).labels()
+    timeouts = metrics.counter(
+        "dispatcher_request_timeouts", "Requests without a complete response in time."
+    ).labels()
+    unexpected = metrics.counter(
+        "dispatcher_unexpected_responses",
+        "Connections closed because the destination sent data without a request.",
+    ).labels()
+
+    def update() -> None:
+        opened.value = counts.connections_opened
+        failed.value = counts.connections_failed
+        repeated.value = counts.stale_retries
+        timeouts.value = counts.timeouts
+        unexpected.value = counts.surplus
+
+    metrics.before_scrape(update)
 
 
 def _labels(subscription: Subscription) -> tuple[str, str, str]:

@@ -35,17 +35,9 @@ FOR_TESTS_AND_DOCUMENTS = {
     "as_markdown",
 }
 """What tests inspect or construct, and what writes tables of documents."""
-COUNTED = {
-    "ClientCounts.connections_failed",
-    "ClientCounts.connections_opened",
-    "ClientCounts.stale_retries",
-    "ClientCounts.surplus",
-    "ClientCounts.timeouts",
-}
-"""Counted by the HTTP client, and shown by no metric yet."""
 LIBRARY = ("cesql", "cloudevents", "filters")
 """Modules of `headrace` whose `__all__` is for the users of the library."""
-ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS | COUNTED
+ALLOWED = CALLED_BY_LIBRARIES | FOR_TESTS_AND_DOCUMENTS
 
 
 def test_each_name_is_used_by_production_code() -> None:
