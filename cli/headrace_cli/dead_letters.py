@@ -38,6 +38,49 @@ SHOWN_MAX = 10_000
 SEARCHED_AT_ONCE = 500
 GROUP_ANNOTATION = "group.id"
 
+TriggerName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[TRIGGER]",
+        help="Whose dead letters to show; default: list the topics that have any.",
+    ),
+]
+Topic = Annotated[
+    str | None,
+    typer.Option("--topic", help="Topic to read, for example of a deleted Trigger."),
+]
+EventId = Annotated[
+    str | None,
+    typer.Option("--show", metavar="ID", help="Show all details of the event with this id."),
+]
+Limit = Annotated[
+    int,
+    typer.Option(
+        "--limit",
+        "-l",
+        min=1,
+        max=SHOWN_MAX,
+        help="Maximum number to show, newest first.",
+    ),
+]
+Output = Annotated[
+    ResultFormat,
+    typer.Option("--output", "-o", help="Output format; json: one object per line."),
+]
+BootstrapServers = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap-servers",
+        help=(
+            "Kafka brokers; default: KAFKA_BOOTSTRAP_SERVERS, else those of a local"
+            " `headrace up`, else 127.0.0.1:9092."
+        ),
+    ),
+]
+ManagementPort = Annotated[
+    int, typer.Option("--management-port", min=1, max=65_535, help="Port of `headrace up`.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -45,50 +88,15 @@ def register(app: typer.Typer) -> None:
 
 
 def dead_letters(
-    trigger: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[TRIGGER]",
-            help="Whose dead letters to show; default: list the topics that have any.",
-        ),
-    ] = None,
+    trigger: TriggerName = None,
     *,
     namespace: Namespace = "default",
-    topic: Annotated[
-        str | None,
-        typer.Option("--topic", help="Topic to read, for example of a deleted Trigger."),
-    ] = None,
-    show: Annotated[
-        str | None,
-        typer.Option("--show", metavar="ID", help="Show all details of the event with this id."),
-    ] = None,
-    limit: Annotated[
-        int,
-        typer.Option(
-            "--limit",
-            "-l",
-            min=1,
-            max=SHOWN_MAX,
-            help="Maximum number to show, newest first.",
-        ),
-    ] = 20,
-    output: Annotated[
-        ResultFormat,
-        typer.Option("--output", "-o", help="Output format; json: one object per line."),
-    ] = ResultFormat.TABLE,
-    bootstrap_servers: Annotated[
-        str | None,
-        typer.Option(
-            "--bootstrap-servers",
-            help=(
-                "Kafka brokers; default: KAFKA_BOOTSTRAP_SERVERS, else those of a local"
-                " `headrace up`, else 127.0.0.1:9092."
-            ),
-        ),
-    ] = None,
-    management_port: Annotated[
-        int, typer.Option("--management-port", min=1, max=65_535, help="Port of `headrace up`.")
-    ] = MANAGEMENT_PORT,
+    topic: Topic = None,
+    show: EventId = None,
+    limit: Limit = 20,
+    output: Output = ResultFormat.TABLE,
+    bootstrap_servers: BootstrapServers = None,
+    management_port: ManagementPort = MANAGEMENT_PORT,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,

@@ -60,6 +60,68 @@ Port = Annotated[
         help="Port to listen on, 0 for any free one; default: 8080 ingress, 8001 controller.",
     ),
 ]
+IngressUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ingress-url", help="URL prefix of Broker addresses; default: http://127.0.0.1:8080."
+    ),
+]
+Kubernetes = Annotated[
+    bool,
+    typer.Option(
+        "--kubernetes",
+        envvar="HEADRACE_KUBERNETES",
+        help="Read resources from a Kubernetes cluster instead of serving their API.",
+    ),
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig",
+        help=(
+            "Kubeconfig of the cluster, with --kubernetes; default: the pod's service account,"
+            " else KUBECONFIG."
+        ),
+    ),
+]
+ApiTokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help=(
+            "File with the bearer tokens that the API accepts, one per line; default:"
+            " HEADRACE_API_TOKEN_FILE, else none."
+        ),
+    ),
+]
+CreateTokenFile = Annotated[
+    bool | None,
+    typer.Option(
+        "--create-token-file",
+        help="Create the token file with a random token, mode 0600, if it does not exist.",
+    ),
+]
+ClientCaFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--client-ca-file", help="CA (PEM) of the client certificates that the API accepts."
+    ),
+]
+TlsCertFile = Annotated[
+    Path | None,
+    typer.Option("--tls-cert-file", help="Certificate (PEM) of the API; enables HTTPS."),
+]
+TlsKeyFile = Annotated[
+    Path | None, typer.Option("--tls-key-file", help="Private key (PEM) of the certificate.")
+]
+KubeconfigOut = Annotated[
+    Path,
+    typer.Option(
+        "--kubeconfig-out",
+        envvar=KUBECONFIG_VARIABLE,
+        help="Path of the kubeconfig to write for the API; - for none.",
+    ),
+]
 
 
 def serve(
@@ -141,69 +203,15 @@ def controller(
     bootstrap_servers: BootstrapServers = None,
     host: Host = None,
     port: Port = None,
-    ingress_url: Annotated[
-        str | None,
-        typer.Option(
-            "--ingress-url",
-            help="URL prefix of Broker addresses; default: http://127.0.0.1:8080.",
-        ),
-    ] = None,
-    kubernetes: Annotated[
-        bool,
-        typer.Option(
-            "--kubernetes",
-            envvar="HEADRACE_KUBERNETES",
-            help="Read resources from a Kubernetes cluster instead of serving their API.",
-        ),
-    ] = False,
-    kubeconfig: Annotated[
-        Path | None,
-        typer.Option(
-            "--kubeconfig",
-            help=(
-                "Kubeconfig of the cluster, with --kubernetes; default: the pod's service account,"
-                " else KUBECONFIG."
-            ),
-        ),
-    ] = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            help=(
-                "File with the bearer tokens that the API accepts, one per line; default:"
-                " HEADRACE_API_TOKEN_FILE, else none."
-            ),
-        ),
-    ] = None,
-    create_token_file: Annotated[
-        bool | None,
-        typer.Option(
-            "--create-token-file",
-            help="Create the token file with a random token, mode 0600, if it does not exist.",
-        ),
-    ] = None,
-    client_ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--client-ca-file", help="CA (PEM) of the client certificates that the API accepts."
-        ),
-    ] = None,
-    tls_cert_file: Annotated[
-        Path | None,
-        typer.Option("--tls-cert-file", help="Certificate (PEM) of the API; enables HTTPS."),
-    ] = None,
-    tls_key_file: Annotated[
-        Path | None, typer.Option("--tls-key-file", help="Private key (PEM) of the certificate.")
-    ] = None,
-    kubeconfig_out: Annotated[
-        Path,
-        typer.Option(
-            "--kubeconfig-out",
-            envvar=KUBECONFIG_VARIABLE,
-            help="Path of the kubeconfig to write for the API; - for none.",
-        ),
-    ] = KUBECONFIG,
+    ingress_url: IngressUrl = None,
+    kubernetes: Kubernetes = False,
+    kubeconfig: Kubeconfig = None,
+    token_file: ApiTokenFile = None,
+    create_token_file: CreateTokenFile = None,
+    client_ca_file: ClientCaFile = None,
+    tls_cert_file: TlsCertFile = None,
+    tls_key_file: TlsKeyFile = None,
+    kubeconfig_out: KubeconfigOut = KUBECONFIG,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
@@ -214,6 +222,8 @@ def controller(
     HEADRACE_KUBERNETES_*.
     """
     from headrace_controller.settings import ControllerSettings, KubernetesSettings
+
+    from_cluster = kubernetes or kubeconfig is not None
 
     def own() -> ControllerSettings:
         return load(
@@ -226,18 +236,12 @@ def controller(
             client_ca_file=client_ca_file,
             tls_cert_file=tls_cert_file,
             tls_key_file=tls_key_file,
-            kubeconfig_out=(
-                None if kubernetes or kubeconfig or str(kubeconfig_out) == "-" else kubeconfig_out
-            ),
+            kubeconfig_out=None if from_cluster or str(kubeconfig_out) == "-" else kubeconfig_out,
         )
 
     def cluster() -> dict[str, Settings]:
         reject_unknown_variables((KubernetesSettings,))
-        return (
-            {"cluster": load(KubernetesSettings, kubeconfig=kubeconfig)}
-            if kubernetes or kubeconfig
-            else {}
-        )
+        return {"cluster": load(KubernetesSettings, kubeconfig=kubeconfig)} if from_cluster else {}
 
     serve(
         "controller",

@@ -45,74 +45,71 @@ Files = Annotated[
         help="Manifests to apply instead of the quickstart: files or directories.",
     ),
 ]
+BootstrapServers = Annotated[
+    str | None, typer.Option("--bootstrap-servers", help="Use an existing Kafka.")
+]
+Kafka = Annotated[
+    KafkaChoice | None,
+    typer.Option(
+        "--kafka", help="embedded: in memory. apache: real, kept in .headrace/ (Java, Maven)."
+    ),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=0, max=65_535, help="Port of the ingress.  [default: 8080]"),
+]
+ControllerPort = Annotated[
+    int | None,
+    typer.Option("--controller-port", min=0, max=65_535, help="Port of the API.  [default: 8001]"),
+]
+ManagementPort = Annotated[
+    int | None,
+    typer.Option(
+        "--management-port",
+        min=0,
+        max=65_535,
+        help="Port for health and metrics.  [default: 9464]",
+    ),
+]
+ViewerPort = Annotated[
+    int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka)."
+    ),
+]
+KubeconfigOut = Annotated[
+    Path,
+    typer.Option(
+        "--kubeconfig-out",
+        envvar="HEADRACE_CONTROLLER_KUBECONFIG_OUT",
+        help="Path of the kubeconfig to write for kubectl and kn; - for none.",
+    ),
+]
 
 
 def up(
     *,
     filename: Files = None,
-    bootstrap_servers: Annotated[
-        str | None, typer.Option("--bootstrap-servers", help="Use an existing Kafka.")
-    ] = None,
-    kafka: Annotated[
-        KafkaChoice | None,
-        typer.Option(
-            "--kafka", help="embedded: in memory. apache: real, kept in .headrace/ (Java, Maven)."
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option("--port", min=0, max=65_535, help="Port of the ingress.  [default: 8080]"),
-    ] = None,
-    controller_port: Annotated[
-        int | None,
-        typer.Option(
-            "--controller-port", min=0, max=65_535, help="Port of the API.  [default: 8001]"
-        ),
-    ] = None,
-    management_port: Annotated[
-        int | None,
-        typer.Option(
-            "--management-port",
-            min=0,
-            max=65_535,
-            help="Port for health and metrics.  [default: 9464]",
-        ),
-    ] = None,
-    viewer_port: Annotated[
-        int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")
-    ] = VIEWER_PORT,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka)."
-        ),
-    ] = None,
-    kubeconfig_out: Annotated[
-        Path,
-        typer.Option(
-            "--kubeconfig-out",
-            envvar="HEADRACE_CONTROLLER_KUBECONFIG_OUT",
-            help="Path of the kubeconfig to write for kubectl and kn; - for none.",
-        ),
-    ] = DATA_DIRECTORY / "kubeconfig",
+    bootstrap_servers: BootstrapServers = None,
+    kafka: Kafka = None,
+    port: Port = None,
+    controller_port: ControllerPort = None,
+    management_port: ManagementPort = None,
+    viewer_port: ViewerPort = VIEWER_PORT,
+    workers: Workers = None,
+    kubeconfig_out: KubeconfigOut = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
     sample resources.
     """
     from headrace.runtime.exit_code import ExitCode
-    from headrace.runtime.settings import BadSettings
     from headrace_cli.console import EscapingConsole
 
     try:
-        if bootstrap_servers is not None and kafka is not None:
-            raise BadSettings(
-                "--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them"
-            )
-        if (workers or 1) > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
-            raise BadSettings(
-                "--workers needs a Kafka that several processes can share: --kafka apache or"
-                " --bootstrap-servers"
-            )
+        _check_kafka_options(kafka, bootstrap_servers, workers or 1)
         settings = _settings(
             port, controller_port, management_port, viewer_port, workers, kubeconfig_out
         )
@@ -126,16 +123,12 @@ def up(
     except (HeadraceError, ValueError, OSError) as error:
         echo(f"headrace up: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    if (
-        code is not ExitCode.NOT_STARTED
-    ):  # Otherwise the reason was printed and nothing had to be stopped.
+    if code is ExitCode.OK:
+        echo("Stopped.")
+    elif code is not ExitCode.NOT_STARTED:
+        # Otherwise the reason was printed and nothing had to be stopped.
         echo(
-            "Stopped."
-            if code is ExitCode.OK
-            else (
-                "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says"
-                " more."
-            )
+            "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more."
         )
     raise typer.Exit(code)
 
@@ -143,6 +136,23 @@ def up(
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
     app.command("up")(up)
+
+
+def _check_kafka_options(
+    kafka: KafkaChoice | None, bootstrap_servers: str | None, workers: int
+) -> None:
+    """Raise BadSettings if the options exclude each other."""
+    from headrace.runtime.settings import BadSettings
+
+    if bootstrap_servers is not None and kafka is not None:
+        raise BadSettings(
+            "--kafka brings a Kafka along, --bootstrap-servers uses another: give one of them"
+        )
+    if workers > 1 and bootstrap_servers is None and kafka is not KafkaChoice.APACHE:
+        raise BadSettings(
+            "--workers needs a Kafka that several processes can share: --kafka apache or"
+            " --bootstrap-servers"
+        )
 
 
 def _settings(
