@@ -35,7 +35,6 @@ LATENCY_BUCKETS = (
 OUTCOMES = (*(f"{hundreds}xx" for hundreds in range(1, 6)), *Failure)
 """Every value of the label `outcome`."""
 
-
 KEPT_REASONS = ("rejected", "not-an-event")
 """Every value of the label `reason` of dead letters that are not posted again."""
 
@@ -66,19 +65,7 @@ class DispatcherMetrics:
             "Events moved to the dead letter topic, by reason.",
             (*LABELS, "reason"),
         )
-        self.replies = metrics.counter(
-            "replies",
-            "Reply events: stored or delivered, or dropped without a destination.",
-            (*LABELS, "result"),
-        )
-        self.long_chains = metrics.counter(
-            "long_chain_replies",
-            "Replies after the 8th in a chain of replies to replies.",
-            LABELS,
-        )
-        self.loop_held = metrics.counter(
-            "loop_replies_held", "Replies in a loop that were delayed.", LABELS
-        )
+        self.replies = ReplyCounters(metrics)
         self.sink = metrics.counter(
             "dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result")
         )
@@ -108,6 +95,44 @@ class DispatcherMetrics:
             "Partitions of retry topics whose backlog could not be read; retried after 10 s.",
             (),
         ).labels()
+        self.gauges = SubscriptionGauges(metrics)
+        self.delayed = metrics.gauge(
+            "delayed_records",
+            "Records waiting in a delay topic, in partitions owned here.",
+            ("topic",),
+        )
+
+
+class ReplyCounters:
+    """The counters of what subscribers reply."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.results = metrics.counter(
+            "replies",
+            "Reply events: stored or delivered, or dropped without a destination.",
+            (*LABELS, "result"),
+        )
+        self.long_chains = metrics.counter(
+            "long_chain_replies",
+            "Replies after the 8th in a chain of replies to replies.",
+            LABELS,
+        )
+        self.loop_held = metrics.counter(
+            "loop_replies_held", "Replies in a loop that were delayed.", LABELS
+        )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the counters of one subscription."""
+        for result in ("stored", "dropped"):
+            self.results.remove(*labels, result)
+        self.long_chains.remove(*labels)
+        self.loop_held.remove(*labels)
+
+
+class SubscriptionGauges:
+    """The gauges of subscriptions, which are set before a scrape."""
+
+    def __init__(self, metrics: Metrics) -> None:
         self.in_flight = metrics.gauge("in_flight", "Requests to subscribers in flight.", LABELS)
         self.lag_records = metrics.gauge(
             "lag_records",
@@ -140,11 +165,21 @@ class DispatcherMetrics:
         self.breaker = metrics.gauge(
             "breaker_state", "1 for the current state of the breaker, else 0.", (*LABELS, "state")
         )
-        self.delayed = metrics.gauge(
-            "delayed_records",
-            "Records waiting in a delay topic, in partitions owned here.",
-            ("topic",),
-        )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the gauges of one subscription."""
+        for gauge in (
+            self.in_flight,
+            self.lag_records,
+            self.lag_seconds,
+            self.retention_used,
+            self.retries_waiting,
+            self.stalled,
+            self.egress_denied,
+        ):
+            gauge.remove(*labels)
+        for state in BreakerState:
+            self.breaker.remove(*labels, state.value)
 
 
 class SubscriptionMetrics:
@@ -198,10 +233,10 @@ class SubscriptionMetrics:
         self.delivered = families.delivered.labels(*labels)
         self.delivery_seconds = families.delivery_seconds.labels(*labels)
         self.retried = families.retried.labels(*labels)
-        self.replies_stored = families.replies.labels(*labels, "stored")
-        self.replies_dropped = families.replies.labels(*labels, "dropped")
-        self.long_chains = families.long_chains.labels(*labels)
-        self.loop_held = families.loop_held.labels(*labels)
+        self.replies_stored = families.replies.results.labels(*labels, "stored")
+        self.replies_dropped = families.replies.results.labels(*labels, "dropped")
+        self.long_chains = families.replies.long_chains.labels(*labels)
+        self.loop_held = families.replies.loop_held.labels(*labels)
         self.sink_stored = families.sink.labels(*labels, "stored")
         self.sink_failed = families.sink.labels(*labels, "failed")
         self.sink_rejected = families.kept.labels(*labels, "rejected")
@@ -259,16 +294,16 @@ class SubscriptionMetrics:
         breaker: BreakerState,
     ) -> None:
         """Set every gauge; see the help texts for units."""
-        families, labels = self._families, self.labels
-        families.lag_records.labels(*labels).set(lag_records)
-        families.lag_seconds.labels(*labels).set(lag_seconds)
-        families.retention_used.labels(*labels).set(retention_used)
-        families.stalled.labels(*labels).set(stalled)
-        families.in_flight.labels(*labels).set(in_flight)
-        families.retries_waiting.labels(*labels).set(retries_waiting)
-        families.egress_denied.labels(*labels).set(egress_denied)
+        gauges, labels = self._families.gauges, self.labels
+        gauges.lag_records.labels(*labels).set(lag_records)
+        gauges.lag_seconds.labels(*labels).set(lag_seconds)
+        gauges.retention_used.labels(*labels).set(retention_used)
+        gauges.stalled.labels(*labels).set(stalled)
+        gauges.in_flight.labels(*labels).set(in_flight)
+        gauges.retries_waiting.labels(*labels).set(retries_waiting)
+        gauges.egress_denied.labels(*labels).set(egress_denied)
         for state in BreakerState:
-            families.breaker.labels(*labels, state.value).set(breaker is state)
+            gauges.breaker.labels(*labels, state.value).set(breaker is state)
 
     def remove(self) -> None:
         """The subscription is deleted: export it no longer."""
@@ -282,8 +317,6 @@ class SubscriptionMetrics:
             families.expired,
             families.store_refused,
             families.failures,
-            families.long_chains,
-            families.loop_held,
             families.misplaced,
         ):
             family.remove(*labels)
@@ -294,24 +327,13 @@ class SubscriptionMetrics:
         for reason in DeadLetterReason:
             families.dead_lettered.remove(*labels, reason.value)
         for family, results in (
-            (families.replies, ("stored", "dropped")),
             (families.sink, ("stored", "failed")),
             (families.kept, KEPT_REASONS),
         ):
             for result in results:
                 family.remove(*labels, result)
-        for gauge in (
-            families.in_flight,
-            families.lag_records,
-            families.lag_seconds,
-            families.retention_used,
-            families.retries_waiting,
-            families.stalled,
-            families.egress_denied,
-        ):
-            gauge.remove(*labels)
-        for state in BreakerState:
-            families.breaker.remove(*labels, state.value)
+        families.replies.remove(labels)
+        families.gauges.remove(labels)
 
 
 def measure_client(metrics: Metrics, counts: ClientCounts) -> None:
