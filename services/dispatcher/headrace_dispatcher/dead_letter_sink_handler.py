@@ -12,13 +12,13 @@ from collections.abc import Callable
 import structlog
 
 from headrace.domain.delivery import Outcome, Retry, Verdict, classify, decide
-from headrace.domain.ports import Clock
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, WaitInPlace
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
+from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.metrics import SubscriptionMetrics
-from headrace_dispatcher.poison_tracker import PoisonTracker, poison_key
+from headrace_dispatcher.poison_tracker import poison_key
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 
 logger = structlog.get_logger(__name__)
@@ -35,18 +35,16 @@ class DeadLetterSinkHandler:
         compiled: CompiledSubscription,
         failures: RetryOrDeadLetter,
         metrics: SubscriptionMetrics,
-        clock: Clock,
-        jitter: Callable[[], float],
-        poison_tracker: PoisonTracker | None = None,
+        context: DispatcherContext,
     ) -> None:
         self.compiled = compiled
         self.rejected = 0
         """Dead letters that the sink rejected permanently, since the process started."""
         self._failures = failures
         self._metrics = metrics
-        self._clock = clock
-        self._jitter = jitter
-        self._poison_tracker = poison_tracker or PoisonTracker()
+        self._clock = context.clock
+        self._jitter = context.jitter
+        self._poison_tracker = context.poison_tracker
         self._logged: tuple[str, int] | None = None
         """Sink and status of the rejection logged last."""
 

@@ -6,7 +6,7 @@ from headrace.codec import delivery_state
 from headrace.domain.ports import Clock
 from headrace.domain.record import Headers
 from headrace.domain.reply_loops import RateLimiter, circle
-from headrace_dispatcher.limits import RECENT_SECONDS
+from headrace_dispatcher.limits import RECENT_SECONDS, SubscriptionLimits
 from headrace_dispatcher.metrics import SubscriptionMetrics
 
 SHOWN_MAX = 8
@@ -19,19 +19,17 @@ class ReplyLoopGuard:
         self,
         uid: str,
         *,
-        hops_max: int,
-        long_hops: int,
-        per_second: float,
+        limits: SubscriptionLimits,
         metrics: SubscriptionMetrics,
         clock: Clock,
     ) -> None:
-        """More than `long_hops` replies make a long chain; of those in a loop, `per_second` are
-        allowed.
+        """More than `limits.long_hops` replies make a long chain; of those in a loop,
+        `limits.loop_replies_per_second` are allowed.
         """
         self._uid = uid
-        self._hops_max = hops_max
-        self._long_hops = long_hops
-        self._rate_limiter = RateLimiter(per_second)
+        self._hops_max = limits.hops_max
+        self._long_hops = limits.long_hops
+        self._rate_limiter = RateLimiter(limits.loop_replies_per_second)
         self._metrics = metrics
         self._clock = clock
         self._members: dict[str, None] = {}

@@ -22,11 +22,11 @@ from headrace.domain.delivery import (
     describe,
 )
 from headrace.domain.errors import HeadraceError, RecordTooLarge
-from headrace.domain.ports import Clock
 from headrace.domain.record import Record
-from headrace.domain.routing import Delays, DeliveryOrder, Subscription
+from headrace.domain.routing import DeliveryOrder, Subscription
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, Store, WaitInPlace
+from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.metrics import SubscriptionMetrics
 
@@ -39,9 +39,7 @@ class RetryOrDeadLetter:
         *,
         subscription: Subscription,
         metrics: SubscriptionMetrics,
-        clock: Clock,
-        jitter: Callable[[], float],
-        delays: Callable[[], Delays | None],
+        context: DispatcherContext,
         on_retry_stored: Callable[[], None],
     ) -> None:
         """`on_retry_stored` is called when a record was stored in the retry topic, a delay topic or
@@ -49,9 +47,9 @@ class RetryOrDeadLetter:
         """
         self.subscription = subscription
         self._metrics = metrics
-        self._clock = clock
-        self._jitter = jitter
-        self._delays = delays
+        self._clock = context.clock
+        self._jitter = context.jitter
+        self._delays = context.delays
         self._on_retry_stored = on_retry_stored
 
     def handle(

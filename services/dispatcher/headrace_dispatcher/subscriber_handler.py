@@ -11,16 +11,16 @@ from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import InvalidEvent
 from headrace.domain.observed_event_types import EventTypeObserver
-from headrace.domain.ports import Clock
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.reply_loops import HELD_SECONDS_MAX, extend
 from headrace.domain.routing import Reply
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, RESEND, AttemptResult, StoreReply
-from headrace_dispatcher.compiled_subscription import CompiledSubscription, ReplyLimit
+from headrace_dispatcher.compiled_subscription import CompiledSubscription
+from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.metrics import SubscriptionMetrics
-from headrace_dispatcher.poison_tracker import DEATHS_MAX, PoisonTracker, poison_key
+from headrace_dispatcher.poison_tracker import DEATHS_MAX, poison_key
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 
@@ -57,22 +57,19 @@ class SubscriberHandler:
         compiled: CompiledSubscription,
         failures: RetryOrDeadLetter,
         metrics: SubscriptionMetrics,
-        clock: Clock,
+        context: DispatcherContext,
         loop_guard: ReplyLoopGuard,
-        hops_max: int,
-        reply_limit: Callable[[Reply], ReplyLimit],
-        poison_tracker: PoisonTracker | None = None,
     ) -> None:
         self.compiled = compiled
         self.types: EventTypeObserver | None = None
         """Records the types of replies; None when the subscription does not ask for it."""
         self._failures = failures
         self._metrics = metrics
-        self._clock = clock
+        self._clock = context.clock
         self._loop_guard = loop_guard
-        self._hops_max = hops_max
-        self._reply_limit = reply_limit
-        poison_tracker = poison_tracker or PoisonTracker()
+        self._hops_max = context.limits.hops_max
+        self._reply_limit = context.reply_limit
+        poison_tracker = context.poison_tracker
         self._mark_position, self._clear_mark = poison_tracker.mark, poison_tracker.clear
 
     def prepare(self, delivery: Delivery) -> float:

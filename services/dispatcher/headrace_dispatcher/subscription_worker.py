@@ -41,47 +41,34 @@ class SubscriptionWorker:
         """
         self.subscription = subscription
         self._context = context
-        limits = context.limits
         self.metrics = SubscriptionMetrics(context.metrics, subscription)
         self._gate = BreakerGate(
-            breaker=Breaker(limits.concurrency_max), clock=context.clock, pump=self._pump
+            breaker=Breaker(context.limits.concurrency_max), clock=context.clock, pump=self._pump
         )
         self._gate.enabled = subscription.breaker
         self._compiled = self._compile(subscription)
         self._failures = RetryOrDeadLetter(
             subscription=subscription,
             metrics=self.metrics,
-            clock=context.clock,
-            jitter=context.jitter,
-            delays=context.delays,
+            context=context,
             on_retry_stored=self.on_retry_stored,
         )
         loop_guard = ReplyLoopGuard(
-            subscription.uid,
-            hops_max=limits.hops_max,
-            long_hops=limits.long_hops,
-            per_second=limits.loop_replies_per_second,
-            metrics=self.metrics,
-            clock=context.clock,
+            subscription.uid, limits=context.limits, metrics=self.metrics, clock=context.clock
         )
         self._subscriber_handler = SubscriberHandler(
             compiled=self._compiled,
             failures=self._failures,
             metrics=self.metrics,
-            clock=context.clock,
+            context=context,
             loop_guard=loop_guard,
-            hops_max=limits.hops_max,
-            reply_limit=context.reply_limit,
-            poison_tracker=context.poison_tracker,
         )
         self._update_type_observer()
         self._sink_handler = DeadLetterSinkHandler(
             compiled=self._compiled,
             failures=self._failures,
             metrics=self.metrics,
-            clock=context.clock,
-            jitter=context.jitter,
-            poison_tracker=context.poison_tracker,
+            context=context,
         )
         self.health = SubscriptionHealth(
             self._compiled,
