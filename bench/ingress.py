@@ -25,10 +25,9 @@ from confluent_kafka.cimpl import NewTopic
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.routing import Addressable, RoutingTable
-from headrace.runtime.exit_code import ExitCode
-from headrace.runtime.gc_tuning import tune_gc
 from headrace.runtime.logging import configure
 from headrace.runtime.metrics import Metrics, MetricsFlusher
+from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import LogSettings
 from headrace_ingress.app import Ingress

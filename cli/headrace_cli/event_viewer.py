@@ -23,8 +23,7 @@ from headrace.adapters.http.server_local_guard import is_local_bind
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError
 from headrace.domain.record import Record
-from headrace.runtime.sockets import LOOPBACK, http_url, listen, port_of
-from headrace_cli.default_ports import VIEWER_PORT
+from headrace.runtime.sockets import LOOPBACK, VIEWER_PORT, http_url, listen, port_of
 from headrace_cli.terminal import printable, printable_data
 
 ATTRIBUTE_CHARACTERS_MAX = 300

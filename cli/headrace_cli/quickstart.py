@@ -17,6 +17,7 @@ import urllib3
 from headrace.adapters.manifests import Manifest, read_manifests, read_paths
 from headrace.domain.errors import Permanent
 from headrace.resources.conditions import READY, is_true
+from headrace.runtime.sockets import VIEWER_PORT
 from headrace_cli.apply import (
     AppliedObject,
     NoNamespace,
@@ -26,7 +27,6 @@ from headrace_cli.apply import (
     wait_ready,
 )
 from headrace_cli.client import ApiClient, ApiFailure
-from headrace_cli.default_ports import VIEWER_PORT
 
 ASK_SECONDS = 10.0
 READY_SECONDS = 30.0

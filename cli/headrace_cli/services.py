@@ -12,8 +12,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from headrace.runtime.exec_settings import exec_module
-from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.loading import load, reject_unknown_variables
+from headrace.runtime.process import ExitCode
 from headrace.runtime.settings import (
     BadSettings,
     KafkaSettings,

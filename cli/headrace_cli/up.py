@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.domain.errors import HeadraceError, Temporary
-from headrace_cli.default_ports import VIEWER_PORT
+from headrace.runtime.sockets import VIEWER_PORT
 from headrace_cli.terminal import echo
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from headrace.adapters.kafka.local.kafka_server import ApacheKafka
-    from headrace.runtime.exit_code import ExitCode
+    from headrace.runtime.process import ExitCode
     from headrace_cli.local import LocalBackends, LocalServices, LocalSettings
 
 DATA_DIRECTORY = Path(".headrace")
@@ -105,7 +105,7 @@ def up(
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
     sample resources.
     """
-    from headrace.runtime.exit_code import ExitCode
+    from headrace.runtime.process import ExitCode
     from headrace_cli.console import EscapingConsole
 
     try:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace_cli.default_ports import VIEWER_PORT
+from headrace.runtime.sockets import VIEWER_PORT
 
 
 def viewer(
@@ -29,9 +29,9 @@ def viewer(
 ) -> None:
     """Show every event that is posted here, on any path."""
     from headrace.adapters.http.server_local_guard import names_of
-    from headrace.runtime.exit_code import ExitCode
     from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
+    from headrace.runtime.process import ExitCode
     from headrace.runtime.service import Service, run_service
     from headrace.runtime.settings import LogLevel, LogSettings
     from headrace_cli.console import EscapingConsole

@@ -18,7 +18,7 @@ from headrace.codec import delivery_state, routing
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.routing import DeliveryOrder, Destination, Subscription, route_key
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from headrace_dispatcher.poison_tracker import DEATHS_MAX
 from tests.support.dispatcher_harness import KafkaDispatcherHarness, kafka_dispatcher_harness
 from tests.support.kafka import KafkaUnderTest, free_port

@@ -12,7 +12,7 @@ import pytest
 import urllib3
 
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from headrace.runtime.sockets import listen, port_of
 from tests.support.headrace_under_test import lasting_port
 from tests.support.processes import Processes, ServiceProcess

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from tests.support.kafka import free_port
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until

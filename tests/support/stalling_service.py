@@ -11,9 +11,9 @@ import socket
 import sys
 import threading
 
-from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.logging import configure
-from headrace.runtime.service import Service, exit_process, run_service
+from headrace.runtime.process import ExitCode, exit_process
+from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import LogFormat, LogSettings
 from headrace.runtime.watchdog import Watchdog
 

@@ -19,10 +19,10 @@ from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.process import ExitCode
 from headrace.runtime.service import CloseOnStop, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.sockets import CONTROLLER_MANAGEMENT_PORT

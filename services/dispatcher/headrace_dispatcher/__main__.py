@@ -9,7 +9,8 @@ import sys
 
 from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
-from headrace.runtime.service import exit_process, run_service
+from headrace.runtime.process import exit_process
+from headrace.runtime.service import run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_dispatcher.app import run
 from headrace_dispatcher.settings import DispatcherSettings

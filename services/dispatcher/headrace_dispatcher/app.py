@@ -18,11 +18,10 @@ from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.exit_code import ExitCode
-from headrace.runtime.gc_tuning import tune_gc
 from headrace.runtime.heartbeat import instance_name
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings
 from headrace.runtime.sockets import (

@@ -12,7 +12,8 @@ import sys
 
 from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
-from headrace.runtime.service import exit_process, run_service
+from headrace.runtime.process import exit_process
+from headrace.runtime.service import run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace_ingress.app import run, run_worker
 from headrace_ingress.settings import IngressSettings

@@ -16,11 +16,10 @@ from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
-from headrace.runtime.exit_code import ExitCode
-from headrace.runtime.gc_tuning import tune_gc
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics, MetricsFlusher
+from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace.runtime.sockets import MANAGEMENT_PORT, listen

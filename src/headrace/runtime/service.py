@@ -6,18 +6,16 @@ up`.
 """
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import structlog
 
 from headrace.domain.errors import HeadraceError
-from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.health import Health
 from headrace.runtime.open_files import raise_limit
+from headrace.runtime.process import ExitCode, exit_process
 
 logger = structlog.get_logger(__name__)
 
@@ -295,9 +293,7 @@ class Service:
                 service=self.name,
                 next_step="none: work in flight is repeated after a restart",
             )
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(ExitCode.FORCED)
+            exit_process(ExitCode.FORCED)
         self.end(number.name)
 
 
@@ -319,17 +315,6 @@ def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
     raise_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(guarded())
-
-
-def exit_process(code: int) -> NoReturn:
-    """End a service process after all components had time to stop.
-
-    Threads that wait for an unresponsive Kafka would delay the normal exit of the interpreter until
-    their requests time out.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -29,8 +29,8 @@ from typing import Final
 
 import structlog
 
-from headrace.runtime.exit_code import ExitCode
 from headrace.runtime.failpoints import stall_point
+from headrace.runtime.process import ExitCode
 
 logger = structlog.get_logger(__name__)
 

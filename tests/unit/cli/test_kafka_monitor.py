@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from headrace.runtime.service import Service
 from headrace_cli.kafka_monitor import KafkaMonitor, exit_report
 

@@ -15,7 +15,7 @@ from headrace.runtime.open_files import connections_within
 SERVICE = """
 import asyncio, resource, socket, sys
 from headrace.runtime.health import Health
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from headrace.runtime.management import ManagementPort
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import run_service

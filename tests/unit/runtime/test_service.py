@@ -10,7 +10,7 @@ import pytest
 import structlog.testing
 
 from headrace.domain.errors import LogUnavailable
-from headrace.runtime.exit_code import ExitCode
+from headrace.runtime.process import ExitCode
 from headrace.runtime.service import Service
 
 
