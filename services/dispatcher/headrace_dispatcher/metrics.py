@@ -7,29 +7,11 @@ from headrace.domain.breaker import BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
 from headrace.domain.routing import Subscription
-from headrace.runtime.metrics import CounterChild, Metrics
+from headrace.runtime.metrics import LATENCY_BUCKETS, CounterChild, Metrics
 
 LABELS = ("kind", "namespace", "name")
 """Of a subscription; `kind` is empty when its routing record does not have it."""
-LATENCY_BUCKETS = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    300.0,
-    3600.0,
-)
+DELIVERY_BUCKETS = (*LATENCY_BUCKETS, 300.0, 3600.0)
 """Seconds from stored to delivered; retries make the tail long."""
 
 OUTCOMES = (*(f"{hundreds}xx" for hundreds in range(1, 6)), *Failure)
@@ -54,7 +36,10 @@ class DispatcherMetrics:
         )
         self.delivered = metrics.counter("delivered", "Events delivered (2xx seen).", LABELS)
         self.delivery_seconds = metrics.histogram(
-            "delivery_seconds", "Seconds from stored to delivered.", LABELS, buckets=LATENCY_BUCKETS
+            "delivery_seconds",
+            "Seconds from stored to delivered.",
+            LABELS,
+            buckets=DELIVERY_BUCKETS,
         )
         self.attempts = metrics.counter(
             "attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome")
