@@ -181,9 +181,9 @@ class ApiClient:
             answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise ApiFailure(
-                f"no answer from {self._server} ({_short_reason(error)}); start a controller "
-                "(`headrace up` or `headrace controller`), or name another with --server or "
-                f"{SERVER_VARIABLE}"
+                f"no answer from {self._server} ({_short_reason(error)}); start a controller"
+                " (`headrace up` or `headrace controller`),"
+                f" or name another with --server or {SERVER_VARIABLE}"
             ) from error
         document = _document(text)
         if answer.status >= 400 or document is None:

@@ -171,9 +171,8 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """As `TopicAdmin.commit`."""
         await self._offsets.commit(self._groups.name(group, topic), topic, offsets)
-        await super().commit(
-            group, topic, offsets
-        )  # last: a known group is assumed to have offsets
+        # Last: a known group is assumed to have offsets.
+        await super().commit(group, topic, offsets)
 
     async def delete_groups(self, groups: Collection[str]) -> Mapping[str, str]:
         """As `TopicAdmin.delete_groups`."""
@@ -186,12 +185,11 @@ class EmbeddedTopicFull(LogFull):
 
     def __init__(self, topic: str, bytes_max: int) -> None:
         super().__init__(topic, bytes_max)
-        self.args = (
-            (
-                f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka"
-                " keeps no more; --kafka apache does"
-            ),
+        message = (
+            f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka keeps"
+            " no more; --kafka apache does"
         )
+        self.args = (message,)
 
 
 class UnreadLimitedLog:
@@ -248,9 +246,8 @@ class UnreadLimitedLog:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            with contextlib.suppress(
-                HeadraceError
-            ):  # Until the next success, the records count as unread.
+            # After an error, the records count as unread until the next success.
+            with contextlib.suppress(HeadraceError):
                 await self.update_unread()
 
     async def update_unread(self) -> None:
@@ -271,11 +268,8 @@ class UnreadLimitedLog:
             if topic not in readers and topic.endswith(DEAD_SUFFIX):
                 # Dead letters without a reader stay unread; the topic rejects more when it is full.
                 continue
-            self._mark_read(
-                topic,
-                count
-                - max((left.get(group, count) for group in readers.get(topic, ())), default=0),
-            )
+            unread = max((left.get(group, count) for group in readers.get(topic, ())), default=0)
+            self._mark_read(topic, count - unread)
 
     def _readers(self) -> dict[str, set[str]]:
         """Return the groups that read each topic. The group that reads a retry topic has the name

@@ -72,12 +72,10 @@ def exit_report(kafka: MonitoredKafka) -> list[str]:
     death = kafka.exit_reason()
     if death is None:
         return []
-    words = [f"    {line[:LINE_CHARACTERS_MAX]}" for line in kafka.log_tail()]
+    tail = [f"    {line[:LINE_CHARACTERS_MAX]}" for line in kafka.log_tail()]
+    what = f"{death}, so everything here was stopped."
     return [
-        (
-            f"{death}, so everything here was stopped. What was acknowledged is kept: start again"
-            " to continue."
-        ),
-        f"  Its log is {kafka.log}" + (", and ends with:" if words else ""),
-        *words,
+        f"{what} What was acknowledged is kept: start again to continue.",
+        f"  Its log is {kafka.log}" + (", and ends with:" if tail else ""),
+        *tail,
     ]

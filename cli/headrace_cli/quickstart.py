@@ -189,7 +189,7 @@ def send(url: str, headers: dict[str, str]) -> None:
 def curl(url: str) -> str:
     """Return the command that sends the next event."""
     return (
-        f"curl -i {url} -H 'ce-specversion: 1.0' -H \"ce-id: $RANDOM\" -H 'ce-source: /me' -H"
-        f" 'ce-type: {SAMPLE_TYPE}' -H 'ce-amount: 20' -H 'content-type: application/json' -d"
-        " '{\"order\": 2}'"
+        f"curl -i {url} -H 'ce-specversion: 1.0' -H \"ce-id: $RANDOM\" -H 'ce-source: /me'"
+        f" -H 'ce-type: {SAMPLE_TYPE}' -H 'ce-amount: 20' -H 'content-type: application/json'"
+        " -d '{\"order\": 2}'"
     )

@@ -239,10 +239,10 @@ def _run(
             cluster = MockCluster()
             cluster.start()
             stack.callback(cluster.stop)
-            existing_resources = (
-                "events and resources are GONE when this ends (keep them with --kafka apache)"
+            where = (
+                f"{cluster.bootstrap_servers}, embedded, in memory: events and resources are GONE"
+                " when this ends (keep them with --kafka apache)"
             )
-            where = f"{cluster.bootstrap_servers}, embedded, in memory: {existing_resources}"
             return run_service(
                 lambda: _run_services(settings, embedded_backends(cluster, settings), screen, where)
             )
@@ -321,15 +321,13 @@ class UpConsole:
         from headrace import __version__
         from headrace_apiserver.kubeconfig import export_line
 
+        viewer = f"http://127.0.0.1:{local.viewer.port}"
         rows = (
             ("Kafka", where),
             ("ingress", local.ingress_url),
             ("controller API", local.controller.url),
             ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
-            (
-                "event viewer",
-                f"http://127.0.0.1:{local.viewer.port}  (prints here what it is sent)",
-            ),
+            ("event viewer", f"{viewer}  (prints here what it is sent)"),
         )
         self.console.print(f"Headrace {__version__} runs:", style="bold")
         for name, text in rows:

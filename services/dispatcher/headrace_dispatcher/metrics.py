@@ -129,8 +129,8 @@ class SubscriptionGauges:
         )
         self.retention_used = metrics.gauge(
             "retention_used_ratio",
-            "Age of the oldest record not done divided by the channel topic's retention; at 1"
-            " events expire.",
+            "Age of the oldest record not done divided by the channel topic's retention;"
+            " at 1 events expire.",
             LABELS,
         )
         self.retries_waiting = metrics.gauge(

@@ -118,9 +118,8 @@ class IngressSettings(Settings):
     def limits(self) -> ServerLimits:
         """Return the limits for the HTTP server."""
         return ServerLimits(
-            body_bytes_max=max(
-                256 * _MEBIBYTE, self.batch_bytes_max
-            ),  # `admit` lowers it to the limit of the addressable
+            # `admit` lowers it to the limit of the addressable.
+            body_bytes_max=max(256 * _MEBIBYTE, self.batch_bytes_max),
             unread_bytes_max=self.unread_bytes_max,
             heads_bytes_max=self.heads_bytes_max,
             write_seconds=self.write_seconds,

@@ -66,9 +66,8 @@ class ParentLink:
         now = loop.time()
         if state != self._reported or now - self._reported_at >= HEARTBEAT_SECONDS:
             self._reported, self._reported_at = state, now
-            with contextlib.suppress(
-                OSError
-            ):  # the parent has exited or does not read; the other pipe shows its exit
+            # On an error the parent has exited or does not read; the other pipe shows its exit.
+            with contextlib.suppress(OSError):
                 os.write(self._state_fd, json.dumps(state).encode() + b"\n")
         self._timer = loop.call_later(
             _POLL_SECONDS if state else HEARTBEAT_SECONDS / 4, self._report

@@ -194,9 +194,8 @@ class WorkerSupervisor:
             while unresponsive_seconds < self._unresponsive_seconds:
                 try:
                     line = await asyncio.wait_for(reader.readline(), HEARTBEAT_SECONDS)
-                except (
-                    TimeoutError
-                ):  # Short steps: a suspension of the whole machine counts as one step.
+                except TimeoutError:
+                    # Short steps: a suspension of the whole machine counts as one step.
                     unresponsive_seconds += HEARTBEAT_SECONDS
                     continue
                 if not line:

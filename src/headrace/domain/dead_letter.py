@@ -17,22 +17,25 @@ KNE_VALUE_MAX = 1024
 _PREFIX = b"kne-"
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 _TAKEN = frozenset(
-    (
-        *(
-            "id",
-            "source",
-            "type",
-            "specversion",
-            "subject",
-            "time",
-            "data",
-            "datacontenttype",
-            "dataschema",
-        ),
-        *("datacontentencoding", "schemaurl", "partitionkey", "knativearrivaltime"),
+    {
+        "id",
+        "source",
+        "type",
+        "specversion",
+        "subject",
+        "time",
+        "data",
+        "datacontenttype",
+        "dataschema",
+        "datacontentencoding",
+        "schemaurl",
+        "partitionkey",
+        "knativearrivaltime",
+        "knativeerrordest",
+        "knativeerrorcode",
+        "knativeerrordata",
         *POSITION_ATTRIBUTES,
-        *("knativeerrordest", "knativeerrorcode", "knativeerrordata"),
-    )
+    }
 )
 """Names that a subscriber may not set: they belong to the event or explain the failure."""
 

@@ -139,9 +139,8 @@ class EgressPolicy:
         except ValueError:
             return self._is_local(address)
         if listening.is_loopback:
-            return (
-                address.is_loopback or address.is_unspecified
-            )  # the system connects to loopback for the unspecified address
+            # The system connects to loopback for the unspecified address.
+            return address.is_loopback or address.is_unspecified
         return listening == address or (listening.is_unspecified and self._is_local(address))
 
 

@@ -144,12 +144,11 @@ def effective_replication(asked: int | None, brokers: int) -> tuple[int, tuple[s
     if brokers >= REPLICATION:
         return REPLICATION, ()
     replicas = max(1, brokers)
-    return replicas, (
-        (
-            f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers;"
-            " acknowledged events survive fewer broker failures"
-        ),
+    warning = (
+        f"{replicas} of {REPLICATION} replicas: the cluster has {brokers} brokers;"
+        " acknowledged events survive fewer broker failures"
     )
+    return replicas, (warning,)
 
 
 def _asked(data: Mapping[str, Any]) -> int | None:

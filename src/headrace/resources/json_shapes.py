@@ -27,15 +27,8 @@ def wrong_types(document: Mapping[str, Any], shape: Shape, path: str = "") -> li
             continue
         wanted: Any = dict if isinstance(expected, Mapping) else expected
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-            found.append(
-                (
-                    where,
-                    (
-                        f"Invalid value: {_NAMES.get(type(value), type(value).__name__)!r}: must be"
-                        f" of type {_NAMES[wanted]}"
-                    ),
-                )
-            )
+            name = _NAMES.get(type(value), type(value).__name__)
+            found.append((where, f"Invalid value: {name!r}: must be of type {_NAMES[wanted]}"))
         elif isinstance(expected, Mapping):
             found += wrong_types(value, expected, where)
     return found

@@ -82,8 +82,8 @@ class _Merge:
         how = patch.get(_PATCH, "merge")
         if how not in ("merge", "replace", "delete"):
             raise bad_request(
-                f'{_PATCH}: Unsupported value: "{how!s:.40}": supported values: "delete", "merge",'
-                ' "replace"'
+                f'{_PATCH}: Unsupported value: "{how!s:.40}":'
+                ' supported values: "delete", "merge", "replace"'
             )
         if how == "delete":
             return {}

@@ -98,8 +98,8 @@ def read_write_options(query: Query, *, agent: str) -> WriteOptions:
     strictness = query.get("fieldValidation") or Strictness.WARN
     if strictness not in list(Strictness):
         raise bad_request(
-            f'fieldValidation: Unsupported value: "{strictness[:40]}": supported values: "Ignore",'
-            ' "Strict", "Warn"'
+            f'fieldValidation: Unsupported value: "{strictness[:40]}":'
+            ' supported values: "Ignore", "Strict", "Warn"'
         )
     return WriteOptions(
         dry_run=_dry_run(query.get("dryRun")),

@@ -189,10 +189,8 @@ def read_labels(text: str) -> tuple[LabelTest, ...]:
                 raise bad_request(f"found '{tokens[position]}', expected: ',' or 'end of string'")
             position += 1
             if position == len(tokens) or tokens[position] == ",":
-                raise bad_request(
-                    f"found '{''.join(tokens[position : position + 1])}', expected: identifier"
-                    " after ','"
-                )
+                found = "".join(tokens[position : position + 1])
+                raise bad_request(f"found '{found}', expected: identifier after ','")
         if len(tests) > _REQUIREMENTS_MAX:
             raise bad_request(
                 f"labelSelector: more than {_REQUIREMENTS_MAX} requirements; select by fewer labels"

@@ -19,8 +19,8 @@ _GO_DURATION = re.compile(
     r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))*"
 )
 _WORDY_DURATION = re.compile(
-    r"[0-9]+"
-    r" *(d|days?|w|weeks?|h|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?|milliseconds?)"
+    r"[0-9]+ *"
+    r"(d|days?|w|weeks?|h|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|millis?|milliseconds?)"
 )
 _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}")
 _INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})")

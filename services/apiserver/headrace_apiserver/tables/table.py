@@ -69,8 +69,8 @@ def read_included(text: str | None) -> Included:
         return Included(text or Included.METADATA)
     except ValueError:
         detail = (
-            f"includeObject: Invalid value: \"{text!s:.40}\": must be 'Metadata', 'Object', 'None',"
-            " or empty"
+            f'includeObject: Invalid value: "{text!s:.40}":'
+            " must be 'Metadata', 'Object', 'None', or empty"
         )
         raise bad_request(f"Unable to convert to Table as requested: {detail}") from None
 

@@ -60,11 +60,8 @@ class HttpTarget:
             f"{busy} busy, {len(self._idle)} idle, {len(self._dialing)} opening,"
             f" {len(self._waiting)} waiting"
         )
-        return (
-            "<HttpTarget"
-            f" {self._url.scheme}://{self._url.authority}{' closed' if self._closed else ''}:"
-            f" {state}>"
-        )
+        origin = f"{self._url.scheme}://{self._url.authority}"
+        return f"<HttpTarget {origin}{' closed' if self._closed else ''}: {state}>"
 
     @property
     def denied(self) -> str:

@@ -35,9 +35,8 @@ class LengthBody:
     def __init__(self, length: int) -> None:
         self.length = length
         self.received = 0
-        self._data = (
-            bytearray()
-        )  # not a list of parts: parts of one byte would occupy forty times what is counted
+        # Not a list of parts: parts of one byte would occupy forty times what is counted.
+        self._data = bytearray()
 
     def feed(self, data: bytes, start: int) -> int:
         """Take what is this body's of `data` from `start`; return where the rest begins."""

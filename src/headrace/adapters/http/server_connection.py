@@ -344,9 +344,8 @@ class ServerConnection(asyncio.Protocol):
         end = at + length
         unread = chunked or end > len(data)
         last = self.last
-        self.last = (
-            last or unread
-        )  # an answer before the body is read leaves no place where the next request could begin
+        # An answer before the body is read leaves no place where the next request could begin.
+        self.last = last or unread
         server.admit(exchange)
         if exchange._connection is None:
             return self._answered_unread(data, at, end)
@@ -518,9 +517,8 @@ class ServerConnection(asyncio.Protocol):
             return
         try:
             self._transport.write_eof()
-        except (
-            OSError
-        ):  # asyncio: the client has reset the connection, and the loop has not said so yet
+        except OSError:
+            # asyncio: the client has reset the connection, and the loop has not said so yet.
             self._transport.abort()
             return
         self._resume_reading()

@@ -141,9 +141,8 @@ class ConnectionTable:
                 503,
                 f"{limits.connections_max} connections are open, the limit here, and none is idle",
             )
-        if (
-            self._per_peer[peer] > limits.connections_per_peer_max
-        ):  # counted again: the one that was closed may be of the same peer
+        # Counted again: the one that was closed may be of the same peer.
+        if self._per_peer[peer] > limits.connections_per_peer_max:
             self.counts[ConnectionEvent.REFUSED] += 1
             return RequestRejected(
                 503,

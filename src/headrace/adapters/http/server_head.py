@@ -79,8 +79,8 @@ class _Shape:
             return "the request needs exactly one Host field (RFC 9112, 3.2)"
         if old and self.transfer != _ABSENT:
             return (
-                "an HTTP/1.0 request must not have Transfer-Encoding; send Content-Length (RFC"
-                " 9112, 6.1)"
+                "an HTTP/1.0 request must not have Transfer-Encoding; send Content-Length"
+                " (RFC 9112, 6.1)"
             )
         if self.length == _REPEATED:
             return "the request has more than one Content-Length; send one (RFC 9112, 6.3)"
@@ -88,8 +88,8 @@ class _Shape:
             return "the request has more than one Transfer-Encoding; send `chunked`, once"
         if self.transfer >= 0 and self.length >= 0:
             return (
-                "the request has both Content-Length and Transfer-Encoding; send one (RFC 9112,"
-                " 6.1)"
+                "the request has both Content-Length and Transfer-Encoding; send one"
+                " (RFC 9112, 6.1)"
             )
         return None
 
@@ -207,9 +207,8 @@ def check_request_line(head: bytes) -> None:
     """Refuse versions other than 1.0 and 1.1: the parser also takes 0.9 and 2.0, whose framing is
     another one.
     """
-    end = head.find(
-        b"\r\n", 2
-    )  # from 2: an empty line before the request line is skipped (RFC 9112, 2.2)
+    # From 2: an empty line before the request line is skipped (RFC 9112, 2.2).
+    end = head.find(b"\r\n", 2)
     if not head.endswith(_VERSIONS, 0, end):
         raise RequestRejected(505, "the request line must end in HTTP/1.1")
 

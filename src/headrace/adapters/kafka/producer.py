@@ -90,9 +90,8 @@ class KafkaLog:
             self._producer = self._create_producer()
         except KafkaException as error:
             raise call_error(error.args[0], "the client for Kafka") from error
-        self._loop = (
-            asyncio.get_running_loop()
-        )  # Not earlier: without a loop, `stop` has nothing to do.
+        # Not earlier: without a loop, `stop` has nothing to do.
+        self._loop = asyncio.get_running_loop()
         self._poll()
 
     async def warm_up(self, timeout_seconds: float, *, topic: str | None = None) -> None:

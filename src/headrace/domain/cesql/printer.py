@@ -44,10 +44,8 @@ def render(node: Node) -> str:
             ]
             return " ".join([_within(first, COMPARISON), *operands])
         case Like(operand, pattern, negated):
-            return (
-                f"{_within(operand, PATTERN)} {'NOT LIKE' if negated else 'LIKE'}"
-                f" {_literal(pattern)}"
-            )
+            like = "NOT LIKE" if negated else "LIKE"
+            return f"{_within(operand, PATTERN)} {like} {_literal(pattern)}"
         case In(operand, members, negated):
             return (
                 f"{_within(operand, MEMBERSHIP)} {'NOT IN' if negated else 'IN'}"

@@ -312,8 +312,8 @@ class ApacheKafka:
                 return
             time.sleep(0.05)
         raise LogUnavailable(
-            f"Apache Kafka did not answer on {self.bootstrap_servers} within {timeout_seconds:.0f}"
-            f" s; see {self.log}"
+            f"Apache Kafka did not answer on {self.bootstrap_servers} within"
+            f" {timeout_seconds:.0f} s; see {self.log}"
         )
 
 
