@@ -69,7 +69,10 @@ def visible(text: str) -> str:
 def _visible(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     shown: dict[str, Any] = {}
     for name, value in event.items():
-        if name in {"exc_info", "stack"}:
+        if name == "stack" and isinstance(value, list):
+            # The renderer takes only text; a list has one entry for each frame or line.
+            shown[name] = _lines("\n".join(map(str, value)))
+        elif name in {"exc_info", "stack"}:
             shown[name] = _lines(value) if isinstance(value, str) else value
         elif name not in _OMITTED:
             shown[visible(name)] = value if isinstance(value, _PLAIN) else visible(str(value))

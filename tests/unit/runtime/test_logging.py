@@ -15,10 +15,10 @@ from headrace.runtime.settings import LogFormat, LogLevel, LogSettings
 @pytest.fixture(autouse=True)
 def _restore() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, config = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
+    structlog.configure(**config)
 
 
 def _lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -105,6 +105,18 @@ def test_the_next_step_is_on_the_line_of_the_event() -> None:
     first, *rest = stream.getvalue().splitlines()
     assert first.endswith("next_step: report it")
     assert "ValueError: bad" == rest[-1]
+
+
+def test_a_stack_follows_the_line() -> None:
+    """The watchdog logs the stack of a blocked event loop as a list."""
+    stream = io.StringIO()
+    configure(LogSettings(format=LogFormat.PRETTY), stream)
+    structlog.stdlib.get_logger("headrace.x").critical(
+        "event_loop_stalled", limit_seconds=3, stack=["app.py, in f", "b\x1b.py, in g"]
+    )
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("event_loop_stalled       limit_seconds=3")
+    assert ["app.py, in f", "b\\x1b.py, in g"] == rest
 
 
 class Terminal(io.StringIO):
