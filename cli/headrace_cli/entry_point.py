@@ -15,7 +15,6 @@ _DATA_PLANE = (
     "httptools",
     "prometheus_client",
     "pydantic",
-    "pydantic_settings",
     "structlog",
     "typer",
     "uvloop",

@@ -1,18 +1,17 @@
 """Reads settings from the command line (passed by the composition root), then the environment, then
 their defaults.
 
-pydantic reads them and uses 14 MiB of memory in a process. So only the command line imports this
-module; a service receives the result (`headrace.runtime.exec_settings`).
+pydantic validates them and uses 14 MiB of memory in a process. So only the command line imports
+this module; a service receives the result (`headrace.runtime.exec_settings`).
 """
 
 import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import AliasChoices, Field, ValidationError, create_model
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from headrace.runtime.settings import BadSettings, Pattern, Settings, Variables
 
@@ -21,68 +20,44 @@ Read = TypeVar("Read", bound=Settings)
 
 def load(kind: type[Read], **given: Any) -> Read:
     """Create settings from the command line values (None: not given), the environment and the
-    defaults.
+    defaults. Upper and lower case are equal in the names of variables, and an empty variable is not
+    set.
 
     Raises `BadSettings`, which names every invalid setting.
     """
+    environ = {name.upper(): value for name, value in os.environ.items() if value}
+    sources, values = {}, {}
+    for field, names in variables(kind).items():
+        for name in names:
+            if name in environ:
+                sources[field], values[field] = name, environ[name]
+                break
+    for field, value in given.items():
+        if value is not None:
+            sources[field], values[field] = field, value
     try:
-        found = _reader(kind)(**{name: value for name, value in given.items() if value is not None})
-        return kind(
-            **{field.name: getattr(found, field.name) for field in dataclasses.fields(kind)}
-        )
+        return kind(**dict(_model(kind)(**values)))
     except ValidationError as error:
-        raise BadSettings(explain(error)) from error
+        raise BadSettings(_explain(error, sources)) from error
     except ValueError as error:
         raise BadSettings(str(error)) from error
 
 
-def _reader(kind: type[Settings]) -> type[BaseSettings]:
-    """Return the pydantic model for a settings class."""
+def variables(kind: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """Return the environment variables of each field, the first one first."""
     hints = get_type_hints(kind, include_extras=True)
-    config = SettingsConfigDict(
-        env_prefix=kind.env_prefix, extra="forbid", populate_by_name=True, env_ignore_empty=True
-    )
-    base = type("Read", (BaseSettings,), {"model_config": config})
-    fields: dict[str, Any] = {
-        field.name: (hints[field.name], _described(field.name, field.default, hints))
+    return {
+        field.name: next(
+            (mark.names for mark in _marks(hints[field.name]) if isinstance(mark, Variables)),
+            ((kind.env_prefix + field.name).upper(),),
+        )
         for field in dataclasses.fields(kind)
     }
-    return create_model(kind.__name__, __base__=base, **fields)
-
-
-def _described(name: str, default: object, hints: Mapping[str, Any]) -> Any:
-    """Convert the annotations of a field that pydantic does not know into pydantic's."""
-    wanted: dict[str, Any] = {}
-    for mark in getattr(hints[name], "__metadata__", ()):
-        if isinstance(mark, Pattern):
-            wanted["pattern"] = mark.expression
-        elif isinstance(mark, Variables):
-            wanted["validation_alias"] = AliasChoices(name, *mark.names)
-    return Field(default=default, **wanted)
-
-
-def explain(error: ValidationError) -> str:
-    """Return one entry per invalid setting: its name and the error. Never its value, which may be a
-    secret.
-    """
-    lines = []
-    for each in error.errors(include_input=False, include_url=False):
-        name = ".".join(str(part) for part in each["loc"]) or "settings"
-        lines.append(f"{name}: {each['msg'].removeprefix('Value error, ')}")
-    return "; ".join(lines)
 
 
 def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
     """Return the environment variables that these settings read."""
-    names = set()
-    for kind in kinds:
-        hints = get_type_hints(kind, include_extras=True)
-        for field in dataclasses.fields(kind):
-            names.add((kind.env_prefix + field.name).upper())
-            for mark in getattr(hints[field.name], "__metadata__", ()):
-                if isinstance(mark, Variables):
-                    names.update(mark.names)
-    return names
+    return {name for kind in kinds for names in variables(kind).values() for name in names}
 
 
 def reject_unknown_variables(
@@ -106,3 +81,38 @@ def reject_unknown_variables(
         close = difflib.get_close_matches(upper, known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise BadSettings(f"environment variable {name} is not a setting of Headrace{hint}")
+
+
+def _model(kind: type[Settings]) -> type[BaseModel]:
+    """Return the pydantic model for a settings class."""
+    hints = get_type_hints(kind, include_extras=True)
+    fields: dict[str, Any] = {
+        field.name: (_described(hints[field.name]), field.default)
+        for field in dataclasses.fields(kind)
+    }
+    config = ConfigDict(extra="forbid", validate_default=True)
+    return create_model(kind.__name__, __config__=config, **fields)
+
+
+def _described(hint: Any) -> Any:
+    """Add pydantic's form of a pattern to an annotation; pydantic knows the other constraints."""
+    for mark in _marks(hint):
+        if isinstance(mark, Pattern):
+            hint = Annotated[hint, Field(pattern=mark.expression)]
+    return hint
+
+
+def _marks(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """Return one entry per invalid setting: where it was set, and the error. Never its value, which
+    may be a secret.
+    """
+    lines = []
+    for each in error.errors(include_input=False, include_url=False):
+        field, *rest = (str(part) for part in each["loc"])
+        name = ".".join((sources.get(field, field), *rest))
+        lines.append(f"{name}: {each['msg']}")
+    return "; ".join(lines)

@@ -6,7 +6,13 @@ import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.runtime.loading import load, reject_unknown_variables
-from headrace.runtime.settings import BadSettings, KafkaSettings, LogLevel, LogSettings
+from headrace.runtime.settings import (
+    BadSettings,
+    KafkaSettings,
+    LogLevel,
+    LogSettings,
+    ManagementSettings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +30,14 @@ def test_bootstrap_servers_come_from_the_name_people_know(monkeypatch: pytest.Mo
     assert "b:2" == load(KafkaSettings).bootstrap_servers
     assert "c:3" == load(KafkaSettings, bootstrap_servers="c:3").bootstrap_servers
     assert "b:2" == load(KafkaSettings, bootstrap_servers=None).bootstrap_servers
+
+
+def test_variables_without_our_prefix_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may use a variable with the plain name of a field."""
+    monkeypatch.setenv("BOOTSTRAP_SERVERS", "a:1")
+    monkeypatch.setenv("LEVEL", "debug")
+    assert "127.0.0.1:9092" == load(KafkaSettings).bootstrap_servers
+    assert LogLevel.INFO == load(LogSettings).level
 
 
 def test_sasl_over_tls_reads_its_secrets_from_files(
@@ -99,6 +113,37 @@ def test_a_bad_value_is_named_with_what_is_allowed() -> None:
         BadSettings, match=r"level: Input should be 'debug', 'info', 'warning' or 'error'"
     ):
         load(LogSettings, level="loud")
+
+
+def test_every_bad_value_is_named_with_the_variable_that_set_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several settings classes have a field `port`: its name alone does not say which to correct.
+    The value of a variable is never repeated.
+    """
+    monkeypatch.setenv("HEADRACE_MANAGEMENT_PORT", "70000")
+    with pytest.raises(BadSettings) as caught:
+        load(ManagementSettings)
+    assert "HEADRACE_MANAGEMENT_PORT: Input should be less than or equal to 65535" == str(
+        caught.value
+    )
+    monkeypatch.setenv("headrace_log_level", "s3cret")
+    monkeypatch.setenv("HEADRACE_LOG_FORMAT", "verbose")
+    with pytest.raises(BadSettings) as caught:
+        load(LogSettings)
+    assert [
+        "HEADRACE_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
+        "HEADRACE_LOG_FORMAT: Input should be 'auto', 'pretty' or 'json'",
+    ] == str(caught.value).split("; ")
+
+
+def test_a_value_of_the_command_line_is_not_reported_as_the_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The variable was overridden, so correcting it would change nothing."""
+    monkeypatch.setenv("HEADRACE_MANAGEMENT_PORT", "9000")
+    with pytest.raises(BadSettings, match=r"^port: Input should be less than or equal to 65535$"):
+        load(ManagementSettings, port=70_000)
 
 
 def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
