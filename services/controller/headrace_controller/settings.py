@@ -8,9 +8,8 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
-from headrace.runtime.settings import Pattern, Settings, Variables
+from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings, Variables
 from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK
-from headrace.runtime.watchdog import DEFAULT_SECONDS
 from headrace_apiserver.server_options import ApiServerOptions
 from headrace_controller.reconcile.observed_state import Installation
 
@@ -68,7 +67,7 @@ class ControllerSettings(Settings):
     """Take over topics that belong to the resources of another store: after a restore, or a move
     between modes or clusters.
     """
-    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
     """How long the event loop may be blocked before the process exits (exit code 27); 0: without
     limit.
     """

@@ -15,8 +15,7 @@ from headrace.domain.egress import (
     ProtectedPort,
     parse_networks,
 )
-from headrace.runtime.settings import Pattern, Settings
-from headrace.runtime.watchdog import DEFAULT_SECONDS
+from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings
 from headrace_dispatcher.limits import SubscriptionLimits
 
 _LIMITS = SubscriptionLimits()
@@ -70,7 +69,7 @@ class DispatcherSettings(Settings):
     """Directory for notes on records that stall the event loop; must outlive the process; default:
     below the temporary files.
     """
-    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
     """How long the event loop may stall before the process is ended (exit code 27); 0: no limit."""
 
     def __post_init__(self) -> None:

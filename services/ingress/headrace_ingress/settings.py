@@ -10,9 +10,8 @@ from annotated_types import Ge, Gt, Le
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, LogOptions
 from headrace.domain.record import Record
-from headrace.runtime.settings import Pattern, Settings
+from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings
 from headrace.runtime.sockets import INGRESS_PORT, LOOPBACK
-from headrace.runtime.watchdog import DEFAULT_SECONDS
 
 _MEBIBYTE = 1_048_576
 
@@ -80,7 +79,7 @@ class IngressSettings(Settings):
     """How long to keep serving after readiness fails, at shutdown."""
     drain_seconds: Annotated[float, Gt(0), Le(300)] = 20.0
     """Time limit to answer requests in flight, at shutdown."""
-    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = DEFAULT_SECONDS
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
     """How long the event loop may be blocked before the process is ended (exit code 27); 0 for no
     limit.
     """

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Final
 
 from annotated_types import Ge, Le, MinLen
 
@@ -21,6 +21,10 @@ from headrace.domain.errors import Permanent
 from headrace.runtime.sockets import LOOPBACK
 
 SECRET_BYTES_MAX = 65_536
+WATCHDOG_SECONDS: Final = 30.0
+"""Default of the services' `watchdog_seconds`. It is here because the process that reads the
+settings would otherwise import the watchdog, and with it structlog and rich.
+"""
 
 
 class BadSettings(Permanent):

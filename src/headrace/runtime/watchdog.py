@@ -34,7 +34,6 @@ from headrace.runtime.process import ExitCode
 
 logger = structlog.get_logger(__name__)
 
-DEFAULT_SECONDS: Final = 30.0
 _LOOKS: Final = 10
 """Number of checks by the thread, and of beats of the loop, within the limit; at least one a
 second.
@@ -53,9 +52,7 @@ class Watchdog:
     belong to the process.
     """
 
-    def __init__(
-        self, service: str, seconds: float = DEFAULT_SECONDS, *, evidence: int | None = None
-    ) -> None:
+    def __init__(self, service: str, seconds: float, *, evidence: int | None = None) -> None:
         """`seconds` is how long the loop may be blocked; 0 disables the watchdog.
 
         `evidence` is a file opened for appending. It is empty as long as the loop runs, and
