@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 _DATA_PLANE = (
-    "annotated_types",
     "confluent_kafka",
     "httptools",
     "prometheus_client",

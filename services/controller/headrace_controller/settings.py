@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Le
-
-from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings, Variables
+from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Le, Pattern, Settings, Variables
 from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK
 from headrace_apiserver.server_options import ApiServerOptions
 from headrace_controller.reconcile.observed_state import Installation

@@ -6,8 +6,6 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt, Le
-
 from headrace.domain.egress import (
     ALLOW_SETTING,
     DENY_SETTING,
@@ -15,7 +13,7 @@ from headrace.domain.egress import (
     ProtectedPort,
     parse_networks,
 )
-from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings
+from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Gt, Le, Pattern, Settings
 from headrace_dispatcher.limits import SubscriptionLimits
 
 _LIMITS = SubscriptionLimits()

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt, Le
-
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka.options import RECORD_OVERHEAD_BYTES, LogOptions
 from headrace.domain.record import Record
-from headrace.runtime.settings import WATCHDOG_SECONDS, Pattern, Settings
+from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Gt, Le, Pattern, Settings
 from headrace.runtime.sockets import INGRESS_PORT, LOOPBACK
 
 _MEBIBYTE = 1_048_576

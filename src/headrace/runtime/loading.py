@@ -13,7 +13,16 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from headrace.runtime.settings import BadSettings, Pattern, Settings, Variables
+from headrace.runtime.settings import (
+    BadSettings,
+    Ge,
+    Gt,
+    Le,
+    MinLen,
+    Pattern,
+    Settings,
+    Variables,
+)
 
 Read = TypeVar("Read", bound=Settings)
 
@@ -95,10 +104,19 @@ def _model(kind: type[Settings]) -> type[BaseModel]:
 
 
 def _described(hint: Any) -> Any:
-    """Add pydantic's form of a pattern to an annotation; pydantic knows the other constraints."""
+    """Add pydantic's form of the limits to an annotation."""
     for mark in _marks(hint):
-        if isinstance(mark, Pattern):
-            hint = Annotated[hint, Field(pattern=mark.expression)]
+        match mark:
+            case Ge():
+                hint = Annotated[hint, Field(ge=mark.ge)]
+            case Gt():
+                hint = Annotated[hint, Field(gt=mark.gt)]
+            case Le():
+                hint = Annotated[hint, Field(le=mark.le)]
+            case MinLen():
+                hint = Annotated[hint, Field(min_length=mark.min_length)]
+            case Pattern():
+                hint = Annotated[hint, Field(pattern=mark.expression)]
     return hint
 
 

@@ -14,8 +14,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
-from annotated_types import Ge, Le, MinLen
-
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import Permanent
 from headrace.runtime.sockets import LOOPBACK
@@ -32,10 +30,36 @@ class BadSettings(Permanent):
 
 
 @dataclass(frozen=True, slots=True)
+class Ge:
+    """Marks a number that must be this or greater."""
+
+    ge: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gt:
+    """Marks a number that must be greater than this."""
+
+    gt: float
+
+
+@dataclass(frozen=True, slots=True)
+class Le:
+    """Marks a number that must be this or less."""
+
+    le: float
+
+
+@dataclass(frozen=True, slots=True)
+class MinLen:
+    """Marks a text that must have this many characters or more."""
+
+    min_length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pattern:
-    """Marks a text setting that must match a regular expression, which begins with `^` and ends
-    with `$`.
-    """
+    """Marks a text that must match a regular expression, from `^` to `$`."""
 
     expression: str
 
@@ -51,8 +75,8 @@ class Variables:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Base class of settings that an operator can set. Fields are plain values; `annotated_types`
-    and the marks above define what `loading` accepts.
+    """Base class of settings that an operator can set. Fields are plain values; the marks
+    above define what `loading` accepts.
 
     Constraints across several fields are checked in `__post_init__`, which raises ValueError or
     `BadSettings`.

@@ -36,8 +36,8 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         ([], "headrace needs the library typer, which is not installed: "),
         (["filter", "--help"], "headrace filter needs the library typer, "),
-        (["ingress"], "headrace ingress needs the library annotated_types, "),
-        (["up"], "headrace up needs the library annotated_types, "),
+        (["ingress"], "headrace ingress needs the library confluent_kafka, "),
+        (["up"], "headrace up needs the library confluent_kafka, "),
     ],
 )
 def test_without_libraries_one_sentence_names_the_extra(

@@ -86,6 +86,7 @@ def test_a_data_plane_process_imports_nothing_that_only_reads_settings(service: 
     service.
     """
     settings_and_screens = (
+        "annotated_types",
         "pydantic",
         "pydantic_core",
         "typer",

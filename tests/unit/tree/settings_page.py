@@ -9,10 +9,11 @@ import inspect
 import textwrap
 from typing import Any, get_type_hints
 
-from annotated_types import Ge, Gt, Le
-
 from headrace.runtime.settings import (
+    Ge,
+    Gt,
     KafkaSettings,
+    Le,
     LogSettings,
     ManagementSettings,
     Settings,
