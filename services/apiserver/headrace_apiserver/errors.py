@@ -57,5 +57,5 @@ def error_to_status(
             return unavailable(str(error))
         case HeadraceError():
             return internal(str(error))
-    logger.error("request_failed", exc_info=error)
+    logger.error("request_failed", error=repr(error), exc_info=error)
     return internal("see the log of the controller")

@@ -184,6 +184,7 @@ class ReconcileLoop:
                 kind=resource.kind.kind,
                 namespace=resource.namespace,
                 name=resource.name,
+                error=repr(error),
                 exc_info=error,
                 next_step="please report this with the traceback and the resource",
             )

@@ -1,5 +1,6 @@
 """One logging convention (`headrace.runtime.logging`): one logger per module, named after it, and a
-literal snake_case event name with fields in every call, so that logs can be searched.
+literal snake_case event name with fields in every call, so that logs can be searched. A call that
+passes an exception for its traceback (`exc_info`) has it in the field `error` too.
 """
 
 import ast
@@ -81,6 +82,8 @@ def violations(module: ast.Module) -> Iterator[str]:
             yield f"{call.lineno}: {ast.unparse(event) if event else 'no event'} is no event name"
         elif len(call.args) > 1:
             yield f"{call.lineno}: positional arguments instead of fields"
+        elif {"exc_info"} == {each.arg for each in call.keywords} & {"exc_info", "error"}:
+            yield f"{call.lineno}: a traceback without the field error"
 
 
 @pytest.mark.parametrize("path", [each for each in modules() if each not in EXEMPT])
@@ -99,6 +102,7 @@ def test_the_convention_is_followed(path: str) -> None:
         f"{CONVENTION}\nlogger.info(f'started_{{name}}')",
         f"{CONVENTION}\nlogger.info(name)",
         f"{CONVENTION}\nlogger.info('started', name)",
+        f"{CONVENTION}\nlogger.error('failed', exc_info=error)",
         "structlog.get_logger(__name__).info('started')",
         "logging.warning('started')",
         "_client_log = logging.getLogger('headrace.kafka')\n_client_log.info('started')",
@@ -115,6 +119,7 @@ def test_the_convention_has_no_violation() -> None:
 {CONVENTION}
 _client_log = logging.getLogger("headrace.kafka.client")
 logger.warning("leadership_lost", epoch=3, error=str(error), next_step="check Kafka")
+logger.error("request_failed", error=repr(error), exc_info=error)
 Consumer(settings, logger=_client_log)
 """
     assert [] == list(violations(ast.parse(text)))

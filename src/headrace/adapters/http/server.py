@@ -189,7 +189,7 @@ class HttpServer:
             self._failed(exchange, error)
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
-        logger.error("request_failed", exc_info=error)
+        logger.error("request_failed", error=repr(error), exc_info=error)
         fields, body = self.refused(
             RequestRejected(500, "the request could not be handled; the server's log says why")
         )

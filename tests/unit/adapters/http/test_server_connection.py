@@ -218,8 +218,8 @@ async def test_a_failing_handler_is_a_500_and_not_the_end_of_the_server() -> Non
         connection.data_received(request())
         connection.data_received(request())
     assert [500, 500] == transport.statuses
-    assert [("request_failed", "broken")] * 2 == [
-        (line["event"], str(line["exc_info"])) for line in logs
+    assert [("request_failed", "RuntimeError('broken')", "broken")] * 2 == [
+        (line["event"], line["error"], str(line["exc_info"])) for line in logs
     ]
 
 
