@@ -81,6 +81,11 @@ def leaf(
     return make
 
 
+def authorities(*names: str) -> Callable[[Pki], Sequence[Issued]]:
+    """Return a factory of these attributes of `Pki`, in this order."""
+    return lambda pki: [getattr(pki, name) for name in names]
+
+
 def nameless(common_name: str) -> Callable[[Pki], Issued]:
     """Return a factory of certificates whose only name is the common name."""
     return lambda pki: pki.chains.server(pki.root, common_name=common_name)
@@ -90,43 +95,41 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 ROWS = (
     # Chains and anchors.
     Row("root is the anchor", True, leaf()),
-    Row("another root is the anchor", False, leaf(), anchors=lambda pki: [pki.other]),
-    Row("nothing is an anchor", False, leaf(), anchors=lambda pki: []),
-    Row("intermediate is sent", True, leaf(by="middle"), sent=lambda pki: [pki.middle]),
+    Row("another root is the anchor", False, leaf(), anchors=authorities("other")),
+    Row("nothing is an anchor", False, leaf(), anchors=authorities()),
+    Row("intermediate is sent", True, leaf(by="middle"), sent=authorities("middle")),
     Row("intermediate is missing", False, leaf(by="middle")),
-    Row("intermediate is the anchor", True, leaf(by="middle"), anchors=lambda pki: [pki.middle]),
+    Row("intermediate is the anchor", True, leaf(by="middle"), anchors=authorities("middle")),
     Row(
         "intermediate is the anchor and is sent",
         True,
         leaf(by="middle"),
-        sent=lambda pki: [pki.middle],
-        anchors=lambda pki: [pki.middle],
+        sent=authorities("middle"),
+        anchors=authorities("middle"),
     ),
     Row(
         "intermediate is the anchor, and the root is sent",
         True,
         leaf(by="middle"),
-        sent=lambda pki: [pki.middle, pki.root],
-        anchors=lambda pki: [pki.middle],
+        sent=authorities("middle", "root"),
+        anchors=authorities("middle"),
     ),
-    Row("low intermediate is the anchor", True, leaf(by="low"), anchors=lambda pki: [pki.low]),
+    Row("low intermediate is the anchor", True, leaf(by="low"), anchors=authorities("low")),
     Row(
         "upper intermediate is the anchor",
         True,
         leaf(by="low"),
-        sent=lambda pki: [pki.low],
-        anchors=lambda pki: [pki.middle],
+        sent=authorities("low"),
+        anchors=authorities("middle"),
     ),
     Row(
         "upper intermediate is the anchor, lower is missing",
         False,
         leaf(by="low"),
-        anchors=lambda pki: [pki.middle],
+        anchors=authorities("middle"),
     ),
-    Row("chain in the wrong order", True, leaf(by="low"), sent=lambda pki: [pki.middle, pki.low]),
-    Row(
-        "anchor among others", True, leaf(by="middle"), anchors=lambda pki: [pki.other, pki.middle]
-    ),
+    Row("chain in the wrong order", True, leaf(by="low"), sent=authorities("middle", "low")),
+    Row("anchor among others", True, leaf(by="middle"), anchors=authorities("other", "middle")),
     Row(
         "self-signed server is the anchor",
         True,
@@ -135,33 +138,28 @@ ROWS = (
     ),
     Row("signed server is the anchor", True, leaf(), anchors=None),
     Row("self-signed server", False, lambda pki: pki.chains.server(None, f"DNS:{NAME}")),
-    Row(
-        "issuer is no authority",
-        False,
-        leaf(by="no_authority"),
-        sent=lambda pki: [pki.no_authority],
-    ),
+    Row("issuer is no authority", False, leaf(by="no_authority"), sent=authorities("no_authority")),
     Row(
         "anchor without key usage and identifiers",
         True,
         leaf(by="plain_root"),
-        anchors=lambda pki: [pki.plain_root],
+        anchors=authorities("plain_root"),
     ),
     Row("certificate of a client", False, leaf(usage="clientAuth")),
     # Expiry.
     Row("expired server", False, leaf(days=-1)),
-    Row("expired root", False, leaf(by="expired_root"), anchors=lambda pki: [pki.expired_root]),
+    Row("expired root", False, leaf(by="expired_root"), anchors=authorities("expired_root")),
     Row(
         "expired intermediate",
         False,
         leaf(by="expired_middle"),
-        sent=lambda pki: [pki.expired_middle],
+        sent=authorities("expired_middle"),
     ),
     Row(
         "expired intermediate is the anchor",
         False,
         leaf(by="expired_middle"),
-        anchors=lambda pki: [pki.expired_middle],
+        anchors=authorities("expired_middle"),
     ),
     # Names.
     Row("another name", False, leaf("DNS:other.example.test")),
@@ -216,14 +214,14 @@ ROWS = (
         "TLS 1.2, intermediate is the anchor",
         True,
         leaf(by="middle"),
-        anchors=lambda pki: [pki.middle],
+        anchors=authorities("middle"),
         versions=(TLS12, TLS12),
     ),
     Row(
         "TLS 1.3, intermediate is the anchor",
         True,
         leaf(by="middle"),
-        anchors=lambda pki: [pki.middle],
+        anchors=authorities("middle"),
         versions=(TLS13, TLS13),
     ),
 )

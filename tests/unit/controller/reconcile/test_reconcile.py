@@ -225,6 +225,16 @@ LEAVING = replace(
     resources={BROKER: (CONVERGED_B,), TRIGGER: (_deleting(CONVERGED_T),)},
     routes=_routes(ROUTE_B),
 )
+RETIRED_TRIGGER_RECORD = replace(
+    TRIGGER_RECORD, group="", topics=TRIGGER_RECORD.topics[1:], retired_until=int(NOW)
+)
+TRIGGER_GONE = replace(
+    CONVERGED,
+    resources={BROKER: (CONVERGED_B,)},
+    routes=_routes(ROUTE_B),
+    ownership_records={**CONVERGED.ownership_records, "ut": RETIRED_TRIGGER_RECORD},
+)
+"""Its dead letter topic is kept until now."""
 NO_INITIAL_OFFSETS = {
     **CONVERGED.ownership_records,
     "ut": replace(TRIGGER_RECORD, source="", started=0),
@@ -446,51 +456,15 @@ ROWS = [
             LEAVING,
             ownership_records={
                 **CONVERGED.ownership_records,
-                "ut": replace(
-                    TRIGGER_RECORD,
-                    group="",
-                    topics=TRIGGER_RECORD.topics[1:],
-                    retired_until=int(NOW) + 60,
-                ),
+                "ut": replace(RETIRED_TRIGGER_RECORD, retired_until=int(NOW) + 60),
             },
         ),
         ["RemoveFinalizer"],
     ),
-    Row(
-        "the grace period is over",
-        replace(
-            CONVERGED,
-            resources={BROKER: (CONVERGED_B,)},
-            routes=_routes(ROUTE_B),
-            ownership_records={
-                **CONVERGED.ownership_records,
-                "ut": replace(
-                    TRIGGER_RECORD,
-                    group="",
-                    topics=TRIGGER_RECORD.topics[1:],
-                    retired_until=int(NOW),
-                ),
-            },
-        ),
-        ["DeleteTopic"],
-    ),
+    Row("the grace period is over", TRIGGER_GONE, ["DeleteTopic"]),
     Row(
         "the dead letters are gone",
-        replace(
-            CONVERGED,
-            resources={BROKER: (CONVERGED_B,)},
-            routes=_routes(ROUTE_B),
-            topics=_without(TOPICS, f"{GROUP}.dead"),
-            ownership_records={
-                **CONVERGED.ownership_records,
-                "ut": replace(
-                    TRIGGER_RECORD,
-                    group="",
-                    topics=TRIGGER_RECORD.topics[1:],
-                    retired_until=int(NOW),
-                ),
-            },
-        ),
+        replace(TRIGGER_GONE, topics=_without(TOPICS, f"{GROUP}.dead")),
         ["DeleteOwnershipRecord"],
     ),
     Row(

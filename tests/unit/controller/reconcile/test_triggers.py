@@ -66,6 +66,29 @@ class Line:
     broker_name: str = "default"
 
 
+def line_of_dependency(
+    name: str,
+    dependency: str,
+    status: str,
+    reason: str,
+    message: str = "",
+    *,
+    found: Resource | None = None,
+) -> Line:
+    """What `DependencyReady` says of a Trigger with a Broker that depends on `dependency`, another
+    Broker, which is `found`.
+    """
+    return Line(
+        name,
+        (broker(),) if found is None else (broker(), found),
+        "DependencyReady",
+        status,
+        reason,
+        message,
+        annotations=depends_on(dependency),
+    )
+
+
 LINES = [
     Line(
         "no Broker",
@@ -140,49 +163,34 @@ LINES = [
         TRUE,
         annotations=depends_on("default"),
     ),
-    Line(
-        "a lost dependency",
-        (broker(),),
-        "DependencyReady",
-        FALSE,
-        "DependencyDoesNotExist",
-        'Broker "gone" not found',
-        annotations=depends_on("gone"),
+    line_of_dependency(
+        "a lost dependency", "gone", FALSE, "DependencyDoesNotExist", 'Broker "gone" not found'
     ),
-    Line(
+    line_of_dependency(
         "a dependency of an older generation",
-        (broker(), observed(FOREIGN, 0, TRUE)),
-        "DependencyReady",
+        "foreign",
         UNKNOWN,
         "GenerationNotEqual",
         'metadata.generation, "1", is not equal to its status.observedGeneration, "0"',
-        annotations=depends_on("foreign"),
+        found=observed(FOREIGN, 0, TRUE),
     ),
-    Line(
+    line_of_dependency(
         "a dependency without conditions",
-        (broker(), observed(FOREIGN, 1, None)),
-        "DependencyReady",
+        "foreign",
         UNKNOWN,
         "DependencyNotConfigured",
-        annotations=depends_on("foreign"),
+        found=observed(FOREIGN, 1, None),
     ),
-    Line(
-        "a failed dependency",
-        (broker(), observed(FOREIGN, 1, FALSE)),
-        "DependencyReady",
-        FALSE,
-        "Why",
-        "because",
-        annotations=depends_on("foreign"),
+    line_of_dependency(
+        "a failed dependency", "foreign", FALSE, "Why", "because", found=observed(FOREIGN, 1, FALSE)
     ),
-    Line(
+    line_of_dependency(
         "an undecided dependency",
-        (broker(), observed(FOREIGN, 1, UNKNOWN)),
-        "DependencyReady",
+        "foreign",
         UNKNOWN,
         "Why",
         "because",
-        annotations=depends_on("foreign"),
+        found=observed(FOREIGN, 1, UNKNOWN),
     ),
     Line(
         "no tokens",
