@@ -12,7 +12,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from headrace.adapters.kafka.consumer import poll_loop
+from headrace.adapters.kafka.consumer import poll_loop, rebalance_listener
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -369,7 +369,8 @@ async def test_crash_points_are_passed(
 ) -> None:
     """Each failpoint is reached, in the order of the work."""
     passed: list[Failpoint] = []
-    monkeypatch.setattr(poll_loop, "failpoint", passed.append)
+    for module in (poll_loop, rebalance_listener):
+        monkeypatch.setattr(module, "failpoint", passed.append)
     listener = RecordingListener(finish=True)
     feed = harness.feed(listener)
     await harness.append(1)

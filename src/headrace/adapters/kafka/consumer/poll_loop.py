@@ -1,8 +1,6 @@
-"""Runs one consumer from its join to its close: polls, commands and rebalances, all in the thread
-of its feed.
+"""Runs one consumer from its join to its close: polls and commands, all in the thread of its feed.
 
-The client calls back inside `poll`, `consume` and `close`. Callbacks do as little as possible. The
-only request that they send to a broker is the commit before a revocation.
+The client calls back inside `poll`, `consume` and `close`: `RebalanceListener` handles rebalances.
 """
 
 import time
@@ -17,10 +15,9 @@ from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alar
 from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.commands import Command
 from headrace.adapters.kafka.consumer.positions import Position, to_client
-from headrace.adapters.kafka.consumer.revocation import RevocationRequest
+from headrace.adapters.kafka.consumer.rebalance_listener import RebalanceListener
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
 from headrace.adapters.kafka.errors import (
-    is_commit_retriable,
     is_instance_fenced,
     is_offset_out_of_range,
     is_partition_end,
@@ -69,7 +66,6 @@ class PollLoop:
         )
         self._reference: ReferenceClient = shared.topic_ids
         self._rejoin_due = config.rejoins
-        self._joined = False
         self._rejoin_topic: str | None = None
         self._handlers: dict[Command, Callable[[Any], None]] = {
             Command.COMMIT: self._commit,
@@ -77,17 +73,13 @@ class PollLoop:
             Command.RESUME: self._resume,
         }
         self._pending: list[Message] = []
-        self._owned: set[Partition] = set()
-        self._newly_assigned: set[Partition] = set()
-        """Assigned, and not reported to the loop yet."""
+        self._rebalance = RebalanceListener(assignment, self._drop)
         self._without_offset: dict[Partition, int] = {}
         """Where reading begins in partitions without a committed offset."""
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
         self._fatal: ConsumerAlarm | None = None
-        self._closing = False
-        """While the consumer is closed, nothing is reported to the loop."""
         self._next_report_at = 0.0
         self._next_paused_report_at = 0.0
         self._health = ClientHealth()
@@ -100,22 +92,14 @@ class PollLoop:
         this consumer cannot be used any longer.
         """
         try:
-            self._subscribe(self._topics)
+            self._rebalance.subscribe(self._consumer, self._topics)
             while not self._channel.stopping:
                 self._poll_once()
             if not self._channel.abandoned:
                 self._shutdown()
         finally:
-            self._closing = True
+            self._rebalance.closing = True
             self._health.close_client(self._consumer.close)
-
-    def _subscribe(self, topics: Sequence[str]) -> None:
-        self._consumer.subscribe(
-            list(topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
 
     def _rejoin(self) -> None:
         """Make the group rebalance once more.
@@ -129,7 +113,7 @@ class PollLoop:
         """
         self._rejoin_due = False
         self._rejoin_topic = self._topics[0][:_REJOIN_TOPIC_CHARACTERS_MAX] + ".rejoin"
-        self._subscribe([*self._topics, self._rejoin_topic])
+        self._rebalance.subscribe(self._consumer, [*self._topics, self._rejoin_topic])
 
     def _poll_once(self) -> None:
         while self._channel.commands:
@@ -161,9 +145,9 @@ class PollLoop:
             if room > 1:
                 more = self._consumer.consume(room - 1, 0)
                 self._pending.extend(more)
-        if self._newly_assigned:
+        if self._rebalance.newly_assigned:
             self._initialise_assigned()
-        if self._joined and self._rejoin_due:
+        if self._rebalance.has_joined and self._rejoin_due:
             self._rejoin()
         if self._pending:
             self._deliver()
@@ -179,11 +163,11 @@ class PollLoop:
             self._flow.wait_for_capacity(left)
             return
         self._throttled = True
-        self._consumer.pause(_topic_partitions(self._owned - self._paused))
+        self._consumer.pause(_topic_partitions(self._rebalance.owned - self._paused))
 
     def _end_throttle(self) -> None:
         self._throttled = False
-        self._consumer.resume(_topic_partitions(self._owned - self._paused))
+        self._consumer.resume(_topic_partitions(self._rebalance.owned - self._paused))
 
     def _deliver(self) -> None:
         messages, self._pending = self._pending, []
@@ -220,7 +204,7 @@ class PollLoop:
             return
         if not is_offset_out_of_range(error) or partition is None:
             self._report_error(error, partition)
-        elif partition in self._owned:
+        elif partition in self._rebalance.owned:
             self._reset_position(partition)
 
     def _reset_position(self, partition: Partition) -> None:
@@ -254,7 +238,7 @@ class PollLoop:
         alarm = consumer_alarm(error)
         if alarm.fatal:
             self._fatal = alarm
-        elif not self._closing:
+        elif not self._rebalance.closing:
             self._call_on_loop(self._assignment.raise_alarm, alarm.kind, alarm.detail, partition)
 
     def _report_high_watermarks(self) -> None:
@@ -265,11 +249,11 @@ class PollLoop:
         self._next_report_at = now + _REPORT_SECONDS
         high_watermarks = [
             (partition, high_watermark)
-            for partition in self._owned
+            for partition in self._rebalance.owned
             if (high_watermark := self._resolver.cached_high_watermark(self._consumer, partition))
             is not None
         ]
-        paused = self._owned if self._throttled else self._owned & self._paused
+        paused = self._rebalance.owned if self._throttled else self._rebalance.owned & self._paused
         if paused and now >= self._next_paused_report_at:
             self._next_paused_report_at = now + _PAUSED_REPORT_SECONDS
             high_watermarks += [
@@ -303,7 +287,7 @@ class PollLoop:
         """Restart a partition whose topic was deleted and created again. The client only knows
         names and would continue at the old offset.
         """
-        if partition not in self._owned:
+        if partition not in self._rebalance.owned:
             return
         moved = self._resolver.reset(self._consumer, partition)
         offset, high_watermark = moved or (None, 0)
@@ -318,7 +302,7 @@ class PollLoop:
     # Commands.
 
     def _commit(self, positions: Sequence[Position]) -> None:
-        owned = [each for each in positions if each.partition in self._owned]
+        owned = [each for each in positions if each.partition in self._rebalance.owned]
         try:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
@@ -351,7 +335,7 @@ class PollLoop:
         self._call_on_loop(lambda: self._assignment.on_commit_answered(refused, member=member))
 
     def _pause(self, partition: Partition) -> None:
-        if partition in self._owned:
+        if partition in self._rebalance.owned:
             self._paused.add(partition)
             self._consumer.pause(_topic_partitions([partition]))
 
@@ -361,26 +345,13 @@ class PollLoop:
             if not self._throttled:
                 self._consumer.resume(_topic_partitions([partition]))
 
-    # Rebalances; called by the client inside `poll`, `consume` and `close`.
-
-    def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Begin at the committed offsets, which the client reads by itself. The committed metadata
-        is read outside this callback.
-
-        Inside a callback, some requests abort the process (`list_topics`, an assertion in the
-        client) or time out (`committed`).
-        """
-        consumer.incremental_assign(list(partitions))
-        assigned = {Partition(each.topic, each.partition) for each in partitions}
-        self._owned |= assigned
-        self._newly_assigned |= assigned
-        self._joined = True
+    # Rebalances.
 
     def _initialise_assigned(self) -> None:
         """Report to the loop where the newly assigned partitions begin, before any of their
         records.
         """
-        assigned, self._newly_assigned = sorted(self._newly_assigned), set()
+        assigned = self._rebalance.take_newly_assigned()
         # Explicit in both cases: the client keeps a pause across assignments, so a partition that
         # is assigned again might not be read.
         (self._consumer.pause if self._throttled else self._consumer.resume)(
@@ -397,23 +368,8 @@ class PollLoop:
                 missing.partition,
             )
 
-    def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        revoked = {Partition(each.topic, each.partition) for each in partitions}
-        if not self._closing and not self._channel.abandoned:
-            self._drain_and_commit((revoked & self._owned) - self._newly_assigned)
-        self._remove(revoked)
-        consumer.incremental_unassign(list(partitions))
-
-    def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        lost = {Partition(each.topic, each.partition) for each in partitions}
-        self._remove(lost)
-        if not self._closing:
-            self._call_on_loop(self._assignment.on_partitions_lost, lost)
-        consumer.incremental_unassign(list(partitions))
-
-    def _remove(self, partitions: Collection[Partition]) -> None:
-        self._owned.difference_update(partitions)
-        self._newly_assigned.difference_update(partitions)
+    def _drop(self, partitions: Collection[Partition]) -> None:
+        """Drop what is held for partitions that this consumer no longer owns."""
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._without_offset.pop(partition, None)
@@ -421,54 +377,16 @@ class PollLoop:
             each for each in self._pending if (each.topic(), each.partition()) not in partitions
         ]
 
-    def _drain_and_commit(self, partitions: Collection[Partition]) -> None:
-        """Wait until the loop has drained these partitions, then commit what is done. The group
-        waits meanwhile.
-        """
-        if not partitions:
-            return
-        request = RevocationRequest(sorted(partitions))
-        self._call_on_loop(self._assignment.on_partitions_revoked, request)
-        if not request.wait(self._config.drain_seconds):
-            self._call_on_loop(self._assignment.on_drain_timeout, request)
-            request.wait(min(self._config.drain_seconds, 1.0))
-        failpoint(Failpoint.IN_REVOKE)
-        if request.positions:
-            self._commit_sync(request.positions)
-
-    def _commit_sync(self, positions: Sequence[Position]) -> None:
-        until = time.monotonic() + _REQUEST_SECONDS
-        while True:
-            try:
-                answers = (
-                    self._consumer.commit(offsets=to_client(positions), asynchronous=False) or []
-                )
-                error = next((each.error for each in answers if each.error is not None), None)
-            except KafkaException as refused:
-                error = refused.args[0]
-            if error is None:
-                failpoint(Failpoint.AFTER_COMMIT)
-                return
-            if time.monotonic() >= until or not is_commit_retriable(error):
-                detail = (
-                    f"the last commit before giving partitions back was refused ({error.name()});"
-                    " some records will be delivered again"
-                )
-                self._call_on_loop(self._assignment.raise_alarm, AlarmKind.COMMIT_FAILED, detail)
-                return
-            time.sleep(0.1)
-
     def _shutdown(self) -> None:
         """Give all partitions back. A static member stays in the group unless it has to leave.
 
         Closing never removes a static member from its group (KIP-345); unsubscribing does.
         """
-        self._drain_and_commit(self._owned - self._newly_assigned)
-        self._closing = True
+        self._rebalance.release_all(self._consumer)
         if self._channel.leave_group and self._config.instance is not None:
             self._consumer.unsubscribe()
             until = time.monotonic() + 1.0
-            while self._owned and time.monotonic() < until:
+            while self._rebalance.owned and time.monotonic() < until:
                 self._consumer.poll(0.05)
             self._consumer.poll(0.1)
 
