@@ -7,6 +7,7 @@ import json
 import random
 import socket
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -35,24 +36,14 @@ PATCHES = (
     "application/apply-patch+yaml",
 )
 OBJECTS = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+COLLECTIONS = (MAPS, FREE, DEFINITIONS, "/api/v1/namespaces")
+WRITABLE = (f"{MAPS}/x", f"{FREE}/x", f"{FREE}/x/status")
+ABSENT = (f"{MAPS}/gone", f"{FREE}/gone", "/api/v1/namespaces/gone/configmaps")
 ROUTES = [
-    *(
-        ("POST", path, type_)
-        for path in (MAPS, FREE, DEFINITIONS, "/api/v1/namespaces")
-        for type_ in OBJECTS
-    ),
-    *(("PUT", f"{path}/x", type_) for path in (MAPS, FREE) for type_ in OBJECTS),
-    *(("PUT", f"{FREE}/x/status", type_) for type_ in OBJECTS),
-    *(
-        ("DELETE", path, type_)
-        for path in (f"{MAPS}/gone", f"{FREE}/gone", "/api/v1/namespaces/gone/configmaps")
-        for type_ in OBJECTS
-    ),
-    *(
-        ("PATCH", f"{path}?fieldManager=m", type_)
-        for path in (f"{MAPS}/x", f"{FREE}/x", f"{FREE}/x/status")
-        for type_ in PATCHES
-    ),
+    *product(["POST"], COLLECTIONS, OBJECTS),
+    *product(["PUT"], WRITABLE, OBJECTS),
+    *product(["DELETE"], ABSENT, OBJECTS),
+    *product(["PATCH"], [f"{path}?fieldManager=m" for path in WRITABLE], PATCHES),
     ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "application/json"),
 ]
 

@@ -628,6 +628,7 @@ def test_time_grows_with_the_parts_at_most(name: str) -> None:
 
 
 ROOT = Path(__file__).parents[2]
+_DOMAIN = sorted((ROOT / "src/headrace/domain").glob("*.py"))
 WALKED = (
     *sorted((ROOT / "services/apiserver/headrace_apiserver").rglob("*.py")),
     *sorted((ROOT / "services/controller/headrace_controller").rglob("*.py")),
@@ -637,11 +638,7 @@ WALKED = (
     *sorted((ROOT / "src/headrace/adapters/memory").rglob("*.py")),
     *(ROOT / f"src/headrace/codec/{name}.py" for name in ("objects", "routing")),
     *sorted((ROOT / "src/headrace/resources").rglob("*.py")),
-    *(
-        path
-        for path in sorted((ROOT / "src/headrace/domain").glob("*.py"))
-        if path.stem not in ("attributes", "retry_after")
-    ),
+    *(path for path in _DOMAIN if path.stem not in ("attributes", "retry_after")),
 )
 """All but the data plane's modules, which have their own table."""
 

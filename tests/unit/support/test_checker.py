@@ -426,13 +426,12 @@ def test_events_near_a_filter_change_may_match_either_filter() -> None:
     story.expectation = replace(
         story.expectation, generations=(Generation(ALL, until=15.0), Generation(narrow))
     )
-    story.forget(
-        *(
-            entry.id
-            for entry in story.entries.values()
-            if entry.type == "ledger.c" and entry.sent_at > 10.0
-        )
-    )
+    late = [
+        entry.id
+        for entry in story.entries.values()
+        if entry.type == "ledger.c" and entry.sent_at > 10.0
+    ]
+    story.forget(*late)
     assert set() == story.broken()
     story.arrive("w0.17", 17.02)
     assert {4} == story.broken()
