@@ -58,9 +58,13 @@ class Failure(StrEnum):
     """The URL is neither http nor https, so no attempt can be made."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """The result of an attempt: either a response (`status`) or a `failure`."""
+    """The result of an attempt: a response (`status`), or a `failure`; exactly one of them.
+
+    Nothing changes it. It is not frozen because there is one per attempt, and `__init__` of a
+    frozen class takes four times as long.
+    """
 
     status: int | None = None
     headers: Sequence[tuple[bytes, bytes]] = ()
