@@ -20,8 +20,8 @@ from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffset
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
-from headrace.domain.ports import Feed, Feeds, Log, Matches, OnStored, RoutingReader
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
+from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
@@ -67,26 +67,11 @@ class EmbeddedFeeds:
         """See the port."""
         await self._low_latency.prepare()
 
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        initial_offset: InitialOffset = InitialOffset.COMMITTED,
-        matches: Matches | None = None,
-    ) -> Feed:
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> Feed:
         """See the port."""
-        feeds = self._default if group == DELAY_GROUP else self._low_latency
-        return feeds.open(
-            group=self._groups.name(group, topics[0]),
-            topics=topics,
-            bounds=bounds,
-            alarm=alarm,
-            initial_offset=initial_offset,
-            matches=matches,
-        )
+        feeds = self._default if config.group == DELAY_GROUP else self._low_latency
+        group = self._groups.name(config.group, config.topics[0])
+        return feeds.open(replace(config, group=group), alarm)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """See the port."""

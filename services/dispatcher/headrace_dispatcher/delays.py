@@ -15,7 +15,7 @@ import structlog
 from headrace.codec import delivery_state
 from headrace.codec.delivery_state import DeliveryState
 from headrace.domain.errors import HeadraceError, Permanent, TopicMissing
-from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig, InitialOffset
 from headrace.domain.ports import Clock, Feed, Feeds
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import Delays, DelayTier, Subscription
@@ -57,13 +57,13 @@ class DelayReader:
         delays = self._delays()
         for tier in delays.tiers if delays else ():
             if tier.topic not in self._tiers and delays is not None:
-                feed = self._feeds.open(
+                config = FeedConfig(
                     group=delays.group,
-                    topics=[tier.topic],
+                    topics=(tier.topic,),
                     bounds=BOUNDS,
-                    alarm=_log_alarm,
                     initial_offset=InitialOffset.EARLIEST,
                 )
+                feed = self._feeds.open(config, _log_alarm)
                 broker_clock = BrokerClock(self._clock)
                 reader = TierReader(
                     tier=tier,

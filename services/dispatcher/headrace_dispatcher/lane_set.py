@@ -14,9 +14,9 @@ import structlog
 
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import FeedBounds, InitialOffset
+from headrace.domain.feed import FeedBounds, FeedConfig, InitialOffset, Matches
 from headrace.domain.lanes import Ordered, Unordered
-from headrace.domain.ports import Feed, Lag, Matches
+from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
 from headrace.domain.routing import DeliveryOrder
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
@@ -179,15 +179,14 @@ class LaneSet:
         initial_offset: InitialOffset,
         matches: Matches | None = None,
     ) -> Feed:
-        bounds = FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max)
-        return self._context.feeds.open(
+        config = FeedConfig(
             group=group,
-            topics=[topic],
-            bounds=bounds,
-            alarm=self._health.on_feed_alarm,
+            topics=(topic,),
+            bounds=FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max),
             initial_offset=initial_offset,
             matches=matches,
         )
+        return self._context.feeds.open(config, self._health.on_feed_alarm)
 
     def _poison_guard(self, topic: str) -> PoisonGuard:
         poison_tracker = self._context.poison_tracker

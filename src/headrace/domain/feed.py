@@ -1,12 +1,15 @@
-"""The limits of a feed, and what it reports to operators. Every adapter of the `Feed` port uses
-these values.
+"""What a feed reads, its limits, and what it reports to operators. Every adapter of the `Feed` port
+uses these values.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from headrace.domain.record import Partition
+
+Matches = Callable[[Mapping[str, str]], bool]
+"""Whether an event with these attributes, by name, passes a filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,24 @@ class InitialOffset(StrEnum):
     """
     EARLIEST = "earliest"
     """At the oldest record, without an alarm. No initial offset is committed for such a group."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedConfig:
+    """What one feed reads, as a member of which group."""
+
+    group: str
+    topics: tuple[str, ...]
+    bounds: FeedBounds
+    initial_offset: InitialOffset = InitialOffset.COMMITTED
+    """Where reading begins in topics in which the group has committed nothing, and whether that
+    raises an alarm.
+    """
+    matches: Matches | None = None
+    """The filter of the subscription. It is called with the attributes of a record in binary mode,
+    and its result for the same attributes may change later. An adapter may skip a record that does
+    not match, as if it were done; an adapter that hands it out anyway is correct too.
+    """
 
 
 class OutOfRange(StrEnum):

@@ -18,13 +18,10 @@ from typing import Protocol
 
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
-
-Matches = Callable[[Mapping[str, str]], bool]
-"""Whether an event with these attributes, by name, passes a filter."""
 
 OnStored = Callable[[HeadraceError | None], None]
 """Called once for each appended record: with None when all in-sync replicas have it, else with the
@@ -144,25 +141,8 @@ class Feeds(Protocol):
         """Prepare for the first `open`. Raises `LogUnavailable`."""
         ...
 
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        initial_offset: InitialOffset = InitialOffset.COMMITTED,
-        matches: Matches | None = None,
-    ) -> Feed:
-        """Open a feed of these topics for this group; `alarm` is called on the event loop with what
-        an operator should know.
-
-        `initial_offset` says where reading begins in topics in which the group has committed
-        nothing, and whether that raises an alarm. `matches` is the filter of the subscription; it
-        is called with the attributes of a record in binary mode, and its result for the same
-        attributes may change later. An adapter may skip a record that does not match, as if it were
-        done; an adapter that hands it out anyway is correct too.
-        """
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> Feed:
+        """Open a feed; `alarm` is called on the event loop with what an operator should know."""
         ...
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:

@@ -2,10 +2,9 @@
 others continue.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
 from headrace.domain.backoff import Backoff
+from headrace.domain.feed import FeedAlarm, FeedConfig
 from headrace.domain.record import Partition, Record
 from headrace.domain.routing import DeliveryOrder, Destination
 from headrace.runtime.metrics import Metrics
@@ -47,11 +47,11 @@ class FailingFeeds(MemoryFeeds):
 
     broken: set[str] = field(default_factory=set)
 
-    def open(self, *, topics: Sequence[str], **rest: Any) -> MemoryFeed:
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> MemoryFeed:
         """Open a feed, or raise an error."""
-        if self.broken.intersection(topics):
+        if self.broken.intersection(config.topics):
             raise RuntimeError("can't start new thread")
-        return super().open(topics=topics, **rest)
+        return super().open(config, alarm)
 
 
 @dataclass

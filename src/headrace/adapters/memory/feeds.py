@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
-from headrace.domain.ports import Matches
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 
 
 @dataclass
@@ -21,27 +20,18 @@ class MemoryFeeds:
     async def prepare(self) -> None:
         """Do nothing."""
 
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        initial_offset: InitialOffset = InitialOffset.COMMITTED,
-        matches: Matches | None = None,
-    ) -> MemoryFeed:
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> MemoryFeed:
         """As `headrace.domain.ports.Feeds.open`. Delivers every record, matching or not."""
         feed = MemoryFeed(
             self.groups,
-            group=group,
-            topics=topics,
-            bounds=bounds,
+            group=config.group,
+            topics=config.topics,
+            bounds=config.bounds,
             alarm=alarm,
             drain_seconds=self.drain_seconds,
-            initial_offset=initial_offset,
+            initial_offset=config.initial_offset,
         )
-        self.opened.append((group, tuple(topics)))
+        self.opened.append((config.group, config.topics))
         self.feeds.append(feed)
         return feed
 

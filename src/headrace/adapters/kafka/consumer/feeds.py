@@ -22,8 +22,7 @@ from headrace.adapters.kafka.consumer.shared_resources import (
 from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
-from headrace.domain.feed import Backlog, FeedAlarm, FeedBounds, InitialOffset
-from headrace.domain.ports import Matches
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 
 LAG_QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
@@ -97,28 +96,19 @@ class KafkaFeeds:
                 options=replace(self._options, group_protocol=GroupProtocol.CONSUMER),
             )
 
-    def open(
-        self,
-        *,
-        group: str,
-        topics: Sequence[str],
-        bounds: FeedBounds,
-        alarm: Callable[[FeedAlarm], None],
-        initial_offset: InitialOffset = InitialOffset.COMMITTED,
-        matches: Matches | None = None,
-    ) -> KafkaFeed:
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
         """As `headrace.domain.ports.Feeds.open`; every record is handed out, matching or not."""
-        config = replace(
+        consumer = replace(
             self._defaults,
-            group=group,
-            topics=tuple(topics),
-            bounds=bounds,
-            initial_offset=initial_offset,
+            group=config.group,
+            topics=config.topics,
+            bounds=config.bounds,
+            initial_offset=config.initial_offset,
             # Several feeds of one process may be members of one group: the topic makes the names
             # of their instances different.
-            instance=f"{self._instance}-{topics[0]}" if self._instance else None,
+            instance=f"{self._instance}-{config.topics[0]}" if self._instance else None,
         )
-        return KafkaFeed(config, self._shared, alarm)
+        return KafkaFeed(consumer, self._shared, alarm)
 
     async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
         """Return for each group how many records of its topics it has not committed. Topics that do
