@@ -23,6 +23,9 @@ LIMITS: dict[str, str] = {
     "test_revocation_drains_and_commits_first": (
         "a commit is refused when a second member joins its group, if the leader synchronises first"
     ),
+    "test_drain_deadline_raises_one_alarm": (
+        "a commit is refused when a second member joins its group, if the leader synchronises first"
+    ),
     "test_members_that_join_and_leave_repeat_nothing": (
         "a commit is refused when a second member joins its group, if the leader synchronises first"
     ),
