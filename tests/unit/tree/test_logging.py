@@ -82,8 +82,24 @@ def violations(module: ast.Module) -> Iterator[str]:
             yield f"{call.lineno}: {ast.unparse(event) if event else 'no event'} is no event name"
         elif len(call.args) > 1:
             yield f"{call.lineno}: positional arguments instead of fields"
-        elif {"exc_info"} == {each.arg for each in call.keywords} & {"exc_info", "error"}:
-            yield f"{call.lineno}: a traceback without the field error"
+    yield from _errors_without_field(module, names)
+
+
+def _errors_without_field(module: ast.Module, names: set[str]) -> Iterator[str]:
+    """Log calls about an exception that lack the field `error`: with `exc_info=`, or of a warning
+    or worse where an exception is handled by name.
+    """
+    handled = {
+        call
+        for handler in ast.walk(module)
+        if isinstance(handler, ast.ExceptHandler) and handler.name is not None
+        for call in _calls(ast.Module(handler.body, []), names)
+        if isinstance(call.func, ast.Attribute) and call.func.attr not in ("debug", "info")
+    }
+    for call in _calls(module, names):
+        fields = {keyword.arg for keyword in call.keywords}
+        if (call in handled or "exc_info" in fields) and fields.isdisjoint({"error", None}):
+            yield f"{call.lineno}: the field error is missing"
 
 
 @pytest.mark.parametrize("path", [each for each in modules() if each not in EXEMPT])
@@ -106,6 +122,8 @@ def test_the_convention_is_followed(path: str) -> None:
         "structlog.get_logger(__name__).info('started')",
         "logging.warning('started')",
         "_client_log = logging.getLogger('headrace.kafka')\n_client_log.info('started')",
+        f"{CONVENTION}\nlogger.error('failed', exc_info=error)",
+        f"{CONVENTION}\ntry: f()\nexcept OSError as error: logger.warning('failed', file=file)",
     ],
 )
 def test_a_violation_is_found(text: str) -> None:
@@ -121,5 +139,13 @@ _client_log = logging.getLogger("headrace.kafka.client")
 logger.warning("leadership_lost", epoch=3, error=str(error), next_step="check Kafka")
 logger.error("request_failed", error=repr(error), exc_info=error)
 Consumer(settings, logger=_client_log)
+try:
+    read(file)
+except FileNotFoundError as error:
+    logger.info("file_absent", file=error.filename)
+except OSError as error:
+    logger.exception("read_failed", error=str(error))
+except ValueError:
+    logger.warning("file_ignored", file=file)
 """
     assert [] == list(violations(ast.parse(text)))

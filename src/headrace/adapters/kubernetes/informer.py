@@ -98,6 +98,7 @@ class Informer:
                 logger.exception(
                     "informer_internal_error",
                     kind=self._kind.qualified,
+                    error=repr(error),
                     next_step="please report this as a bug of Headrace",
                 )
                 self.last_error = str(error)

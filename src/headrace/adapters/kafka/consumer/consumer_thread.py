@@ -81,6 +81,7 @@ class ConsumerThread(threading.Thread):
             logger.exception(
                 "consumer_thread_failed",
                 group=self._assignment.config.group,
+                error=repr(error),
                 next_step="report this as a bug; a new consumer is created",
             )
             return ConsumerAlarm(
