@@ -4,8 +4,8 @@ reasons. Reads Kafka directly and does not change it.
 The command asks the controller's API only for the name of the topic, and a running `headrace up`
 for the address of its Kafka.
 
-Exit codes: 0 success, also if there are no dead letters; 1 no such Trigger, event or topic, or no
-response; 2 invalid command line.
+Exit codes: 0 success, also if there are no dead letters; 1 no such Trigger or Subscription, event
+or topic, or no response; 2 invalid command line.
 """
 
 import json
@@ -38,11 +38,14 @@ SHOWN_MAX = 10_000
 SEARCHED_AT_ONCE = 500
 GROUP_ANNOTATION = "group.id"
 
-TriggerName = Annotated[
+SubscriptionName = Annotated[
     str | None,
     typer.Argument(
-        metavar="[TRIGGER]",
-        help="Whose dead letters to show; default: list the topics that have any.",
+        metavar="[[KIND/]NAME]",
+        help=(
+            "Whose dead letters to show: a Trigger, or subscription/NAME; default: list the topics"
+            " that have any."
+        ),
     ),
 ]
 Topic = Annotated[
@@ -88,7 +91,7 @@ def register(app: typer.Typer) -> None:
 
 
 def dead_letters(
-    trigger: TriggerName = None,
+    name: SubscriptionName = None,
     *,
     namespace: Namespace = "default",
     topic: Topic = None,
@@ -102,18 +105,17 @@ def dead_letters(
     certificate_authority: Authority = None,
 ) -> None:
     """Show the events that could not be delivered, and why. Does not remove them."""
-    if trigger is not None and topic is not None:
-        _fail("give a Trigger or a --topic, not both", UNUSABLE)
-    if show is not None and trigger is None and topic is None:
-        _fail("--show needs to know where to look: name the Trigger, or a --topic", UNUSABLE)
+    if name is not None and topic is not None:
+        _fail("give a name or a --topic, not both", UNUSABLE)
+    if show is not None and name is None and topic is None:
+        _fail("--show needs to know where to look: give the name, or a --topic", UNUSABLE)
     try:
         kafka = load(
             KafkaSettings, bootstrap_servers=bootstrap_servers or _running_kafka(management_port)
         )
-        if trigger is not None:
-            topic = _topic_of(
-                connect(server, token_file, certificate_authority), namespace, trigger
-            )
+        if name is not None:
+            client = connect(server, token_file, certificate_authority)
+            topic = _topic_of(client, namespace, name)
         with closing(KafkaTail(kafka.options("headrace-cli"), seconds=SECONDS)) as tail:
             if topic is None:
                 print_topics(tail.record_counts(DEAD_SUFFIX), output)
@@ -147,21 +149,25 @@ def _running_kafka(management_port: int) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _topic_of(client: ApiClient, namespace: str, name: str) -> str:
-    """Return the name of the dead letter topic of a Trigger. Raises ApiFailure."""
-    found = client.get(client.kind_called("triggers.eventing.knative.dev"), namespace, name)
+def _topic_of(client: ApiClient, namespace: str, wanted: str) -> str:
+    """Return the name of the dead letter topic of a Trigger, or of `KIND/NAME`. Raises
+    ApiFailure.
+    """
+    named, _, name = wanted.rpartition("/")
+    kind = client.kind_called(named or "triggers.eventing.knative.dev")
+    found = client.get(kind, namespace, name)
     if found is None:
         raise ApiFailure(
-            f"no Trigger {namespace}/{name}; `headrace get triggers -A` shows them all, and --topic"
-            " reads what a deleted one left behind"
+            f"no {kind.kind} {namespace}/{name}; `headrace get {kind.plural} -A` shows them all,"
+            " and --topic reads what a deleted one left behind"
         )
     status = found.get("status")
     annotations = status.get("annotations") if isinstance(status, dict) else None
     group = annotations.get(GROUP_ANNOTATION) if isinstance(annotations, dict) else None
     if not isinstance(group, str):
         raise ApiFailure(
-            f"Trigger {namespace}/{name} has no topics yet; `headrace get trigger {name} -n"
-            f" {namespace}` says why"
+            f"{kind.kind} {namespace}/{name} has no topics yet; `headrace get {kind.plural} {name}"
+            f" -n {namespace}` says why"
         )
     return f"{group}{DEAD_SUFFIX}"
 

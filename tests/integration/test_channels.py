@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.embedded_headrace import embedded_headrace_in
+from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
@@ -220,6 +220,39 @@ def test_dead_letters_go_to_the_subscriptions_sink_else_to_the_channels(
     wait_for_events(headrace, "dead-general", 4)
     attempts = Counter(each.event for each in headrace.sinks.arrivals() if each.sink == "broken")
     assert attempts == Counter({f"failing.{number}": 3 + 2 for number in range(4)})
+
+
+def test_dead_letters_of_a_subscription_are_shown_by_its_name(headrace: HeadraceUnderTest) -> None:
+    """`headrace dead-letters subscription/NAME`; the condition says so."""
+    if isinstance(headrace, (HeadraceOnKubernetes, EmbeddedHeadrace)):
+        pytest.skip("the command asks the controller's API, and an Apache Kafka, by their ports")
+    headrace.sinks.script("lost", Script(status=400))
+    losing = channel(NAMESPACE, "losing")
+    lossy = subscription(losing, "lossy", headrace.sinks.url("lost"))
+    headrace.establish(losing)
+    headrace.establish(lossy)
+    send(headrace, "losing", 1, writer="losing")
+    command = ("dead-letters", "subscription/lossy", "-n", NAMESPACE)
+    wait_until(
+        lambda: (
+            " ".join(command)
+            in condition(headrace.get(lossy) or {}, "DeliveryHealthy").get("message", "")
+        ),
+        20,
+        "the condition names the command",
+    )
+    process = headrace.processes.headrace(
+        *command,
+        "-o",
+        "json",
+        "--server",
+        f"http://127.0.0.1:{headrace.api_port}",
+        "--bootstrap-servers",
+        headrace.log.bootstrap_servers,
+        name="dead-letters",
+    )
+    assert process.wait(20) == 0
+    assert "losing.0" in process.output()
 
 
 @pytest.mark.clause("C3", "S2")

@@ -7,6 +7,7 @@ Counts are in the metrics: a status that changed with every event would be writt
 from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.conditions import Condition, failed, happy
+from headrace.resources.kinds import TRIGGER
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
@@ -24,13 +25,19 @@ def health_condition(
         *([(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []),
         *_stopped(state),
         *_expiring(state, addressable_kind),
-        *_failing(state, f"headrace dead-letters {subscription.name} -n {subscription.namespace}"),
+        *_failing(state, f"headrace dead-letters {_named(subscription)}"),
     ]
     return (
         failed(findings[0][0], "; ".join(message for _, message in findings))
         if findings
         else happy("")
     )
+
+
+def _named(subscription: Resource) -> str:
+    """The arguments by which the command finds it: a Trigger needs no kind."""
+    kind = "" if subscription.kind == TRIGGER else f"{subscription.kind.singular}/"
+    return f"{kind}{subscription.name} -n {subscription.namespace}"
 
 
 def _stopped(state: SubscriptionState) -> list[tuple[str, str]]:
