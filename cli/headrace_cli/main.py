@@ -4,6 +4,7 @@ Only the module of the requested command is imported, so that services start fas
 """
 
 import importlib
+import inspect
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
@@ -58,6 +59,10 @@ def application(arguments: Sequence[str]) -> typer.Typer:
     )
     for module in modules:
         importlib.import_module(f"headrace_cli.{module}").register(app)
+    for command in app.registered_commands:
+        # The list of commands would show the line breaks of the docstring.
+        paragraph = (inspect.getdoc(command.callback) or "").partition("\n\n")[0]
+        command.short_help = " ".join(paragraph.split())
     return app
 
 

@@ -22,3 +22,10 @@ def test_without_a_known_command_all_are_there() -> None:
     everything = {name for names in COMMANDS.values() for name in names}
     assert everything == set(get_command(application(["--help"])).commands)  # type: ignore[attr-defined]
     assert everything == set(get_command(application(["no-such-command"])).commands)  # type: ignore[attr-defined]
+
+
+def test_the_list_of_commands_has_no_line_breaks_of_docstrings() -> None:
+    """They would end lines of the help page in the middle of a sentence."""
+    listed = get_command(application(["--help"])).commands.values()  # type: ignore[attr-defined]
+    assert [each.name for each in listed if "\n" in each.short_help] == []
+    assert all(each.short_help for each in listed)
