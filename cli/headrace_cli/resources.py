@@ -174,8 +174,8 @@ def delete(
         bool, typer.Option("--ignore-not-found", help="Treat a missing resource as deleted.")
     ] = False,
 ) -> None:
-    """Delete resources. Deleting a Broker also deletes its topics and the undelivered events in
-    them; dead letters are kept for their grace period.
+    """Delete resources. Deleting a Broker or a channel also deletes its topic and the undelivered
+    events in it; dead letters are kept for their grace period.
     """
     if (kind is None or name is None) == (filename is None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)

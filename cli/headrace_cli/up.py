@@ -327,7 +327,7 @@ class UpConsole:
             ("ingress", local.ingress_url),
             ("controller API", local.controller.url),
             ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
-            ("event viewer", f"{viewer}  (prints here what it is sent)"),
+            ("event viewer", f"{viewer}  (prints the events it receives)"),
         )
         self.console.print(f"Headrace {__version__} runs:", style="bold")
         for name, text in rows:
@@ -408,7 +408,7 @@ class UpConsole:
         if not self._files:
             headers = sample_headers()
             self._awaited = headers["ce-id"]
-            self.console.print("Sending a first event, which both Triggers want:", style="bold")
+            self.console.print("Sending a first event, which both Triggers match:", style="bold")
             await asyncio.to_thread(send, broker, headers)
             await self._arrival()
         self._show_next_step(broker)
