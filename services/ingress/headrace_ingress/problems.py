@@ -1,5 +1,5 @@
-"""Refusals as `application/problem+json` (RFC 9457): what is wrong, which attribute or limit, and
-whether to try again.
+"""Error responses as `application/problem+json` (RFC 9457): what is wrong, which attribute or
+limit, and whether to try again.
 """
 
 import json

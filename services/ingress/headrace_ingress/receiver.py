@@ -21,9 +21,9 @@ from headrace.domain.ports import Log, OnStored, RoutingReader
 from headrace.domain.record import Record
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_ingress.batch import Batch
+from headrace_ingress.error_responses import ErrorResponses
 from headrace_ingress.metrics import IngressMetrics
 from headrace_ingress.problems import METHODS, ProblemType
-from headrace_ingress.refusals import Refusals
 from headrace_ingress.route_cache import RouteCache, RouteEntry
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.unknown_addresses import UnknownAddresses
@@ -67,13 +67,15 @@ class EventReceiver:
             hosts=names_of(settings.hosts),
             local=is_local_bind(settings.host),
         )
-        self._refusals = Refusals(metrics, retry_after_seconds=settings.retry_after_seconds)
-        self.refused = self._refusals.from_server
-        """Called by the HTTP server: formats a refusal that the server sends itself."""
+        self._error_responses = ErrorResponses(
+            metrics, retry_after_seconds=settings.retry_after_seconds
+        )
+        self.refused = self._error_responses.from_server
+        """Called by the HTTP server: formats an error response that the server sends itself."""
         self._unknown_addresses = UnknownAddresses(
             routes,
             self.route_cache,
-            self._refusals,
+            self._error_responses,
             receive=self._receive,
             timeout_seconds=settings.route_seconds,
         )
@@ -92,7 +94,7 @@ class EventReceiver:
         if route is None:
             exchange.body_bytes_max = self._settings.batch_bytes_max
             if (reason := self._not_ready()) is not None:
-                self._refusals.reject(exchange, None, ProblemType.NOT_READY, 503, reason)
+                self._error_responses.reject(exchange, None, ProblemType.NOT_READY, 503, reason)
             return
         exchange.context = route
         limit = route.addressable.event_bytes_max
@@ -102,7 +104,7 @@ class EventReceiver:
                 exchange.headers, limit, self._settings.batch_bytes_max
             )
             if length > limit:
-                self._refusals.too_large(exchange, route, limit)
+                self._error_responses.too_large(exchange, route, limit)
 
     def handle(self, exchange: Exchange) -> None:
         """Handle a complete request."""
@@ -118,11 +120,11 @@ class EventReceiver:
 
     def _handle_other_method(self, exchange: Exchange) -> None:
         if (reason := self.route_cache.host_rejection(exchange.host)) is not None:
-            self._refusals.reject(exchange, None, ProblemType.FORBIDDEN, 403, reason)
+            self._error_responses.reject(exchange, None, ProblemType.FORBIDDEN, 403, reason)
         elif exchange.method == b"OPTIONS":
             exchange.send(_OPTIONS)
         else:
-            self._refusals.reject(
+            self._error_responses.reject(
                 exchange,
                 None,
                 ProblemType.METHOD_NOT_ALLOWED,
@@ -142,7 +144,7 @@ class EventReceiver:
                 events_max=self._settings.batch_events_max,
             )
         except (InvalidEvent, BatchTooLarge, UnsupportedContent) as error:
-            self._refusals.invalid(exchange, route, error)
+            self._error_responses.invalid(exchange, route, error)
             return
         if len(records) != 1:
             self._receive_batch(exchange, route, records, started)
@@ -152,7 +154,7 @@ class EventReceiver:
         limit = addressable.event_bytes_max
         size = len(exchange.body)
         if size + _HEADERS_BYTES_MAX > limit and record.size > limit:
-            self._refusals.too_large(exchange, route, limit)
+            self._error_responses.too_large(exchange, route, limit)
             return
         stored = partial(self._stored, exchange, route, started, size)
         if route.types is not None:
@@ -161,7 +163,7 @@ class EventReceiver:
         try:
             self._log.append(addressable.topic, record, stored)
         except HeadraceError as error:
-            self._refusals.not_stored(exchange, route, error)
+            self._error_responses.not_stored(exchange, route, error)
             return
         self.in_flight += 1
 
@@ -175,7 +177,7 @@ class EventReceiver:
     ) -> None:
         self.in_flight -= 1
         if error is not None:
-            self._refusals.not_stored(exchange, route, error)
+            self._error_responses.not_stored(exchange, route, error)
             return
         failpoint(_AFTER_PRODUCE)
         exchange.send(_ACCEPTED)
@@ -213,7 +215,7 @@ class EventReceiver:
         limit = route.addressable.event_bytes_max
         for index, record in enumerate(records):
             if record.size > limit:
-                self._refusals.too_large(exchange, route, limit, index=index)
+                self._error_responses.too_large(exchange, route, limit, index=index)
                 return
         if not records:
             exchange.send(_ACCEPTED)
@@ -228,7 +230,7 @@ class EventReceiver:
                 f" copy of the headers that are passed on; {size_max} is the limit here; send fewer"
                 " events in one batch"
             )
-            self._refusals.reject(
+            self._error_responses.reject(
                 exchange, route, ProblemType.TOO_LARGE, 413, detail, limit=size_max
             )
             return
@@ -244,7 +246,7 @@ class EventReceiver:
     def _finish_batch(self, batch: Batch) -> None:
         self.in_flight -= 1
         if batch.error is not None:
-            self._refusals.not_stored(batch.exchange, batch.route, batch.error)
+            self._error_responses.not_stored(batch.exchange, batch.route, batch.error)
             return
         batch.exchange.send(_ACCEPTED)
         if batch.route.types is not None:

@@ -13,8 +13,8 @@ import structlog
 from headrace.adapters.http.server import Exchange
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import RoutingReader
+from headrace_ingress.error_responses import ErrorResponses
 from headrace_ingress.problems import ProblemType
-from headrace_ingress.refusals import Refusals
 from headrace_ingress.route_cache import RouteCache, RouteEntry
 
 logger = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ class UnknownAddresses:
         self,
         routes: RoutingReader,
         cache: RouteCache,
-        refusals: Refusals,
+        error_responses: ErrorResponses,
         *,
         receive: Callable[[Exchange, RouteEntry], None],
         timeout_seconds: float,
@@ -42,7 +42,7 @@ class UnknownAddresses:
         """`receive` takes a request whose address is known after the refresh."""
         self._routes = routes
         self._cache = cache
-        self._refusals = refusals
+        self._error_responses = error_responses
         self._receive = receive
         self._timeout_seconds = timeout_seconds
         self._waiting: list[Exchange] = []
@@ -116,9 +116,9 @@ class UnknownAddresses:
         if route is not None:
             self._receive(exchange, route)
         elif (reason := self._cache.host_rejection(exchange.host)) is not None and certain:
-            self._refusals.reject(exchange, None, ProblemType.FORBIDDEN, 403, reason)
+            self._error_responses.reject(exchange, None, ProblemType.FORBIDDEN, 403, reason)
         elif certain:
-            self._refusals.reject(
+            self._error_responses.reject(
                 exchange,
                 None,
                 ProblemType.UNKNOWN_ADDRESS,
@@ -133,4 +133,4 @@ class UnknownAddresses:
             "this path or Host is unknown, and the routing table could not be read to its end"
             f" within {self._timeout_seconds:g} s to find out whether it is new"
         )
-        self._refusals.reject(exchange, None, ProblemType.ROUTES_UNCERTAIN, 503, detail)
+        self._error_responses.reject(exchange, None, ProblemType.ROUTES_UNCERTAIN, 503, detail)

@@ -1,4 +1,4 @@
-"""Refuses requests: each refusal sends one problem document and is counted once."""
+"""Error responses: each sends one problem document and is counted once."""
 
 import time
 from typing import Any
@@ -17,7 +17,7 @@ logger = structlog.get_logger(__name__)
 _LOG_SECONDS = 1.0
 
 
-class Refusals:
+class ErrorResponses:
     """Answers requests with an error and counts them."""
 
     def __init__(self, metrics: IngressMetrics, *, retry_after_seconds: int) -> None:
