@@ -1,11 +1,13 @@
-"""Posts events to subscribers over HTTP/1.1: `headrace.domain.ports.Sender` on asyncio protocols
-and httptools' parser.
+"""HTTP/1.1 client that posts events to subscribers: implements `headrace.domain.ports.Sender` with
+asyncio protocols and the httptools parser.
 
-A request on a kept connection costs no task, no future and no timer: `post` writes it, and the
-transport's callback that brings the end of the response calls back. What is bounded, and where:
-connections and waiting requests per target, size and fields of response heads, size of response
-bodies, and everything by one deadline per attempt from `post` to the last byte. Redirects are never
-followed; proxies set in the environment are never used.
+A request on a kept-alive connection needs no task, no future and no timer: `post` writes the
+request, and the transport callback that receives the end of the response reports the outcome.
+
+Limits apply to the open connections and waiting requests of each target, the size and number of
+header fields of a response, and the size of a response body. One deadline per attempt covers the
+time from `post` to the last byte. Redirects are never followed. Proxies set in the environment are
+never used.
 """
 
 import asyncio
@@ -20,17 +22,17 @@ from headrace.adapters.http.client_target import HttpTarget
 from headrace.domain.target_url import parse_target_url
 
 _POLICY_CHECKS_MAX = 8
-"""Names looked up for the address policy alone: most of the places for lookups stay free for
-events.
+"""Maximum number of concurrent name lookups that only serve the address policy. It leaves most of
+the lookup capacity to event delivery.
 """
 
 
 class HttpSender:
-    """Makes targets that share deadlines, looked-up names and counts; bound to the running loop."""
+    """Creates targets that share deadlines, a DNS cache and counters."""
 
     def __init__(self, options: ClientOptions | None = None, *, lookup: Lookup = resolve) -> None:
-        """Must be made on the event loop that it will work on. `lookup` replaces the system's
-        resolver.
+        """Bind to the running event loop, which must be the loop that the sender is used on.
+        `lookup` replaces the system resolver.
         """
         self.options = options or ClientOptions()
         self.counts = ClientCounts()
@@ -74,8 +76,8 @@ class HttpSender:
         return target
 
     def _start_policy_check(self, target: HttpTarget) -> None:
-        """A destination that is denied should be seen before its first event, whatever name
-        it has.
+        """Start a policy check in the background, so that a denied destination is reported before
+        its first event, also when its URL has a host name instead of an address.
         """
         task = self._loop.create_task(self._check_policy(target))
         self._policy_checks.add(task)
@@ -86,14 +88,14 @@ class HttpSender:
             await target.check_policy()
 
     async def stop(self) -> None:
-        """Drop everything: connections, and requests without reporting their outcome."""
+        """Close all connections and cancel all requests without reporting their outcomes."""
         self._deadlines.stop()
         for task in self._policy_checks:
             task.cancel()
         for target in self._targets:
             await target.stop()
         self._targets.clear()
-        # Transports report their end in the next turn of the loop.
+        # Transports call `connection_lost` in the next iteration of the event loop.
         await asyncio.sleep(0)
 
     def _close_unused(self, now: float) -> bool:

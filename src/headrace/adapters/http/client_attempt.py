@@ -1,5 +1,5 @@
-"""A request on its way: known to its target, its connection and the deadlines at once, and over
-exactly once.
+"""A request in flight. Its target, its connection and the deadline queue all refer to it, and it
+ends exactly once.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ OnOutcome = Callable[[Outcome], None]
 
 
 class AttemptOwner(Protocol):
-    """The target an attempt belongs to."""
+    """The target that an attempt belongs to."""
 
     def abandon(self, attempt: "HttpAttempt") -> None:
-        """The caller no longer wants the outcome."""
+        """Handle an attempt whose caller no longer wants the outcome."""
         ...
 
     def expire(self, attempt: "HttpAttempt") -> None:
-        """The attempt's deadline has passed."""
+        """Handle an attempt whose deadline has passed."""
         ...
 
 
@@ -29,16 +29,16 @@ class AttemptConnection(Protocol):
 
     @property
     def progress(self) -> str:
-        """How far the response has come, for the message of a deadline."""
+        """How much of the response has arrived, for the message of a timeout."""
         ...
 
     def drop(self) -> None:
-        """Cut the connection without reporting the attempt."""
+        """Abort the connection without reporting the outcome of the attempt."""
         ...
 
 
 class HttpAttempt:
-    """`headrace.domain.ports.Attempt`."""
+    """One attempt to post an event; implements `headrace.domain.ports.Attempt`."""
 
     __slots__ = (
         "_on_outcome",
@@ -62,45 +62,45 @@ class HttpAttempt:
         deadlines: Deadlines,
         now: float,
     ) -> None:
-        # Positional, against the habit of this code base: keywords cost as much as all the rest of
-        # this.
+        # Positional parameters, unlike elsewhere in this code base: passing keywords takes as long
+        # as the rest of this constructor.
         self.head = head
         self.body = body
         self.timeout_seconds = timeout_seconds
         self.connection: AttemptConnection | None = None
         self.sent_at = now
-        """When it was written to its connection (loop time)."""
+        """When the request was written to its connection, in event loop time."""
         self.repeated = False
-        """Sent a second time, after the connection of the first was found closed."""
+        """Whether the request was sent a second time because the first connection was closed."""
         self._owner = owner
         self._on_outcome: OnOutcome | None = answered
         self._queue: dict[Expirable, float] = deadlines.add(self, timeout_seconds, now)
 
     def cancel(self) -> None:
-        """Cancel it; its outcome is not reported."""
+        """Cancel the attempt. Its outcome is not reported."""
         if self._on_outcome is not None:
             self._owner.abandon(self)
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """Report the passed deadline to the target."""
         self._owner.expire(self)
 
     def end(self) -> OnOutcome | None:
-        """Release everything; return the callback, or None when it was over before."""
+        """Release everything and return the callback, or None if the attempt has already ended."""
         self._queue.pop(self, None)
         answered, self._on_outcome, self.connection = self._on_outcome, None, None
         self.head = self.body = b""
         return answered
 
     def complete(self, outcome: Outcome) -> None:
-        """End it and report its outcome, unless it was over before."""
+        """End the attempt and report its outcome. Does nothing if it has already ended."""
         answered = self.end()
         if answered is None:
             return
         try:
             answered(outcome)
         except Exception as error:
-            # In a transport's callback it would close the connection, which may carry the next
-            # event already.
+            # An exception raised in a transport callback closes the connection, which may already
+            # carry the next event.
             context = {"message": "the receiver of an outcome failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)

@@ -1,10 +1,12 @@
-"""The memory that large response bodies may take, of all connections of a sender together.
+"""Memory budget for large response bodies, shared by all connections of a sender.
 
-A body of more than the small bound is read only when there is room for all of it, so that those
-which are being read come to their end; the others wait, with their connections paused. Targets take
-turns, and a body that holds room while others wait must arrive at a minimum rate: one subscriber
-whose responses never end must not keep the room from all others. The room is given back when nobody
-holds the lease: as long as a reply waits to be stored, its bytes are in memory.
+A body above the small size limit is read only when its full size can be reserved, so that every
+body being read can be completed. Other bodies wait, with reading from their connections paused.
+
+Reservations are granted to targets in turn. While others wait, a body that holds a reservation must
+arrive at a minimum rate, so that one subscriber whose responses never end cannot block all others.
+A reservation is released when nothing refers to it, because the bytes of a reply stay in memory
+until the reply is stored.
 """
 
 import asyncio
@@ -14,46 +16,46 @@ from contextlib import suppress
 from typing import Protocol
 
 WAITING_MAX = 64
-"""Each holds what came with one read of its connection; one more is refused."""
+"""Maximum number of waiting bodies. Each holds the data of one read from its connection."""
 CHECK_SECONDS = 0.5
 GRACE_SECONDS = 2.0
-"""For which a body may hold room without progress, while others wait."""
+"""How long a body may hold a reservation without progress while others wait."""
 BYTES_PER_SECOND_MIN = 262_144
-"""Of a body that holds room, after that, while others wait."""
+"""Minimum rate of a body that holds a reservation while others wait, after the grace period."""
 
 
 class BodyReader(Protocol):
-    """Reads a body for which it has room."""
+    """Reads a body that has a reservation or waits for one."""
 
     @property
     def body_bytes(self) -> int:
-        """How much of the body has come."""
+        """Number of bytes of the body received so far."""
         ...
 
     def fail_slow(self) -> None:
-        """End it: its body is slower than it may be while others wait."""
+        """Fail the response because its body is below the minimum rate while others wait."""
         ...
 
     def refuse_wait(self) -> None:
-        """End it: too many wait."""
+        """Fail the response because too many bodies wait."""
         ...
 
 
 class BodyReservation:
-    """Room for one body."""
+    """Memory reserved for one body. It is released at the latest when the object is deleted."""
 
     __slots__ = ("_budget", "_size", "contended_seconds", "reader")
 
     def __init__(self, room: "BodyBudget", size: int) -> None:
         self.reader: BodyReader | None = None
-        """Who still reads the body; None when it is here."""
+        """The reader of the body; None after the body was read."""
         self.contended_seconds = 0.0
-        """For how long it has held its room while others waited."""
+        """How long the reservation has been held while others waited, in seconds."""
         self._budget = room
         self._size = size
 
     def release(self) -> None:
-        """Give the room back. Idempotent."""
+        """Return the memory to the budget. Idempotent."""
         size, self._size = self._size, 0
         if size:
             self._budget.released(size)
@@ -63,21 +65,23 @@ class BodyReservation:
 
 
 class BodyBudget:
-    """Hands out leases, to targets in turn; one body larger than the room has it to itself."""
+    """Grants reservations to targets in turn. A body larger than the whole budget is granted only
+    while nothing else is reserved.
+    """
 
     def __init__(self, bytes_max: int, loop: asyncio.AbstractEventLoop) -> None:
         self.used = 0
         self._bytes_max = bytes_max
         self._loop = loop
         self._waiting: OrderedDict[object, OrderedDict[BudgetWaiter, None]] = OrderedDict()
-        """By target, in the order of their turns; no target without one that waits."""
+        """By target, in the order in which targets are served; only targets with waiting bodies."""
         self._waiting_count = 0
         self._reading: dict[BodyReader, BodyReservation] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._checked_at = 0.0
 
     def take(self, size: int, reader: BodyReader) -> BodyReservation | None:
-        """Room for `size` bytes, None when it must be waited for."""
+        """Reserve `size` bytes. Return None if the reader must `wait`."""
         return None if self._waiting else self._reserve(size, reader)
 
     def wait(
@@ -87,8 +91,10 @@ class BodyBudget:
         target: object,
         granted: Callable[[BodyReservation], None],
     ) -> "BudgetWaiter | None":
-        """Call `granted` when there is room, from the loop; None when too many wait already, of
-        this target more than of any other.
+        """Queue for `size` bytes; the event loop calls `granted` when they are reserved.
+
+        When the queue is full, the newest waiter of the target with the longest queue is refused.
+        Return None if `target` itself would then have the longest queue.
         """
         if self._waiting_count >= WAITING_MAX:
             longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
@@ -106,25 +112,27 @@ class BodyBudget:
         return waiting
 
     def reserve_unchecked(self, size: int) -> BodyReservation:
-        """Count bytes that are in memory already; those who wait then wait for them too."""
+        """Count bytes that are already in memory, even if that exceeds the budget. Waiting bodies
+        then also wait for the release of these bytes.
+        """
         self.used += size
         return BodyReservation(self, size)
 
     def end_reading(self, reader: BodyReader) -> None:
-        """The body of this reader is here, or given up. Idempotent."""
+        """Record that the body of this reader was read or abandoned. Idempotent."""
         lease = self._reading.pop(reader, None)
         if lease is not None:
             lease.reader = None
 
     def withdraw(self, waiting: "BudgetWaiter") -> None:
-        """One no longer waits."""
+        """Remove a waiter from the queue. Idempotent."""
         of_target = self._waiting.get(waiting.target)
         if of_target is not None and waiting in of_target:
             self._leave(waiting, of_target)
             self._wake()
 
     def released(self, size: int) -> None:
-        """A lease has ended."""
+        """Return the bytes of a released reservation to the budget."""
         self.used -= size
         self._wake()
 
@@ -144,7 +152,7 @@ class BodyBudget:
 
     def _wake(self) -> None:
         if self._waiting:
-            with suppress(RuntimeError):  # the loop is closed: a lease may end after it
+            with suppress(RuntimeError):  # The loop may be closed by now.
                 self._loop.call_soon(self._grant)
 
     def _grant(self) -> None:
@@ -159,7 +167,7 @@ class BodyBudget:
             first.granted(lease)
 
     def _check_progress(self) -> None:
-        """End what keeps others waiting. Time in which the loop stood still is nobody's fault."""
+        """Fail bodies that are too slow while others wait. A blocked event loop does not count."""
         self._timer = None
         if not self._waiting:
             return
@@ -174,7 +182,7 @@ class BodyBudget:
 
 
 class BudgetWaiter:
-    """A place in the queue for room."""
+    """An entry in the queue for reservations."""
 
     __slots__ = ("_budget", "granted", "reader", "size", "target")
 
@@ -193,5 +201,5 @@ class BudgetWaiter:
         self.granted = granted
 
     def cancel(self) -> None:
-        """Give the place up. Idempotent."""
+        """Leave the queue. Idempotent."""
         self._budget.withdraw(self)

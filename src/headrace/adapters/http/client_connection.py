@@ -1,9 +1,9 @@
-"""One connection to a subscriber: writes a request, reads its response, and reports to its pool
-whether it can be used again.
+"""A connection to a subscriber. It writes a request, reads the response, and reports to its pool
+whether the connection can be reused.
 
-All of it runs in the transport's callbacks. An attempt is answered only after the parser has seen
-all the bytes that came, so a peer that sends more than one response for a request is found out
-before the connection carries the next event.
+Everything runs in transport callbacks. The outcome of an attempt is reported only after the parser
+has processed all received bytes. A peer that sends more than one response to a request is therefore
+detected before the connection carries the next event.
 """
 
 import asyncio
@@ -23,19 +23,21 @@ from headrace.codec.http import may_be_reply
 from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
-"""A body that socket buffers take in one write."""
+"""Maximum size of a body that is written together with its head; socket buffers can hold it."""
 _OVER_BUDGET = (
     "too many large replies are being read; this one is read when the event is delivered again"
 )
 
 
 class ConnectionOwner(Protocol):
-    """Whom a connection belongs to. Exactly one of the first two ends each attempt."""
+    """The pool that a connection belongs to. Each attempt ends with exactly one call of `answered`
+    or `broken`.
+    """
 
     def answered(
         self, connection: "ClientConnection", attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
-        """It has its outcome; when not `reusable`, the connection is closing already."""
+        """Handle the outcome of an attempt. If not `reusable`, the connection is closing."""
         ...
 
     def broken(
@@ -46,25 +48,25 @@ class ConnectionOwner(Protocol):
         *,
         untouched: bool,
     ) -> None:
-        """The connection was lost; `untouched` when not a byte of a response had come."""
+        """Handle a lost connection. `untouched` is true if no byte of a response was received."""
         ...
 
     def unusable(self, connection: "ClientConnection") -> None:
-        """The connection ended, or is about to; may be reported more than once."""
+        """Remove a connection that is closed or closing. May be called more than once."""
         ...
 
     def reply_bytes_max(self) -> int:
-        """How many bytes a response may have that is a reply event."""
+        """Return the maximum size in bytes of a response that is a reply event."""
         ...
 
     def on_surplus(self) -> None:
-        """The peer sent what nobody had asked for."""
+        """Count bytes from the peer that belong to no request."""
         ...
 
 
 class _StopParsing(Exception):
-    """Raised in a parser callback to stop the parser; what is wanted was read, or a bound is
-    passed.
+    """Raised in a parser callback to stop the parser, because the response was read or exceeds a
+    limit.
     """
 
 
@@ -111,13 +113,13 @@ class ClientConnection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
         self.attempt: HttpAttempt | None = None
         self.expires_at = 0.0
-        """When it is too old for another request (loop time)."""
+        """When the connection becomes too old for another request, in event loop time."""
         self.fresh_until = 0.0
-        """When it has been idle for too long, or is too old."""
+        """When the connection has been idle for too long or is too old, in event loop time."""
         self.uses = 0
-        """Requests written so far."""
+        """Number of requests written so far."""
         self.ended = False
-        """The peer has ended it, or it was closed here: no request may be written."""
+        """Whether either side has closed the connection. No request may be written after that."""
         self._status = 0
         self._keep_alive = False
         self._to_end = False
@@ -126,8 +128,8 @@ class ClientConnection(asyncio.Protocol):
         self._expect_response()
 
     def _expect_response(self) -> None:
-        # What else is kept about a response is either overwritten with the next one, or ends the
-        # connection.
+        # The other attributes of a response are overwritten by the next response, or end the
+        # connection once they are set.
         self._headers: list[tuple[bytes, bytes]] = []
         self._body: bytes | bytearray = b""
         self._body_max = self._options.body_bytes_max
@@ -137,18 +139,20 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def progress(self) -> str:
-        """How far the response has come, for the message of a deadline."""
+        """How much of the response has arrived, for the message of a timeout."""
         if self._head_done:
             return f"only {len(self._body)} bytes of the response body came"
         return "only a part of the response head came" if self._received else "no response came"
 
     @property
     def body_bytes(self) -> int:
-        """How much of the response body has come; `client_body_budget.BodyReader`."""
+        """Number of bytes of the response body received; see `client_body_budget.BodyReader`."""
         return len(self._body)
 
     def fail_slow(self) -> None:
-        """The body is too slow while others wait for its room; `client_body_budget.BodyReader`."""
+        """Fail the response because its body is too slow while others wait for memory; see
+        `client_body_budget.BodyReader`.
+        """
         if self.attempt is not None:
             detail = (
                 f"{self.progress}, slower than {BYTES_PER_SECOND_MIN} bytes/s while other large"
@@ -157,55 +161,55 @@ class ClientConnection(asyncio.Protocol):
             self._fail(self.attempt, detail, Failure.TIMEOUT)
 
     def refuse_wait(self) -> None:
-        """Others wait for room, and this target has the most of them;
+        """Fail the response because too many bodies wait and this target has most of them; see
         `client_body_budget.BodyReader`.
         """
         if self.attempt is not None:
             self._fail(self.attempt, _OVER_BUDGET)
 
     def send(self, attempt: HttpAttempt) -> None:
-        """Write a request; its end is reported to the pool."""
+        """Write a request. Its outcome is reported to the pool."""
         self.attempt = attempt
         self.uses += 1
         self._expect_response()
         if len(attempt.body) <= _BODY_SENT_AT_ONCE:
             self._transport.write(attempt.head + attempt.body)
         else:
-            # Not joined: a subscriber that does not read would keep a copy of every large body in
-            # memory.
+            # Head and body are not joined: for a subscriber that does not read, a copy of every
+            # large body would stay in memory.
             self._transport.writelines((attempt.head, attempt.body))
 
     def close(self) -> None:
-        """End it while nothing is on it."""
+        """Close an idle connection."""
         self.ended = True
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection and what is on it; the attempt is not reported to the pool."""
+        """Abort the connection and its attempt. The pool is not notified."""
         self.attempt = None
         self.ended = True
         self._release_reservation()
         self._transport.abort()
 
     def drop(self) -> None:
-        """Drop the connection and what is on it; the pool is notified that nobody may pick it."""
+        """Abort the connection and its attempt, and notify the pool that it cannot be used."""
         self._owner.unusable(self)
         self.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = transport  # type: ignore[assignment]  # create_connection gives stream transports only
 
     def eof_received(self) -> None:
-        """The peer will send no more: the transport closes itself when this returns, and no request
-        may be written before it has.
+        """Mark the connection as ended, because the peer sends no more data. The transport closes
+        after this returns, and no request may be written in the meantime.
         """
         self.ended = True
         if self.attempt is None:
             self._owner.unusable(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Notify the pool, with an outcome if an attempt was under way."""
+        """Notify the pool, with an outcome if an attempt was in progress."""
         self.ended = True
         attempt, self.attempt = self.attempt, None
         if attempt is None:
@@ -217,12 +221,14 @@ class ClientConnection(asyncio.Protocol):
             outcome = Outcome(failure=Failure.RESET, detail=f"{cause}; {self.progress}")
             self._owner.broken(self, attempt, outcome, untouched=self._received == 0)
         self._release_reservation()
-        # The parser holds this object's methods: without this, only the garbage collector would
-        # free the two.
+        # The parser refers to methods of this object. Without this, only the garbage collector
+        # would free the reference cycle.
         del self._parser
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; when it completes the response, or breaks a rule, end the attempt."""
+        """Parse received bytes. End the attempt when the response is complete, invalid or exceeds a
+        limit.
+        """
         attempt = self.attempt
         if attempt is None:
             self._drop_surplus()
@@ -243,9 +249,10 @@ class ClientConnection(asyncio.Protocol):
             self._check_length(attempt)
 
     def _check_length(self, attempt: HttpAttempt) -> None:
-        """End a response whose bytes are more than its parts may have. All of them count: the
-        deadline alone would let a peer send at full speed for as long as it lasts, on the loop that
-        everybody shares.
+        """Fail a response whose total size exceeds the limits of its parts.
+
+        Chunk framing and trailers count too. With the deadline as the only limit, a peer could send
+        at full speed until the deadline and occupy the event loop that all targets share.
         """
         options = self._options
         if not self._head_done:
@@ -268,8 +275,8 @@ class ClientConnection(asyncio.Protocol):
         outcome = self._outcome()
         reusable = self._keep_alive and not self.ended
         if reusable and len(attempt.body) > _BODY_SENT_AT_ONCE:
-            # A response that overtook its request leaves the rest of it in the buffer, where the
-            # peer may never read it.
+            # If the response arrived before the whole request was sent, the rest of the request is
+            # still in the write buffer, and the peer may never read it.
             reusable = not self._transport.get_write_buffer_size()
         if not reusable:
             self.abort()
@@ -280,10 +287,10 @@ class ClientConnection(asyncio.Protocol):
         self._owner.answered(self, attempt, Outcome(failure=failure, detail=detail), False)
 
     def _outcome(self) -> Outcome:
-        if self._reservation is None and self._waiting is None:  # Nearly always: the body is small.
+        if self._reservation is None and self._waiting is None:  # The usual case: a small body.
             return Outcome(self._status, self._headers, bytes(self._body), self._truncated)
         lease = self._end_reservation()
-        if self._waiting is not None:  # The rest came with the read that began the wait.
+        if self._waiting is not None:  # The same read completed the body.
             self._release_reservation()
             if not self.ended:
                 self._transport.resume_reading()
@@ -297,23 +304,23 @@ class ClientConnection(asyncio.Protocol):
         self._end_reservation()
 
     def _end_reservation(self) -> BodyReservation | None:
-        """Hand on the room of a body that is no longer read."""
+        """Stop reading the body and return its reservation, which the caller keeps or drops."""
         lease, self._reservation = self._reservation, None
         if lease is not None:
             self._body_budget.end_reading(self)
         return lease
 
-    # What follows is called by the parser, in this order.
+    # The parser calls the following methods, in this order.
 
     def on_message_begin(self) -> None:
-        """A response begins; a second one in the same bytes answers no request."""
+        """Stop the parser at a second response in the same bytes, which belongs to no request."""
         if self._complete:
             self._owner.on_surplus()
             self._keep_alive = False
             raise _StopParsing
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header field; trailers, which come after the head, are dropped."""
+        """Store a header field. Trailers, which follow the body, are ignored."""
         if self._head_done:
             return
         if len(self._headers) >= self._fields_max:
@@ -324,7 +331,7 @@ class ClientConnection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """Note status and framing. Interim responses (RFC 9110, 15.2) are skipped, and count
+        """Store the status and framing. Interim responses (RFC 9110, 15.2) are skipped but count
         towards the size of the head.
         """
         status = self._parser.get_status_code()
@@ -349,7 +356,7 @@ class ClientConnection(asyncio.Protocol):
         return sum(len(name) + len(value) + 4 for name, value in self._headers)
 
     def on_body(self, body: bytes) -> None:
-        """Collect the body up to its bound, where the response counts as complete."""
+        """Collect the body up to its size limit. A response that exceeds it is cut and complete."""
         if len(self._body) + len(body) > self._body_max == self._options.body_bytes_max:
             self._reserve_body()
         body_budget = self._body_max - len(self._body)
@@ -366,8 +373,8 @@ class ClientConnection(asyncio.Protocol):
             raise _StopParsing
 
     def _reserve_body(self) -> None:
-        """Let a large reply event continue, as far as its destination takes it, when there is
-        memory for it; leave others as they are.
+        """Raise the size limit of a large reply event to the maximum of its destination, and
+        reserve the memory or wait for it. Other responses keep the small limit.
         """
         if not may_be_reply(self._status, self._headers):
             return
@@ -391,6 +398,6 @@ class ClientConnection(asyncio.Protocol):
         self._transport.resume_reading()
 
     def on_message_complete(self) -> None:
-        """The response is whole."""
+        """Mark the response as complete. Does nothing after an interim response."""
         if self._head_done:
             self._complete = True

@@ -1,8 +1,8 @@
-"""Deadlines of all requests of a sender, kept without a timer per request.
+"""Deadlines of all requests of a sender, tracked without a timer per request.
 
-Requests with the same timeout fall due in the order they were made, so a queue per timeout needs no
-sorting, and one timer that looks at the heads serves them all. A deadline is noticed late by at
-most a tenth of its timeout, or 50 ms where that is less.
+Requests with the same timeout expire in the order in which they were added. One queue per timeout
+therefore needs no sorting, and a single timer that checks the head of each queue is enough. A
+deadline is detected late by at most a tenth of its timeout or 50 ms, whichever is less.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ _IDLE_CHECK_SECONDS = 1.0
 
 
 class Expirable(Protocol):
-    """What can fall due."""
+    """An object with a deadline."""
 
     def expire(self) -> None:
-        """The deadline has passed: it leaves its queue."""
+        """Handle the passed deadline and leave the queue."""
         ...
 
 
 class Deadlines:
-    """Queues of what falls due, by timeout. While nothing is queued, and `rest` finds nothing to
-    look after either, no timer runs.
+    """Queues of deadlines, one per timeout. No timer runs while all queues are empty and `rest`
+    returns False.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, rest: Callable[[float], bool]) -> None:
-        """`rest` is called about once a second with the loop's time and returns whether it wants to
-        be called again.
+        """Create empty queues. `rest` is called about once a second with the event loop time and
+        returns whether it must be called again.
         """
         self._loop = loop
         self._on_idle = rest
         self._idle_check_at = 0.0
-        # A dict keeps insertion order and forgets from the middle at once: a deque would hold every
-        # finished request until the oldest, perhaps a hanging one, has gone.
+        # A dict keeps insertion order and removes any entry immediately. A deque would hold every
+        # finished request until the oldest one, which may hang, has ended.
         self._queues: dict[float, dict[Expirable, float]] = {}
         self._interval = _IDLE_CHECK_SECONDS
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, timed: Expirable, timeout_seconds: float, now: float) -> dict[Expirable, float]:
-        """Queue it and return its queue, from which the caller removes it (`pop`) when it ends
-        before its deadline.
+        """Add an object to a queue and return the queue. The caller removes the object with `pop`
+        when it ends before its deadline.
         """
         queue = self._queues.get(timeout_seconds)
         if queue is None:
@@ -53,7 +53,7 @@ class Deadlines:
         return queue
 
     def wake(self) -> None:
-        """See to it that `rest` is called within about a second."""
+        """Ensure that `rest` is called within about a second."""
         if self._timer is None:
             self._schedule()
 

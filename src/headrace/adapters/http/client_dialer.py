@@ -1,5 +1,5 @@
-"""Opening a connection: name, address policy, TCP, TLS. The only part of the sender that runs as a
-task, one per connection opened.
+"""Opens connections: name lookup, address policy, TCP and TLS. This is the only part of posting an
+event that runs as a task, one per connection opened.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _ADDRESS_SECONDS_MIN = 0.5
 
 
 class DialFailed(Exception):
-    """No connection; `outcome` is what becomes of the request that wanted it."""
+    """No connection could be opened. `outcome` is the outcome of the request that waited for it."""
 
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(detail)
@@ -29,16 +29,16 @@ class DialFailed(Exception):
 
 @functools.lru_cache(maxsize=256)
 def tls_context(ca_certs: str | None) -> ssl.SSLContext:
-    """Return the TLS settings of a target, made once per set of authorities: reading the system's
-    takes about 10 ms.
+    """Return the TLS settings of a target. They are cached per set of CA certificates, because
+    loading the system's CA certificates takes about 10 ms.
 
-    Certificates are always verified, against the system's authorities and those given. Each of them
-    is a trust anchor, whether it has signed itself or not (RFC 5280, 6.1.1 d), as with curl and Go.
-    Raises ValueError when `ca_certs` is not PEM.
+    Server certificates are always verified against the system's CA certificates and `ca_certs`.
+    Each CA certificate is a trust anchor, self-signed or not (RFC 5280, 6.1.1 d), as with curl and
+    Go. Raises ValueError if `ca_certs` is not PEM.
     """
     context = ssl.create_default_context()
-    # Set and not added to: the default of Python 3.13 also refuses authorities without the
-    # extensions of RFC 5280, which curl and Go take.
+    # Replaces the default flags: the defaults of Python 3.13 also reject CA certificates without
+    # the extensions of RFC 5280, which curl and Go accept.
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -66,13 +66,13 @@ class Dialer:
         self._options = options
         self._tls = tls
         self.denied = ""
-        """Why the address policy let nothing be posted there when it was asked last, empty when it
-        did.
+        """The reason why the last check of the address policy denied the target, or an empty string
+        if it was allowed.
         """
 
     async def check_policy(self) -> None:
-        """Ask the address policy, for `denied`, without connecting. A name that is not found is no
-        news.
+        """Update `denied` from the address policy without connecting. A failed name lookup leaves
+        it unchanged.
         """
         with suppress(ResolutionFailed):
             self._allowed(await self._addresses.of(self._url.host, self._options.connect_seconds))
@@ -91,8 +91,9 @@ class Dialer:
         return allowed
 
     async def dial(self, make: Callable[[], ClientConnection]) -> ClientConnection:
-        """Return a connection made by `make`, trying the addresses one after another. Raises
-        `DialFailed`.
+        """Return a connection created by `make`. Tries the addresses one after another.
+
+        Raises `DialFailed` if no address is allowed or none accepts a connection in time.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + self._options.connect_seconds
@@ -124,8 +125,8 @@ class Dialer:
 
     async def _open(self, make: Callable[[], ClientConnection], address: str) -> ClientConnection:
         loop = asyncio.get_running_loop()
-        # A trailing dot belongs to the name lookup: neither the server name of TLS (RFC 6066, 3)
-        # nor a certificate has one.
+        # A trailing dot only matters to the name lookup. The TLS server name (RFC 6066, 3) and the
+        # names in a certificate have none.
         name = self._url.host.rstrip(".") if self._tls else None
         _, connection = await loop.create_connection(
             make, address, self._url.port, ssl=self._tls, server_hostname=name

@@ -1,8 +1,9 @@
-"""Name lookup for the HTTP sender: cached, shared, bounded, and never in the way of another target.
+"""Name lookup for the HTTP sender, with a cache, a limit on concurrent lookups, and no blocking
+between targets.
 
-The event loop's own resolver uses a small thread pool (four threads on uvloop) that a few hanging
-names fill up, after which no name at all is found; and its threads delay the end of the process.
-Here each name has at most one lookup running, in a daemon thread of its own.
+The resolver of the event loop uses a small thread pool (four threads on uvloop). A few lookups that
+hang fill the pool, after which no name can be resolved, and its threads delay the exit of the
+process. Here each name has at most one running lookup, in its own daemon thread.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from headrace.domain.target_url import is_address
 
 Lookup = Callable[[str], Sequence[str]]
-"""From a host name to IP addresses in text form; blocks; raises OSError."""
+"""Resolves a host name to IP addresses in text form. Blocks. Raises OSError."""
 
 _LOOKUPS_MAX = 32
 _NAMES_MAX = 1_024
@@ -25,12 +26,12 @@ _STALE_FACTOR = 30
 
 
 class ResolutionFailed(Exception):
-    """The name has no address that we know of; the message is for people."""
+    """The name could not be resolved and no usable result is cached. The message says why."""
 
 
 def resolve(host: str) -> Sequence[str]:
-    """Ask the system's resolver. All spellings of `localhost` are one name (RFC 6761, 6.3), which
-    not every resolver knows.
+    """Resolve a host name with the system resolver. `localhost` and all names below it are resolved
+    as `localhost` (RFC 6761, 6.3), which not every resolver does.
     """
     name = host.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
@@ -40,7 +41,7 @@ def resolve(host: str) -> Sequence[str]:
 
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is one of this machine: only a local address can be bound to."""
+    """Return whether an address belongs to this machine. Only a local address can be bound."""
     with socket.socket(
         socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
     ) as probe:
@@ -59,7 +60,7 @@ class _CacheEntry:
 
 
 class Resolver:
-    """The addresses behind host names, handed out in turn."""
+    """Resolves host names and rotates the order of their addresses."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, fresh_seconds: float, lookup: Lookup = resolve
@@ -71,7 +72,7 @@ class Resolver:
         self._running: dict[str, asyncio.Future[Sequence[str] | OSError]] = {}
 
     async def of(self, host: str, timeout_seconds: float) -> tuple[str, ...]:
-        """Return the addresses of `host`, beginning with another one each time. Raises
+        """Return the addresses of `host`, starting with the next address on each call. Raises
         `ResolutionFailed`.
         """
         if is_address(host):
@@ -84,8 +85,8 @@ class Resolver:
         return known.addresses[start:] + known.addresses[:start]
 
     def forget(self, host: str) -> None:
-        """None of them took a connection: look the name up again next time, and keep the answer for
-        the case that this fails.
+        """Look the name up again on the next call, because no address accepted a connection. The
+        cached result is kept in case that lookup fails.
         """
         if (known := self._known.get(host)) is not None:
             known.asked_at = min(known.asked_at, self._loop.time() - self._fresh_seconds)
@@ -138,7 +139,7 @@ class Resolver:
             answer = error
         except UnicodeError as error:
             answer = OSError(str(error))
-        # The loop may be gone: the process ends while a resolver hangs.
+        # The loop may be closed: the process can exit while a lookup hangs.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, host, future, answer)
 

@@ -1,4 +1,4 @@
-"""One URL with its connections: who gets which connection, and what becomes of a request whose
+"""A target URL with its connection pool: assigns connections to requests and handles requests whose
 connection fails.
 """
 
@@ -17,10 +17,10 @@ from headrace.domain.target_url import TargetUrl
 
 
 class HttpTarget:
-    """`headrace.domain.ports.Target` over a pool of connections.
+    """A connection pool for one URL; implements `headrace.domain.ports.Target`.
 
-    The most recently used one is taken first, so that what the load does not need grows old and
-    closes.
+    The most recently used connection is taken first, so that connections the load does not need
+    become idle for long enough to be closed.
     """
 
     def __init__(
@@ -65,18 +65,18 @@ class HttpTarget:
 
     @property
     def denied(self) -> str:
-        """Why the address policy lets nothing be posted there; see
+        """The reason why the address policy denies this target; see
         `headrace.domain.ports.Target.denied`.
         """
         return self._dialer.denied
 
     async def check_policy(self) -> None:
-        """Ask the address policy before there is anything to post."""
+        """Check the address policy before the first event is posted."""
         await self._dialer.check_policy()
 
     @property
     def finished(self) -> bool:
-        """Closed, with nothing left to do."""
+        """Whether the target is closed and has no connections or requests left."""
         return self._closed and not self._open and not self._waiting and not self._dialing
 
     def post(
@@ -87,8 +87,8 @@ class HttpTarget:
         head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
         attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines, now)
         if b"\n\r" in headers or (headers and headers[-2:] != b"\r\n"):
-            # The last gate before the wire: an empty line would let an event end its own request
-            # and begin another.
+            # The last check before the request is written: with an empty line in its headers, an
+            # event could end its own request and start another one (request smuggling).
             self._refuse(
                 attempt, Failure.PROTOCOL, "the request's header lines are not complete lines"
             )
@@ -109,7 +109,7 @@ class HttpTarget:
         return attempt
 
     def close(self) -> None:
-        """Close idle connections now and busy ones after their answer; requests that wait for a
+        """Close idle connections now and busy ones after their response. Requests that wait for a
         connection are still sent.
         """
         self._closed = True
@@ -119,7 +119,7 @@ class HttpTarget:
         self._idle.clear()
 
     async def stop(self) -> None:
-        """Close, and drop what is busy; its outcomes are not reported."""
+        """Close the target and abort its requests. Their outcomes are not reported."""
         self.close()
         for attempt in list(self._waiting):
             self.abandon(attempt)
@@ -134,7 +134,7 @@ class HttpTarget:
             await asyncio.wait(self._dialing, timeout=self._options.connect_seconds)
 
     def close_unused(self, now: float) -> int:
-        """Close connections that were idle for too long; return how many are left."""
+        """Close connections that were idle for too long. Return the number of idle ones left."""
         idle, self._idle = self._idle, []
         for connection in idle:
             if connection.fresh_until > now:
@@ -145,13 +145,13 @@ class HttpTarget:
         return len(self._idle)
 
     def abandon(self, attempt: HttpAttempt) -> None:
-        """The caller no longer wants the outcome."""
+        """Drop an attempt whose caller no longer wants the outcome."""
         self._drop(attempt)
         attempt.end()
         self._dial()
 
     def expire(self, attempt: HttpAttempt) -> None:
-        """The attempt's deadline has passed."""
+        """End an attempt whose deadline has passed, with a timeout as its outcome."""
         self._counts.timeouts += 1
         connection = attempt.connection
         where = connection.progress if connection is not None else "no connection"
@@ -180,7 +180,7 @@ class HttpTarget:
         return None
 
     def _dial(self) -> None:
-        """Open as many connections as requests wait for, within the bound."""
+        """Open one connection for each waiting request, up to `connections_max`."""
         while (
             len(self._dialing) < len(self._waiting)
             and len(self._open) + len(self._dialing) < self._connections_max
@@ -199,8 +199,8 @@ class HttpTarget:
             self._opened(task.result())
             return
         self._counts.connections_failed += 1
-        # The one that has waited longest wanted this connection; the others each have a dial of
-        # their own, or get one now.
+        # This connection was for the request that has waited longest. Each other request has
+        # its own dial in progress, or one is started now.
         if self._waiting:
             outcome = (
                 error.outcome
@@ -224,7 +224,9 @@ class HttpTarget:
         return ClientConnection(self, self._options, self._body_budget)
 
     def _release(self, connection: ClientConnection, now: float) -> None:
-        """Give a free connection to the attempt that has waited longest."""
+        """Assign a free connection to the attempt that has waited longest. If none waits, keep
+        the connection idle, or close it if the target is closed.
+        """
         if self._waiting:
             attempt, _ = self._waiting.popitem(last=False)
             attempt.connection = connection
@@ -237,12 +239,12 @@ class HttpTarget:
             connection.fresh_until = min(now + self._options.idle_seconds, connection.expires_at)
             self._idle.append(connection)
 
-    # What follows is called by connections.
+    # Connections call the following methods.
 
     def answered(
         self, connection: ClientConnection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
-        """An attempt is over."""
+        """Report the outcome of an attempt and reuse or close its connection."""
         now = self._loop.time()
         if reusable and connection.expires_at > now:
             self._release(connection, now)
@@ -260,14 +262,16 @@ class HttpTarget:
         *,
         untouched: bool,
     ) -> None:
-        """A connection was lost under an attempt.
+        """Handle a connection that was lost during an attempt: send the request again or report it.
 
-        A kept connection may be closed by its peer at the very moment a request is written to it;
-        then the request is sent once more, at once, on a new connection. RFC 9110 (9.2.2) leaves
-        that to those who know that a repetition is harmless, and at-least-once delivery says it is.
-        Whether the peer had read the request before it closed cannot be known: a duplicate is
-        possible, allowed and counted. Only a failure right after the write is taken for this race;
-        one that comes later is the subscriber's, and the policy's affair.
+        A peer may close an idle connection at the moment a request is written to it. The request is
+        then sent once more, immediately, on a new connection. RFC 9110 (9.2.2) permits this for a
+        client that knows that repeating the request is safe, as it is with at-least-once delivery.
+        It is unknown whether the peer read the request before it closed the connection, so a
+        duplicate is possible; it is allowed and counted.
+
+        Only a failure right after the write is treated as this race. A later failure is reported as
+        a failure of the subscriber, and the retry policy applies.
         """
         self._open.discard(connection)
         at_once = self._loop.time() - attempt.sent_at <= self._options.stale_seconds
@@ -277,24 +281,24 @@ class HttpTarget:
             attempt.connection = None
             self._waiting[attempt] = None
             self._waiting.move_to_end(attempt, last=False)
-            # The others kept since then are as old: a new connection it must be.
+            # Other idle connections are as old and may be closed too, so open a new one.
             self._dial()
             return
         self._dial()
         attempt.complete(outcome)
 
     def unusable(self, connection: ClientConnection) -> None:
-        """A connection with nothing on it has ended: nobody may pick it."""
+        """Remove a connection that has ended, so that no request is assigned to it."""
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
 
     def reply_bytes_max(self) -> int:
-        """How many bytes a response may have that is a reply event; 0 where no reply is wanted."""
+        """Return the maximum size in bytes of a reply event, or 0 if no reply is expected."""
         return self._reply_bytes_max() if self._reply_bytes_max is not None else 0
 
     def on_surplus(self) -> None:
-        """A peer sent bytes that answer nothing."""
+        """Count a peer that sent bytes that belong to no request."""
         self._counts.surplus += 1
 
 
@@ -303,7 +307,7 @@ def _prefix(url: TargetUrl, user_agent: str) -> bytes:
         f"POST {url.path} HTTP/1.1",
         f"host: {url.authority}",
         f"user-agent: {user_agent}",
-        # A compressed response could unfold to any size.
+        # A compressed response could expand to any size.
         "accept-encoding: identity",
         "",
     )
