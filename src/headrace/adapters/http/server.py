@@ -1,10 +1,10 @@
-"""The HTTP/1.1 server under the ingress and other small listeners: requests to a callback, answers
-from any callback.
+"""The callback-based HTTP/1.1 server used by the ingress and other small listeners.
 
-It runs by itself (`HttpServer.start`) or under uvicorn
-(`uvicorn.Config(http=server.uvicorn_protocol)`), and knows nothing of CloudEvents. There is no
-task, future or timer per request: a request is a call of `handler(exchange)`, its answer a call of
-`exchange.send`, now or later, and one sweep a quarter second serves all deadlines.
+It runs standalone (`HttpServer.start`) or under uvicorn
+(`uvicorn.Config(http=server.uvicorn_protocol)`), and does not depend on CloudEvents. It creates no
+task, future or timer per request: the server calls `handler(exchange)` for each request, the
+response is sent by calling `exchange.send`, immediately or later, and one sweep every quarter of a
+second enforces all deadlines.
 """
 
 import asyncio
@@ -39,26 +39,26 @@ __all__ = [
 ]
 
 RenderRejection = Callable[[RequestRejected], tuple[Fields, bytes]]
-"""Makes fields and body of an answer that the server gives by itself."""
+"""Creates the header fields and body of a response that the server sends on its own."""
 
 logger = structlog.get_logger(__name__)
 
 
 def plain_text_rejection(refusal: RequestRejected) -> tuple[Fields, bytes]:
-    """Say the reason as plain text."""
+    """Return the reason as a plain-text response."""
     return ((b"content-type", b"text/plain; charset=utf-8"),), refusal.detail.encode() + b"\n"
 
 
 def admit_all(exchange: Exchange) -> None:
-    """Let every request's body be read."""
+    """Admit every request, so that its body is read."""
 
 
 class HttpServer:
-    """Connections, their limits and their end.
+    """An HTTP server that accepts connections, enforces their limits and closes them.
 
-    `admit(exchange)` is called when the headers are complete and may answer at once, unread, or
-    lower `exchange.body_bytes_max`; `handler(exchange)` is called with the body when nobody has
-    answered. An exception in either is a 500 and a log line.
+    `admit(exchange)` is called when the headers are complete. It may respond before the body is
+    read, or lower `exchange.body_bytes_max`. `handler(exchange)` is called with the body if no
+    response has been sent. An exception in either results in a 500 and a log line.
     """
 
     def __init__(
@@ -70,13 +70,13 @@ class HttpServer:
         limits: ServerLimits | None = None,
         guard: LocalGuard | None = None,
     ) -> None:
-        """`guard` refuses requests of web pages, where the server listens on a loopback address."""
+        """Use `guard` to reject requests from web pages to a server on a loopback address."""
         self.limits = limits or ServerLimits()
         self.refused = refused
         self.now = 0.0
-        """The loop's time at the last sweep."""
+        """The event loop's time at the last sweep, in seconds."""
         self.date_line = b""
-        """The `date` field and the empty line after it, for the end of every answer's head."""
+        """The `date` field and the empty line that end the head of every response."""
         self.draining = False
         self.guard = guard
         self.loop: asyncio.AbstractEventLoop
@@ -92,7 +92,7 @@ class HttpServer:
     async def start(
         self, *sockets: socket.socket, tls: ssl.SSLContext | None = None, backlog: int = 2048
     ) -> None:
-        """Accept connections on bound sockets, which the server closes at its end."""
+        """Accept connections on bound sockets. The server closes the sockets when it stops."""
         self.open(asyncio.get_running_loop())
         for each in sockets:
             acceptor = Acceptor(self, self.connection_table, each, tls, backlog)
@@ -100,8 +100,9 @@ class HttpServer:
             self._acceptors.append(acceptor)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to watch deadlines on `loop`; `start` does it, and so does the first connection
-        under uvicorn. Idempotent.
+        """Start to enforce deadlines on `loop`. Idempotent.
+
+        `start` calls it, and so does the first connection under uvicorn.
         """
         if self._sweep_timer is None:
             self.loop = loop
@@ -116,8 +117,9 @@ class HttpServer:
         app_state: Any,
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> ServerConnection:
-        """The class-like factory for `uvicorn.Config(http=…)`; uvicorn then accepts, and asks each
-        connection to end at its shutdown.
+        """Create a connection; the protocol factory for `uvicorn.Config(http=…)`.
+
+        uvicorn accepts the connections, and asks each of them to shut down when it stops.
         """
         del config, app_state
         self.open(_loop or asyncio.get_running_loop())
@@ -125,28 +127,30 @@ class HttpServer:
 
     @property
     def connections(self) -> int:
-        """How many are open, those in their TLS handshake included."""
+        """The number of open connections, including those in their TLS handshake."""
         return len(self.connection_table)
 
     @property
     def buffered_head_bytes(self) -> int:
-        """What unfinished heads and requests sent ahead occupy."""
+        """The size in bytes of incomplete heads and pipelined requests."""
         return self._heads
 
     @property
     def buffered_body_bytes(self) -> int:
-        """What unfinished bodies occupy."""
+        """The size in bytes of incomplete bodies."""
         return self._unread
 
     def enter_lame_duck(self) -> None:
-        """From now on every answer is the last of its connection, so that clients move elsewhere
-        before the end.
+        """Close each connection after its next response, so that clients move to other servers
+        before this one stops.
         """
         self.draining = True
 
     async def stop(self) -> None:
-        """Accept no more, close idle connections, wait for pending answers, cut what is left
-        after the drain deadline.
+        """Stop the server.
+
+        It stops accepting, closes idle connections, waits for pending responses, and aborts the
+        remaining connections after the drain deadline.
         """
         if self._sweep_timer is None:
             return
@@ -172,17 +176,17 @@ class HttpServer:
             self._sweep_timer.cancel()
             self._sweep_timer = None
 
-    # What connections call.
+    # Called by connections.
 
     def admit(self, exchange: Exchange) -> None:
-        """Ask whether the body should be read."""
+        """Call the admission hook, which decides whether the body is read."""
         try:
             self._admit(exchange)
         except Exception as error:
             self._failed(exchange, error)
 
     def handle(self, exchange: Exchange) -> None:
-        """Hand on a complete request."""
+        """Pass a complete request to the handler."""
         try:
             self._handler(exchange)
         except Exception as error:
@@ -197,27 +201,25 @@ class HttpServer:
 
     @property
     def is_full(self) -> bool:
-        """Whether a connection that was refused is cut without an answer."""
+        """Whether a rejected connection is closed without a response."""
         return self.connection_table.is_full
 
     def opened(self, connection: ServerConnection) -> RequestRejected | None:
-        """Count a new connection; a refusal when there are too many."""
+        """Register a new connection; return a rejection if there are too many."""
         return self.connection_table.add(connection)
 
     def closed(self, connection: ServerConnection) -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         self.connection_table.remove(connection)
         if not self.connection_table.connections and self._emptied is not None:
             self._emptied.set()
 
     def count(self, event: ConnectionEvent) -> None:
-        """Count what was done to a connection for a limit."""
+        """Count an action that a limit caused on a connection."""
         self.connection_table.counts[event] += 1
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that
-        much left.
-        """
+        """Reserve `size` bytes for incomplete bodies; return False if the limit is exceeded."""
         if self._unread + size > self.limits.unread_bytes_max:
             self.count(ConnectionEvent.BODIES_FULL)
             return False
@@ -225,12 +227,13 @@ class HttpServer:
         return True
 
     def release(self, size: int) -> None:
-        """Give reserved bytes back."""
+        """Release reserved bytes."""
         self._unread -= size
 
     def hold(self, more: int) -> bool:
-        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when
-        there is not that much left.
+        """Reserve `more` bytes for incomplete heads; return False if the limit is exceeded.
+
+        A negative number releases bytes.
         """
         if more > 0 and self._heads + more > self.limits.heads_bytes_max:
             self.count(ConnectionEvent.HEADS_FULL)
@@ -250,7 +253,7 @@ class HttpServer:
 
 
 class _UvicornConnection(ServerConnection):
-    """A connection that uvicorn's server counts among its own."""
+    """A connection that is also registered with uvicorn's server."""
 
     def __init__(self, server: HttpServer, server_state: Any) -> None:
         super().__init__(server)

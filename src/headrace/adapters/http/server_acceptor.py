@@ -1,7 +1,7 @@
-"""Accepting connections: each counts from here on, and a process without file descriptors says so.
+"""Accepts connections, counts them from the accept on, and logs a lack of file descriptors.
 
-The event loops' own servers count nothing before the TLS handshake has ended, and reset connections
-without a log line when `accept` fails for want of a file descriptor.
+The servers of the event loops count no connection before its TLS handshake has ended, and reset
+connections without a log line if `accept` fails because no file descriptor is available.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from headrace.adapters.http.server_connections import ConnectionTable, Handshake
 logger = structlog.get_logger(__name__)
 
 _TURN_ACCEPTS_MAX: Final = 64
-"""Connections accepted before others have their turn."""
+"""Connections accepted before control returns to the event loop."""
 _PAUSE_SECONDS: Final = 0.25
-"""Until the next try when there was no file descriptor."""
+"""Time until the next attempt if no file descriptor was available."""
 _LOG_INTERVAL_SECONDS: Final = 10.0
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Acceptor:
-    """Accepts the connections of one listening socket, which it closes at its end."""
+    """Accepts the connections of one listening socket, and closes the socket when it stops."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Acceptor:
         self._reading = False
 
     def start(self) -> None:
-        """Begin."""
+        """Start to listen and accept."""
         self._listener.setblocking(False)
         self._listener.listen(self._backlog)
         self._resume()
 
     def close(self) -> None:
-        """Accept no more, and end pending handshakes. Idempotent."""
+        """Stop accepting, and abort pending handshakes. Idempotent."""
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -68,7 +68,7 @@ class Acceptor:
             handshake.end()
 
     async def wait(self) -> None:
-        """Until the handshakes that `close` ended are gone."""
+        """Wait for the handshakes that `close` aborted to end, for at most one second."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
 
@@ -87,12 +87,12 @@ class Acceptor:
                 if error.errno in _EXHAUSTED:
                     self._exhausted(error)
                     return
-                continue  # this connection was gone before it was accepted
+                continue  # this connection was closed before it was accepted
             self._take(accepted, str(address[0]) if isinstance(address, tuple) else "local")
 
     def _take(self, accepted: socket.socket, peer: str) -> None:
         accepted.setblocking(False)
-        with suppress(OSError):  # not TCP, or gone already
+        with suppress(OSError):  # not TCP, or already closed
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is None:
             if self._connection_table.is_full:
@@ -126,14 +126,15 @@ class Acceptor:
                 ssl_handshake_timeout=server.limits.handshake_seconds,
                 ssl_shutdown_timeout=server.limits.linger_seconds,
             )
-        except (OSError, ssl.SSLError):  # the deadline is a ConnectionAbortedError
+        except (OSError, ssl.SSLError):  # a missed deadline raises ConnectionAbortedError
             connection_table.counts[ConnectionEvent.HANDSHAKE] += 1
         finally:
             connection_table.end_handshake(handshake)
 
     def _exhausted(self, error: OSError) -> None:
-        """Close an idle connection, and try again a little later: the listening socket stays
-        readable all the time.
+        """Close an idle connection, and pause accepting for a short time.
+
+        Without the pause the event loop would spin, because the listening socket stays readable.
         """
         connection_table = self._connection_table
         connection_table.counts[ConnectionEvent.NO_DESCRIPTORS] += 1
@@ -155,7 +156,7 @@ class Acceptor:
 
 
 class _TlsConnection(ServerConnection):
-    """A connection that takes the place of its handshake."""
+    """A connection that replaces its handshake in the connection table."""
 
     def __init__(
         self, server: ConnectionOwner, connection_table: ConnectionTable, handshake: Handshake

@@ -1,5 +1,5 @@
-"""Keeps web pages away from a server on a loopback address: a page that rebinds its DNS name, or
-that sends requests to another site.
+"""Protects a server on a loopback address from web pages: from DNS rebinding and cross-site
+requests.
 """
 
 from collections.abc import Container, Sequence
@@ -13,24 +13,24 @@ _HOSTS_BYTES_MAX: Final = 65_536
 
 
 class LocalGuard:
-    """Judges requests by `Host`, `Origin` and `Sec-Fetch-Site` (`headrace.codec.local_request`)."""
+    """Checks `Host`, `Origin` and `Sec-Fetch-Site` of requests (`headrace.codec.local_request`)."""
 
     def __init__(self, names: Container[str], *, setting: str, judge_host: bool = True) -> None:
-        """`names` are allowed beside loopback addresses; `setting` is where an operator adds one.
+        """Allow `names` in addition to loopback addresses; `setting` is where operators add names.
 
-        Without `judge_host` only the fields of browsers count, because the handler of the request
-        judges Host.
+        Without `judge_host`, only the header fields set by browsers are checked, because the
+        request handler checks Host.
         """
         self.local_hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(
             bytes_max=_HOSTS_BYTES_MAX, entry_bytes_max=HOST_BYTES_MAX
         )
-        """Host fields that need no judgement again, for requests without the fields of browsers."""
+        """Accepted Host fields, not checked again in requests without browser header fields."""
         self._names = names
         self._setting = setting
         self._judge_host = judge_host
 
     def check(self, host: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Let a request pass, or raise `RequestRejected` (403)."""
+        """Check a request. Raises `RequestRejected` (403)."""
         origin = site = None
         for name, value in headers:
             if name == b"origin":
@@ -46,12 +46,12 @@ class LocalGuard:
 
 
 def is_local_bind(host: str) -> bool:
-    """Whether a server that listens on this address or name is reached from this machine only."""
+    """Whether a server that listens on this address or name is reachable from this host only."""
     return host_is_local(f"[{host}]" if ":" in host else host)
 
 
 def names_of(setting: str) -> frozenset[str]:
-    """The host names in a setting, separated by commas, in lower case."""
+    """Return the host names in a comma-separated setting, in lower case."""
     return frozenset(
         name.strip().lower().removesuffix(".") for name in setting.split(",") if name.strip()
     )

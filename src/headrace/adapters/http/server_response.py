@@ -1,7 +1,7 @@
-"""Answers of the HTTP door as bytes: status line, headers, and what every answer carries.
+"""Serialization of HTTP responses: status line, header fields and body.
 
-The server appends `date` and, where the connection ends, `connection: close`; everything else is
-said here.
+The server appends `date` and, if it closes the connection, `connection: close`. All other header
+fields are written here.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ Fields = Sequence[tuple[bytes, bytes]]
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE_LINE: Final = b"connection: close\r\n"
 KEEP_ALIVE_LINE: Final = b"connection: keep-alive\r\n"
-"""For HTTP/1.0 clients that asked for it: without it they expect the connection to end."""
+"""For HTTP/1.0 clients that requested it; without it they expect the connection to be closed."""
 
 
 class PreparedResponse:
-    """An answer made once and sent many times.
+    """A response that is serialized once and sent many times.
 
-    `head` ends after the last of its own fields, so that the server's fields can follow.
+    `head` ends after the last of its own fields, so that the server can append fields.
     """
 
     __slots__ = ("body", "head", "status")
@@ -32,10 +32,9 @@ class PreparedResponse:
 
 
 def response_head(status: int, fields: Fields, body_bytes: int) -> bytes:
-    """Status line and fields, without the empty line that ends them.
+    """Return the status line and header fields, without the empty line that ends them.
 
-    Raises ValueError for a field with a CR or LF in it, which would let the author of the text
-    write headers of its own.
+    Raises ValueError for a field that contains CR or LF, which would allow header injection.
     """
     lines = [b"HTTP/1.1 %d %s" % (status, _reason(status))]
     for name, value in fields:
