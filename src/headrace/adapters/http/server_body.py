@@ -1,7 +1,7 @@
-"""The body of a request while it arrives: by length, or in chunks (RFC 9112, section 7.1).
+"""Readers of request bodies: with a Content-Length, or chunked (RFC 9112, section 7.1).
 
-The chunk decoder is ours because the end of one request must be known exactly: what follows it
-belongs to the next, and the parser library does not say where it stopped.
+The chunked decoder is implemented here because the end of a request must be known exactly: the
+following bytes belong to the next request, and the parser library does not report where it stopped.
 """
 
 from enum import IntEnum
@@ -11,35 +11,36 @@ from headrace.adapters.http.server_head import RequestRejected
 
 _SIZE_DIGITS_MAX: Final = 8
 _LINE_BYTES_MAX: Final = 1_024
-"""Size and extensions of one chunk."""
+"""Largest chunk size line, including extensions."""
 _TRAILER_BYTES_MAX: Final = 8_192
 _FRAMING_SPARE_BYTES: Final = 65_536
-"""What the wire may carry beside the data, above as much again as the data: bodies of one-byte
-chunks or of extensions end here.
+"""Framing bytes allowed in addition to as many bytes as the data has.
+
+This rejects bodies that consist of one-byte chunks or mostly of extensions.
 """
 _HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 
 
 def too_large(bytes_max: int) -> RequestRejected:
-    """The refusal of a body over its limit, which it names."""
+    """Return the rejection of a body that exceeds `bytes_max`."""
     return RequestRejected(
         413, f"the request body is larger than {bytes_max} bytes, the limit here", limit=bytes_max
     )
 
 
 class LengthBody:
-    """A body of `length` bytes, of which some have come."""
+    """A body of `length` bytes, received in parts."""
 
     __slots__ = ("_data", "length", "received")
 
     def __init__(self, length: int) -> None:
         self.length = length
         self.received = 0
-        # Not a list of parts: parts of one byte would occupy forty times what is counted.
+        # Not a list of parts: one-byte parts would use forty times the memory that is counted.
         self._data = bytearray()
 
     def feed(self, data: bytes, start: int) -> int:
-        """Take what is this body's of `data` from `start`; return where the rest begins."""
+        """Consume the body's part of `data` from `start`; return the index after it."""
         end = min(len(data), start + self.length - self.received)
         self._data += data[start:end]
         self.received += end - start
@@ -47,11 +48,11 @@ class LengthBody:
 
     @property
     def complete(self) -> bool:
-        """Whether the last byte has come."""
+        """Whether the last byte has been received."""
         return self.received == self.length
 
     def value(self) -> bytes:
-        """The body."""
+        """Return the body."""
         return bytes(self._data)
 
 
@@ -64,8 +65,10 @@ class _Part(IntEnum):
 
 
 class ChunkedBody:
-    """A body in chunks, decoded strictly: hexadecimal sizes without sign or space, CRLF everywhere;
-    extensions and trailers are dropped.
+    """A chunked body, decoded strictly.
+
+    Sizes must be hexadecimal without sign or space, and all lines must end in CRLF. Extensions and
+    trailers are discarded.
     """
 
     __slots__ = (
@@ -91,16 +94,17 @@ class ChunkedBody:
 
     @property
     def complete(self) -> bool:
-        """Whether the last chunk and the trailers have come."""
+        """Whether the last chunk and the trailers have been received."""
         return self._part is _Part.DONE
 
     def value(self) -> bytes:
-        """The body without its chunk framing."""
+        """Return the body without the chunk framing."""
         return bytes(self._data)
 
     def feed(self, data: bytes, start: int) -> int:
-        """Take what is this body's of `data` from `start`; return where the rest begins. Raises
-        `RequestRejected`.
+        """Consume the body's part of `data` from `start`; return the index after it.
+
+        Raises `RequestRejected`.
         """
         at, end = start, len(data)
         while at < end and self._part is not _Part.DONE:

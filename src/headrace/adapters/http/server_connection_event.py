@@ -1,28 +1,29 @@
-"""What a server does to its connections when a limit is reached."""
+"""Actions of a server on its connections when a limit is reached."""
 
 from enum import StrEnum
 
 
 class ConnectionEvent(StrEnum):
-    """What a server does to connections for their limits, and the label `reason` of the metric that
-    counts it.
+    """An action that a limit causes on a connection.
+
+    The value is the label `reason` of the metric that counts the actions.
     """
 
     EVICTED = "evicted"
-    """Closed, idle, because a new one needed its place."""
+    """Closed while idle, to make room for a new connection."""
     IDLE = "idle"
     """Closed at the idle deadline, or because no request began in time."""
     STALLED = "stalled"
-    """Cut, because the client read nothing of what waited to be sent."""
+    """Aborted, because the client read none of the data waiting to be sent."""
     HANDSHAKE = "handshake-failed"
     """Closed, because the TLS handshake failed or took too long."""
     REFUSED = "refused"
-    """Refused, because there are too many connections."""
+    """Rejected, because there are too many connections."""
     NO_DESCRIPTORS = "no-file-descriptors"
-    """Not accepted at once, because the process has no file descriptor left."""
+    """Not accepted immediately, because the process has no free file descriptor."""
     HEADS_FULL = "heads-full"
-    """Refused or closed, because unfinished heads and requests sent ahead occupy all that
-    they may.
+    """Rejected or closed, because incomplete heads and pipelined requests have reached their
+    limit.
     """
     BODIES_FULL = "bodies-full"
-    """Refused, because unfinished bodies occupy all that they may."""
+    """Rejected, because incomplete bodies have reached their limit."""

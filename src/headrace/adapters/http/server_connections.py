@@ -1,9 +1,8 @@
-"""The places of a server: how many connections it has, and which one ends for a new one when all
-places are taken.
+"""The connection table of a server: it limits the connections and evicts idle ones.
 
-A connection takes its place when it is accepted, so that TLS handshakes count. At the limit the
-longest idle connection is closed: otherwise a client that opens all places and does nothing would
-keep probes and everybody else out.
+Connections count from the accept on, so that TLS handshakes are included. At the limit, the
+connection that has been idle longest is closed. Otherwise a client that opens the maximum number of
+connections and sends nothing would lock out probes and all other clients.
 """
 
 import socket
@@ -19,12 +18,10 @@ from headrace.adapters.http.server_head import RequestRejected
 from headrace.adapters.http.server_limits import ServerLimits
 
 _REFUSED_MAX: Final = 64
-"""Connections above the limit that are being answered with 503; those above are cut without an
-answer.
-"""
+"""Connections above the limit that receive a 503; further ones are closed without a response."""
 _HANDSHAKE_SPARED_SECONDS: Final = 1.0
 _LOOK_AGAIN_SECONDS: Final = 0.05
-"""After a search that found no connection to close."""
+"""Time until the next search after one that found no connection to close."""
 
 
 class Handshake:
@@ -38,16 +35,16 @@ class Handshake:
         self.since = since
 
     def end(self) -> None:
-        """End it from here: its handshake reads the end of input."""
+        """Shut down the socket, so that the handshake reads end of file and fails."""
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
 class ConnectionTable:
-    """Connections and handshakes of one server."""
+    """The connections and handshakes of one server."""
 
     def __init__(self, limits: ServerLimits, clock: Callable[[], float]) -> None:
-        """`clock` gives the loop's time."""
+        """Create an empty table; `clock` returns the event loop's time in seconds."""
         self.connections: dict[ServerConnection, None] = {}
         """Oldest first."""
         self.handshakes: dict[Handshake, None] = {}
@@ -63,18 +60,18 @@ class ConnectionTable:
         return len(self.connections) + len(self.handshakes)
 
     def add(self, connection: ServerConnection) -> RequestRejected | None:
-        """Count a new connection; a refusal when there are too many."""
+        """Register a new connection; return a rejection if there are too many."""
         self.connections[connection] = None
         return self._enter(connection.peer)
 
     def remove(self, connection: ServerConnection) -> None:
-        """Forget a connection. Idempotent."""
+        """Remove a connection. Idempotent."""
         if connection in self.connections:
             del self.connections[connection]
             self._leave(connection.peer)
 
     def begin_handshake(self, handshake: Handshake) -> bool:
-        """Count an accepted socket; False when there are too many, and then it is not counted."""
+        """Register an accepted socket; return False, and do not count it, if there are too many."""
         self.handshakes[handshake] = None
         if self._enter(handshake.peer) is None:
             return True
@@ -82,20 +79,18 @@ class ConnectionTable:
         return False
 
     def end_handshake(self, handshake: Handshake) -> None:
-        """Forget a handshake: it failed, or a connection takes its place. Idempotent."""
+        """Remove a handshake that failed or has become a connection. Idempotent."""
         if handshake in self.handshakes:
             del self.handshakes[handshake]
             self._leave(handshake.peer)
 
     @property
     def is_full(self) -> bool:
-        """Whether there are so many connections above the limit that the next one gets no
-        answer.
-        """
+        """Whether the limit is exceeded so far that the next connection receives no response."""
         return len(self) > self._limits.connections_max + _REFUSED_MAX
 
     def evict_idle(self) -> bool:
-        """Close the connection that has been idle the longest; False when none is idle."""
+        """Close the connection that has been idle longest; return False if none is idle."""
         while True:
             while self._candidates:
                 since, connection = self._candidates.popleft()
@@ -141,7 +136,7 @@ class ConnectionTable:
                 503,
                 f"{limits.connections_max} connections are open, the limit here, and none is idle",
             )
-        # Counted again: the one that was closed may be of the same peer.
+        # Read again: the evicted connection may belong to the same peer.
         if self._per_peer[peer] > limits.connections_per_peer_max:
             self.counts[ConnectionEvent.REFUSED] += 1
             return RequestRejected(

@@ -1,4 +1,4 @@
-"""A request as its handler sees it, and the one answer it takes."""
+"""A request and its single response, as passed to the handler."""
 
 from typing import Any, Protocol
 
@@ -6,19 +6,20 @@ from headrace.adapters.http.server_response import Fields, PreparedResponse, res
 
 
 class ExchangeOwner(Protocol):
-    """The connection an exchange belongs to."""
+    """The connection that an exchange belongs to."""
 
     peer: str
     """Address of the client."""
 
     def answer(self, head: bytes, body: bytes) -> None:
-        """Write the answer: a head without its end, and the body."""
+        """Write the response: a head without its final empty line, and the body."""
         ...
 
 
 class Exchange:
-    """One request and the way to answer it, once; answers after the first, or after the client has
-    gone, are dropped.
+    """One request, which accepts one response.
+
+    Responses after the first one, or after the client has disconnected, are discarded.
     """
 
     __slots__ = (
@@ -46,39 +47,40 @@ class Exchange:
         self._connection: ExchangeOwner | None = connection
         self.method = method
         self.target = target
-        """As sent, percent-encoding and query included."""
+        """The request target as sent, including percent-encoding and query."""
         self.headers = headers
-        """In order, names in lower case, values without surrounding space."""
+        """Header fields in order, with names in lower case and values without surrounding space."""
         self.host = host
         self.length = length
-        """Bytes of the body as announced; -1 when it comes in chunks."""
+        """The Content-Length in bytes, or -1 if the body is chunked."""
         self.body = b""
-        """Complete when the handler is called, empty in the admission hook."""
+        """Complete when the handler is called; empty in the admission hook."""
         self.body_bytes_max = body_bytes_max
-        """May be lowered by the admission hook."""
+        """Largest body in bytes; the admission hook may lower it."""
         self.context: Any = None
-        """What admission passes to the handler."""
+        """Data that the admission hook passes to the handler."""
 
     @property
     def answered(self) -> bool:
-        """Whether there is nobody left to answer."""
+        """Whether a response has been sent, or the client has disconnected."""
         return self._connection is None
 
     @property
     def peer(self) -> str:
-        """Address of the client, empty when it has gone."""
+        """Address of the client; empty after the response or after the client has disconnected."""
         return self._connection.peer if self._connection else ""
 
     def send(self, answer: PreparedResponse) -> None:
-        """Answer with bytes made before."""
+        """Send a response that was serialized before."""
         connection = self._connection
         if connection is not None:
             self._connection = None
             connection.answer(answer.head, answer.body)
 
     def respond(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
-        """Answer. Raises ValueError for a header field with a line break in it; then nothing was
-        sent.
+        """Send a response.
+
+        Raises ValueError for a header field that contains a line break; nothing is sent then.
         """
         connection = self._connection
         if connection is not None:
@@ -87,5 +89,5 @@ class Exchange:
             connection.answer(head, b"" if self.method == b"HEAD" else body)
 
     def forget(self) -> None:
-        """The client has gone."""
+        """Discard any later response, because the client has disconnected."""
         self._connection = None
