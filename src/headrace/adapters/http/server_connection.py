@@ -1,14 +1,14 @@
-"""One client connection of the HTTP door: bytes in, one request at a time, one answer each.
+"""One client connection of the HTTP server, which handles one request at a time.
 
-A request is handed on when its last byte is here, and the next one is looked at only when it is
-answered: a client that sends ahead must never read another event's 202. What it sends ahead is kept
-as it is, one read of it, and reading pauses. Only the head goes through the parser library; where a
-message ends is decided here.
+A request is passed to the handler when its last byte has been received. The next one is parsed only
+after the response, because a pipelining client must never read another event's 202. Pipelined data
+is kept unparsed, at most one read of it, and reading pauses. Only the head is parsed by the parser
+library; the end of a message is determined here.
 
-The phases, and who leaves them:
+The phases and their transitions:
 
-    HEAD ──headers complete──► BODY ──last byte──► ANSWER ──answer──► IDLE ──first byte──► HEAD
-      └──────────── refused, or the answer is the last ────────────► LINGER ──end of input, or
+    HEAD ──headers complete──► BODY ──last byte──► ANSWER ──response──► IDLE ──first byte──► HEAD
+      └────────── rejected, or the response is the last ───────────► LINGER ──end of input, or
       time──► CLOSED
 """
 
@@ -43,12 +43,12 @@ from headrace.adapters.http.server_response import (
 )
 
 _TURN_REQUESTS_MAX: Final = 32
-"""Requests of one pipelining client answered before other connections have their turn."""
+"""Requests of one pipelining client handled before control returns to the event loop."""
 _HEAD_END: Final = b"\r\n\r\n"
 
 
 class Phase(IntEnum):
-    """What a connection waits for."""
+    """The state of a connection: what it waits for."""
 
     HEAD = 0
     BODY = 1
@@ -69,67 +69,66 @@ _CLOSED: Final = Phase.CLOSED
 _NOT_READING: Final = frozenset({_ANSWER, _LINGER, _CLOSED})
 _IDLE_RANKS: Final = {_IDLE: 0, _HEAD: 1, _LINGER: 2}
 _SPARED_SECONDS: Final = 0.1
-"""How long a connection whose request has just begun, or not yet, or was refused, is not closed for
-a new one.
+"""How long a connection is protected from eviction if its request has just begun, has not begun
+yet, or was rejected.
 """
 
 
 class ConnectionOwner(Protocol):
-    """The server a connection belongs to; the connection changes none of the attributes."""
+    """The server that a connection belongs to. The connection does not change its attributes."""
 
     limits: ServerLimits
     loop: asyncio.AbstractEventLoop
     guard: LocalGuard | None
     now: float
-    """The loop's time at the last sweep."""
+    """The event loop's time at the last sweep, in seconds."""
     date_line: bytes
-    """The `date` field and the empty line after it, for the end of every answer's head."""
+    """The `date` field and the empty line that end the head of every response."""
     draining: bool
-    """Whether every answer is the last of its connection."""
+    """Whether each connection is closed after its next response."""
 
     @property
     def is_full(self) -> bool:
-        """Whether a connection that was refused is cut without an answer."""
+        """Whether a rejected connection is closed without a response."""
         ...
 
     def opened(self, connection: "ServerConnection") -> RequestRejected | None:
-        """Count a new connection; a refusal when there are too many."""
+        """Register a new connection; return a rejection if there are too many."""
         ...
 
     def closed(self, connection: "ServerConnection") -> None:
-        """Forget a connection."""
+        """Remove a closed connection."""
         ...
 
     def count(self, event: ConnectionEvent) -> None:
-        """Count what was done to a connection for a limit."""
+        """Count an action that a limit caused on a connection."""
         ...
 
     def admit(self, exchange: Exchange) -> None:
-        """Ask whether the body should be read."""
+        """Call the admission hook, which decides whether the body is read."""
         ...
 
     def handle(self, exchange: Exchange) -> None:
-        """Hand on a complete request."""
+        """Pass a complete request to the handler."""
         ...
 
     def refused(self, refusal: RequestRejected, /) -> tuple[Fields, bytes]:
-        """Make fields and body of an answer that the connection gives by itself."""
+        """Create the header fields and body of a response that the connection sends on its own."""
         ...
 
     def hold(self, more: int) -> bool:
-        """Take `more` bytes of what unfinished heads may occupy, or give some back; False when
-        there is not that much left.
+        """Reserve `more` bytes for incomplete heads; return False if the limit is exceeded.
+
+        A negative number releases bytes.
         """
         ...
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes of what bodies still arriving may occupy; False when there is not that
-        much left.
-        """
+        """Reserve `size` bytes for incomplete bodies; return False if the limit is exceeded."""
         ...
 
     def release(self, size: int) -> None:
-        """Give reserved bytes back."""
+        """Release reserved bytes."""
         ...
 
 
@@ -141,9 +140,9 @@ class ServerConnection(asyncio.Protocol):
         self.peer = ""
         self.phase = _HEAD
         self.since = server.now
-        """When the present phase began, on the server's coarse clock."""
+        """When the current phase began, on the server's coarse clock."""
         self.last = False
-        """Whether the present answer is the last of this connection."""
+        """Whether the current response is the last of this connection."""
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser: httptools.HttpRequestParser | None = None
         self._exchange: Exchange | None = None
@@ -154,39 +153,41 @@ class ServerConnection(asyncio.Protocol):
         self._kept = b""
         self._unfinished = bytearray()
         self._old = False
-        """Whether the present request is HTTP/1.0."""
+        """Whether the current request is HTTP/1.0."""
         self._written = 0
         self._read_by_client = self._progress_at = 0.0
-        """Bytes written that have left the process, and when that number last grew, as of the last
-        sweep that found some waiting.
+        """Written bytes that have left the process, and when that number last grew, as of the last
+        sweep that found bytes waiting.
         """
         self._reading_paused = self._writing_paused = self._advancing = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._head_complete = self._keep_alive = False
 
-    # What the parser calls.
+    # Called by the parser.
 
     def on_url(self, url: bytes) -> None:
-        """Part of the request target."""
+        """Append a part of the request target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field."""
+        """Append a header field."""
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        """The head is grammatical. Asked later, the parser has forgotten `Connection` where
-        the request has no body.
+        """Record that the head is valid, and whether the connection is kept alive.
+
+        The parser is asked here because it discards `Connection` afterwards if the request has no
+        body.
         """
         self._head_complete = True
         if self._parser is not None:
             self._keep_alive = self._parser.should_keep_alive()
 
-    # What the event loop calls.
+    # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or say at once that there are too many."""
+        """Register the connection, or reject it immediately if there are too many."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else "local"
@@ -199,7 +200,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the current request; the outcome of its event is not reported."""
+        """Discard the current request; the outcome of its event is not reported."""
         del exc
         self.phase = _CLOSED
         if self._exchange is not None:
@@ -210,23 +211,23 @@ class ServerConnection(asyncio.Protocol):
         self.server.closed(self)
 
     def eof_received(self) -> bool:
-        """The client will send no more; it may still be reading."""
+        """Handle the end of the client's data; the client may still read."""
         if self.phase is _ANSWER and self._transport.get_extra_info("sslcontext") is None:
             self.last = True
             return True
         return False
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: make no more of them."""
+        """Stop handling requests, because the client does not read its responses."""
         self._writing_paused = True
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Continue to handle requests, because the client reads again."""
         self._writing_paused = False
         self._advance()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client."""
+        """Process bytes from the client."""
         phase = self.phase
         if (phase is _IDLE or phase is _HEAD) and not (
             self._kept or self._unfinished or self._writing_paused
@@ -240,7 +241,7 @@ class ServerConnection(asyncio.Protocol):
             self._advance()
 
     def _advance(self) -> None:
-        """Work through the bytes that are kept as far as the phase allows, some requests a turn."""
+        """Process the kept bytes as far as the phase allows, some requests at a time."""
         if self._advancing or self._transport.is_closing():
             return
         self._advancing = True
@@ -270,8 +271,9 @@ class ServerConnection(asyncio.Protocol):
             self._resume_reading()
 
     def _count_held(self) -> bool:
-        """Report to the server how much is held of unfinished heads and what was sent ahead; False
-        when that is too much for all together.
+        """Report the size of incomplete heads and pipelined data to the server.
+
+        Returns False if the limit for all connections is exceeded.
         """
         size = len(self._unfinished) + len(self._kept)
         if not self.server.hold(size - self._held):
@@ -280,8 +282,8 @@ class ServerConnection(asyncio.Protocol):
         return True
 
     def _drop_pipelined(self) -> None:
-        """What was sent ahead has no room: drop it, and end after the current answer, so that the
-        client sends it again elsewhere.
+        """Discard pipelined data that exceeds the limit, and close after the current response, so
+        that the client sends it again to another server.
         """
         if self.phase is _ANSWER:
             self._pause_reading()
@@ -301,7 +303,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _take(self, data: bytes, at: int) -> int:
-        """Use `data` from `at` for the present phase; return where the unused rest begins."""
+        """Process `data` from `at` in the current phase; return the index of the rest."""
         try:
             if self.phase is _BODY:
                 return self._take_body(data, at)
@@ -337,14 +339,14 @@ class ServerConnection(asyncio.Protocol):
         return len(data)
 
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
-        """A head is complete, and its body begins at `at`."""
+        """Handle a complete head, whose body begins at `at`."""
         server = self.server
         exchange, framing = self._parse(head)
         length, chunked, _, _ = framing
         end = at + length
         unread = chunked or end > len(data)
         last = self.last
-        # An answer before the body is read leaves no place where the next request could begin.
+        # After a response before the body is read, the start of the next request is unknown.
         self.last = last or unread
         server.admit(exchange)
         if exchange._connection is None:
@@ -365,7 +367,7 @@ class ServerConnection(asyncio.Protocol):
         return end
 
     def _answered_unread(self, data: bytes, at: int, end: int) -> int:
-        """Admission has answered: continue after the body if it is here, else end."""
+        """Continue after a response from admission: skip a complete body, otherwise close."""
         if self.last:
             self._linger()
             return len(data)
@@ -388,8 +390,8 @@ class ServerConnection(asyncio.Protocol):
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            # An offer to speak something else, which a server may ignore (RFC 9110, 7.8); the
-            # parser is of no more use.
+            # The client offers another protocol, which a server may ignore (RFC 9110, 7.8). The
+            # parser cannot be used afterwards.
             self._parser = None
         except httptools.HttpParserInvalidMethodError:
             reject_method(head)
@@ -424,7 +426,7 @@ class ServerConnection(asyncio.Protocol):
             limits.body_bytes_max,
         )
         if framing[1]:
-            self._parser = None  # it would wait for chunks that it is not shown
+            self._parser = None  # it would wait for chunks that it does not receive
         return exchange, framing
 
     def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
@@ -461,10 +463,10 @@ class ServerConnection(asyncio.Protocol):
         self._unfinished.clear()
         self._count_held()
 
-    # What answers.
+    # Responses.
 
     def answer(self, head: bytes, body: bytes) -> None:
-        """Write the answer of the current request and turn to the next."""
+        """Write the response to the current request and continue with the next one."""
         self._exchange = None
         server = self.server
         phase = self.phase
@@ -485,12 +487,13 @@ class ServerConnection(asyncio.Protocol):
         self._written += len(data)
         try:
             self._transport.write(data)
-        except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
+        except RuntimeError:  # uvloop: the connection is lost but not yet reported
             self.last = True
 
     def _refuse(self, refusal: RequestRejected) -> None:
-        """Answer what is no request, or none that is taken, and end the connection: what follows
-        cannot be distinguished from it.
+        """Send a rejection and close the connection.
+
+        The following data cannot be distinguished from the rejected request.
         """
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -505,8 +508,9 @@ class ServerConnection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close in a way that lets the client read the answer: closing with bytes unread would
-        reset the connection under it.
+        """Close so that the client can read the response.
+
+        Closing with unread bytes would reset the connection.
         """
         self._drop_input()
         self.phase, self.since = _LINGER, self.server.now
@@ -518,15 +522,15 @@ class ServerConnection(asyncio.Protocol):
         try:
             self._transport.write_eof()
         except OSError:
-            # asyncio: the client has reset the connection, and the loop has not said so yet.
+            # asyncio: the client has reset the connection, and the loop has not reported it yet.
             self._transport.abort()
             return
         self._resume_reading()
 
-    # What the server calls.
+    # Called by the server.
 
     def sweep(self, now: float) -> None:
-        """Act on a deadline that has passed."""
+        """Enforce the deadline of the current phase."""
         elapsed = now - self.since
         limits = self.server.limits
         phase = self.phase
@@ -555,12 +559,10 @@ class ServerConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _is_stalled(self, now: float) -> bool:
-        """Whether the client has read nothing for the whole deadline although something waits to be
-        sent to it.
-        """
+        """Whether data is waiting and the client has read none of it within the deadline."""
         try:
             waiting = self._transport.get_write_buffer_size()
-        except RuntimeError:  # uvloop, between the loss of the connection and our hearing of it
+        except RuntimeError:  # uvloop: the connection is lost but not yet reported
             return False
         read = self._written - waiting
         if not waiting or read != self._read_by_client:
@@ -569,8 +571,9 @@ class ServerConnection(asyncio.Protocol):
         return now - self._progress_at > self.server.limits.write_seconds
 
     def _close_idle(self) -> None:
-        """Close; the sweep cuts the connection if its end does not come, because the client reads
-        nothing.
+        """Close an idle connection.
+
+        If it does not end because the client reads nothing, the sweep aborts it.
         """
         self.server.count(ConnectionEvent.IDLE)
         self._drop_input()
@@ -578,8 +581,9 @@ class ServerConnection(asyncio.Protocol):
         self._transport.close()
 
     def idle_rank(self, now: float) -> int | None:
-        """How readily this connection may be closed for a new one, 0 first; None when it has a
-        request in progress or has just come.
+        """Return the eviction order of this connection, lowest first.
+
+        Returns None if a request is in progress or the connection is new.
         """
         rank = _IDLE_RANKS.get(self.phase)
         if rank and not self._writing_paused and now - self.since < _SPARED_SECONDS:
@@ -603,13 +607,13 @@ class ServerConnection(asyncio.Protocol):
             )
 
     def shutdown(self) -> None:
-        """Close now when idle, else after the current answer."""
+        """Close now if idle, otherwise after the current response."""
         self.last = True
         if self.phase is _IDLE or (self.phase is _HEAD and not self._unfinished):
             self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection, and take nothing more from it."""
+        """Abort the connection and discard its input."""
         if self.phase is not _CLOSED:
             self.phase = _CLOSED
             self._drop_input()

@@ -1,9 +1,8 @@
-"""The head of a request: what the parser found, checked for everything that parsers read in
-different ways.
+"""Checks of the parsed head of a request, against request smuggling.
 
-llhttp (under httptools) decides the grammar: tokens, line ends, folding, one well-formed
-Content-Length. What it lets through and two servers in a row could understand differently is
-refused here (RFC 9112 sections 3.2, 6.1, 6.3): reject, never repair.
+llhttp (used by httptools) enforces the grammar: tokens, line ends, folding, one well-formed
+Content-Length. Requests that it accepts, but that two servers in a chain could interpret
+differently, are rejected here (RFC 9112 sections 3.2, 6.1, 6.3). They are never repaired.
 """
 
 from collections.abc import Sequence
@@ -18,37 +17,39 @@ _REPEATED: Final = -2
 _REMEMBERED_BYTES_MAX: Final = 1_048_576
 _SHAPE_BYTES_MAX: Final = 16_384
 _NAME_BYTES: Final = 48
-"""What a field name occupies beside its letters."""
+"""Memory overhead of one field name, in bytes."""
 _TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-"""Of a transfer coding, in lower case (RFC 9110, 5.6.2)."""
+"""Characters of the name of a transfer coding, in lower case (RFC 9110, 5.6.2)."""
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _LINE_SPARE_BYTES: Final = 64
-"""What a request line has beside its target, at most."""
+"""Largest size of a request line without its target."""
 _DIGITS_MAX: Final = 15
-"""Digits of a Content-Length; more than any body could have, less than what makes `int` slow."""
+"""Most digits of a Content-Length: enough for any body, too few to make `int` slow."""
 
 
 class RequestRejected(Exception):
-    """A request that is answered by the server itself and ends its connection."""
+    """Raised for a request that the server rejects itself, after which it closes the connection."""
 
     def __init__(self, status: int, detail: str, *, limit: int | None = None) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.limit = limit
-        """The limit that was passed, where it is one."""
+        """The limit that was exceeded, if any."""
 
 
 Framing = tuple[int, bool, bool, bool]
-"""How the body of a request is delimited: its length (0 when it comes in chunks), whether it comes
-in chunks, and whether the sender waits for `100 Continue`; then whether the request has a field
-that only browsers send. A plain tuple, because one is made per request.
+"""How the body of a request is delimited.
+
+The items are: the length of the body (0 if it is chunked), whether it is chunked, whether the
+client waits for `100 Continue`, and whether the request has a header field that only browsers send.
+A plain tuple, because one is created per request.
 """
 
 
 class _Shape:
-    """Where the fields that matter here are in a sequence of field names, and what is wrong with
-    the sequence as such.
+    """The positions of the checked fields in a sequence of field names, and the sequence's error
+    if it is invalid.
     """
 
     __slots__ = (
@@ -68,11 +69,11 @@ class _Shape:
         self.transfer = _only(names, b"transfer-encoding")
         self.expect = _only(names, b"expect")
         self.plain = self.transfer == self.expect == _ABSENT
-        """Whether there is nothing about the body but its length."""
+        """Whether the request has neither Transfer-Encoding nor Expect."""
         self.browser = b"origin" in names or b"sec-fetch-site" in names
         self.refusal = self._fault(old=False)
         self.old_refusal = self._fault(old=True)
-        """The same for HTTP/1.0."""
+        """The reason to reject the field names in an HTTP/1.0 request, if any."""
 
     def _fault(self, *, old: bool) -> str | None:
         if self.host == _REPEATED or (self.host == _ABSENT and not old):
@@ -97,24 +98,23 @@ class _Shape:
 _shapes: ByteBoundedCache[tuple[bytes, ...], _Shape] = ByteBoundedCache(
     bytes_max=_REMEMBERED_BYTES_MAX, entry_bytes_max=_SHAPE_BYTES_MAX
 )
-"""Clients send the same field names in the same order again and again; what follows from the names
-alone is worked out once.
+"""Cached results of the checks on field names, because clients repeat the same names in the same
+order.
 """
 
 _hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(
     bytes_max=_REMEMBERED_BYTES_MAX // 4, entry_bytes_max=HOST_BYTES_MAX
 )
-"""Host fields seen to be well-formed."""
+"""Host fields that have been validated."""
 
 
 def read_framing(
     headers: Sequence[tuple[bytes, bytes]], limits: ServerLimits, *, old: bool = False
 ) -> tuple[Framing, bytes]:
-    """Check the header fields of one request; say how its body is delimited and what its Host is.
-    Raises `RequestRejected`.
+    """Check the header fields of one request; return how its body is delimited, and its Host.
 
-    `old` is HTTP/1.0, which may omit Host (it is empty then), knows no Transfer-Encoding and no
-    expectations.
+    `old` means HTTP/1.0, which may omit Host (it is empty then) and has neither Transfer-Encoding
+    nor expectations. Raises `RequestRejected`.
     """
     if len(headers) > limits.header_count_max:
         raise _count_refusal(len(headers), limits)
@@ -157,8 +157,9 @@ def _check_host(host: bytes) -> None:
 
 
 def reject_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse the transfer coding of a head that the parser has refused, if it has one that is not
-    known. Raises `RequestRejected` (501, or 400).
+    """Reject an unsupported transfer coding in a head that the parser has rejected.
+
+    Raises `RequestRejected` (501, or 400).
     """
     values = [value for name, value in headers if name == b"transfer-encoding"]
     if (
@@ -170,8 +171,9 @@ def reject_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
 
 
 def _coding_refusal(value: bytes) -> RequestRejected:
-    """The refusal of a Transfer-Encoding other than `chunked`: 501 for a coding that is not known
-    here (RFC 9112, 6.1).
+    """Return the rejection of a Transfer-Encoding other than `chunked`.
+
+    The status is 501 for an unsupported coding (RFC 9112, 6.1), otherwise 400.
     """
     codings = [coding.partition(b";")[0].strip(b" \t") for coding in value.lower().split(b",")]
     well_formed = all(coding and _TOKEN.issuperset(coding) for coding in codings)
@@ -204,8 +206,9 @@ def _length(value: bytes) -> int:
 
 
 def check_request_line(head: bytes) -> None:
-    """Refuse versions other than 1.0 and 1.1: the parser also takes 0.9 and 2.0, whose framing is
-    another one.
+    """Reject HTTP versions other than 1.0 and 1.1. Raises `RequestRejected` (505).
+
+    The parser also accepts 0.9 and 2.0, which use different framing.
     """
     # From 2: an empty line before the request line is skipped (RFC 9112, 2.2).
     end = head.find(b"\r\n", 2)
@@ -214,10 +217,10 @@ def check_request_line(head: bytes) -> None:
 
 
 def reject_unfinished(head: bytes | bytearray, limits: ServerLimits) -> None:
-    """Refuse a head that is not complete yet and never can be right. Raises `RequestRejected`.
+    """Reject an incomplete head that cannot become valid. Raises `RequestRejected`.
 
-    Without this a sender of bare line feeds, or of something other than HTTP, would wait for the
-    head deadline instead of an answer.
+    Without this check, a client that sends bare line feeds, or a protocol other than HTTP, would
+    receive no response until the head deadline.
     """
     if not (_begins_with_capital(head) or head[0] == 13):
         raise RequestRejected(400, "the request does not begin with a method")
@@ -231,8 +234,9 @@ def reject_unfinished(head: bytes | bytearray, limits: ServerLimits) -> None:
 
 
 def reject_long_head(head: bytes | bytearray, limits: ServerLimits) -> NoReturn:
-    """Refuse a head over its limit, saying which part of it is too long. Raises
-    `RequestRejected`.
+    """Reject a head that exceeds its limit, and report which part is too long.
+
+    Raises `RequestRejected`.
     """
     line_end = head.find(b"\n")
     if line_end < 0 or line_end > limits.target_bytes_max + _LINE_SPARE_BYTES:
@@ -245,7 +249,7 @@ def reject_long_head(head: bytes | bytearray, limits: ServerLimits) -> NoReturn:
 
 
 def reject_long_target(limits: ServerLimits) -> NoReturn:
-    """Refuse a request target over its limit. Raises `RequestRejected`."""
+    """Reject a request target that exceeds its limit. Raises `RequestRejected`."""
     raise RequestRejected(
         414,
         f"the request target is longer than {limits.target_bytes_max} bytes",
@@ -254,7 +258,7 @@ def reject_long_target(limits: ServerLimits) -> NoReturn:
 
 
 def reject_method(head: bytes) -> NoReturn:
-    """Refuse a request whose method the parser does not know. Raises `RequestRejected`."""
+    """Reject a request whose method the parser does not recognize. Raises `RequestRejected`."""
     if _begins_with_capital(head):
         raise RequestRejected(501, "the request method is not one of HTTP's")
     raise RequestRejected(400, "the request does not begin with a method")
