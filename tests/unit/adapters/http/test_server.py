@@ -1,4 +1,4 @@
-"""The server around its connections: by itself, under uvicorn, and at the end."""
+"""The server: standalone, under uvicorn, and during shutdown."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from tests.unit.ingress.harness import DeferredHandler, accept, request, talk
 
 
 def listener() -> socket.socket:
-    """A socket on any free port."""
+    """Return a socket on any free port."""
     return listen("127.0.0.1", 0, purpose="a test", option="none")
 
 

@@ -51,7 +51,7 @@ async def test_a_request_may_come_byte_by_byte(form: str) -> None:
 
 
 async def test_no_request_is_looked_at_before_the_one_ahead_is_answered() -> None:
-    """A client that sends ahead gets its answers one by one, and is not read from meanwhile."""
+    """A pipelining client gets its responses one by one, and reading pauses meanwhile."""
     held = DeferredHandler()
     connection, transport = connect(server_of(held))
     connection.data_received(request(b"1") + request(b"2") + request(b"3"))
@@ -118,8 +118,8 @@ async def test_a_second_answer_and_an_answer_to_nobody_are_dropped() -> None:
 
 
 async def test_admission_may_refuse_before_the_body_is_read() -> None:
-    """An answer from the admission hook ends the connection when the body is not here yet, and does
-    not when it is.
+    """A response from the admission hook closes the connection if the body is incomplete, and does
+    not if it is complete.
     """
 
     def refuse(exchange: Exchange) -> None:
@@ -236,7 +236,7 @@ async def test_a_half_closed_client_still_gets_its_answer() -> None:
 
 
 async def test_the_last_answers_of_a_draining_server_say_so() -> None:
-    """Idle connections close at once, busy ones with their answer."""
+    """Idle connections close immediately, busy ones after their response."""
     held = DeferredHandler()
     server = server_of(held)
     idle, idle_transport = connect(server)

@@ -45,7 +45,7 @@ async def serving(
 
 
 def dial(port: int, *, receive_bytes: int = 0) -> socket.socket:
-    """A client's socket."""
+    """Return the socket of a client."""
     client = socket.socket()
     if receive_bytes:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -76,7 +76,7 @@ async def test_clients_that_read_nothing_are_cut() -> None:
 
 
 async def test_a_client_that_reads_slowly_is_served() -> None:
-    """Progress between two looks is enough."""
+    """Progress between two sweeps is enough."""
     server = server_of(accept, limits={"idle_seconds": 1000.0})
     connection, transport = connect(server)
     connection.data_received(request())
@@ -158,7 +158,7 @@ async def test_silent_connections_make_room() -> None:
 
 
 async def test_requests_in_flight_are_not_closed_for_newcomers() -> None:
-    """When nothing is idle the newcomer is refused."""
+    """When no connection is idle, the new one is rejected."""
     held = DeferredHandler()
     async with serving(held, connections_max=2) as (server, port):
         answers = [asyncio.create_task(talk(port, request())) for _ in range(2)]

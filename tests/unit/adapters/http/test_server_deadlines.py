@@ -20,7 +20,7 @@ async def test_a_connection_that_says_nothing_is_closed() -> None:
 
 
 async def test_half_a_head_is_a_408() -> None:
-    """However slowly the bytes drip, the whole head has one deadline."""
+    """The whole head has one deadline, however slowly the bytes arrive."""
     server = server_of(accept)
     connection, transport = connect(server)
     for byte in request()[:40]:
@@ -56,7 +56,7 @@ async def test_a_body_has_a_minimum_rate_and_a_deadline(
 
 
 async def test_a_handler_that_never_answers_is_a_503() -> None:
-    """The backstop behind every other deadline; its late answer goes nowhere."""
+    """The response deadline expires; a later response of the handler is discarded."""
     held = DeferredHandler()
     server = server_of(held)
     connection, transport = connect(server)
@@ -67,7 +67,7 @@ async def test_a_handler_that_never_answers_is_a_503() -> None:
 
 
 async def test_idle_connections_are_kept_for_a_while() -> None:
-    """Between requests the idle deadline holds, which is longer than the head deadline."""
+    """Between requests the idle deadline applies, which is longer than the head deadline."""
     server = server_of(accept)
     connection, transport = connect(server)
     connection.data_received(request())
