@@ -2,13 +2,15 @@
 backs it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.resources.destination import api_version_of
 from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION
 from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.subscription import channel_namespace
+from headrace_controller.reconcile.objects import is_owned
 from headrace_controller.reconcile.observed_state import ObservedState
 
 _BACKING_KINDS: Mapping[tuple[str, str], ResourceKind] = {
@@ -20,28 +22,35 @@ SERVED_KINDS = f"{CHANNEL.kind}, {BACKING_KINDS}"
 """The kinds that a Subscription may name, for messages."""
 
 
-def is_served(reference: Mapping[str, Any]) -> bool:
+def is_served(reference: Any) -> bool:
     """Whether a Subscription may name a channel of this kind."""
     return _is_channel(reference) or backing_kind(reference) is not None
 
 
-def _is_channel(reference: Mapping[str, Any]) -> bool:
-    group = api_version_of(reference).rpartition("/")[0]
-    return (group, reference.get("kind")) == (CHANNEL.group, CHANNEL.kind)
-
-
-def backing_kind(reference: Mapping[str, Any]) -> ResourceKind | None:
+def backing_kind(reference: Any) -> ResourceKind | None:
     """The kind of channel that a template or reference names; None if this controller does not
-    serve it.
+    serve it, or if the value is no reference.
     """
+    if not isinstance(reference, Mapping):
+        return None
     group = api_version_of(reference).rpartition("/")[0]
     return _BACKING_KINDS.get((group, str(reference.get("kind"))))
 
 
+def _is_channel(reference: Any) -> bool:
+    if not isinstance(reference, Mapping):
+        return False
+    group = api_version_of(reference).rpartition("/")[0]
+    return (group, reference.get("kind")) == (CHANNEL.group, CHANNEL.kind)
+
+
 def backing_channel(observed: ObservedState, channel: Resource) -> Resource | None:
-    """The object that backs a Channel: of the template's kind, with the same name."""
-    kind = backing_kind(channel.spec.get("channelTemplate") or {})
-    return observed.get(kind, channel.namespace, channel.name) if kind else None
+    """The object that backs a Channel: of the template's kind, with the same name, and owned by
+    it.
+    """
+    kind = backing_kind(channel.spec.get("channelTemplate"))
+    found = observed.get(kind, channel.namespace, channel.name) if kind else None
+    return found if found is not None and is_owned(channel, found) else None
 
 
 def named_channel(observed: ObservedState, subscription: Resource) -> Resource | None:
@@ -64,9 +73,15 @@ def channel_of(observed: ObservedState, subscription: Resource) -> Resource | No
     return channel
 
 
-def subscriptions_of(observed: ObservedState, channel: Resource) -> Iterator[Resource]:
+def subscriptions_of(observed: ObservedState, channel: Resource) -> Sequence[Resource]:
     """The Subscriptions that read from this channel."""
+    return observed.derived(_by_channel).get(channel.uid, ())
+
+
+def _by_channel(observed: ObservedState) -> Mapping[str, Sequence[Resource]]:
+    found: dict[str, list[Resource]] = defaultdict(list)
     for each in observed.of(SUBSCRIPTION):
-        found = channel_of(observed, each)
-        if found is not None and found.uid == channel.uid and not each.deleting:
-            yield each
+        channel = channel_of(observed, each)
+        if channel is not None and not each.deleting:
+            found[channel.uid].append(each)
+    return found

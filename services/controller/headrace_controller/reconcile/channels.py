@@ -97,8 +97,7 @@ def _backing(channel: Resource) -> Resource | None:
 
 
 def _children(channel: Resource) -> Iterable[Reference]:
-    template = channel.spec.get("channelTemplate")
-    kind = backing_kind(template) if isinstance(template, dict) else None
+    kind = backing_kind(channel.spec.get("channelTemplate"))
     if kind is None:
         return ()
     metadata = {"name": channel.name, "namespace": channel.namespace}

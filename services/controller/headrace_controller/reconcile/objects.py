@@ -43,7 +43,7 @@ def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProbl
         present = _present(request, wanted)
     except Unresolved as error:
         return ReconcileProblem("ObjectUnknown", str(error), waiting=True)
-    if present is not None and not _is_owned(request.resource, present):
+    if present is not None and not is_owned(request.resource, present):
         text = (
             f'{wanted.kind.kind} "{wanted.name}" exists and belongs to another owner; delete it, or'
             " rename this resource"
@@ -63,7 +63,7 @@ def remove_object(request: ReconcileRequest, child: Resource) -> Progress:
     except Unresolved as error:
         request.draft.wait(str(error))
         return Progress.PENDING
-    if present is None or not _is_owned(request.resource, present):
+    if present is None or not is_owned(request.resource, present):
         return Progress.DONE
     if not present.deleting:
         request.draft.add(DeleteObject(present))
@@ -88,6 +88,7 @@ def _present(request: ReconcileRequest, child: Resource) -> Resource | None:
     return None if found is None else Resource(kind, found)
 
 
-def _is_owned(owner: Resource, child: Resource) -> bool:
+def is_owned(owner: Resource, child: Resource) -> bool:
+    """Whether `owner` is the controller of `child`."""
     references = child.metadata.get("ownerReferences") or ()
     return any(each.get("uid") == owner.uid and each.get("controller") for each in references)

@@ -2,9 +2,9 @@
 needed for each resource.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Route
@@ -15,6 +15,8 @@ from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace.resources.timestamps import write_seconds
+
+T = TypeVar("T")
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"
@@ -107,6 +109,9 @@ class ObservedState:
         init=False, repr=False, compare=False
     )
     _readers: Mapping[str, Sequence[OwnershipRecord]] = field(init=False, repr=False, compare=False)
+    _derived: dict[Callable[..., Any], Any] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
     _addressables: Mapping[str, Addressable] = field(init=False, repr=False, compare=False)
     """By address."""
     _now_text: str = field(init=False, repr=False, compare=False)
@@ -196,6 +201,13 @@ class ObservedState:
         installation.
         """
         return self._addressables.get(url.rstrip("/"))
+
+    def derived(self, compute: Callable[["ObservedState"], T]) -> T:
+        """The result of `compute`, which is pure, for this state; computed once."""
+        if compute not in self._derived:
+            self._derived[compute] = compute(self)
+        found: T = self._derived[compute]
+        return found
 
     def readers(self, topic: str) -> Sequence[OwnershipRecord]:
         """Subscriptions whose group has start offsets in this topic."""

@@ -62,6 +62,11 @@ def decide(request: ReconcileRequest) -> None:
         return
     request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
     channel = _live_channel(request)
+    if channel is not None and channel.uid in observed.validation_errors:
+        # The delivery settings of an invalid channel must not change how events are delivered.
+        fault = request.conditions[rules.CHANNEL_READY]
+        set_fault_status(request, rules.CONDITIONS, rules.CHANNEL_READY, fault)
+        return
     targets = _Targets(request, channel)
     reply = targets.resolve("reply", subscription.spec.get("reply"))
     subscriber = targets.resolve("subscriber", subscription.spec.get("subscriber"))

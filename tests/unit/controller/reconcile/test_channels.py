@@ -8,6 +8,7 @@ import pytest
 
 from headrace.domain.routing import Addressable, DeliveryOrder, Reply, Subscription
 from headrace.resources.kinds import (
+    BROKER,
     CHANNEL,
     CONFIG_MAP,
     KAFKA_CHANNEL,
@@ -147,6 +148,14 @@ async def test_an_object_of_the_name_that_belongs_to_nobody_is_not_taken() -> No
     harness = await settled(kafka_channel(numPartitions=2), channel())
     assert harness.condition(CHANNEL, "orders") == (FALSE, "ObjectNotOwned")
     assert harness.admin.topics[TOPIC].partitions == 2
+
+
+async def test_a_subscription_reads_nothing_from_a_channel_that_another_owner_has() -> None:
+    """The Channel of that name has no backing channel."""
+    harness = await settled(kafka_channel(), channel(), subscription())
+    assert harness.condition(SUBSCRIPTION, "billing") == (FALSE, "ChannelReferenceFailed")
+    assert "address" not in harness.status(CHANNEL, "orders")
+    assert subscribed(harness) == {}
 
 
 async def test_in_a_cluster_the_address_is_a_service() -> None:
@@ -389,6 +398,41 @@ async def test_an_invalid_object_of_a_cluster_is_left_as_it_was(kind: Any) -> No
     assert harness.condition(kind, name)[0] == FALSE
     assert "spec.delivery.retry" in harness.message(kind, name, "Ready")
     assert harness.routes().keys() == routes.keys()
+
+
+async def test_an_invalid_channel_does_not_change_its_subscriptions() -> None:
+    """They deliver as before, and say what is wrong with the channel."""
+    harness = await settled(kafka_channel(delivery={"retry": 3}), subscription(kind="KafkaChannel"))
+    before = subscribed(harness)["billing"]
+    found = harness.find(KAFKA_CHANNEL, "orders")
+    assert found is not None
+    spec = {**found.spec, "delivery": {"retry": -1}}
+    await harness.store.replace(replace(found, object={**found.object, "spec": spec}))
+    await harness.settle()
+    assert subscribed(harness)["billing"].delivery == before.delivery
+    assert "retry" in harness.message(SUBSCRIPTION, "billing", "ChannelReady")
+
+
+@pytest.mark.parametrize("odd", ["x", 5, [], {"kind": 5}, {"apiVersion": 5, "kind": {}}])
+async def test_objects_of_any_shape_stop_nobody_else(odd: Any) -> None:
+    """As a cluster without admission may have stored them: they are invalid, a Broker is Ready."""
+    harness = ControllerHarness()
+    await harness.restart()
+    for kind, spec in (
+        (CHANNEL, {"channelTemplate": odd, "delivery": odd, "subscribers": odd}),
+        (KAFKA_CHANNEL, {"numPartitions": odd, "retentionDuration": odd, "subscribers": odd}),
+        (SUBSCRIPTION, {"channel": odd, "subscriber": odd, "reply": odd, "delivery": odd}),
+    ):
+        await harness.store.create(manifest(kind, "odd", spec=spec))
+    named = {"apiVersion": MESSAGING, "kind": "Channel", "name": "odd"}
+    valid = {"channel": named, "subscriber": {"uri": "http://sink.example/"}}
+    await harness.store.create(manifest(SUBSCRIPTION, "valid", spec=valid))
+    await harness.apply(broker())
+    await harness.settle()
+    assert harness.condition(BROKER, "default") == (TRUE, "")
+    for kind in (CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION):
+        assert harness.condition(kind, "odd") == (FALSE, "InvalidSpec")
+    assert harness.condition(SUBSCRIPTION, "valid") == (FALSE, "ChannelReferenceFailed")
 
 
 async def test_a_settled_installation_writes_nothing() -> None:
