@@ -251,6 +251,50 @@ def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
     assert 200 == api.call("DELETE", f"{MESSAGING}/subscriptions/s")[0]
 
 
+def test_a_channel_without_a_type_is_described(api: ApiUnderTest) -> None:
+    """channel describe reads `spec.channelTemplate` of every Channel, and ends without it."""
+    channels = f"{MESSAGING}/channels"
+    code, made = api.call(
+        "POST", channels, body("messaging.knative.dev/v1", "Channel", "plain", {})
+    )
+    assert 201 == code, made
+    found = api.call("GET", f"{channels}/plain")[1]
+    assert found["spec"]["channelTemplate"] == {
+        "apiVersion": "messaging.knative.dev/v1beta1",
+        "kind": "KafkaChannel",
+    }
+    assert "KafkaChannel" in {
+        each["spec"]["names"]["kind"]
+        for each in api.call(
+            "GET", f"{DEFINITIONS}?labelSelector=messaging.knative.dev/subscribable=true"
+        )[1]["items"]
+    }
+
+
+def test_a_subscription_is_updated(api: ApiUnderTest) -> None:
+    """subscription update: GET, then PUT with another sink, reply and dead letter sink; a channel
+    cannot be changed.
+    """
+    channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c"}
+    spec = {"channel": channel, "subscriber": {"uri": "http://sink.example/"}}
+    created = body("messaging.knative.dev/v1", "Subscription", "changed", spec)
+    path = f"{MESSAGING}/subscriptions"
+    assert 201 == api.call("POST", path, created)[0]
+    found = api.call("GET", f"{path}/changed")[1]
+    found["spec"] |= {
+        "subscriber": {"uri": "http://other.example/"},
+        "reply": {"uri": "http://reply.example/"},
+        "delivery": {"deadLetterSink": {"uri": "http://dead.example/"}},
+    }
+    code, changed = api.call("PUT", f"{path}/changed", found)
+    assert (200, 2) == (code, changed["metadata"]["generation"])
+    changed["spec"]["channel"] = {**channel, "name": "other"}
+    code, refused = api.call("PUT", f"{path}/changed", changed)
+    assert 400 <= code < 500
+    assert "Immutable fields changed (-old +new)" in refused["message"]
+    assert 200 == api.call("DELETE", f"{path}/changed")[0]
+
+
 def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
     """If kn is on PATH, it is run: the objects that it creates exist, its lists contain them, and
     its exit code is 0.

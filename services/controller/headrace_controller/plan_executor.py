@@ -21,6 +21,7 @@ from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.reconcile.backend import Backend
+from headrace_controller.reconcile.objects import object_name
 from headrace_controller.reconcile.observed_state import FINALIZER, StepFailure
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -124,7 +125,7 @@ class PlanExecutor:
         return [
             step
             for step in steps
-            if not isinstance(step, StoreStep) or not self._failed_steps.blocks(object_name(step))
+            if not isinstance(step, StoreStep) or not self._failed_steps.blocks(step_object(step))
         ]
 
     async def _write_all(self, steps: Sequence[StoreStep]) -> None:
@@ -141,7 +142,7 @@ class PlanExecutor:
         """Execute one step. A permanent error concerns this object only: the other steps are
         executed, this one is retried later.
         """
-        name = object_name(step)
+        name = step_object(step)
         try:
             await self._write(step)
         except (NotFound, Conflict, AlreadyExists):
@@ -261,7 +262,7 @@ def _with_delivery(stored: Resource, delivery: Mapping[str, Any] | None) -> Reso
     return Resource(stored.kind, {**stored.object, "spec": {**spec, "delivery": dict(delivery)}})
 
 
-def object_name(step: StoreStep) -> str:
+def step_object(step: StoreStep) -> str:
     """The object that a step is about, as the key of failed steps: kind, namespace and name."""
     match step:
         case SaveOwnershipRecord(ownership):
@@ -269,4 +270,4 @@ def object_name(step: StoreStep) -> str:
         case DeleteOwnershipRecord(uid):
             return f"OwnershipRecord {uid}"
         case _:
-            return f"{step.resource.kind.kind} {step.resource.namespace}/{step.resource.name}"
+            return object_name(step.resource)

@@ -6,7 +6,14 @@ A Channel is backed by an object of the kind that `spec.channelTemplate` names.
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, differences, disallowed, immutable, missing
+from headrace.domain.field_errors import (
+    FieldError,
+    differences,
+    disallowed,
+    immutable,
+    invalid,
+    missing,
+)
 from headrace.resources.channelable import (
     CHANNELABLE_SHAPE,
     default_channelable,
@@ -53,7 +60,12 @@ def validate_template(template: Any, path: str) -> list[FieldError]:
     if not isinstance(template, Mapping) or not template:
         return [missing(path)]
     absent = [f"{path}.{name}" for name in ("apiVersion", "kind") if not template.get(name)]
-    return [missing(*absent)] if absent else []
+    if absent:
+        return [missing(*absent)]
+    spec = template.get("spec")
+    if spec is not None and not isinstance(spec, Mapping):
+        return [invalid(type(spec).__name__, f"{path}.spec", "expected an object")]
+    return []
 
 
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:

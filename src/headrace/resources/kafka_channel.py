@@ -62,6 +62,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "retentionDuration": "PT168H",
 }
 _REPLICATION_MAX = 32_767
+_RETENTION_SECONDS_MIN = 1.0
+"""Kafka takes milliseconds; 0 would delete events at once."""
 _MUTABLE = ("subscribers", "delivery")
 
 
@@ -85,8 +87,8 @@ def validate(channel: Resource, system: SystemConfig = BUILT_IN) -> list[FieldEr
         details = f"expected at most {_REPLICATION_MAX}"
         errors.append(invalid(spec["replicationFactor"], "spec.replicationFactor", details))
     try:
-        if parse_duration(spec["retentionDuration"]) <= 0:
-            raise InvalidDuration("expected a duration above zero")
+        if parse_duration(spec["retentionDuration"]) < _RETENTION_SECONDS_MIN:
+            raise InvalidDuration("expected at least a second")
     except InvalidDuration as error:
         errors.append(invalid(spec["retentionDuration"], "spec.retentionDuration", str(error)))
     return errors + validate_channelable(channel, system)

@@ -59,7 +59,7 @@ def validate(subscription: Resource, system: SystemConfig = BUILT_IN) -> list[Fi
     """The errors of a defaulted Subscription."""
     spec, features = subscription.spec, system.features
     errors = _wrong_channel(spec.get("channel"), subscription.namespace, features)
-    given = [name for name in ("subscriber", "reply") if not _is_empty(spec.get(name))]
+    given = [name for name in _TARGETS if is_given(spec.get(name))]
     if not given:
         details = "the Subscription must reference a subscriber"
         errors.append(missing("spec.subscriber", details=details))
@@ -87,6 +87,11 @@ def remarks(subscription: Resource) -> list[str]:
 _TARGETS = ("subscriber", "reply")
 
 
+def is_given(destination: Any) -> bool:
+    """Whether a destination has any field."""
+    return isinstance(destination, Mapping) and any(destination.values())
+
+
 def channel_namespace(subscription: Resource) -> str:
     """The namespace of its channel: its own, unless `spec.channel` has another (feature
     `cross-namespace-event-links`).
@@ -108,10 +113,6 @@ def _wrong_channel(channel: Any, namespace: str, features: Features) -> list[Fie
         " feature.CrossNamespaceEventLinks is disabled"
     )
     return errors + [disallowed(f"spec.channel.{key}", details=details) for key in sorted(others)]
-
-
-def _is_empty(destination: Any) -> bool:
-    return not isinstance(destination, Mapping) or not any(destination.values())
 
 
 RULES = KindRules(

@@ -36,6 +36,7 @@ KAFKA_CHANNELS: list[tuple[dict[str, Any], str]] = [
     ({"replicationFactor": 32_768}, "invalid value: 32768: spec.replicationFactor"),
     ({"retentionDuration": "a week"}, "invalid value: a week: spec.retentionDuration"),
     ({"retentionDuration": "PT0S"}, "invalid value: PT0S: spec.retentionDuration"),
+    ({"retentionDuration": "PT0.0005S"}, "invalid value: PT0.0005S: spec.retentionDuration"),
     ({"delivery": {"retry": -1}}, "invalid value: -1: spec.delivery.retry"),
     ({"subscribers": [{"uid": "1", "replyUri": "http://r/"}]}, ""),
     (
@@ -89,6 +90,10 @@ CHANNELS: list[tuple[dict[str, Any], str]] = [
     ({}, ""),
     ({"channelTemplate": {"kind": "K"}}, "missing field(s): spec.channelTemplate.apiVersion"),
     ({"channelTemplate": {"apiVersion": "v1"}}, "missing field(s): spec.channelTemplate.kind"),
+    (
+        {"channelTemplate": {**TEMPLATE, "spec": "x"}},
+        "invalid value: str: spec.channelTemplate.spec\nexpected an object",
+    ),
     (
         {"subscribers": [{"uid": "1", "replyUri": "http://r/"}]},
         "must not set the field(s): spec.subscribable.subscribers",

@@ -45,12 +45,14 @@ def _is_channel(reference: Any) -> bool:
 
 
 def backing_channel(observed: ObservedState, channel: Resource) -> Resource | None:
-    """The object that backs a Channel: of the template's kind, with the same name, and owned by
-    it.
+    """The object that backs a Channel: it has the Channel's name, and is owned by it. Its kind is
+    that of the template when it was created; a default for templates may have changed since.
     """
-    kind = backing_kind(channel.spec.get("channelTemplate"))
-    found = observed.get(kind, channel.namespace, channel.name) if kind else None
-    return found if found is not None and is_owned(channel, found) else None
+    for kind in _BACKING_KINDS.values():
+        found = observed.get(kind, channel.namespace, channel.name)
+        if found is not None and is_owned(channel, found):
+            return found
+    return None
 
 
 def named_channel(observed: ObservedState, subscription: Resource) -> Resource | None:

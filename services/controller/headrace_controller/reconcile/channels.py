@@ -8,9 +8,9 @@ from headrace.resources.condition_types import (
     DEAD_LETTER_SINK_RESOLVED,
     EVENT_POLICIES_READY,
 )
-from headrace.resources.conditions import condition_of, failed, happy, unknown
+from headrace.resources.conditions import Condition, condition_of, failed, happy, unknown
 from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL
-from headrace.resources.resource import Reference, Resource
+from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace_controller.reconcile.channelables import (
     BACKING_KINDS,
     backing_channel,
@@ -45,21 +45,32 @@ def decide(request: ReconcileRequest) -> None:
         set_fault_status(request, rules.CONDITIONS, rules.BACKING_CHANNEL_READY, fault)
         return
     request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
-    backing = _backing(channel)
+    backing = backing_channel(observed, channel)
     if backing is None:
-        kind = channel.spec["channelTemplate"]["kind"]
-        request.conditions[rules.BACKING_CHANNEL_READY] = failed(
-            "UnsupportedChannelKind",
-            f"no channel of kind {kind} can be created; spec.channelTemplate.kind may be"
-            f" {BACKING_KINDS}",
-        )
+        request.conditions[rules.BACKING_CHANNEL_READY] = _create(request)
+    elif backing.deleting:
+        text = f"{backing.kind.kind} {backing.name} is being deleted, and then created again"
+        request.conditions[rules.BACKING_CHANNEL_READY] = unknown("BackingChannelDeleted", text)
+        request.draft.wait(text)
     else:
-        problem = ensure_object(request, backing)
-        request.conditions[rules.BACKING_CHANNEL_READY] = (
-            condition_of_problem(problem) if problem else readiness_of(request, backing)
-        )
+        # Template and delivery are immutable: there is nothing to change once it exists.
+        request.conditions[rules.BACKING_CHANNEL_READY] = readiness_of(request, backing)
         _show(request, backing)
     set_status(request, rules.CONDITIONS)
+
+
+def _create(request: ReconcileRequest) -> Condition:
+    """Plan the backing object; the condition until it is there."""
+    template = request.resource.spec["channelTemplate"]
+    kind = backing_kind(template)
+    if kind is None:
+        return failed(
+            "UnsupportedChannelKind",
+            f"no channel of kind {template['kind']} in {template['apiVersion']} can be created;"
+            f" spec.channelTemplate may name {BACKING_KINDS} of {CHANNEL.group}",
+        )
+    problem = ensure_object(request, _wanted(request.resource, kind))
+    return condition_of_problem(problem) if problem else unknown()
 
 
 def _show(request: ReconcileRequest, backing: Resource) -> None:
@@ -70,8 +81,7 @@ def _show(request: ReconcileRequest, backing: Resource) -> None:
         "name": backing.name,
         "namespace": backing.namespace,
     }
-    present = backing_channel(request.observed, request.resource)
-    status = present.status if present is not None else {}
+    status = backing.status
     request.status.update({name: status[name] for name in _COPIED if status.get(name)})
     request.conditions[DEAD_LETTER_SINK_RESOLVED] = (
         condition_of(status, DEAD_LETTER_SINK_RESOLVED) or unknown()
@@ -83,13 +93,9 @@ def _show(request: ReconcileRequest, backing: Resource) -> None:
     )
 
 
-def _backing(channel: Resource) -> Resource | None:
-    """The backing object as it should be; None if its kind is not served here."""
-    template = channel.spec["channelTemplate"]
-    kind = backing_kind(template)
-    if kind is None:
-        return None
-    spec = dict(template.get("spec") or {})
+def _wanted(channel: Resource, kind: ResourceKind) -> Resource:
+    """The backing object as it is created."""
+    spec = dict(channel.spec["channelTemplate"].get("spec") or {})
     if channel.spec.get("delivery") is not None:
         spec["delivery"] = channel.spec["delivery"]
     metadata = {"name": channel.name, "namespace": channel.namespace}

@@ -10,7 +10,13 @@ from headrace.resources.condition_types import (
     CHANNEL_SERVICE_READY,
     EVENT_POLICIES_READY,
 )
-from headrace.resources.conditions import Condition, ConditionStatus, condition_of, happy
+from headrace.resources.conditions import (
+    HAPPY,
+    Condition,
+    ConditionStatus,
+    condition_of,
+    happy,
+)
 from headrace.resources.kinds import KAFKA_CHANNEL, SERVICE
 from headrace.resources.naming import channel_service, channel_topic
 from headrace.resources.resource import Reference, Resource
@@ -44,17 +50,19 @@ def decide(request: ReconcileRequest) -> None:
     request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
     sink = (channel.spec.get("delivery") or {}).get("deadLetterSink")
     resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
-    request.conditions[CHANNEL_SERVICE_READY] = _ensure_service(request)
+    service = _ensure_service(request)
+    request.conditions[CHANNEL_SERVICE_READY] = service
     host = f"{channel_service(channel.name)}.{channel.namespace}.svc"
-    domain = observed.installation.service_domain
+    host += f".{observed.installation.cluster_domain}"
+    has_name = service == HAPPY
     reconcile_addressable(
         request,
         AddressableSpec(
             topic=channel_topic(channel.namespace, channel.name),
             config=rules.topic_config(channel),
             path=f"/{channel.namespace}/{KAFKA_CHANNEL.plural}/{channel.name}",
-            hosts=(f"{host}.{observed.installation.cluster_domain}",),
-            url=None if domain is None else f"http://{host}.{domain}",
+            hosts=(host,),
+            url=f"http://{host}" if has_name else None,
         ),
     )
     request.status["subscribers"] = _subscribers(request)
@@ -69,15 +77,32 @@ def finalize_channel(request: ReconcileRequest) -> None:
 
 
 def _ensure_service(request: ReconcileRequest) -> Condition:
-    """Plan the Service whose DNS name is the channel's address, in a cluster."""
+    """Plan the Service whose DNS name is the channel's address, in a cluster. The condition is
+    `HAPPY` when the name can be used, and has a reason when the address is a path of the ingress.
+    """
     installation = request.observed.installation
     if not installation.in_cluster:
         return happy("NoClusterDNS", "Without a cluster the address is a path of the ingress.")
-    host = urlsplit(installation.ingress_url).hostname
+    host = _external_name(installation.ingress_url)
+    if host is None:
+        return happy(
+            "NoExternalName",
+            f"The address is a path of the ingress: a Service has no name for"
+            f" {installation.ingress_url}, only for http, a host name and port 80.",
+        )
     spec = {"type": "ExternalName", "externalName": host}
     service = Resource(SERVICE, {**_service(request.resource).object, "spec": spec})
     problem = ensure_object(request, service)
-    return condition_of_problem(problem) if problem else happy("")
+    return condition_of_problem(problem) if problem else HAPPY
+
+
+def _external_name(ingress_url: str) -> str | None:
+    """The host of the ingress, if an ExternalName alone leads to it: a name is all it holds."""
+    parts = urlsplit(ingress_url)
+    host = parts.hostname or ""
+    plain = parts.scheme == "http" and parts.port in (None, 80) and parts.path in ("", "/")
+    is_name = not host.rpartition(".")[2].isdecimal() and ":" not in host
+    return host if plain and is_name else None
 
 
 def _service(channel: Resource) -> Resource:

@@ -49,9 +49,21 @@ def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProbl
             " rename this resource"
         )
         return ReconcileProblem("ObjectNotOwned", text)
-    if present is None or not is_applied(wanted, present):
-        request.draft.add(ApplyObject(wanted))
+    if present is not None and is_applied(wanted, present):
+        return None
+    request.draft.add(ApplyObject(wanted))
+    failure = request.observed.failed_steps.get(object_name(wanted))
+    if failure is not None:
+        return ReconcileProblem("ObjectNotApplied", failure.message)
+    if present is None:
+        text = f"{wanted.kind.kind} {wanted.name} is being created"
+        return ReconcileProblem("ObjectNotCreated", text, waiting=True)
     return None
+
+
+def object_name(resource: Resource) -> str:
+    """The key of failed steps about an object: kind, namespace and name."""
+    return f"{resource.kind.kind} {resource.namespace}/{resource.name}"
 
 
 def remove_object(request: ReconcileRequest, child: Resource) -> Progress:

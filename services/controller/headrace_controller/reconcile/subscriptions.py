@@ -70,6 +70,7 @@ def decide(request: ReconcileRequest) -> None:
     targets = _Targets(request, channel)
     reply = targets.resolve("reply", subscription.spec.get("reply"))
     subscriber = targets.resolve("subscriber", subscription.spec.get("subscriber"))
+    answers = rules.is_given(subscription.spec.get("subscriber"))
     delivery, sink = _delivery(subscription, channel)
     dead_letter_sink = targets.resolve("deadLetterSink", sink)
     request.conditions[rules.REFERENCES_RESOLVED] = targets.condition()
@@ -82,8 +83,8 @@ def decide(request: ReconcileRequest) -> None:
             ),
             addressable_kind=channel.kind.kind if channel is not None else _kind(subscription),
             addressable=channel,
-            subscriber=subscriber or _forwarded(request, reply),
-            reply=_reply(request, reply) if subscriber is not None else None,
+            subscriber=subscriber if answers else _forwarded(request, reply),
+            reply=_reply(request, reply) if answers else None,
             delivery=delivery,
             dead_letter_sink=dead_letter_sink,
             order=order_of(subscription),
@@ -105,14 +106,11 @@ class _Targets:
         self._problem: Condition | None = None
         self._unsupported: list[str] = []
         if channel is None:
-            self._problem = failed(
-                "ChannelReferenceFailed",
-                f"Failed to get Spec.Channel or backing channel: {_missing(request.resource)}",
-            )
+            self._problem = _missing(request)
 
     def resolve(self, name: str, destination: Any) -> Destination | None:
         """The destination `name`; None if there is none, or if it cannot be resolved."""
-        if not destination:
+        if not rules.is_given(destination):
             return None
         try:
             found = resolve_destination(self._request, destination)
@@ -148,11 +146,21 @@ _CONSEQUENCES = {
 }
 
 
-def _missing(subscription: Resource) -> str:
-    reference = subscription.spec["channel"]
-    if is_served(reference):
-        return f'{reference["kind"]} "{reference["name"]}" not found'
-    return f"{reference['kind']} is not a kind of channel here; these are: {SERVED_KINDS}"
+def _missing(request: ReconcileRequest) -> Condition:
+    """Why there is no channel to read from."""
+    reference = request.resource.spec["channel"]
+    kind, name = reference["kind"], reference["name"]
+    if named_channel(request.observed, request.resource) is not None:
+        return unknown("ChannelNotReady", f'{kind} "{name}" has no channel to read from')
+    text = (
+        f'{kind} "{name}" not found'
+        if is_served(reference)
+        else f"{kind} of {reference.get('apiVersion')} is not a kind of channel here; these are:"
+        f" {SERVED_KINDS} of messaging.knative.dev"
+    )
+    return failed(
+        "ChannelReferenceFailed", f"Failed to get Spec.Channel or backing channel: {text}"
+    )
 
 
 def _live_channel(request: ReconcileRequest) -> Resource | None:

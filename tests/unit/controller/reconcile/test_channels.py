@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.memory.store import MemoryResourceStore
+from headrace.domain.errors import Permanent
 from headrace.domain.routing import Addressable, DeliveryOrder, Reply, Subscription
 from headrace.resources.kinds import (
     BROKER,
@@ -135,6 +137,24 @@ async def test_the_template_comes_from_the_config_map() -> None:
     assert harness.find(CONFIG_MAP, "default-ch-webhook", "knative-eventing") is not None
 
 
+async def test_another_default_does_not_change_a_channel_that_exists() -> None:
+    """In a cluster the default is computed at each reconcile: events are delivered as before."""
+    harness = ControllerHarness()
+    await harness.restart()
+    await harness.store.create(channel())
+    await harness.apply(subscription())
+    await harness.settle()
+    routes = harness.routes()
+    for kind in ("KafkaChannel, spec: {numPartitions: 7}", "OtherChannel"):
+        document = f"clusterDefault: {{apiVersion: {MESSAGING}, kind: {kind}}}"
+        data = {"default-ch-config": document}
+        await harness.apply(config_map("default-ch-webhook", data, namespace="knative-eventing"))
+        await harness.settle()
+        assert harness.condition(CHANNEL, "orders") == (TRUE, "")
+        assert harness.routes() == routes
+        assert harness.admin.topics[TOPIC].partitions == 1
+
+
 async def test_a_template_of_another_kind_is_not_ready() -> None:
     """And says which kinds there are."""
     template = {"apiVersion": MESSAGING, "kind": "OtherChannel"}
@@ -153,9 +173,27 @@ async def test_an_object_of_the_name_that_belongs_to_nobody_is_not_taken() -> No
 async def test_a_subscription_reads_nothing_from_a_channel_that_another_owner_has() -> None:
     """The Channel of that name has no backing channel."""
     harness = await settled(kafka_channel(), channel(), subscription())
-    assert harness.condition(SUBSCRIPTION, "billing") == (FALSE, "ChannelReferenceFailed")
+    assert harness.condition(SUBSCRIPTION, "billing") == (UNKNOWN, "ChannelNotReady")
     assert "address" not in harness.status(CHANNEL, "orders")
     assert subscribed(harness) == {}
+
+
+async def test_an_object_that_cannot_be_created_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the answer of the API server, and not as one that is still being created."""
+    harness = ControllerHarness()
+    await harness.restart()
+
+    async def refuse(_store: MemoryResourceStore, _resource: Resource) -> Resource:
+        raise Permanent("kafkachannels is forbidden")
+
+    monkeypatch.setattr(MemoryResourceStore, "apply", refuse)
+    await harness.apply(channel())
+    for _ in range(4):
+        await harness.run_once()
+    assert harness.condition(CHANNEL, "orders") == (FALSE, "ObjectNotApplied")
+    assert "forbidden" in harness.message(CHANNEL, "orders", "Ready")
 
 
 async def test_in_a_cluster_the_address_is_a_service() -> None:
@@ -171,6 +209,35 @@ async def test_in_a_cluster_the_address_is_a_service() -> None:
     await harness.settle()
     assert harness.find(SERVICE, "orders-kn-channel") is None
     assert harness.find(KAFKA_CHANNEL, "orders") is None
+
+
+@pytest.mark.parametrize(
+    "ingress", ["https://ingress.shop.svc", "http://ingress:8080", "http://10.0.0.1", "http://i/p"]
+)
+async def test_an_ingress_that_no_service_can_name_is_addressed_directly(ingress: str) -> None:
+    """An ExternalName has no scheme, port or path, and no IP address."""
+    harness = await settled(
+        kafka_channel(), installation=Installation(in_cluster=True, ingress_url=ingress)
+    )
+    address = harness.status(KAFKA_CHANNEL, "orders")["address"]["url"]
+    assert address == f"{ingress}/{NAMESPACE}/kafkachannels/orders"
+    found = harness.condition(KAFKA_CHANNEL, "orders", "ChannelServiceReady")
+    assert found == (TRUE, "NoExternalName")
+    assert harness.find(SERVICE, "orders-kn-channel") is None
+
+
+async def test_a_service_of_another_owner_is_not_shown_as_address() -> None:
+    """The address is the path, and the condition says why."""
+    taken = manifest(SERVICE, "orders-kn-channel", spec={"type": "ClusterIP"})
+    installation = Installation(in_cluster=True, ingress_url="http://ingress.headrace.svc")
+    harness = ControllerHarness(installation=installation)
+    await harness.restart()
+    await harness.store.create(taken)
+    await harness.apply(kafka_channel())
+    await harness.settle()
+    assert harness.condition(KAFKA_CHANNEL, "orders") == (FALSE, "ObjectNotOwned")
+    address = harness.status(KAFKA_CHANNEL, "orders")["address"]["url"]
+    assert address == f"http://ingress.headrace.svc/{NAMESPACE}/kafkachannels/orders"
 
 
 @pytest.mark.clause("C1", "S7")
@@ -210,7 +277,7 @@ async def test_a_channel_of_a_kind_that_is_not_served_is_named() -> None:
     harness = await settled(subscription(kind="OtherChannel"))
     assert harness.condition(SUBSCRIPTION, "billing") == (FALSE, "ChannelReferenceFailed")
     message = harness.message(SUBSCRIPTION, "billing", "Ready")
-    assert "OtherChannel is not a kind of channel here" in message
+    assert "OtherChannel of messaging.knative.dev/v1 is not a kind of channel here" in message
 
 
 async def test_channels_can_be_left_to_another_controller() -> None:
@@ -432,7 +499,7 @@ async def test_objects_of_any_shape_stop_nobody_else(odd: Any) -> None:
     assert harness.condition(BROKER, "default") == (TRUE, "")
     for kind in (CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION):
         assert harness.condition(kind, "odd") == (FALSE, "InvalidSpec")
-    assert harness.condition(SUBSCRIPTION, "valid") == (FALSE, "ChannelReferenceFailed")
+    assert harness.condition(SUBSCRIPTION, "valid") == (UNKNOWN, "ChannelNotReady")
 
 
 async def test_a_settled_installation_writes_nothing() -> None:
