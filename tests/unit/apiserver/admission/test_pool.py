@@ -130,7 +130,8 @@ def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(
             assert 200 == api.request("GET", "/livez").status
             longest = max(longest, time.monotonic() - begun)
         took = time.monotonic() - started
-    assert 200 == write.result()[0]
+    # 429: on a slow machine the compilation takes longer than a request may wait for it.
+    assert write.result()[0] in {200, 429}
     assert longest < took / 2, f"/livez took {longest:.1f} s of {took:.1f} s"
 
 
