@@ -13,35 +13,30 @@ from headrace.resources.subscription import channel_namespace
 from headrace_controller.reconcile.objects import is_owned
 from headrace_controller.reconcile.observed_state import ObservedState
 
-_BACKING_KINDS: Mapping[tuple[str, str], ResourceKind] = {
-    (kind.group, kind.kind): kind for kind in (KAFKA_CHANNEL,)
-}
+_BACKING_KINDS = {(kind.group, kind.kind): kind for kind in (KAFKA_CHANNEL,)}
+_SERVED_KINDS = {(CHANNEL.group, CHANNEL.kind): CHANNEL, **_BACKING_KINDS}
 BACKING_KINDS = ", ".join(kind.kind for kind in _BACKING_KINDS.values())
 """The kinds that a template may name, for messages."""
-SERVED_KINDS = f"{CHANNEL.kind}, {BACKING_KINDS}"
+SERVED_KINDS = ", ".join(kind.kind for kind in _SERVED_KINDS.values())
 """The kinds that a Subscription may name, for messages."""
 
 
-def is_served(reference: Any) -> bool:
-    """Whether a Subscription may name a channel of this kind."""
-    return _is_channel(reference) or backing_kind(reference) is not None
-
-
-def backing_kind(reference: Any) -> ResourceKind | None:
-    """The kind of channel that a template or reference names; None if this controller does not
-    serve it, or if the value is no reference.
+def backing_kind(template: Any) -> ResourceKind | None:
+    """The kind of channel that a template names; None if this controller does not serve it, or if
+    the value is no template.
     """
-    if not isinstance(reference, Mapping):
-        return None
-    group = api_version_of(reference).rpartition("/")[0]
-    return _BACKING_KINDS.get((group, str(reference.get("kind"))))
+    return _BACKING_KINDS.get(_group_and_kind(template))
 
 
-def _is_channel(reference: Any) -> bool:
+def served_kind(reference: Any) -> ResourceKind | None:
+    """The kind of channel that a Subscription names, likewise."""
+    return _SERVED_KINDS.get(_group_and_kind(reference))
+
+
+def _group_and_kind(reference: Any) -> tuple[str, str]:
     if not isinstance(reference, Mapping):
-        return False
-    group = api_version_of(reference).rpartition("/")[0]
-    return (group, reference.get("kind")) == (CHANNEL.group, CHANNEL.kind)
+        return "", ""
+    return api_version_of(reference).rpartition("/")[0], str(reference.get("kind"))
 
 
 def backing_channel(observed: ObservedState, channel: Resource) -> Resource | None:
@@ -58,13 +53,10 @@ def backing_channel(observed: ObservedState, channel: Resource) -> Resource | No
 def named_channel(observed: ObservedState, subscription: Resource) -> Resource | None:
     """The channel that a Subscription names, a Channel or one of the kinds that back it."""
     reference = subscription.spec.get("channel")
-    if not isinstance(reference, Mapping):
+    kind = served_kind(reference)
+    if kind is None or not isinstance(reference, Mapping):
         return None
-    namespace, name = channel_namespace(subscription), str(reference.get("name"))
-    if _is_channel(reference):
-        return observed.get(CHANNEL, namespace, name)
-    kind = backing_kind(reference)
-    return observed.get(kind, namespace, name) if kind else None
+    return observed.get(kind, channel_namespace(subscription), str(reference.get("name")))
 
 
 def channel_of(observed: ObservedState, subscription: Resource) -> Resource | None:

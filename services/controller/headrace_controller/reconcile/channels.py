@@ -98,16 +98,17 @@ def _wanted(channel: Resource, kind: ResourceKind) -> Resource:
     spec = dict(channel.spec["channelTemplate"].get("spec") or {})
     if channel.spec.get("delivery") is not None:
         spec["delivery"] = channel.spec["delivery"]
+    return Resource(kind, {**_named_as(channel, kind).object, "spec": spec})
+
+
+def _named_as(channel: Resource, kind: ResourceKind) -> Resource:
     metadata = {"name": channel.name, "namespace": channel.namespace}
-    return Resource(kind, {"metadata": metadata, "spec": spec})
+    return Resource(kind, {"metadata": metadata})
 
 
 def _children(channel: Resource) -> Iterable[Reference]:
     kind = backing_kind(channel.spec.get("channelTemplate"))
-    if kind is None:
-        return ()
-    metadata = {"name": channel.name, "namespace": channel.namespace}
-    return (reference_to(Resource(kind, {"metadata": metadata})),)
+    return () if kind is None else (reference_to(_named_as(channel, kind)),)
 
 
 RECONCILER = KindReconciler(

@@ -112,8 +112,6 @@ class ObservedState:
     _derived: dict[Callable[..., Any], Any] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
-    _addressables: Mapping[str, Addressable] = field(init=False, repr=False, compare=False)
-    """By address."""
     _now_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,17 +126,6 @@ class ObservedState:
         for ownership in self.ownership_records.values():
             if ownership.source:
                 readers.setdefault(ownership.source.rpartition("@")[0], []).append(ownership)
-        ingress = self.installation.ingress_url.rstrip("/")
-        addressables = {
-            url: route
-            for route in self.routes.values()
-            if isinstance(route, Addressable)
-            for url in (
-                *(ingress + path for path in route.paths),
-                *(f"http://{host}" for host in route.hosts),
-            )
-        }
-        object.__setattr__(self, "_addressables", addressables)
         object.__setattr__(self, "_now_text", write_seconds(self.now))
         object.__setattr__(self, "_objects", objects)
         object.__setattr__(self, "_readers", readers)
@@ -200,7 +187,7 @@ class ObservedState:
         """The addressable that accepts events at this address; None if it is not one of this
         installation.
         """
-        return self._addressables.get(url.rstrip("/"))
+        return self.derived(_by_address).get(url.rstrip("/"))
 
     def derived(self, compute: Callable[["ObservedState"], T]) -> T:
         """The result of `compute`, which is pure, for this state; computed once."""
@@ -212,3 +199,16 @@ class ObservedState:
     def readers(self, topic: str) -> Sequence[OwnershipRecord]:
         """Subscriptions whose group has start offsets in this topic."""
         return self._readers.get(topic, ())
+
+
+def _by_address(observed: ObservedState) -> Mapping[str, Addressable]:
+    ingress = observed.installation.ingress_url.rstrip("/")
+    return {
+        url: route
+        for route in observed.routes.values()
+        if isinstance(route, Addressable)
+        for url in (
+            *(ingress + path for path in route.paths),
+            *(f"http://{host}" for host in route.hosts),
+        )
+    }

@@ -26,8 +26,8 @@ from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.channelables import (
     SERVED_KINDS,
     channel_of,
-    is_served,
     named_channel,
+    served_kind,
 )
 from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
@@ -67,6 +67,7 @@ def decide(request: ReconcileRequest) -> None:
         fault = request.conditions[rules.CHANNEL_READY]
         set_fault_status(request, rules.CONDITIONS, rules.CHANNEL_READY, fault)
         return
+    reference = subscription.spec["channel"]
     targets = _Targets(request, channel)
     reply = targets.resolve("reply", subscription.spec.get("reply"))
     subscriber = targets.resolve("subscriber", subscription.spec.get("subscriber"))
@@ -78,10 +79,8 @@ def decide(request: ReconcileRequest) -> None:
     reconcile_subscription(
         request,
         SubscriptionSpec(
-            group=subscription_group(
-                subscription.namespace, _channel_name(subscription), subscription.uid
-            ),
-            addressable_kind=channel.kind.kind if channel is not None else _kind(subscription),
+            group=subscription_group(subscription.namespace, reference["name"], subscription.uid),
+            addressable_kind=channel.kind.kind if channel is not None else reference["kind"],
             addressable=channel,
             subscriber=subscriber if answers else _forwarded(request, reply),
             reply=_reply(request, reply) if answers else None,
@@ -154,7 +153,7 @@ def _missing(request: ReconcileRequest) -> Condition:
         return unknown("ChannelNotReady", f'{kind} "{name}" has no channel to read from')
     text = (
         f'{kind} "{name}" not found'
-        if is_served(reference)
+        if served_kind(reference)
         else f"{kind} of {reference.get('apiVersion')} is not a kind of channel here; these are:"
         f" {SERVED_KINDS} of messaging.knative.dev"
     )
@@ -216,14 +215,6 @@ def _forwarded(request: ReconcileRequest, destination: Destination | None) -> De
         return destination
     ingress = request.observed.installation.ingress_url.rstrip("/")
     return Destination(url=ingress + addressable.paths[0])
-
-
-def _channel_name(subscription: Resource) -> str:
-    return str((subscription.spec.get("channel") or {}).get("name"))
-
-
-def _kind(subscription: Resource) -> str:
-    return str((subscription.spec.get("channel") or {}).get("kind"))
 
 
 def _references(subscription: Resource) -> Iterator[Reference]:
