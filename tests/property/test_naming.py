@@ -5,6 +5,7 @@ the resources' names.
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.domain.backend_name import BACKENDS, KAFKA, backend_of, without_backend
 from headrace.resources.naming import (
     NAME_MAX,
     RESERVED,
@@ -25,7 +26,12 @@ PART = (
     | st.text(max_size=300)
 )
 OWNERS = st.lists(
-    st.tuples(st.sampled_from(["broker", "trigger", "channel", "subscription"]), PART, PART),
+    st.tuples(
+        st.sampled_from(["broker", "trigger", "channel", "subscription"]),
+        PART,
+        PART,
+        st.sampled_from(BACKENDS),
+    ),
     max_size=25,
 )
 
@@ -35,18 +41,20 @@ def _fold(name: str) -> str:
 
 
 def _claim(
-    allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str
+    allocator: NameAllocator, kind: str, namespace: str, name: str, uid: str, backend: str
 ) -> tuple[str, ...]:
     """The distinct names of an owner; a retry group and a retry topic are one name of one owner."""
     if kind in ("broker", "channel"):
         preferred = (
-            broker_topic(namespace, name) if kind == "broker" else channel_topic(namespace, name)
+            broker_topic(namespace, name)
+            if kind == "broker"
+            else channel_topic(namespace, name, backend)
         )
         return (allocator.allocate_topic(preferred, uid),)
     preferred = (
         trigger_group(namespace, name)
         if kind == "trigger"
-        else subscription_group(namespace, name, uid)
+        else subscription_group(namespace, name, uid, backend)
     )
     names = allocator.allocate_group(preferred, uid)
     assert f"{names.group}.retry" == names.retry_topic
@@ -56,45 +64,49 @@ def _claim(
 
 @given(OWNERS)
 @settings(max_examples=300, deadline=None)
-def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str]]) -> None:
+def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str, str]]) -> None:
     """All names of all owners differ, also if a dot and an underscore count as the same, as in
     Kafka.
     """
     allocator = NameAllocator({})
     names = [
         each
-        for n, (kind, ns, name) in enumerate(owners)
-        for each in _claim(allocator, kind, ns, name, f"uid-{n}")
+        for n, (kind, ns, name, backend) in enumerate(owners)
+        for each in _claim(allocator, kind, ns, name, f"uid-{n}", backend)
     ]
     assert len(names) == len({_fold(name) for name in names})
 
 
 @given(OWNERS)
 @settings(max_examples=300, deadline=None)
-def test_every_name_is_valid(owners: list[tuple[str, str, str]]) -> None:
-    """At most 249 characters of Kafka's alphabet, and never one of the installation's own names."""
+def test_every_name_is_valid(owners: list[tuple[str, str, str, str]]) -> None:
+    """At most 249 characters, after the prefix of the backend those of Kafka's alphabet, and never
+    one of the installation's own names.
+    """
     allocator = NameAllocator({})
-    for n, (kind, namespace, name) in enumerate(owners):
-        for each in _claim(allocator, kind, namespace, name, f"uid-{n}"):
+    for n, (kind, namespace, name, backend) in enumerate(owners):
+        for each in _claim(allocator, kind, namespace, name, f"uid-{n}", backend):
             assert 0 < len(each) <= NAME_MAX
-            assert LEGAL.issuperset(each)
+            assert LEGAL.issuperset(without_backend(each))
+            assert backend_of(each) == (backend if kind in ("channel", "subscription") else KAFKA)
             assert each not in RESERVED
 
 
 @given(OWNERS)
 @settings(max_examples=100, deadline=None)
-def test_a_name_is_stable(owners: list[tuple[str, str, str]]) -> None:
+def test_a_name_is_stable(owners: list[tuple[str, str, str, str]]) -> None:
     """Also after a restart, when only the names and their owners are known."""
     allocator = NameAllocator({})
     remembered: dict[str, str] = {}
     first = []
-    for n, (kind, namespace, name) in enumerate(owners):
-        got = _claim(allocator, kind, namespace, name, f"uid-{n}")
+    for n, (kind, namespace, name, backend) in enumerate(owners):
+        got = _claim(allocator, kind, namespace, name, f"uid-{n}", backend)
         first.append(got)
         remembered |= dict.fromkeys(got, f"uid-{n}")
     again = NameAllocator(remembered)
     assert first == [
-        _claim(again, kind, ns, name, f"uid-{n}") for n, (kind, ns, name) in enumerate(owners)
+        _claim(again, kind, ns, name, f"uid-{n}", backend)
+        for n, (kind, ns, name, backend) in enumerate(owners)
     ]
 
 

@@ -4,13 +4,15 @@ API of its own.
 
 from dataclasses import dataclass
 
+import structlog
+
 from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.service import Component
-from headrace_controller.kafka_backend.backend import KafkaBackend
+from headrace_controller.backend_by_name import create_backend
 from headrace_controller.metrics import register_controller_metrics
 from headrace_controller.plan_executor import RecordEvent
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -18,6 +20,8 @@ from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile_loop import ReconcileLoop
 from headrace_controller.topic_purge import TopicPurger
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,18 @@ class ControllerBackends:
     routes: RoutingWriter
     routing: RoutingReader
     instances: Instances
+    jetstream_admin: TopicAdmin | None = None
+    """None if no NATS server is configured."""
     parts: tuple[tuple[str, Component], ...] = ()
+
+
+def _log_unavailable(backend: str, error: str) -> None:
+    logger.warning(
+        "backend_unavailable",
+        backend=backend,
+        error=error,
+        next_step="none, if it comes back: what is in this backend is not changed meanwhile",
+    )
 
 
 class ControllerRuntime:
@@ -52,7 +67,12 @@ class ControllerRuntime:
         self.loop = ReconcileLoop(
             installation=installation,
             store=backends.store,
-            backend=KafkaBackend(backends.admin, clock),
+            backend=create_backend(
+                backends.admin,
+                clock,
+                jetstream=backends.jetstream_admin,
+                log_unavailable=_log_unavailable,
+            ),
             routing=backends.routing,
             routes=backends.routes,
             instances=backends.instances,

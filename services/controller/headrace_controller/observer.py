@@ -9,7 +9,7 @@ import structlog
 from headrace.domain.errors import HeadraceError, NotFound, Permanent
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Clock, Instances, RoutingReader
-from headrace.domain.routing import DELAYS_KEY, Route, route_key
+from headrace.domain.routing import Route, route_key
 from headrace.resources.control_ports import (
     ClusterDescription,
     ResourceStore,
@@ -92,11 +92,12 @@ class Observer:
     def routes(self) -> dict[str, Route]:
         """The routing table by key, with the writes that have not come back through the log yet."""
         table = self._ports.routing.table
-        delays = table.delays()
-        known: list[Route] = [*table.addressables(), *table.subscriptions()]
+        known: list[Route] = [
+            *table.addressables(),
+            *table.subscriptions(),
+            *table.all_delays(),
+        ]
         routes = {route_key(each): each for each in known}
-        if delays is not None:
-            routes[DELAYS_KEY] = delays
         for key, route in self._executor.written.items():
             if self._executor.positions[key] <= table.position:
                 continue

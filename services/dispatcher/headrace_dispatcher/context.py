@@ -24,7 +24,8 @@ class DispatcherContext:
     clock: Clock
     jitter: Callable[[], float]
     """A new number in [-1, 1] at each call."""
-    delays: Callable[[], Delays | None]
+    delays: Callable[[str], Delays | None]
+    """The delay topics of a backend, as in the routing table now."""
     limits: SubscriptionLimits
     metrics: DispatcherMetrics
     name_of: Callable[[str], str] = lambda member: member

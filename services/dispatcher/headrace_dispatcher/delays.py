@@ -7,13 +7,14 @@ record waits for one with a longer delay.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
 from headrace.codec import delivery_state
 from headrace.codec.delivery_state import DeliveryState
+from headrace.domain.backend_name import backend_of
 from headrace.domain.errors import HeadraceError, Permanent, TopicMissing
 from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig, InitialOffset
 from headrace.domain.ports import Clock, Feed, Feeds
@@ -38,7 +39,8 @@ class DelayReader:
         retrying_log: RetryingLog,
         feeds: Feeds,
         clock: Clock,
-        delays: Callable[[], Delays | None],
+        delays: Callable[[str], Delays | None],
+        all_delays: Callable[[], Iterable[Delays]],
         subscription: Callable[[str], Subscription | None],
         on_moved: Callable[[str], None],
     ) -> None:
@@ -46,6 +48,7 @@ class DelayReader:
         self._feeds = feeds
         self._clock = clock
         self._delays = delays
+        self._all_delays = all_delays
         self._subscription = subscription
         self._on_moved = on_moved
         self._tiers: dict[str, TierReader] = {}
@@ -54,25 +57,28 @@ class DelayReader:
         """Read the tiers of the routing table that are not read yet. Called again whenever the
         table changes.
         """
-        delays = self._delays()
-        for tier in delays.tiers if delays else ():
-            if tier.topic not in self._tiers and delays is not None:
-                config = FeedConfig(
-                    group=delays.group,
-                    topics=(tier.topic,),
-                    bounds=BOUNDS,
-                    initial_offset=InitialOffset.EARLIEST,
-                )
-                feed = self._feeds.open(config, _log_alarm)
-                broker_clock = BrokerClock(self._clock)
-                reader = TierReader(
-                    tier=tier,
-                    feed=feed,
-                    clock=broker_clock,
-                    move=partial(self._move, feed, broker_clock),
-                )
-                feed.start(reader)
-                self._tiers[tier.topic] = reader
+        for delays in self._all_delays():
+            for tier in delays.tiers:
+                if tier.topic not in self._tiers:
+                    self._tiers[tier.topic] = self._open(delays, tier)
+
+    def _open(self, delays: Delays, tier: DelayTier) -> "TierReader":
+        config = FeedConfig(
+            group=delays.group,
+            topics=(tier.topic,),
+            bounds=BOUNDS,
+            initial_offset=InitialOffset.EARLIEST,
+        )
+        feed = self._feeds.open(config, _log_alarm)
+        broker_clock = BrokerClock(self._clock)
+        reader = TierReader(
+            tier=tier,
+            feed=feed,
+            clock=broker_clock,
+            move=partial(self._move, feed, broker_clock),
+        )
+        feed.start(reader)
+        return reader
 
     def waiting(self) -> Mapping[str, int]:
         """Records that wait in each delay topic, in the partitions that this process owns."""
@@ -159,12 +165,13 @@ class DelayReader:
     def _next(
         self, record: StoredRecord, state: DeliveryState
     ) -> tuple[str, Sequence[tuple[str, bytes]]]:
-        subscription, delays = self._subscription(state.subscription), self._delays()
+        subscription = self._subscription(state.subscription)
         if subscription is None:
             reason = (
                 "misdirected: its subscription was deleted while it waited for its next attempt"
             )
             return state.dead_topic, [*record.headers, ("headrace_reason", reason.encode())]
+        delays = self._delays(backend_of(subscription.topic))
         tier = delays.tier_for(state.due_ms / 1000 - self._clock.now()) if delays else None
         return (tier.topic if tier else subscription.retry_topic), record.headers
 

@@ -7,7 +7,7 @@ changes are applied to the worker in place.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -84,6 +84,7 @@ class Dispatcher:
             feeds=feeds,
             clock=clock,
             delays=self._delays,
+            all_delays=self._all_delays,
             subscription=self._subscription,
             on_moved=self._on_moved,
         )
@@ -108,8 +109,11 @@ class Dispatcher:
             types=self._context.observed_types.next_batch,
         )
 
-    def _delays(self) -> Delays | None:
-        return self._routes.table.delays()
+    def _delays(self, backend: str) -> Delays | None:
+        return self._routes.table.delays(backend)
+
+    def _all_delays(self) -> Iterable[Delays]:
+        return self._routes.table.all_delays()
 
     def _subscription(self, uid: str) -> Subscription | None:
         route = self._routes.table.get(subscription_key(uid))

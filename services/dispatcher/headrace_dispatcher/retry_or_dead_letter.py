@@ -11,6 +11,7 @@ from functools import partial
 
 from headrace.codec import delivery_state, http
 from headrace.codec.delivery_state import DeliveryState
+from headrace.domain.backend_name import backend_of
 from headrace.domain.dead_letter import error_extensions
 from headrace.domain.delivery import (
     DeadLetter,
@@ -93,7 +94,7 @@ class RetryOrDeadLetter:
             # again, and the reply's attempts are not attempts of the event.
             attempts = 0 if delivery.reply is not None else delivery.attempts
             return WaitInPlace(wait_seconds, f"{attempts}:{delivery.first_failure_ms}:{due_ms}")
-        delays = self._delays()
+        delays = self._delays(backend_of(self.subscription.topic))
         tier = delays.tier_for(wait_seconds) if delays else None
         topic = tier.topic if tier else self.subscription.retry_topic
         return self._store_retry(delivery, topic, due_ms, delivery.reply)

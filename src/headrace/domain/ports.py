@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
@@ -287,6 +288,8 @@ class Instance:
     """Some of the event types that it has seen, where it was asked to report them. The next report
     contains others.
     """
+    backends: Sequence[str] = (KAFKA,)
+    """The backends that it serves (see `headrace.domain.backend_name`)."""
 
 
 class Instances(Protocol):

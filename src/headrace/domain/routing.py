@@ -5,11 +5,12 @@ knows which kind of resource created either. Records are plain values; `headrace
 converts them to and from JSON.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.delivery import DeliveryPolicy
 
 RETRY_TOPIC_SECONDS = 10.0
@@ -19,7 +20,7 @@ of its reader.
 EVENT_BYTES_MAX = 1_048_576 - 65_536
 """For an addressable that does not specify a limit: 64 KiB below Kafka's usual limit of 1 MiB."""
 DELAYS_KEY = "delays"
-"""The key of the record that names the delay topics."""
+"""The key of the record that names the delay topics in Kafka."""
 _ADDRESSABLE = "addressable/"
 
 
@@ -128,15 +129,18 @@ class DelayTier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delays:
-    """The delay topics of this installation, shortest first, and the group that reads all
-    of them.
-    """
+    """The delay topics of one backend, shortest first, and the group that reads all of them."""
 
-    uid: str = "delays"
+    uid: str = DELAYS_KEY
     generation: int
     epoch: int
     group: str
     tiers: tuple[DelayTier, ...]
+
+    @property
+    def backend(self) -> str:
+        """The backend of the topics."""
+        return backend_of(self.group)
 
     def tier_for(self, seconds: float) -> DelayTier | None:
         """Return the longest tier of at most `seconds`, or None if the event should wait in the
@@ -169,7 +173,11 @@ class RoutingTable:
     event loop only read it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, backends: Collection[str] | None = None) -> None:
+        """`backends` are the ones that this process serves; routes of others are treated as absent.
+        None: all of them.
+        """
+        self.backends = tuple(backends) if backends is not None else None
         self.position = -1
         """Log position of the newest record applied, -1 before the first."""
         self._routes: dict[str, Route] = {}
@@ -184,6 +192,8 @@ class RoutingTable:
         None is a tombstone: it removes any record of the key.
         """
         old = self._routes.get(key)
+        if not self._serves(entry):
+            entry = None
         if self._is_older(key, entry, old):
             return False
         self._removed_routes.pop(key, None)
@@ -196,6 +206,11 @@ class RoutingTable:
         if isinstance(old, Addressable) or isinstance(entry, Addressable):
             self._index()
         return True
+
+    def _serves(self, entry: Route | RemovedRoute | None) -> bool:
+        if self.backends is None or entry is None or isinstance(entry, RemovedRoute):
+            return True
+        return backend_of_route(entry) in self.backends
 
     def _is_older(self, key: str, entry: Route | RemovedRoute | None, old: Route | None) -> bool:
         if entry is None:
@@ -219,6 +234,10 @@ class RoutingTable:
         self._paths = {path: each for each in self.addressables() for path in each.paths}
         self._hosts = {host.lower(): each for each in self.addressables() for host in each.hosts}
 
+    def keys(self) -> Collection[str]:
+        """Return the keys of all routes."""
+        return self._routes.keys()
+
     def get(self, key: str) -> Route | None:
         """Return the record stored under `key`."""
         return self._routes.get(key)
@@ -241,9 +260,19 @@ class RoutingTable:
         """Return all subscriptions, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Subscription))
 
-    def delays(self) -> Delays | None:
-        """Return the delay topics, or None until the controller has written them."""
-        return next((route for route in self._routes.values() if isinstance(route, Delays)), None)
+    def delays(self, backend: str = KAFKA) -> Delays | None:
+        """Return the delay topics of a backend, or None until the controller has written them."""
+        route = self._routes.get(delays_key(backend))
+        return route if isinstance(route, Delays) else None
+
+    def all_delays(self) -> Iterator[Delays]:
+        """Return the delay topics of all backends, in no particular order."""
+        return (route for route in self._routes.values() if isinstance(route, Delays))
+
+
+def backend_of_route(route: Route) -> str:
+    """Return the backend that a route's topics are in."""
+    return route.backend if isinstance(route, Delays) else backend_of(route.topic)
 
 
 def addressable_key(uid: str) -> str:
@@ -261,12 +290,19 @@ def subscription_key(uid: str) -> str:
     return f"subscription/{uid}"
 
 
+def delays_key(backend: str) -> str:
+    """Return the key of the record that names the delay topics of a backend."""
+    return DELAYS_KEY if backend == KAFKA else f"{DELAYS_KEY}/{backend}"
+
+
 def route_key(route: Route) -> str:
-    """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>` or `delays`."""
+    """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>`, or that of the
+    delay topics.
+    """
     match route:
         case Addressable():
             return addressable_key(route.uid)
         case Subscription():
             return subscription_key(route.uid)
         case Delays():
-            return DELAYS_KEY
+            return delays_key(route.backend)

@@ -7,10 +7,17 @@ Therefore a name is *claimed*: it is allocated once, recorded with its owner's u
 owner gets a hash of its uid appended.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from headrace.domain.backend_name import (
+    BACKENDS,
+    KAFKA,
+    backend_of,
+    with_backend,
+    without_backend,
+)
 from headrace.domain.control_topics import CONTROL_TOPICS
 
 NAME_MAX = 249
@@ -33,9 +40,11 @@ def broker_topic(namespace: str, name: str) -> str:
     return f"knative-broker-{namespace}-{name}"
 
 
-def channel_topic(namespace: str, name: str) -> str:
+def channel_topic(namespace: str, name: str, backend: str = KAFKA) -> str:
     """The preferred topic of a channel."""
-    return f"knative-messaging-kafka.{namespace}.{name}"
+    if backend == KAFKA:
+        return f"knative-messaging-kafka.{namespace}.{name}"
+    return with_backend(backend, f"channel.{namespace}.{name}")
 
 
 def channel_service(name: str) -> str:
@@ -48,9 +57,11 @@ def trigger_group(namespace: str, name: str) -> str:
     return f"knative-trigger-{namespace}-{name}"
 
 
-def subscription_group(namespace: str, channel: str, uid: str) -> str:
+def subscription_group(namespace: str, channel: str, uid: str, backend: str = KAFKA) -> str:
     """The preferred consumer group of a Subscription to a channel."""
-    return f"kafka.{namespace}.{channel}.{uid}"
+    if backend == KAFKA:
+        return f"kafka.{namespace}.{channel}.{uid}"
+    return with_backend(backend, f"subscription.{namespace}.{channel}.{uid}")
 
 
 def retry_group(group: str) -> str:
@@ -60,9 +71,14 @@ def retry_group(group: str) -> str:
     return group + RETRY_SUFFIX
 
 
-def delay_topic(label: str) -> str:
+def delay_group(backend: str = KAFKA) -> str:
+    """The group that reads the delay topics of a backend."""
+    return with_backend(backend, DELAY_GROUP)
+
+
+def delay_topic(label: str, backend: str = KAFKA) -> str:
     """The topic of one delay tier, by its label (`10s`)."""
-    return f"{DELAY_GROUP}.{label}"
+    return f"{delay_group(backend)}.{label}"
 
 
 RESERVED: frozenset[str] = frozenset(
@@ -127,7 +143,17 @@ class NameAllocator:
         return name not in RESERVED and self._owners.get(_folded(name), uid) == uid
 
 
-def _candidates(preferred: str, uid: str, length_max: int) -> Iterable[str]:
+def _candidates(preferred: str, uid: str, length_max: int) -> Iterator[str]:
+    """Names of at most `length_max` characters, in the backend of the preferred one."""
+    backend = KAFKA
+    if backend_of(preferred) in BACKENDS:
+        backend, preferred = backend_of(preferred), without_backend(preferred)
+    length_max -= len(with_backend(backend, ""))
+    for candidate in _local_candidates(preferred, uid, length_max):
+        yield with_backend(backend, candidate)
+
+
+def _local_candidates(preferred: str, uid: str, length_max: int) -> Iterator[str]:
     legal = "".join(character if character in _LEGAL else "-" for character in preferred)
     if legal == preferred and len(preferred) <= length_max and preferred not in ("", ".", ".."):
         yield preferred

@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Clock, Instance, Instances, RoutingReader
@@ -115,6 +116,7 @@ class Heartbeat:
                 now_ms,
                 dict(self._groups()),
                 self._types(),
+                self._routes.table.backends or (KAFKA,),
             )
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)

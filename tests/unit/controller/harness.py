@@ -18,7 +18,7 @@ from headrace.adapters.memory.store import MemoryResources, MemoryResourceStore
 from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
-from headrace_controller.kafka_backend.backend import KafkaBackend
+from headrace_controller.backend_by_name import create_backend
 from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
@@ -85,6 +85,8 @@ class ControllerHarness:
     backend: Backend | None = None
     """Kafka, with `admin`, if none is given."""
     services: tuple[str, ...] = ("ingress", "dispatcher")
+    served: tuple[str, ...] = ("kafka", "in-memory")
+    """The backends of the data plane."""
     applies: bool = True
     """Whether the data plane keeps up with the routing table."""
     groups: Mapping[str, str] = field(default_factory=dict)
@@ -101,7 +103,7 @@ class ControllerHarness:
         self.loop = ReconcileLoop(
             installation=self.installation,
             store=self.store,
-            backend=self.backend or KafkaBackend(self.admin, self.clock),
+            backend=self.backend or create_backend(self.admin, self.clock),
             routing=self.follower,
             routes=MemoryRoutingWriter(self.routing),
             instances=self.instances,
@@ -114,7 +116,9 @@ class ControllerHarness:
         """The data plane says how far it has read."""
         applied = len(self.routing.records) - 1 if self.applies else -1
         for service in self.services:
-            await self.instances.report(Instance(service, service, applied, 0, self.groups))
+            await self.instances.report(
+                Instance(service, service, applied, 0, self.groups, backends=self.served)
+            )
 
     async def apply(self, *resources: Resource) -> None:
         """Create or replace, as through the API."""

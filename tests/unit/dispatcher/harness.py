@@ -141,7 +141,7 @@ async def dispatcher_harness(
         sender=sender,
         clock=clock,
         jitter=lambda: 0.0,
-        delays=lambda: None,
+        delays=lambda _: None,
         limits=limits or SubscriptionLimits(),
         metrics=DispatcherMetrics(Metrics(process=False)),
     )

@@ -43,7 +43,8 @@ class Delayed:
             retrying_log=self.harness.context.retrying_log,
             feeds=self.harness.feeds,
             clock=self.harness.clock,
-            delays=lambda: delays,
+            delays=lambda _: delays,
+            all_delays=lambda: [delays],
             subscription=self.subscriptions.get,
             on_moved=self.moved.append,
         )

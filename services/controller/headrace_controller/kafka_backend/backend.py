@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import structlog
 
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.ports import Clock
 from headrace.resources.broker_config import TopicConfig
 from headrace.resources.control_ports import (
@@ -48,12 +49,19 @@ _VERIFY_SECONDS = 300.0
 
 
 class KafkaDecisions:
-    """See `BackendDecisions`."""
+    """See `BackendDecisions`. They hold for every backend with a `TopicAdmin`."""
+
+    def __init__(self, backend: str = KAFKA) -> None:
+        """`backend` is the prefix of the names that this backend needs for itself."""
+        self._backend = backend
 
     def prepare(self, observed: ObservedState, draft: Draft, *, record_bytes_max: int) -> None:
-        """The delay topics and their routing record."""
-        size = max(record_bytes_max, channels.largest_channel(observed))
-        reconcile_delays(observed, draft, bytes_max=size)
+        """The delay topics and their routing record. In other backends than Kafka they are created
+        for the first channel.
+        """
+        if self._backend == KAFKA or observed.ownership_records:
+            size = max(record_bytes_max, channels.largest_channel(observed))
+            reconcile_delays(observed, draft, bytes_max=size, backend=self._backend)
 
     def claim_channel(
         self, owner: Resource, names: NameAllocator, *, topic: str, external: str | None
@@ -140,7 +148,8 @@ class KafkaBackend:
     them.
     """
 
-    def __init__(self, admin: TopicAdmin, clock: Clock) -> None:
+    def __init__(self, admin: TopicAdmin, clock: Clock, backend: str = KAFKA) -> None:
+        """`backend` says what `admin` administers, if it is not Kafka."""
         self._admin = admin
         self._clock = clock
         self._failed_steps = FailedSteps(clock)
@@ -149,7 +158,7 @@ class KafkaBackend:
         self._described_topics: set[str] = set()
         self._stale_topics: set[str] = set()
         self._described_at = self._verified_at = float("-inf")
-        self.decisions: BackendDecisions = KafkaDecisions()
+        self.decisions: BackendDecisions = KafkaDecisions(backend)
 
     @property
     def failed_steps(self) -> Mapping[str, StepFailure]:

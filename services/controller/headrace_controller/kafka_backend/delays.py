@@ -6,32 +6,56 @@ an existing topic with the right settings is taken over (its name is reserved), 
 recreated, because without it all retries with a long delay would stop.
 """
 
-from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier
-from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
+from headrace.domain.backend_name import KAFKA
+from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier, delays_key
+from headrace.resources.naming import DELAY_TIERS, delay_group, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace_controller.kafka_backend.topic_specs import delay_topic_specs
 from headrace_controller.kafka_backend.topics import TopicPermissions, assess_topic
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft, PutRoute, SaveOwnershipRecord
 
-OWNER = "delays"
+
+def delays_owner(backend: str = KAFKA) -> str:
+    """The uid under which the delay topics of a backend are recorded."""
+    return DELAYS_KEY if backend == KAFKA else f"{DELAYS_KEY}-{backend}"
 
 
-def reconcile_delays(observed: ObservedState, draft: Draft, *, bytes_max: int) -> None:
+def delays_route(epoch: int, backend: str = KAFKA) -> Delays:
+    """The routing record of the delay topics."""
+    return Delays(
+        generation=1,
+        epoch=epoch,
+        group=delay_group(backend),
+        tiers=tuple(
+            DelayTier(seconds=seconds, topic=delay_topic(label, backend))
+            for label, seconds in DELAY_TIERS
+        ),
+    )
+
+
+def reconcile_delays(
+    observed: ObservedState, draft: Draft, *, bytes_max: int, backend: str = KAFKA
+) -> None:
     """Plan the delay topics for channels of at most `bytes_max`, then their routing record."""
-    ownership = observed.ownership_records.get(OWNER)
+    owner = delays_owner(backend)
+    ownership = observed.ownership_records.get(owner)
     if ownership is None:
         topics = tuple(
-            OwnedTopic(name=delay_topic(label), role=TopicRole.DELAY) for label, _ in DELAY_TIERS
+            OwnedTopic(name=delay_topic(label, backend), role=TopicRole.DELAY)
+            for label, _ in DELAY_TIERS
         )
         draft.add(
             SaveOwnershipRecord(
-                OwnershipRecord(uid=OWNER, kind="Delays", namespace="", name=OWNER, topics=topics)
+                OwnershipRecord(uid=owner, kind="Delays", namespace="", name=owner, topics=topics)
             )
         )
         return
     seen, ready = ownership, True
-    for spec in delay_topic_specs(bytes_max=bytes_max, brokers=observed.cluster.brokers):
+    specs = delay_topic_specs(
+        bytes_max=bytes_max, brokers=observed.cluster.brokers, backend=backend
+    )
+    for spec in specs:
         held = next(topic for topic in ownership.topics if topic.name == spec.name)
         assessment = assess_topic(observed, held, spec, TopicPermissions(adopt=True, recreate=True))
         seen = seen.with_topic(assessment.held)
@@ -43,14 +67,6 @@ def reconcile_delays(observed: ObservedState, draft: Draft, *, bytes_max: int) -
     if seen != ownership:
         draft.add(SaveOwnershipRecord(seen))
     elif ready:
-        wanted = Delays(
-            generation=1,
-            epoch=observed.epoch,
-            group=DELAY_GROUP,
-            tiers=tuple(
-                DelayTier(seconds=seconds, topic=delay_topic(label))
-                for label, seconds in DELAY_TIERS
-            ),
-        )
-        if observed.routes.get(DELAYS_KEY) != wanted:
+        wanted = delays_route(observed.epoch, backend)
+        if observed.routes.get(delays_key(backend)) != wanted:
             draft.add(PutRoute(wanted))

@@ -13,6 +13,11 @@ class CreateTopic(BackendStep):
 
     topic: TopicSpec
 
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.topic.name
+
 
 @dataclass(frozen=True, slots=True)
 class AddPartitions(BackendStep):
@@ -20,6 +25,11 @@ class AddPartitions(BackendStep):
 
     topic: str
     total: int
+
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +39,22 @@ class AlterTopic(BackendStep):
     topic: str
     settings: Mapping[str, str]
 
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.topic
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteTopic(BackendStep):
     """Delete a topic."""
 
     topic: str
+
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +68,19 @@ class CommitInitialOffsets(BackendStep):
     at_end: tuple[int, ...] = ()
     at_beginning: tuple[int, ...] = ()
 
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.group
+
 
 @dataclass(frozen=True, slots=True)
 class DeleteGroup(BackendStep):
     """Delete a consumer group with its offsets."""
 
     group: str
+
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.group

@@ -7,6 +7,7 @@ event can be written there together with its private headers.
 
 from collections.abc import Iterable
 
+from headrace.domain.backend_name import KAFKA
 from headrace.resources.broker_config import (
     BYTES_MAX,
     MAX_MESSAGE_BYTES,
@@ -47,14 +48,14 @@ def retry_or_dead_letter_topic_spec(
     )
 
 
-def delay_topic_specs(*, bytes_max: int, brokers: int) -> list[TopicSpec]:
+def delay_topic_specs(*, bytes_max: int, brokers: int, backend: str = KAFKA) -> list[TopicSpec]:
     """The delay topics. Their records wait from their append time, which must therefore come from
     the broker's clock and not from a producer's.
     """
     return [
         TopicSpec(
-            name=delay_topic(label),
-            partitions=DELAY_PARTITIONS,
+            name=delay_topic(label, backend),
+            partitions=DELAY_PARTITIONS if backend == KAFKA else 1,
             replication=effective_replication(None, brokers)[0],
             settings={
                 **_UNLIMITED_RETENTION,

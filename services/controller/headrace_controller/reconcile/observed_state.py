@@ -3,9 +3,11 @@ needed for each resource.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
@@ -148,9 +150,12 @@ class ObservedState:
         position = self.route_positions.get(key, self.routes_end)
         return all(instance.applied >= position for instance in self.instances)
 
-    def serves(self, service: str) -> bool:
-        """Whether a process of this service is alive."""
-        return any(instance.service == service for instance in self.instances)
+    def serves(self, service: str, backend: str = KAFKA) -> bool:
+        """Whether a process of this service is alive that serves this backend."""
+        return any(
+            instance.service == service and backend in instance.backends
+            for instance in self.instances
+        )
 
     def state_of(self, uid: str) -> SubscriptionState:
         """The state of a subscription, merged over all dispatchers that report one."""
@@ -188,6 +193,22 @@ class ObservedState:
         installation.
         """
         return self.derived(_by_address).get(url.rstrip("/"))
+
+    def restricted_to(
+        self,
+        ownership_records: Mapping[str, OwnershipRecord],
+        *,
+        cluster: ClusterDescription,
+        backend: object,
+    ) -> "ObservedState":
+        """The same state with what one of several backends has: its records, and what was observed
+        of it. The indexes are shared.
+        """
+        view = copy(self)
+        object.__setattr__(view, "ownership_records", ownership_records)
+        object.__setattr__(view, "cluster", cluster)
+        object.__setattr__(view, "backend", backend)
+        return view
 
     def derived(self, compute: Callable[["ObservedState"], T]) -> T:
         """The result of `compute`, which is pure, for this state; computed once."""

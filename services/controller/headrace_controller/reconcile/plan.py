@@ -54,6 +54,13 @@ class BackendStep:
 
     __slots__ = ()
 
+    @property
+    def subject(self) -> str:
+        """The name of the topic or group that the step is about; it says which backend executes
+        it.
+        """
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, slots=True)
 class PutRoute:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from headrace.adapters.memory.log import MemoryLog
+from headrace.adapters.memory.log import MemoryLog, MemoryPartition
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, InitialOffset
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import FeedListener, Lag
@@ -24,16 +24,39 @@ class MemoryGroups:
         self.log = log
         self.committed: dict[str, dict[Partition, tuple[int, str]]] = {}
         """Offset and metadata by group and partition."""
+        self._positions: dict[Partition, dict[str, int]] = {}
+        """The committed offset of each group that has one, by partition."""
         self._members: dict[str, list[MemoryFeed]] = {}
         log.watch(self._appended)
 
     def commit(self, group: str, partition: Partition, *, offset: int, metadata: str = "") -> None:
         """Commit an offset, as a member or a controller does."""
         self.committed.setdefault(group, {})[partition] = (offset, metadata)
+        self._positions.setdefault(partition, {})[group] = offset
+        self._trim(partition)
 
-    def delete(self, group: str) -> None:
-        """Delete the committed offsets of a group."""
-        self.committed.pop(group, None)
+    def has_reader(self, partition: Partition) -> bool:
+        """Whether any group has an offset in this partition."""
+        return bool(self._positions.get(partition))
+
+    def delete(self, group: str, topic: str | None = None) -> None:
+        """Delete the committed offsets of a group, in one topic or in all."""
+        offsets = self.committed.get(group, {})
+        gone = [each for each in offsets if topic in (None, each.topic)]
+        for partition in gone:
+            del offsets[partition], self._positions[partition][group]
+        if not offsets:
+            self.committed.pop(group, None)
+        for partition in gone:
+            self._trim(partition)
+
+    def _trim(self, partition: Partition) -> None:
+        """Remove what every group with an offset in this partition has committed, if the log is
+        bounded. A topic without a group keeps its records: a group may be created for them.
+        """
+        positions = self._positions.get(partition)
+        if positions and self.log.stored_bytes_max is not None:
+            self.log.trim(*partition, min(positions.values()))
 
     def join(self, group: str, member: "MemoryFeed") -> None:
         """Add a member and rebalance."""
@@ -109,7 +132,7 @@ class _PartitionState:
         self.partition = partition
         self.tracker = OffsetTracker(start, metadata)
         self.in_flight: dict[int, StoredRecord] = {}
-        self.log: list[StoredRecord] | None = None
+        self.log: MemoryPartition | None = None
         """The list that was last read, to detect that the topic was deleted and recreated."""
         self.paused = False
         self.is_revoking = False
@@ -205,8 +228,7 @@ class MemoryFeed:
         """As `Feed.lag`."""
         now = asyncio.get_running_loop().time()
         return {
-            state.partition: state.lag(len(self._log(state)), now)
-            for state in self._states.values()
+            state.partition: state.lag(self._log(state).end, now) for state in self._states.values()
         }
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -319,17 +341,17 @@ class MemoryFeed:
         log = self._log(state)
         if state.log is None:
             state.log = log
-        elif state.log is not log or state.tracker.next > len(log):
+        elif state.log is not log or state.tracker.next > log.end:
             state = self._restart(state, log)
         while (
             len(batch) < _BATCH_RECORDS_MAX
             and self._records < self._bounds.records_max
             and self._bytes < self._bounds.bytes_max
         ):
-            offset = state.tracker.next
-            if offset >= len(log):
+            offset = max(state.tracker.next, log.start)
+            if offset >= log.end:
                 return
-            record = replace(log[offset], note=state.tracker.note(offset))
+            record = replace(log.at(offset), note=state.tracker.note(offset))
             if not state.tracker.take(offset):
                 continue
             state.in_flight[offset] = record
@@ -337,7 +359,7 @@ class MemoryFeed:
             self._bytes += record.size
             batch.append(record)
 
-    def _restart(self, state: _PartitionState, log: list[StoredRecord]) -> _PartitionState:
+    def _restart(self, state: _PartitionState, log: MemoryPartition) -> _PartitionState:
         """Handle a topic that was recreated or is shorter than what was read: its known offsets are
         invalid.
         """
@@ -355,12 +377,12 @@ class MemoryFeed:
         fresh.log = log
         return fresh
 
-    def _log(self, state: _PartitionState) -> list[StoredRecord]:
+    def _log(self, state: _PartitionState) -> MemoryPartition:
         partitions = self._groups.log.topics.get(state.partition.topic, ())
         return (
             partitions[state.partition.partition]
             if state.partition.partition < len(partitions)
-            else []
+            else MemoryPartition()
         )
 
     def _schedule_commit(self) -> None:

@@ -1,4 +1,9 @@
-"""The in-memory log: topics as lists, for tests and for local use without Kafka."""
+"""The in-memory log: topics as lists in this process. In-memory channels use it, and tests.
+
+With a limit for the bytes that it stores, it is bounded: a topic that has used up its share accepts
+no more, except for one whose oldest records may be dropped, which are then counted as lost. Records
+are removed when every group of their topic has committed them (see `MemoryGroups`).
+"""
 
 import asyncio
 import contextlib
@@ -24,9 +29,65 @@ OnAppended = Callable[[str, int], None]
 """Called with topic and partition after records were appended there."""
 
 
+TOPIC_SHARE = 4
+"""One topic may use this fraction (a quarter) of the bytes that the whole log may store."""
+RECORD_OVERHEAD_BYTES = 512
+"""Approximate memory that a stored record takes in addition to its content."""
+
+OnLost = Callable[[str, int], None]
+"""Called with a topic and how many of its records were dropped before anything has read them."""
+
+
+class BacklogFull(LogFull):
+    """The records of a topic that are not delivered yet use up the memory they may take."""
+
+    def __init__(self, topic: str, bytes_max: int) -> None:
+        super().__init__(topic, bytes_max)
+        message = (
+            f"topic {topic} has {bytes_max} bytes of events that are not delivered yet, and no"
+            " more are kept in memory; no more are taken until some are delivered"
+        )
+        self.args = (message,)
+
+
+class MemoryPartition(list[StoredRecord]):
+    """The records of one partition that are still stored, in order of their offsets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = 0
+        """The offset of the first stored record."""
+        self.stored_bytes = 0
+
+    @property
+    def end(self) -> int:
+        """The offset after the last record."""
+        return self.start + len(self)
+
+    def at(self, offset: int) -> StoredRecord:
+        """Return the record with this offset. Raises IndexError if it is not stored."""
+        if offset < self.start:
+            raise IndexError(offset)
+        return self[offset - self.start]
+
+    def trim(self, before: int) -> int:
+        """Remove the records below this offset; return how many bytes they had."""
+        count = min(max(before - self.start, 0), len(self))
+        removed = sum(stored_size(record) for record in self[:count])
+        del self[:count]
+        self.start += count
+        self.stored_bytes -= removed
+        return removed
+
+
+def stored_size(record: Record | StoredRecord) -> int:
+    """Return the memory that a stored record takes, approximately."""
+    return record.size + RECORD_OVERHEAD_BYTES
+
+
 class MemoryLog:
-    """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list whose index is
-    the offset.
+    """Implements `headrace.domain.ports.Log`; `topics[name][partition]` is a list of records, whose
+    index is the offset until records are removed.
 
     Tests simulate failures of a log. Slow: `hold()` keeps records open until `release()`.
     Unavailable: `fail(error)` rejects all later records. Partly failed: `refuse(topic, error)`
@@ -34,9 +95,22 @@ class MemoryLog:
     """
 
     def __init__(
-        self, *, topic_bytes_max: int = 16 * 1_048_576, record_bytes_max: int = 1_048_576 + 65_536
+        self,
+        *,
+        topic_bytes_max: int = 16 * 1_048_576,
+        record_bytes_max: int = 1_048_576 + 65_536,
+        stored_bytes_max: int | None = None,
+        lost: OnLost = lambda _topic, _count: None,
     ) -> None:
-        self.topics: dict[str, list[list[StoredRecord]]] = {}
+        """`topic_bytes_max` limits the records of a topic that are not stored yet,
+        `stored_bytes_max` the stored ones of all topics; None: no limit, and nothing is removed.
+        """
+        self.topics: dict[str, list[MemoryPartition]] = {}
+        self.stored_bytes_max = stored_bytes_max
+        self.stored_bytes = 0
+        self.drops_oldest: set[str] = set()
+        """Topics whose oldest records are dropped when they are full."""
+        self._lost = lost
         self.topic_bytes_max = topic_bytes_max
         self.record_bytes_max = record_bytes_max
         self._open: dict[str, int] = {}
@@ -52,11 +126,19 @@ class MemoryLog:
     def create(self, topic: str, partitions: int = 1) -> None:
         """Create a topic, or add partitions to it."""
         lists = self.topics.setdefault(topic, [])
-        lists.extend([] for _ in range(partitions - len(lists)))
+        lists.extend(MemoryPartition() for _ in range(partitions - len(lists)))
 
     def delete(self, topic: str) -> None:
         """Delete a topic and its records."""
-        self.topics.pop(topic, None)
+        partitions = self.topics.pop(topic, ())
+        self.stored_bytes -= sum(each.stored_bytes for each in partitions)
+        self.drops_oldest.discard(topic)
+
+    def trim(self, topic: str, partition: int, before: int) -> None:
+        """Remove the records of a partition below this offset."""
+        partitions = self.topics.get(topic, ())
+        if partition < len(partitions):
+            self.stored_bytes -= partitions[partition].trim(before)
 
     def watch(self, appended: OnAppended) -> None:
         """Call `appended` on the event loop after each record."""
@@ -92,12 +174,30 @@ class MemoryLog:
         size = record.size
         if size > self.record_bytes_max:
             raise RecordTooLarge(size, self.record_bytes_max)
-        waiting = self._open.get(topic, 0)
-        if waiting and waiting + size > self.topic_bytes_max:
+        waiting, needed = self._open.get(topic, 0), stored_size(record)
+        if waiting and waiting + needed > self.topic_bytes_max:
             raise LogFull(topic, self.topic_bytes_max)
-        self._open[topic] = waiting + size
+        if self.stored_bytes_max is not None:
+            self._make_room(topic, waiting + needed, self.stored_bytes_max)
+        self._open[topic] = waiting + needed
         self._waiting.append((topic, record, stored))
         self._schedule()
+
+    def _make_room(self, topic: str, needed: int, bytes_max: int) -> None:
+        """Raise BacklogFull if the topic's share or the whole log is used up."""
+        partitions = self.topics.get(topic, ())
+        share = bytes_max // TOPIC_SHARE
+        stored = sum(each.stored_bytes for each in partitions)
+        if stored + needed <= share and self.stored_bytes + needed <= bytes_max:
+            return
+        if topic not in self.drops_oldest:
+            raise BacklogFull(topic, share)
+        for number, records in enumerate(partitions):
+            # A quarter at once: the front of a list is not removed for every record.
+            count = -(-len(records) // TOPIC_SHARE)
+            self.trim(topic, number, records.start + count)
+            if count:
+                self._lost(topic, count)
 
     async def flush(self, timeout_seconds: float) -> int:
         """See the port."""
@@ -124,7 +224,7 @@ class MemoryLog:
             return
         waiting, self._waiting = self._waiting, []
         for topic, record, stored in waiting:
-            self._open[topic] -= record.size
+            self._open[topic] -= stored_size(record)
             outcome = self._store_one(topic, record)
             try:
                 stored(outcome)
@@ -141,18 +241,19 @@ class MemoryLog:
             return TopicMissing(topic)
         partition = self._partition(record.key, len(partitions))
         records = partitions[partition]
-        records.append(
-            StoredRecord(
-                topic=topic,
-                partition=partition,
-                offset=len(records),
-                timestamp_ms=time.time_ns() // 1_000_000,
-                key=record.key,
-                value=record.value,
-                headers=record.headers,
-                size=record.size,
-            )
+        stored = StoredRecord(
+            topic=topic,
+            partition=partition,
+            offset=records.end,
+            timestamp_ms=time.time_ns() // 1_000_000,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            size=record.size,
         )
+        records.append(stored)
+        records.stored_bytes += stored_size(stored)
+        self.stored_bytes += stored_size(stored)
         for appended in self._watchers:
             appended(topic, partition)
         return None

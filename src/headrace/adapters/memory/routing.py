@@ -57,9 +57,10 @@ class MemoryRoutingWriter:
 class MemoryRoutingReader:
     """Implements `headrace.domain.ports.RoutingReader`."""
 
-    def __init__(self, log: MemoryRoutingLog) -> None:
+    def __init__(self, log: MemoryRoutingLog, backends: Collection[str] | None = None) -> None:
+        """`backends`: see `RoutingTable`."""
         self._log = log
-        self._table = RoutingTable()
+        self._table = RoutingTable(backends)
         self._watchers: list[OnKeysChanged] = []
         self._keys: set[str] = set()
         self._applied = 0

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
 from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
@@ -136,6 +137,8 @@ def write(instance: Instance) -> bytes:
     }
     if instance.types:
         members["types"] = list(instance.types)
+    if tuple(instance.backends) != (KAFKA,):
+        members["backends"] = list(instance.backends)
     return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -155,6 +158,7 @@ def read(value: bytes) -> Instance | None:
             seen_ms=int(members["seenMs"]),
             groups=groups,
             types=_types(members.get("types")),
+            backends=tuple(map(str, members.get("backends") or (KAFKA,))),
         )
     except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

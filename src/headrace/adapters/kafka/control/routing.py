@@ -40,8 +40,10 @@ class KafkaRoutingReader:
         *,
         topic: str = ROUTING_TOPIC,
         start_seconds: float = START_SECONDS,
+        backends: Collection[str] | None = None,
     ) -> None:
-        self._table = RoutingTable()
+        """`backends`: see `RoutingTable`."""
+        self._table = RoutingTable(backends)
         self._topic = CompactedTopicReader(
             options, topic, self._on_records, start_seconds=start_seconds
         )

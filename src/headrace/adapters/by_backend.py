@@ -1,0 +1,82 @@
+"""The ports of a process that serves several backends: each call goes to the backend of the topic.
+
+The prefix of a topic's name says which backend it is in (see `headrace.domain.backend_name`).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from headrace.domain.backend_name import backend_of
+from headrace.domain.errors import HeadraceError, TopicMissing
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
+from headrace.domain.ports import Feed, Feeds, Log, OnStored
+from headrace.domain.record import Record
+
+
+class LogByBackend:
+    """Implements `headrace.domain.ports.Log` over the logs of several backends."""
+
+    def __init__(self, logs: Mapping[str, Log]) -> None:
+        """`logs` by backend."""
+        self._logs = logs
+
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
+        """See the port. Raises TopicMissing if this process does not serve the topic's backend."""
+        log = self._logs.get(backend_of(topic))
+        if log is None:
+            raise TopicMissing(topic)
+        log.append(topic, record, stored)
+
+    async def flush(self, timeout_seconds: float) -> int:
+        """See the port."""
+        return sum(
+            await asyncio.gather(*(log.flush(timeout_seconds) for log in self._logs.values()))
+        )
+
+
+class FeedsByBackend:
+    """Implements `headrace.domain.ports.Feeds` over the feeds of several backends."""
+
+    def __init__(self, feeds: Mapping[str, Feeds]) -> None:
+        """`feeds` by backend."""
+        self._feeds = feeds
+
+    async def prepare(self) -> None:
+        """See the port."""
+        await asyncio.gather(*(feeds.prepare() for feeds in self._feeds.values()))
+
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> Feed:
+        """See the port. Raises TopicMissing if this process does not serve the topics' backend."""
+        feeds = self._feeds.get(backend_of(config.topics[0]))
+        if feeds is None:
+            raise TopicMissing(config.topics[0])
+        return feeds.open(config, alarm)
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """See the port. A backend that does not answer counts as unknown; an error is raised only
+        if none answers.
+        """
+        asked: dict[str, dict[str, Sequence[str]]] = {}
+        for group, topics in groups.items():
+            asked.setdefault(backend_of(topics[0]), {})[group] = topics
+        results = await asyncio.gather(
+            *(self._feeds[backend].backlog(each) for backend, each in asked.items()),
+            return_exceptions=True,
+        )
+        answers: list[Backlog] = []
+        failures: list[HeadraceError] = []
+        unknown: dict[str, int] = {}
+        for requested, result in zip(asked.values(), results, strict=True):
+            if isinstance(result, HeadraceError):
+                failures.append(result)
+                unknown |= {group: len(topics) for group, topics in requested.items()}
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                answers.append(result)
+        if failures and not answers:
+            raise failures[0]
+        return Backlog(
+            waiting={group: found for each in answers for group, found in each.waiting.items()},
+            unknown=unknown | {g: count for each in answers for g, count in each.unknown.items()},
+        )
