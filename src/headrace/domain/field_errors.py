@@ -68,6 +68,14 @@ def immutable(subject: str, paths: Sequence[str], difference: str) -> FieldError
     return FieldError(f"Immutable {subject} changed (-old +new)", tuple(paths), difference)
 
 
+def immutable_spec(
+    type_name: str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[FieldError]:
+    """The error of an update that changes these fields of a spec, if it does."""
+    changed = differences(type_name, old, new)
+    return [immutable("fields", ("spec",), changed)] if changed else []
+
+
 def differences(
     type_name: str, old: Mapping[str, Any], new: Mapping[str, Any], path: str = ""
 ) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, differences, immutable, invalid, missing
+from headrace.domain.field_errors import FieldError, immutable, invalid, missing
 from headrace.resources.broker_defaults import DEFAULT_CONFIG, KAFKA_CLASS
 from headrace.resources.condition_types import (
     ADDRESSABLE,
@@ -23,7 +23,7 @@ from headrace.resources.delivery_rules import (
 )
 from headrace.resources.destination import REF_SHAPE
 from headrace.resources.json_shapes import Shape
-from headrace.resources.kind_rules import KindRules
+from headrace.resources.kind_rules import KindRules, immutable_except
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -125,19 +125,12 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: all of the spec except `delivery` is immutable, and so is
     the class.
     """
-    errors: list[FieldError] = []
-    changed = differences("v1.BrokerSpec", _kept(old), _kept(new))
-    if changed:
-        errors.append(immutable("fields", ("spec",), changed))
+    errors = immutable_except("v1.BrokerSpec", old, new, "delivery")
     before, after = old.annotations.get(CLASS_ANNOTATION), new.annotations.get(CLASS_ANNOTATION)
     if before != after:
         difference = f'{{string}}:\n\t-: "{before or ""}"\n\t+: "{after or ""}"\n'
         errors.append(immutable("annotations", ("annotations",), difference))
     return errors
-
-
-def _kept(broker: Resource) -> Mapping[str, Any]:
-    return {key: value for key, value in broker.spec.items() if key != "delivery"}
 
 
 RULES = KindRules(

@@ -8,9 +8,7 @@ from typing import Any
 
 from headrace.domain.field_errors import (
     FieldError,
-    differences,
     disallowed,
-    immutable,
     invalid,
     missing,
 )
@@ -27,7 +25,7 @@ from headrace.resources.condition_types import (
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.json_shapes import ANY, Shape
-from headrace.resources.kind_rules import KindRules
+from headrace.resources.kind_rules import KindRules, immutable_except
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -72,15 +70,7 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: all of the spec except the subscribers is immutable. A Channel that
     was stored without a template may get one.
     """
-    before, after = _immutable(old), _immutable(new)
-    if not before.get("channelTemplate"):
-        after.pop("channelTemplate", None)
-    changed = differences("v1.ChannelSpec", before, after)
-    return [immutable("fields", ("spec",), changed)] if changed else []
-
-
-def _immutable(channel: Resource) -> dict[str, Any]:
-    return {key: value for key, value in channel.spec.items() if key != "subscribers"}
+    return immutable_except("v1.ChannelSpec", old, new, "subscribers", set_once="channelTemplate")
 
 
 RULES = KindRules(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, differences, immutable, invalid
+from headrace.domain.field_errors import FieldError, invalid
 from headrace.resources.broker_config import (
     BYTES_MAX,
     MAX_MESSAGE_BYTES,
@@ -30,7 +30,7 @@ from headrace.resources.conditions import ConditionSet
 from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.durations import InvalidDuration, parse_duration
 from headrace.resources.json_shapes import Shape
-from headrace.resources.kind_rules import KindRules
+from headrace.resources.kind_rules import KindRules, immutable_except
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -64,7 +64,6 @@ _DEFAULTS: Mapping[str, Any] = {
 _REPLICATION_MAX = 32_767
 _RETENTION_SECONDS_MIN = 1.0
 """Kafka takes milliseconds; 0 would delete events at once."""
-_MUTABLE = ("subscribers", "delivery")
 
 
 def default(channel: Resource, _system: SystemConfig = BUILT_IN) -> Resource:
@@ -98,11 +97,14 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: the settings of the topic are immutable. A retention may be set
     once in an object that was stored without one.
     """
-    before, after = _immutable(old), _immutable(new)
-    if not old.spec.get("retentionDuration"):
-        after.pop("retentionDuration", None)
-    changed = differences("v1beta1.KafkaChannelSpec", before, after)
-    return [immutable("fields", ("spec",), changed)] if changed else []
+    return immutable_except(
+        "v1beta1.KafkaChannelSpec",
+        old,
+        new,
+        "subscribers",
+        "delivery",
+        set_once="retentionDuration",
+    )
 
 
 def topic_config(channel: Resource) -> TopicConfig:
@@ -115,10 +117,6 @@ def topic_config(channel: Resource) -> TopicConfig:
     return TopicConfig(
         partitions=channel.spec["numPartitions"], replication=replication, settings=settings
     )
-
-
-def _immutable(channel: Resource) -> dict[str, Any]:
-    return {key: value for key, value in channel.spec.items() if key not in _MUTABLE}
 
 
 RULES = KindRules(

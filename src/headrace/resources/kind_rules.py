@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from headrace.domain.field_errors import FieldError
+from headrace.domain.field_errors import FieldError, immutable_spec
 from headrace.resources.json_shapes import Shape, without_nulls, wrong_types
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
@@ -70,3 +70,17 @@ def default_and_validate(
         return bare, errors
     defaulted = rules.set_defaults(bare, system)
     return defaulted, rules.validate(defaulted, system)
+
+
+def immutable_except(
+    type_name: str, old: Resource, new: Resource, *mutable: str, set_once: str = ""
+) -> list[FieldError]:
+    """The error of an update that changes a field of the spec, except those that are `mutable`. The
+    field `set_once` may be set where it was stored without a value.
+    """
+    skipped = {*mutable, set_once} if not old.spec.get(set_once) else {*mutable}
+    before, after = (
+        {key: value for key, value in each.spec.items() if key not in skipped}
+        for each in (old, new)
+    )
+    return immutable_spec(type_name, before, after)

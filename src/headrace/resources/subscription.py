@@ -5,7 +5,7 @@ conditions.
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, differences, disallowed, immutable, missing
+from headrace.domain.field_errors import FieldError, disallowed, immutable_spec, missing
 from headrace.resources.condition_types import ADDED_TO_CHANNEL, OIDC_IDENTITY_CREATED
 from headrace.resources.conditions import ConditionSet
 from headrace.resources.delivery_annotations import validate_annotations
@@ -74,8 +74,7 @@ def validate(subscription: Resource, system: SystemConfig = BUILT_IN) -> list[Fi
 def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: the channel is immutable."""
     before, after = ({"channel": each.spec.get("channel")} for each in (old, new))
-    changed = differences("v1.SubscriptionSpec", before, after)
-    return [immutable("fields", ("spec",), changed)] if changed else []
+    return immutable_spec("v1.SubscriptionSpec", before, after)
 
 
 def remarks(subscription: Resource) -> list[str]:

@@ -31,7 +31,7 @@ from headrace_controller.reconcile.statuses import (
     resolve_subscriber,
     set_status,
 )
-from headrace_controller.reconcile.subscription import (
+from headrace_controller.reconcile.subscription_steps import (
     SubscriptionSpec,
     reconcile_subscription,
 )

@@ -18,9 +18,9 @@ from headrace_controller.reconcile.references import dead_letter_sink_of, named
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
     EVENT_POLICIES_DISABLED,
-    invalid_spec,
     resolve_dead_letter_sink,
     set_fault_status,
+    set_invalid_status,
     set_status,
 )
 
@@ -32,9 +32,10 @@ def decide(request: ReconcileRequest) -> None:
     observed, broker = request.observed, request.resource
     if not is_managed(observed, broker):
         return
-    fault = _fault(observed, broker)
-    if fault is not None:
-        set_fault_status(request, rules.CONDITIONS, rules.CONFIG_PARSED, fault)
+    if set_invalid_status(request, rules.CONDITIONS, rules.CONFIG_PARSED):
+        return
+    if not rules.is_ours(broker):
+        set_fault_status(request, rules.CONDITIONS, rules.CONFIG_PARSED, _class_changed(broker))
         return
     request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
     request.conditions.update(_system_condition(observed))
@@ -72,11 +73,7 @@ def channel_bytes_max(observed: ObservedState, broker: Resource) -> int:
     return BYTES_MAX
 
 
-def _fault(observed: ObservedState, broker: Resource) -> Condition | None:
-    if broker.uid in observed.validation_errors:
-        return invalid_spec(observed.validation_errors[broker.uid])
-    if rules.is_ours(broker):
-        return None
+def _class_changed(broker: Resource) -> Condition:
     changed = f'"{rules.KAFKA_CLASS}" became "{broker.annotations.get(rules.CLASS_ANNOTATION, "")}"'
     remedy = (
         f"set {rules.CLASS_ANNOTATION} back to {rules.KAFKA_CLASS}, or delete this Broker and"

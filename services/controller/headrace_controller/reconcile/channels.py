@@ -11,7 +11,7 @@ from headrace.resources.condition_types import (
 from headrace.resources.conditions import Condition, condition_of, failed, happy, unknown
 from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL
 from headrace.resources.resource import Reference, Resource, ResourceKind
-from headrace_controller.reconcile.channelables import (
+from headrace_controller.reconcile.channel_lookup import (
     BACKING_KINDS,
     backing_channel,
     backing_kind,
@@ -21,8 +21,7 @@ from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequ
 from headrace_controller.reconcile.statuses import (
     EVENT_POLICIES_DISABLED,
     condition_of_problem,
-    invalid_spec,
-    set_fault_status,
+    set_invalid_status,
     set_status,
 )
 
@@ -40,9 +39,7 @@ def decide(request: ReconcileRequest) -> None:
     was, and its status says why.
     """
     observed, channel = request.observed, request.resource
-    if channel.uid in observed.validation_errors:
-        fault = invalid_spec(observed.validation_errors[channel.uid])
-        set_fault_status(request, rules.CONDITIONS, rules.BACKING_CHANNEL_READY, fault)
+    if set_invalid_status(request, rules.CONDITIONS, rules.BACKING_CHANNEL_READY):
         return
     request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED
     backing = backing_channel(observed, channel)

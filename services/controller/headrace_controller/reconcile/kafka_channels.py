@@ -22,7 +22,7 @@ from headrace.resources.naming import channel_service, channel_topic
 from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
 from headrace_controller.reconcile.backend import Progress
-from headrace_controller.reconcile.channelables import subscriptions_of
+from headrace_controller.reconcile.channel_lookup import subscriptions_of
 from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.objects import ensure_object, reference_to, remove_object
 from headrace_controller.reconcile.references import dead_letter_sink_of, named
@@ -30,9 +30,8 @@ from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequ
 from headrace_controller.reconcile.statuses import (
     EVENT_POLICIES_DISABLED,
     condition_of_problem,
-    invalid_spec,
     resolve_dead_letter_sink,
-    set_fault_status,
+    set_invalid_status,
     set_status,
 )
 
@@ -42,9 +41,7 @@ def decide(request: ReconcileRequest) -> None:
     its status says why.
     """
     observed, channel = request.observed, request.resource
-    if channel.uid in observed.validation_errors:
-        fault = invalid_spec(observed.validation_errors[channel.uid])
-        set_fault_status(request, rules.CONDITIONS, rules.CONFIGURATION_READY, fault)
+    if set_invalid_status(request, rules.CONDITIONS, rules.CONFIGURATION_READY):
         return
     request.conditions[rules.CONFIGURATION_READY] = happy("")
     request.conditions[EVENT_POLICIES_READY] = EVENT_POLICIES_DISABLED

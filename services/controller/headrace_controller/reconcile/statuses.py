@@ -2,7 +2,8 @@
 destinations, and why a resource is not acted on.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.domain.routing import Destination
@@ -29,6 +30,8 @@ EVENT_POLICIES_DISABLED = happy(
 )
 OIDC_DISABLED = happy("authentication-oidc feature disabled")
 NO_DEAD_LETTER_SINK = happy("DeadLetterSinkNotConfigured", "No dead letter sink is configured.")
+SUBSCRIBER, REPLY, DEAD_LETTER_SINK = "subscriber", "reply", "deadLetterSink"
+"""The prefixes of the fields in a status that show a resolved destination."""
 DEAD_LETTERS_RETAINED = "dead letters stay in their topic until then"
 EVENTS_DEAD_LETTERED = (
     "until then its events become dead letters at once, with the reason unsupported-scheme"
@@ -81,9 +84,33 @@ def _plan_status(
         request.draft.add(SetStatus(resource, status))
 
 
-def invalid_spec(fault: str) -> Condition:
-    """The condition of a resource that the controller's own API would have rejected."""
-    return failed(INVALID_SPEC, fault)
+def set_invalid_status(request: ReconcileRequest, conditions: ConditionSet, name: str) -> bool:
+    """Plan a status that says, in condition `name`, why the resource is invalid; False if it is
+    not. An invalid resource is left as it was.
+    """
+    fault = request.observed.validation_errors.get(request.resource.uid)
+    if fault is None:
+        return False
+    set_fault_status(request, conditions, name, failed(INVALID_SPEC, fault))
+    return True
+
+
+def live_addressable(
+    request: ReconcileRequest,
+    name: str,
+    addressable: Resource | None,
+    *,
+    missing: Condition,
+    readiness: Callable[[Resource], Condition],
+) -> Resource | None:
+    """The addressable that a subscription reads from, unless it is being deleted. Condition `name`
+    says whether it is ready: `missing` if there is none.
+    """
+    if addressable is None or addressable.deleting:
+        request.conditions[name] = missing
+        return None
+    request.conditions[name] = readiness(addressable)
+    return addressable
 
 
 def condition_of_problem(problem: ReconcileProblem) -> Condition:
@@ -102,22 +129,52 @@ def was_ready(resource: Resource) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a destination in a spec resolves to."""
+
+    destination: Destination | None
+    """None if it cannot be resolved at the moment."""
+    condition: Condition
+    """Whether it was resolved. True also for a URL that can never be called: the condition then has
+    the reason UNSUPPORTED_SCHEME, and says what becomes of the events.
+    """
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The fields of a status that show it: `<prefix>Uri` and so on."""
+
+
+def resolve_target(
+    request: ReconcileRequest,
+    destination: Mapping[str, Any],
+    prefix: str,
+    *,
+    path: str,
+    reason: str,
+) -> Resolution:
+    """Resolve the destination at `path` of the resource; a condition that it is not has `reason`.
+    `prefix` is that of its fields in the status: `subscriber`, `reply` or `deadLetterSink`.
+    """
+    try:
+        found = resolve_destination(request, destination)
+    except Unresolved as error:
+        return Resolution(None, failed(reason, str(error)))
+    problem = unsupported(found.url, path)
+    consequence = DEAD_LETTERS_RETAINED if prefix == DEAD_LETTER_SINK else EVENTS_DEAD_LETTERED
+    condition = happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
+    return Resolution(found, condition, _destination_fields(prefix, found))
+
+
 def resolve_subscriber(
     request: ReconcileRequest, destination: Mapping[str, Any], path: str
 ) -> Destination | None:
     """Resolve the subscriber that `path` of the resource names, into condition and status; None if
     that is not possible.
     """
-    try:
-        found = resolve_destination(request, destination)
-    except Unresolved as error:
-        request.conditions[SUBSCRIBER_RESOLVED] = failed(
-            "Unable to get the Subscriber's URI", str(error)
-        )
-        return None
-    request.conditions[SUBSCRIBER_RESOLVED] = _resolved(found.url, path, EVENTS_DEAD_LETTERED)
-    request.status.update(destination_fields("subscriber", found))
-    return found
+    reason = "Unable to get the Subscriber's URI"
+    found = resolve_target(request, destination, SUBSCRIBER, path=path, reason=reason)
+    request.conditions[SUBSCRIBER_RESOLVED] = found.condition
+    request.status.update(found.fields)
+    return found.destination
 
 
 def resolve_dead_letter_sink(
@@ -129,18 +186,11 @@ def resolve_dead_letter_sink(
     if not destination:
         request.conditions[DEAD_LETTER_SINK_RESOLVED] = NO_DEAD_LETTER_SINK
         return None
-    try:
-        found = resolve_destination(request, destination)
-    except Unresolved as error:
-        request.conditions[DEAD_LETTER_SINK_RESOLVED] = failed(
-            "Unable to get the dead letter sink's URI", str(error)
-        )
-        return None
-    request.conditions[DEAD_LETTER_SINK_RESOLVED] = _resolved(
-        found.url, path, DEAD_LETTERS_RETAINED
-    )
-    request.status.update(destination_fields("deadLetterSink", found))
-    return found
+    reason = "Unable to get the dead letter sink's URI"
+    found = resolve_target(request, destination, DEAD_LETTER_SINK, path=path, reason=reason)
+    request.conditions[DEAD_LETTER_SINK_RESOLVED] = found.condition
+    request.status.update(found.fields)
+    return found.destination
 
 
 def resolve_destination(request: ReconcileRequest, destination: Mapping[str, Any]) -> Destination:
@@ -153,16 +203,7 @@ def resolve_destination(request: ReconcileRequest, destination: Mapping[str, Any
     )
 
 
-def _resolved(url: str, path: str, consequence: str) -> Condition:
-    """A URL of an unsupported scheme counts as resolved; the condition says that it can never be
-    called, and the `consequence`.
-    """
-    problem = unsupported(url, path)
-    return happy(UNSUPPORTED_SCHEME, f"{problem}; {consequence}") if problem else happy("")
-
-
-def destination_fields(prefix: str, found: Destination) -> dict[str, str]:
-    """The fields of a status that show a resolved destination: `<prefix>Uri` and so on."""
+def _destination_fields(prefix: str, found: Destination) -> dict[str, str]:
     fields = {
         f"{prefix}Uri": found.url,
         f"{prefix}CACerts": found.ca_certs,

@@ -1,5 +1,5 @@
 """Subscription: a subscription to a channel, without a filter, with the channel's delivery
-defaults. What every subscription needs is in `subscription`.
+defaults. What every subscription needs is in `subscription_steps`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ from headrace.resources import delivery_spec
 from headrace.resources import subscription as rules
 from headrace.resources.condition_types import ADDED_TO_CHANNEL, OIDC_IDENTITY_CREATED
 from headrace.resources.conditions import (
+    HAPPY,
     READY,
     Condition,
     ConditionStatus,
@@ -19,11 +20,10 @@ from headrace.resources.conditions import (
     unknown,
 )
 from headrace.resources.delivery_annotations import has_breaker, order_of
-from headrace.resources.destination import Unresolved, unsupported
 from headrace.resources.kinds import SUBSCRIPTION
 from headrace.resources.naming import subscription_group
 from headrace.resources.resource import Reference, Resource
-from headrace_controller.reconcile.channelables import (
+from headrace_controller.reconcile.channel_lookup import (
     SERVED_KINDS,
     channel_of,
     named_channel,
@@ -33,17 +33,18 @@ from headrace_controller.reconcile.finalization import finalize
 from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
-    DEAD_LETTERS_RETAINED,
-    EVENTS_DEAD_LETTERED,
+    DEAD_LETTER_SINK,
     OIDC_DISABLED,
+    REPLY,
+    SUBSCRIBER,
     UNSUPPORTED_SCHEME,
-    destination_fields,
-    invalid_spec,
-    resolve_destination,
+    live_addressable,
+    resolve_target,
     set_fault_status,
+    set_invalid_status,
     set_status,
 )
-from headrace_controller.reconcile.subscription import (
+from headrace_controller.reconcile.subscription_steps import (
     SubscriptionSpec,
     reconcile_subscription,
     remove_route_to_lost_topic,
@@ -55,9 +56,7 @@ def decide(request: ReconcileRequest) -> None:
     its status says why.
     """
     observed, subscription = request.observed, request.resource
-    if subscription.uid in observed.validation_errors:
-        fault = invalid_spec(observed.validation_errors[subscription.uid])
-        set_fault_status(request, rules.CONDITIONS, rules.REFERENCES_RESOLVED, fault)
+    if set_invalid_status(request, rules.CONDITIONS, rules.REFERENCES_RESOLVED):
         remove_route_to_lost_topic(request)
         return
     request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
@@ -69,11 +68,11 @@ def decide(request: ReconcileRequest) -> None:
         return
     reference = subscription.spec["channel"]
     targets = _Targets(request, channel)
-    reply = targets.resolve("reply", subscription.spec.get("reply"))
-    subscriber = targets.resolve("subscriber", subscription.spec.get("subscriber"))
+    reply = targets.resolve(REPLY, subscription.spec.get("reply"))
+    subscriber = targets.resolve(SUBSCRIBER, subscription.spec.get("subscriber"))
     answers = rules.is_given(subscription.spec.get("subscriber"))
     delivery, sink = _delivery(subscription, channel)
-    dead_letter_sink = targets.resolve("deadLetterSink", sink)
+    dead_letter_sink = targets.resolve(DEAD_LETTER_SINK, sink)
     request.conditions[rules.REFERENCES_RESOLVED] = targets.condition()
     request.status["physicalSubscription"] = targets.fields
     reconcile_subscription(
@@ -102,46 +101,40 @@ class _Targets:
         self.fields: dict[str, str] = {}
         """`status.physicalSubscription`."""
         self._request = request
-        self._problem: Condition | None = None
-        self._unsupported: list[str] = []
-        if channel is None:
-            self._problem = _missing(request)
+        self._conditions = [_missing(request)] if channel is None else []
 
-    def resolve(self, name: str, destination: Any) -> Destination | None:
-        """The destination `name`; None if there is none, or if it cannot be resolved."""
+    def resolve(self, prefix: str, destination: Any) -> Destination | None:
+        """The destination with this prefix in the status; None if there is none, or if it cannot be
+        resolved.
+        """
         if not rules.is_given(destination):
             return None
-        try:
-            found = resolve_destination(self._request, destination)
-        except Unresolved as error:
-            reason = f"{name[0].upper()}{name[1:]}ResolveFailed"
-            text = f"Failed to resolve spec.{_FIELDS[name]}: {error}"
-            self._problem = self._problem or failed(reason, text)
-            return None
-        problem = unsupported(found.url, f"spec.{_FIELDS[name]}")
-        if problem:
-            self._unsupported.append(f"{problem}; {_CONSEQUENCES[name]}")
-        self.fields.update(destination_fields(name, found))
-        return found
+        path, reason = _PATHS[prefix], f"{prefix[0].upper()}{prefix[1:]}ResolveFailed"
+        found = resolve_target(self._request, destination, prefix, path=path, reason=reason)
+        condition = found.condition
+        if found.destination is None:
+            condition = failed(reason, f"Failed to resolve {path}: {condition.message}")
+        self._conditions.append(condition)
+        self.fields.update(found.fields)
+        return found.destination
 
     def condition(self) -> Condition:
-        """The condition ReferencesResolved."""
-        if self._problem is not None:
-            return self._problem
-        if self._unsupported:
-            return happy(UNSUPPORTED_SCHEME, "; ".join(self._unsupported))
-        return happy("")
+        """The condition ReferencesResolved: the first problem, else every remark."""
+        for each in self._conditions:
+            if each.status is not ConditionStatus.TRUE:
+                return each
+        remarks = [each for each in self._conditions if each.reason]
+        return (
+            happy(UNSUPPORTED_SCHEME, "; ".join(each.message for each in remarks))
+            if remarks
+            else HAPPY
+        )
 
 
-_FIELDS = {
-    "subscriber": "subscriber",
-    "reply": "reply",
-    "deadLetterSink": "delivery.deadLetterSink",
-}
-_CONSEQUENCES = {
-    "subscriber": EVENTS_DEAD_LETTERED,
-    "reply": EVENTS_DEAD_LETTERED,
-    "deadLetterSink": DEAD_LETTERS_RETAINED,
+_PATHS = {
+    SUBSCRIBER: "spec.subscriber",
+    REPLY: "spec.reply",
+    DEAD_LETTER_SINK: "spec.delivery.deadLetterSink",
 }
 
 
@@ -163,23 +156,29 @@ def _missing(request: ReconcileRequest) -> Condition:
 
 
 def _live_channel(request: ReconcileRequest) -> Resource | None:
-    """The channel, unless it is being deleted; and condition ChannelReady."""
+    """The channel, unless it or the Channel that it backs is being deleted; and condition
+    ChannelReady.
+    """
     named_one = named_channel(request.observed, request.resource)
     channel = channel_of(request.observed, request.resource)
-    if named_one is None or channel is None or named_one.deleting or channel.deleting:
-        request.conditions[rules.CHANNEL_READY] = unknown(
-            "ChannelNotReady", "there is no channel to read from"
-        )
-        return None
+    return live_addressable(
+        request,
+        rules.CHANNEL_READY,
+        None if named_one is None or named_one.deleting else channel,
+        missing=unknown("ChannelNotReady", "there is no channel to read from"),
+        readiness=_readiness,
+    )
+
+
+def _readiness(channel: Resource) -> Condition:
+    """Condition ChannelReady of a Subscription."""
     ready = condition_of(channel.status, READY)
     if ready is not None and ready.status is ConditionStatus.TRUE:
-        request.conditions[rules.CHANNEL_READY] = happy("")
-    else:
-        text = f"{channel.kind.kind} {channel.name} is not ready"
-        request.conditions[rules.CHANNEL_READY] = unknown(
-            "ChannelNotReady", f"{text}: {ready.message}" if ready and ready.message else text
-        )
-    return channel
+        return HAPPY
+    text = f"{channel.kind.kind} {channel.name} is not ready"
+    return unknown(
+        "ChannelNotReady", f"{text}: {ready.message}" if ready and ready.message else text
+    )
 
 
 def _delivery(

@@ -9,7 +9,7 @@ from headrace.resources import delivery_spec
 from headrace.resources import trigger as rules
 from headrace.resources.broker_config import BYTES_MAX
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED, SUBSCRIPTION_READY
-from headrace.resources.conditions import READY, condition_of, failed, unknown
+from headrace.resources.conditions import READY, Condition, condition_of, failed, unknown
 from headrace.resources.delivery_annotations import has_breaker, order_of
 from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import trigger_group
@@ -22,13 +22,14 @@ from headrace_controller.reconcile.references import dead_letter_sink_of, named,
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
     OIDC_DISABLED,
-    invalid_spec,
+    live_addressable,
     resolve_dead_letter_sink,
     resolve_subscriber,
     set_fault_status,
+    set_invalid_status,
     set_status,
 )
-from headrace_controller.reconcile.subscription import (
+from headrace_controller.reconcile.subscription_steps import (
     SubscriptionSpec,
     reconcile_subscription,
     remove_route_to_lost_topic,
@@ -43,13 +44,15 @@ def decide(request: ReconcileRequest) -> None:
     broker = _broker_of(observed, trigger)
     if broker is not None and not is_managed(observed, broker):
         return  # Its Broker is of another class, and so another controller is responsible for both.
-    if trigger.uid in observed.validation_errors:
-        fault = invalid_spec(observed.validation_errors[trigger.uid])
-        set_fault_status(request, rules.CONDITIONS, SUBSCRIPTION_READY, fault)
+    if set_invalid_status(request, rules.CONDITIONS, SUBSCRIPTION_READY):
         remove_route_to_lost_topic(request)
         return
     request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
-    broker = _live_broker(request, broker)
+    name = rules.broker_name(trigger)
+    missing = failed("BrokerDoesNotExist", f'Broker "{name}" does not exist')
+    broker = live_addressable(
+        request, rules.BROKER_READY, broker, missing=missing, readiness=_readiness
+    )
     if broker is not None and broker.uid in observed.validation_errors:
         # The delivery settings of an invalid Broker must not change how its Triggers deliver.
         fault = request.conditions[rules.BROKER_READY]
@@ -88,18 +91,11 @@ def _broker_of(observed: ObservedState, trigger: Resource) -> Resource | None:
     return observed.get(BROKER, rules.broker_namespace(trigger), rules.broker_name(trigger))
 
 
-def _live_broker(request: ReconcileRequest, broker: Resource | None) -> Resource | None:
-    """The Broker, unless it is being deleted; and condition BrokerReady."""
-    if broker is None or broker.deleting:
-        name = rules.broker_name(request.resource)
-        request.conditions[rules.BROKER_READY] = failed(
-            "BrokerDoesNotExist", f'Broker "{name}" does not exist'
-        )
-        return None
-    request.conditions[rules.BROKER_READY] = condition_of(broker.status, READY) or unknown(
+def _readiness(broker: Resource) -> Condition:
+    """Condition BrokerReady of a Trigger."""
+    return condition_of(broker.status, READY) or unknown(
         "BrokerNotConfigured", "The Broker has not yet been reconciled."
     )
-    return broker
 
 
 def _delivery_spec(resource: Resource) -> delivery_spec.DeliverySpec:
