@@ -186,7 +186,7 @@ class BackendByName:
         log_unavailable: Callable[[str, str], None] = lambda _backend, _error: None,
     ) -> None:
         """`backends` are the configured ones, `decisions` those of all that are known.
-        `log_unavailable` is called once when a backend cannot be reached again.
+        `log_unavailable` is called once when a backend can no longer be reached.
         """
         self._backends = backends
         self._known = tuple(decisions)

@@ -7,6 +7,7 @@ Subscription.
 ADDED_TO_CHANNEL = "AddedToChannel"
 ADDRESSABLE = "Addressable"
 CHANNEL_SERVICE_READY = "ChannelServiceReady"
+CONFIGURATION_READY = "ConfigurationReady"
 CONFIG_MAP_UPDATED = "ConfigMapUpdated"
 """The routing record is written. The type is Knative's, where that record is in a ConfigMap."""
 DATA_PLANE_AVAILABLE = "DataPlaneAvailable"

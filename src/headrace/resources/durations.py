@@ -1,7 +1,7 @@
 """ISO-8601 durations, as used in the delivery fields of Knative resources (`PT0.2S`, `P1D`, `P2W`,
-`PT1,5S`).
+`PT1,5S`), and durations of Go, which a few of its resources have.
 
-Inside Headrace a duration is always a float of seconds; only manifests use ISO-8601.
+Inside Headrace a duration is always a float of seconds; only manifests use these texts.
 """
 
 import re
@@ -30,6 +30,19 @@ _UNITS = (
 """Seconds of year, month, week, day, hour, minute, second; year and month are the Gregorian
 calendar's average.
 """
+
+
+_GO_UNITS = {
+    "ns": Fraction(1, 10**9),
+    "us": Fraction(1, 10**6),
+    "µs": Fraction(1, 10**6),
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "m": Fraction(60),
+    "h": Fraction(3_600),
+}
+_GO_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
+_GO_DURATION = re.compile(rf"(?:{_GO_PART.pattern})+|0")
 
 
 class InvalidDuration(ValueError):
@@ -65,6 +78,20 @@ def parse_duration(text: str) -> float:
     if total > _SECONDS_MAX:
         raise InvalidDuration(f"{_quoted(text)} is longer than 100 years")
     return -total if sign == "-" else total
+
+
+def parse_go_duration(text: str) -> float:
+    """The seconds of a duration as Go writes it (`168h`, `1h30m`, `1.5s`), which some resources use
+    instead. Raises `InvalidDuration`.
+    """
+    valid = len(text) <= _TEXT_MAX and _GO_DURATION.fullmatch(text)
+    if not valid:
+        raise InvalidDuration(f"{_quoted(text)} is not a duration such as 168h, 1h30m or 1.5s")
+    parts = _GO_PART.findall(text)
+    total = float(sum((Fraction(number) * _GO_UNITS[unit] for number, unit in parts), Fraction(0)))
+    if total > _SECONDS_MAX:
+        raise InvalidDuration(f"{_quoted(text)} is longer than 100 years")
+    return total
 
 
 def _quoted(text: str) -> str:

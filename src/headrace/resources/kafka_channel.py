@@ -20,6 +20,7 @@ from headrace.resources.condition_types import (
     ADDRESSABLE,
     CHANNEL_SERVICE_READY,
     CONFIG_MAP_UPDATED,
+    CONFIGURATION_READY,
     DATA_PLANE_AVAILABLE,
     DEAD_LETTER_SINK_RESOLVED,
     EVENT_POLICIES_READY,
@@ -34,7 +35,6 @@ from headrace.resources.kind_rules import KindRules, immutable_except
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
-CONFIGURATION_READY = "ConfigurationReady"
 CONDITIONS = ConditionSet(
     CONFIGURATION_READY,
     TOPIC_READY,

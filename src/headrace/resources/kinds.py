@@ -48,6 +48,24 @@ KAFKA_CHANNEL = ResourceKind(
 )
 """In the version that is stored."""
 
+IN_MEMORY_CHANNEL = ResourceKind(
+    group="messaging.knative.dev",
+    version="v1",
+    kind="InMemoryChannel",
+    plural="inmemorychannels",
+    singular="inmemorychannel",
+    short_names=("imc",),
+)
+
+NATS_JETSTREAM_CHANNEL = ResourceKind(
+    group="messaging.knative.dev",
+    version="v1alpha1",
+    kind="NatsJetStreamChannel",
+    plural="natsjetstreamchannels",
+    singular="natsjetstreamchannel",
+    short_names=("njsc",),
+)
+
 SUBSCRIPTION = ResourceKind(
     group="messaging.knative.dev",
     version="v1",

@@ -4,6 +4,7 @@ once the one before was observed.
 
 from dataclasses import dataclass
 
+from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA, backend_of
 from headrace.domain.routing import Addressable, addressable_key, route_key
 from headrace.resources.broker_config import OVERHEAD_BYTES, TopicConfig
 from headrace.resources.condition_types import (
@@ -20,6 +21,13 @@ from headrace_controller.reconcile.observed_state import FINALIZER, INGRESS
 from headrace_controller.reconcile.plan import AddFinalizer, PutRoute, SaveOwnershipRecord
 from headrace_controller.reconcile.registry import ReconcileRequest
 from headrace_controller.reconcile.statuses import condition_of_problem, was_ready
+
+_NO_INGRESS = {
+    KAFKA: "no ingress process is alive; start one (headrace ingress)",
+    IN_MEMORY: "no process that serves in-memory channels is alive; start one (headrace in-memory)",
+    JETSTREAM: "no ingress process that is connected to NATS is alive; set HEADRACE_NATS_SERVERS"
+    " for the ingress",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +111,9 @@ def _ensure_route(
         if not was_ready(resource):
             return
     conditions[CONFIG_MAP_UPDATED] = happy("")
-    if not observed.serves(INGRESS):
-        conditions[DATA_PLANE_AVAILABLE] = failed(
-            "NoIngress", "no ingress process is alive; start one (headrace ingress)"
-        )
+    backend = backend_of(found.topic)
+    if not observed.serves(INGRESS, backend):
+        conditions[DATA_PLANE_AVAILABLE] = failed("NoIngress", _NO_INGRESS[backend])
         what = f"{resource.kind.kind} {resource.namespace}/{resource.name}"
         request.draft.wait(f"an ingress process for {what}")
         return
@@ -145,5 +152,5 @@ def _keep_address(request: ReconcileRequest, channel: AddressableSpec) -> None:
 
 
 def _address(request: ReconcileRequest, channel: AddressableSpec) -> dict[str, str]:
-    ingress = request.observed.installation.ingress_url.rstrip("/")
+    ingress = request.observed.installation.ingress_of(backend_of(channel.topic))
     return {"name": "http", "url": channel.url or ingress + channel.path}

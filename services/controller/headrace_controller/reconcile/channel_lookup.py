@@ -6,14 +6,27 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA
 from headrace.resources.destination import api_version_of
-from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION
+from headrace.resources.kinds import (
+    CHANNEL,
+    IN_MEMORY_CHANNEL,
+    KAFKA_CHANNEL,
+    NATS_JETSTREAM_CHANNEL,
+    SUBSCRIPTION,
+)
 from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.subscription import channel_namespace
 from headrace_controller.reconcile.objects import is_owned
 from headrace_controller.reconcile.observed_state import ObservedState
 
-_BACKING_KINDS = {(kind.group, kind.kind): kind for kind in (KAFKA_CHANNEL,)}
+BACKENDS = {
+    KAFKA_CHANNEL: KAFKA,
+    IN_MEMORY_CHANNEL: IN_MEMORY,
+    NATS_JETSTREAM_CHANNEL: JETSTREAM,
+}
+"""The backend of each kind of channel that this controller serves."""
+_BACKING_KINDS = {(kind.group, kind.kind): kind for kind in BACKENDS}
 _SERVED_KINDS = {(CHANNEL.group, CHANNEL.kind): CHANNEL, **_BACKING_KINDS}
 BACKING_KINDS = ", ".join(kind.kind for kind in _BACKING_KINDS.values())
 """The kinds that a template may name, for messages."""

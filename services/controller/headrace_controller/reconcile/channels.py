@@ -9,9 +9,10 @@ from headrace.resources.condition_types import (
     EVENT_POLICIES_READY,
 )
 from headrace.resources.conditions import Condition, condition_of, failed, happy, unknown
-from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL
+from headrace.resources.kinds import CHANNEL
 from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace_controller.reconcile.channel_lookup import (
+    BACKENDS,
     BACKING_KINDS,
     backing_channel,
     backing_kind,
@@ -113,5 +114,5 @@ RECONCILER = KindReconciler(
     rules=rules.RULES,
     children=_children,
     decide=decide,
-    owns=(KAFKA_CHANNEL,),
+    owns=tuple(BACKENDS),
 )

@@ -2,12 +2,20 @@
 `KindReconciler`, and its name here.
 """
 
-from headrace.resources.kinds import CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION
+from headrace.resources.kinds import (
+    CHANNEL,
+    IN_MEMORY_CHANNEL,
+    KAFKA_CHANNEL,
+    NATS_JETSTREAM_CHANNEL,
+    SUBSCRIPTION,
+)
 from headrace_controller.reconcile import (
     brokers,
     channels,
     event_types,
+    in_memory_channels,
     kafka_channels,
+    nats_jetstream_channels,
     subscriptions,
     triggers,
 )
@@ -18,8 +26,16 @@ RECONCILERS = Reconcilers(
     triggers.RECONCILER,
     channels.RECONCILER,
     kafka_channels.RECONCILER,
+    in_memory_channels.RECONCILER,
+    nats_jetstream_channels.RECONCILER,
     subscriptions.RECONCILER,
     event_types.RECONCILER,
 )
-CHANNEL_KINDS = (CHANNEL, KAFKA_CHANNEL, SUBSCRIPTION)
+CHANNEL_KINDS = (
+    CHANNEL,
+    KAFKA_CHANNEL,
+    IN_MEMORY_CHANNEL,
+    NATS_JETSTREAM_CHANNEL,
+    SUBSCRIPTION,
+)
 """The kinds that a controller leaves alone where Knative's channel controllers run."""

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from headrace.domain.backend_name import KAFKA
+from headrace.domain.backend_name import IN_MEMORY, KAFKA, backend_of
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
@@ -38,6 +38,8 @@ class Installation:
 
     ingress_url: str = "http://127.0.0.1:8080"
     """The prefix of the addresses of addressables."""
+    in_memory_url: str | None = None
+    """The same for in-memory channels; None: the ingress serves them too."""
     cluster_domain: str = "cluster.local"
     in_cluster: bool = False
     """Whether the controller runs against a cluster, whose DNS resolves Services."""
@@ -55,6 +57,11 @@ class Installation:
         resource does not mean that it does not exist.
         """
         return not self.namespaces or namespace in self.namespaces
+
+    def ingress_of(self, backend: str) -> str:
+        """The URL of the ingress that accepts the events of this backend, without a final slash."""
+        url = self.in_memory_url if backend == IN_MEMORY else None
+        return (url or self.ingress_url).rstrip("/")
 
     @property
     def service_domain(self) -> str | None:
@@ -223,13 +230,13 @@ class ObservedState:
 
 
 def _by_address(observed: ObservedState) -> Mapping[str, Addressable]:
-    ingress = observed.installation.ingress_url.rstrip("/")
+    ingress_of = observed.installation.ingress_of
     return {
         url: route
         for route in observed.routes.values()
         if isinstance(route, Addressable)
         for url in (
-            *(ingress + path for path in route.paths),
+            *(ingress_of(backend_of(route.topic)) + path for path in route.paths),
             *(f"http://{host}" for host in route.hosts),
         )
     }

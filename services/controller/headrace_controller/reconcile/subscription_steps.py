@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA, backend_of
 from headrace.domain.filters import validate as validate_filters
 from headrace.domain.routing import (
     DeliveryOrder,
@@ -46,6 +47,13 @@ from headrace_controller.reconcile.statuses import (
     condition_of_problem,
     was_ready,
 )
+
+_NO_DISPATCHER = {
+    KAFKA: "no dispatcher process is alive; start one (headrace dispatcher)",
+    IN_MEMORY: "no process that serves in-memory channels is alive; start one (headrace in-memory)",
+    JETSTREAM: "no dispatcher process that is connected to NATS is alive; set HEADRACE_NATS_SERVERS"
+    " for the dispatcher",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,12 +249,11 @@ def _ensure_route(request: ReconcileRequest, route: Subscription) -> ReconcilePr
             return ReconcileProblem(
                 "RoutingRecordPending", "the routing record is being written", waiting=True
             )
-    if not observed.serves(DISPATCHER):
+    backend = backend_of(route.topic)
+    if not observed.serves(DISPATCHER, backend):
         what = f"{resource.kind.kind} {resource.namespace}/{resource.name}"
         request.draft.wait(f"a dispatcher process for {what}")
-        return ReconcileProblem(
-            "NoDispatcher", "no dispatcher process is alive; start one (headrace dispatcher)"
-        )
+        return ReconcileProblem("NoDispatcher", _NO_DISPATCHER[backend])
     if not observed.applied(key) and not was_ready(resource):
         request.draft.wait(f"all processes to read {key}")
         return ReconcileProblem(

@@ -5,6 +5,7 @@ defaults. What every subscription needs is in `subscription_steps`.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.routing import Destination, Reply
 from headrace.resources import delivery_spec
 from headrace.resources import subscription as rules
@@ -24,6 +25,7 @@ from headrace.resources.kinds import SUBSCRIPTION
 from headrace.resources.naming import subscription_group
 from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.channel_lookup import (
+    BACKENDS,
     SERVED_KINDS,
     channel_of,
     named_channel,
@@ -72,17 +74,20 @@ def decide(request: ReconcileRequest) -> None:
     subscriber = targets.resolve(SUBSCRIBER, subscription.spec.get("subscriber"))
     answers = rules.is_given(subscription.spec.get("subscriber"))
     delivery, sink = _delivery(subscription, channel)
+    backend = _backend_of(channel)
     dead_letter_sink = targets.resolve(DEAD_LETTER_SINK, sink)
     request.conditions[rules.REFERENCES_RESOLVED] = targets.condition()
     request.status["physicalSubscription"] = targets.fields
     reconcile_subscription(
         request,
         SubscriptionSpec(
-            group=subscription_group(subscription.namespace, reference["name"], subscription.uid),
+            group=subscription_group(
+                subscription.namespace, reference["name"], subscription.uid, backend
+            ),
             addressable_kind=channel.kind.kind if channel is not None else reference["kind"],
             addressable=channel,
             subscriber=subscriber if answers else _forwarded(request, reply),
-            reply=_reply(request, reply) if answers else None,
+            reply=_reply(request, reply, backend) if answers else None,
             delivery=delivery,
             dead_letter_sink=dead_letter_sink,
             order=order_of(subscription),
@@ -197,22 +202,33 @@ def _delivery(
     return (parsed[0] if parsed else delivery_spec.DeliverySpec()), next(sinks, None)
 
 
-def _reply(request: ReconcileRequest, destination: Destination | None) -> Reply | None:
-    """Replies to an addressable of this Kafka are appended to its topic, others are posted."""
+def _backend_of(channel: Resource | None) -> str:
+    """The backend of the channel that is read."""
+    return BACKENDS[channel.kind] if channel is not None else KAFKA
+
+
+def _reply(
+    request: ReconcileRequest, destination: Destination | None, backend: str
+) -> Reply | None:
+    """Replies to an addressable of the same backend are appended to its topic, others are
+    posted.
+    """
     if destination is None:
         return None
     addressable = request.observed.addressable_at(destination.url)
-    return Reply(topic=addressable.topic) if addressable else Reply(url=destination.url)
+    if addressable is not None and backend_of(addressable.topic) == backend:
+        return Reply(topic=addressable.topic)
+    return Reply(url=destination.url)
 
 
 def _forwarded(request: ReconcileRequest, destination: Destination | None) -> Destination | None:
     """Where events are posted if there is a reply and no subscriber: to the ingress directly, if
-    the receiver is an addressable of this Kafka.
+    the receiver is an addressable of this installation.
     """
     addressable = request.observed.addressable_at(destination.url) if destination else None
     if addressable is None:
         return destination
-    ingress = request.observed.installation.ingress_url.rstrip("/")
+    ingress = request.observed.installation.ingress_of(backend_of(addressable.topic))
     return Destination(url=ingress + addressable.paths[0])
 
 
