@@ -22,6 +22,7 @@ from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
 from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
+from headrace.adapters.memory.backend import MemoryBackend
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.routing import (
     MemoryRoutingLog,
@@ -29,6 +30,7 @@ from headrace.adapters.memory.routing import (
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.egress import ProtectedPort
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
@@ -42,6 +44,12 @@ from headrace_apiserver.authentication import read_tokens
 from headrace_cli.client import ApiClient
 from headrace_cli.embedded_kafka import EmbeddedFeeds, EmbeddedTopicAdmin, UnreadLimitedLog
 from headrace_cli.event_viewer import EventViewer, Shown
+from headrace_cli.in_memory_backend import (
+    SERVED,
+    add_to_dispatcher,
+    add_to_ingress,
+    measure_memory,
+)
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -129,15 +137,17 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
         settings.dispatcher, instance=settings.dispatcher.instance or INSTANCE_NAME
     )
     several = settings.ingress.workers > 1
+    # The memory of this process is not that of the workers.
+    served = (KAFKA,) if several else SERVED
     return LocalBackends(
         controller=headrace_controller.app.kafka_backends(
             controller, kafka.options("headrace-controller")
         ),
-        dispatcher=headrace_dispatcher.app.kafka_backends(dispatcher, kafka),
+        dispatcher=headrace_dispatcher.app.kafka_backends(dispatcher, kafka, served=served),
         ingress=kafka
         if several
         else headrace_ingress.app.kafka_backends(
-            settings.ingress, kafka.options("headrace-ingress")
+            settings.ingress, kafka.options("headrace-ingress"), served=served
         ),
         bootstrap_servers=kafka.bootstrap_servers,
     )
@@ -176,11 +186,14 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
             instances=instances,
         ),
         dispatcher=headrace_dispatcher.app.DispatcherBackends(
-            log=log, feeds=feeds, routes=MemoryRoutingReader(routing), instances=instances
+            log=log,
+            feeds=feeds,
+            routes=MemoryRoutingReader(routing, SERVED),
+            instances=instances,
         ),
         ingress=headrace_ingress.app.IngressBackends(
             log=log,
-            routes=MemoryRoutingReader(routing),
+            routes=MemoryRoutingReader(routing, SERVED),
             instances=instances,
             warm_up=events.warm_up,
         ),
@@ -192,6 +205,22 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
             ("readers", readers),
             ("unread records", log),
         ),
+    )
+
+
+def _add_memory(
+    service: Service, settings: LocalSettings, backends: LocalBackends, metrics: Metrics
+) -> LocalBackends:
+    """Let ingress and dispatcher serve in-memory channels, if they are in one process."""
+    if isinstance(backends.ingress, KafkaSettings):
+        return backends
+    memory = MemoryBackend(drain_seconds=settings.dispatcher.drain_seconds)
+    service.add("in-memory channels", memory)
+    measure_memory(metrics, memory)
+    return replace(
+        backends,
+        ingress=add_to_ingress(backends.ingress, memory),
+        dispatcher=add_to_dispatcher(backends.dispatcher, memory),
     )
 
 
@@ -221,6 +250,7 @@ class LocalServices:
         )
         for name, part in backends.parts:
             service.add(name, part)
+        backends = _add_memory(service, settings, backends, metrics)
         self.viewer = EventViewer(console, port=settings.viewer_port, shown=shown)
         self.store: ResourceStore = backends.controller.store
         self._tokens, self._certificate = (

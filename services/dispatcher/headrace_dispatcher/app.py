@@ -5,6 +5,7 @@ those used in production.
 """
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from headrace.adapters.http.client import HttpSender
@@ -15,6 +16,7 @@ from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -61,8 +63,12 @@ class DispatcherBackends:
     components: tuple[tuple[str, Component], ...] = ()
 
 
-def kafka_backends(settings: DispatcherSettings, kafka: KafkaSettings) -> DispatcherBackends:
-    """Adapters for Kafka."""
+def kafka_backends(
+    settings: DispatcherSettings, kafka: KafkaSettings, *, served: Collection[str] = (KAFKA,)
+) -> DispatcherBackends:
+    """Adapters for Kafka. `served` are the backends whose routes are read; the caller adds the logs
+    and feeds of the others.
+    """
     options = kafka.options("headrace-dispatcher")
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
@@ -70,7 +76,7 @@ def kafka_backends(settings: DispatcherSettings, kafka: KafkaSettings) -> Dispat
     return DispatcherBackends(
         log=log,
         feeds=feeds,
-        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS, backends=served),
         instances=instances,
         components=(
             ("dispatcher log", log),

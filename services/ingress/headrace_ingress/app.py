@@ -6,13 +6,14 @@ the backends used in production.
 """
 
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -51,8 +52,12 @@ class IngressBackends:
     components: tuple[tuple[str, Component], ...] = ()
 
 
-def kafka_backends(settings: IngressSettings, options: KafkaOptions) -> IngressBackends:
-    """Return backends that all use Kafka."""
+def kafka_backends(
+    settings: IngressSettings, options: KafkaOptions, *, served: Collection[str] = (KAFKA,)
+) -> IngressBackends:
+    """Return backends that all use Kafka. `served` are the backends whose routes are read; the
+    caller adds the logs of the others.
+    """
     log = KafkaLog(options, log=settings.log_options())
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
 
@@ -61,7 +66,7 @@ def kafka_backends(settings: IngressSettings, options: KafkaOptions) -> IngressB
 
     return IngressBackends(
         log=log,
-        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS),
+        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS, backends=served),
         instances=instances,
         warm_up=warm_up,
         components=(("ingress log", log), ("ingress instances", instances)),

@@ -7,16 +7,16 @@ import pytest
 
 from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
-from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA
 from headrace.domain.errors import LogUnavailable, TopicMissing
 from headrace.domain.feed import Backlog, FeedBounds, FeedConfig
 from headrace.domain.record import Partition, Record
+from tests.unit.dispatcher.harness import RecordingFeeds
 
 
 @dataclass
-class Backlogs(MemoryFeeds):
+class Backlogs(RecordingFeeds):
     """Feeds that answer with a number of waiting records, or not at all."""
 
     waiting: int | None = 0

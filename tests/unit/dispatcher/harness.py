@@ -4,12 +4,12 @@ and clock.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.adapters.memory.feed import MemoryGroups
+from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.feeds import MemoryFeeds
 from headrace.adapters.memory.log import MemoryLog
 from headrace.adapters.memory.sender import MemorySender
@@ -17,6 +17,7 @@ from headrace.codec import delivery_state
 from headrace.codec.delivery_state import DeliveryState
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
+from headrace.domain.feed import FeedAlarm, FeedConfig
 from headrace.domain.record import Headers, Partition, Record, StoredRecord
 from headrace.domain.routing import Destination, Subscription
 from headrace.runtime.metrics import Metrics
@@ -47,11 +48,27 @@ class OffsetClock:
 
 
 @dataclass
+class RecordingFeeds(MemoryFeeds):
+    """Feeds that remember what was opened."""
+
+    opened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """Group and topics of every opened feed, in that order."""
+    feeds: list[MemoryFeed] = field(default_factory=list)
+
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> MemoryFeed:
+        """As `Feeds.open`."""
+        feed = super().open(config, alarm)
+        self.opened.append((config.group, config.topics))
+        self.feeds.append(feed)
+        return feed
+
+
+@dataclass
 class DispatcherHarness:
     """The adapters and the worker of a test."""
 
     log: MemoryLog
-    feeds: MemoryFeeds
+    feeds: RecordingFeeds
     sender: MemorySender
     clock: OffsetClock
     context: DispatcherContext
@@ -132,7 +149,7 @@ async def dispatcher_harness(
     log, clock, sender = MemoryLog(), OffsetClock(), MemorySender()
     for topic in (CHANNEL, RETRY, DEAD):
         log.create(topic)
-    feeds = MemoryFeeds(MemoryGroups(log), drain_seconds)
+    feeds = RecordingFeeds(MemoryGroups(log), drain_seconds)
     feeds.groups.commit("group", Partition(CHANNEL, 0), offset=0)
     retrying_log = RetryingLog(log)
     context = DispatcherContext(

@@ -35,6 +35,16 @@ class MemoryGroups:
         self._positions.setdefault(partition, {})[group] = offset
         self._trim(partition)
 
+    def backlog(self, group: str, topics: Collection[str]) -> Mapping[Partition, int]:
+        """Return how many records of these topics the group has not committed."""
+        offsets = self.committed.get(group, {})
+        found: dict[Partition, int] = {}
+        for partition in self._partitions(topics):
+            records = self.log.topics[partition.topic][partition.partition]
+            start = offsets[partition][0] if partition in offsets else records.start
+            found[partition] = max(records.end - max(start, records.start), 0)
+        return found
+
     def has_reader(self, partition: Partition) -> bool:
         """Whether any group has an offset in this partition."""
         return bool(self._positions.get(partition))
