@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from headrace.adapters.kafka.tail import KafkaTail
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.resources.naming import DEAD_SUFFIX
 from headrace.runtime.loading import load
@@ -168,6 +169,12 @@ def _topic_of(client: ApiClient, namespace: str, wanted: str) -> str:
         raise ApiFailure(
             f"{kind.kind} {namespace}/{name} has no topics yet; `headrace get {kind.plural} {name}"
             f" -n {namespace}` says why"
+        )
+    if backend_of(group) != KAFKA:
+        raise ApiFailure(
+            f"the dead letters of {kind.kind} {namespace}/{name} are in the backend"
+            f" {backend_of(group)}, which this command cannot read; set a dead letter sink to"
+            " receive them"
         )
     return f"{group}{DEAD_SUFFIX}"
 

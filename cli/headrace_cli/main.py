@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, Collection[str]] = {
     "viewer": ("viewer",),
     "health": ("health",),
     "services": ("ingress", "dispatcher", "controller"),
+    "in_memory": ("in-memory",),
 }
 """Modules of this package, in the order of the help page, and the commands that each registers."""
 

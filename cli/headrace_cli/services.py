@@ -5,7 +5,7 @@ Options override the environment, and the environment overrides the defaults. Se
 option have an environment variable (`HEADRACE_<SERVICE>_*`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -47,7 +47,8 @@ ManagementPort = Annotated[
     int | None,
     typer.Option(
         "--management-port",
-        help="Management port; default: 9464 ingress, 9465 dispatcher, 9466 controller.",
+        help="Management port; default: 9464 ingress, 9465 dispatcher, 9466 controller,"
+        " 9467 in-memory.",
     ),
 ]
 Host = Annotated[
@@ -57,7 +58,8 @@ Port = Annotated[
     int | None,
     typer.Option(
         "--port",
-        help="Port to listen on, 0 for any free one; default: 8080 ingress, 8001 controller.",
+        help="Port to listen on, 0 for any free one; default: 8080 ingress, 8001 controller,"
+        " 8082 in-memory.",
     ),
 ]
 IngressUrl = Annotated[
@@ -130,10 +132,11 @@ def serve(
     *,
     kafka: dict[str, Any],
     management: dict[str, Any],
-    more: Callable[[], dict[str, Settings]] = dict,
+    more: Callable[[], Mapping[str, Settings]] = dict,
+    module: str = "",
 ) -> NoReturn:
     """Read the settings and replace this process by the service; invalid settings are reported in
-    one line with exit code 2.
+    one line with exit code 2. `module` is that of the service if it is not named after it.
     """
     try:
         settings = own()
@@ -143,11 +146,11 @@ def serve(
             "kafka": load(KafkaSettings, **kafka),
             "management": load(ManagementSettings, **management),
         }
-        read |= more()
+        read |= dict(more())
     except BadSettings as error:
         echo(f"headrace {service}: {error}", err=True)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
-    exec_module(f"headrace_{service}", own=settings, **read)
+    exec_module(module or f"headrace_{service}", own=settings, **read)
 
 
 def ingress(

@@ -42,11 +42,16 @@ class HeadraceWithQueues(HeadraceUnderTest):
     kubeconfig_of_controller: Path | None = None
 
     def run_with(
-        self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        own: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        command: str = "",
     ) -> ServiceProcess:
         """Like `HeadraceUnderTest.run_with`, with Queues registered in the controller."""
         if name != "controller":
-            return super().run_with(name, own, env=env)
+            return super().run_with(name, own, env=env, command=command)
         self._management[name] = lasting_port()
         arguments = {
             "port": self.api_port,
@@ -55,9 +60,9 @@ class HeadraceWithQueues(HeadraceUnderTest):
             "management_port": self._management[name],
             "kubeconfig": str(self.kubeconfig_of_controller or ""),
         }
-        command = [sys.executable, "-m", "tests.support.queue_kind", json.dumps(arguments)]
+        with_queues = [sys.executable, "-m", "tests.support.queue_kind", json.dumps(arguments)]
         path = os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))
-        process = self.processes.start(name, command, env={**self._env, "PYTHONPATH": path})
+        process = self.processes.start(name, with_queues, env={**self._env, "PYTHONPATH": path})
         self.services[name] = process
         return process
 

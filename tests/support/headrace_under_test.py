@@ -23,7 +23,7 @@ from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.resources.resource import guess_plural
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
-from tests.support.manifests import Manifest
+from tests.support.manifests import CHANNEL_VERSIONS, Manifest
 from tests.support.processes import LOOPBACK_SUBSCRIBERS, Processes, ServiceProcess
 from tests.support.sink_process import SinkProcess
 from tests.support.wait_until import wait_until
@@ -64,6 +64,9 @@ class HeadraceUnderTest:
         `ca` has signed the certificate that `own_env` gives the ingress, which then serves HTTPS.
         """
         self.seed = seed
+        self.channel_kind = "KafkaChannel"
+        """The kind that backs a Channel by default; see `use_channels`."""
+        self._in_memory_port: int | None = None
         self._own_env = own_env or {}
         self._static_members = static_members
         self._scheme = "https" if ca else "http"
@@ -134,10 +137,17 @@ class HeadraceUnderTest:
         return self.run_with(name, own, env=env)
 
     def run_with(
-        self, name: str, own: Sequence[str], *, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        own: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        command: str = "",
     ) -> ServiceProcess:
-        """Start the service `name` for the first time, with options of its own."""
-        kind = name.partition("-")[0]
+        """Start the service `name` for the first time, with options of its own; `command` is its
+        command if it is not the first word of the name.
+        """
+        kind = command or name.partition("-")[0]
         port = self._management[name] = lasting_port()
         subscribers = LOOPBACK_SUBSCRIBERS if kind == "dispatcher" else {}
         lasting = {**self._env, **subscribers, **self._own_env.get(kind, {})}
@@ -349,10 +359,44 @@ class HeadraceUnderTest:
         )
 
     def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
-        """Post to the ingress; the status."""
-        return self._http.request(
-            "POST", f"{self.ingress_url}{path}", headers=dict(headers), body=body
-        ).status
+        """Post to the ingress, or to the process that serves in-memory channels; the status."""
+        url = self.channel_url if is_for_channel(path, headers) else self.ingress_url
+        return self._http.request("POST", f"{url}{path}", headers=dict(headers), body=body).status
+
+    @property
+    def channel_url(self) -> str:
+        """Where events for channels are accepted."""
+        if self._in_memory_port is None:
+            return self.ingress_url
+        return f"http://127.0.0.1:{self._in_memory_port}"
+
+    def run_in_memory(self) -> None:
+        """Start the process that serves in-memory channels. Call it before `start`."""
+        port = self._in_memory_port = lasting_port()
+        controller = {**self._own_env.get("controller", {})}
+        controller["HEADRACE_CONTROLLER_IN_MEMORY_URL"] = self.channel_url
+        self._own_env = {**self._own_env, "controller": controller}
+        own = ["--port", str(port)]
+        self.run_with("in-memory", own, command="in-memory", env=LOOPBACK_SUBSCRIBERS)
+
+    def use_channels(self, kind: str) -> None:
+        """Let Channels be backed by this kind, unless they name another."""
+        self.channel_kind = kind
+        version = CHANNEL_VERSIONS[kind]
+        template = {"apiVersion": f"messaging.knative.dev/{version}", "kind": kind}
+        self.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "default-ch-webhook", "namespace": "knative-eventing"},
+                "data": {"default-ch-config": json.dumps({"clusterDefault": template})},
+            }
+        )
+
+
+def is_for_channel(path: str, headers: Mapping[str, str]) -> bool:
+    """Whether this is the path or the Host of a channel."""
+    return "channels/" in path or "-kn-channel." in headers.get("host", "")
 
 
 def lasting_port() -> int:
@@ -417,12 +461,21 @@ def kafka_for_headrace(directory: Path) -> Iterator[ApacheKafka]:
 
 @contextlib.contextmanager
 def headrace_in(
-    directory: Path, *, dispatchers: int = 1, seed: int = 1, env: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    dispatchers: int = 1,
+    seed: int = 1,
+    env: Mapping[str, str] | None = None,
+    in_memory: bool = False,
 ) -> Iterator[HeadraceUnderTest]:
-    """A started installation with its own Kafka."""
+    """A started installation with its own Kafka; with a process for in-memory channels if that is
+    asked for.
+    """
     with kafka_for_headrace(directory) as apache:
         system = HeadraceUnderTest(apache.bootstrap_servers, directory, seed=seed, env=env)
         try:
+            if in_memory:
+                system.run_in_memory()
             yield system.start(dispatchers=dispatchers)
         except BaseException:
             print(system.processes.report())

@@ -92,13 +92,20 @@ def delivery(
     return {name: value for name, value in values.items() if value is not None}
 
 
+CHANNEL_VERSIONS = {
+    "Channel": "v1",
+    "KafkaChannel": "v1beta1",
+    "InMemoryChannel": "v1",
+    "NatsJetStreamChannel": "v1alpha1",
+}
+
+
 def channel(
     namespace: str, name: str, *, kind: str = "Channel", spec: Mapping[str, Any] | None = None
 ) -> Manifest:
     """A Channel, or one of the kinds that back it."""
-    version = "v1" if kind == "Channel" else "v1beta1"
     return {
-        "apiVersion": f"messaging.knative.dev/{version}",
+        "apiVersion": f"messaging.knative.dev/{CHANNEL_VERSIONS[kind]}",
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace},
         "spec": dict(spec or {}),

@@ -26,6 +26,10 @@ class ControllerSettings(Settings):
     """Port of the API; 0 for any free one."""
     ingress_url: Annotated[str, Pattern(r"^https?://[^/\s]+(/[^\s]*)?$")] = "http://127.0.0.1:8080"
     """The prefix of the addresses of Brokers."""
+    in_memory_url: Annotated[str | None, Pattern(r"^https?://[^/\s]+(/[^\s]*)?$")] = None
+    """The prefix of the addresses of InMemoryChannels, where `headrace in-memory` serves them;
+    default: that of Brokers.
+    """
     cluster_domain: Annotated[str, Pattern(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = "cluster.local"
     """DNS domain of references to v1 Services."""
     dead_letter_grace_seconds: Annotated[int, Ge(0)] = 7 * 24 * 3600
@@ -99,6 +103,7 @@ class ControllerSettings(Settings):
         """The settings that a reconcile uses."""
         return Installation(
             ingress_url=self.ingress_url,
+            in_memory_url=self.in_memory_url,
             cluster_domain=self.cluster_domain,
             dead_grace_seconds=self.dead_letter_grace_seconds,
             adopts_store=self.adopt_store,

@@ -30,6 +30,7 @@ from headrace.runtime.sockets import (
     CONTROLLER_MANAGEMENT_PORT,
     CONTROLLER_PORT,
     DISPATCHER_MANAGEMENT_PORT,
+    IN_MEMORY_MANAGEMENT_PORT,
     MANAGEMENT_PORT,
 )
 from headrace.runtime.watchdog import Watchdog
@@ -44,6 +45,7 @@ OTHER_SERVICES_PORTS = (
     ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
     ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
     ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
+    ProtectedPort("::", IN_MEMORY_MANAGEMENT_PORT, "the management port of in-memory channels"),
 )
 """Of the other services where they run on this machine under their default ports: this process is
 not configured with others.

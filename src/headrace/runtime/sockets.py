@@ -20,6 +20,8 @@ MANAGEMENT_PORT = 9464
 """Default of `headrace up` and of the ingress."""
 DISPATCHER_MANAGEMENT_PORT = 9465
 CONTROLLER_MANAGEMENT_PORT = 9466
+IN_MEMORY_PORT = 8082
+IN_MEMORY_MANAGEMENT_PORT = 9467
 VIEWER_PORT = 8090
 """Of `headrace viewer`, used in examples/quickstart/quickstart.yaml."""
 

@@ -19,6 +19,7 @@ from headrace.runtime.settings import (
     Settings,
     Variables,
 )
+from headrace_cli.in_memory_settings import InMemorySettings
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -31,6 +32,7 @@ KINDS: dict[type[Settings], str] = {
     ManagementSettings: "Management port, for every service",
     IngressSettings: "Ingress",
     DispatcherSettings: "Dispatcher",
+    InMemorySettings: "In-memory channels",
     ControllerSettings: "Controller",
     KubernetesSettings: "Controller in a cluster",
 }

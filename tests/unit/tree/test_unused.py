@@ -23,7 +23,6 @@ FOR_TESTS_AND_DOCUMENTS = {
     "HttpServer.uvicorn_protocol",  # docs/decisions/0006
     "MemoryClock",
     "MemoryClock.advance",
-    "MemoryFeeds",
     "MemoryLog.refuse",
     "Metrics.expose",
     "NORMAL",

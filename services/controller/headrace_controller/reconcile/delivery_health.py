@@ -4,6 +4,7 @@ Ready.
 Counts are in the metrics: a status that changed with every event would be written with every event.
 """
 
+from headrace.domain.backend_name import KAFKA
 from headrace.domain.egress import ALLOW_SETTING
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.conditions import Condition, failed, happy
@@ -13,25 +14,37 @@ from headrace_controller.reconcile.statuses import UNSUPPORTED_SCHEME
 
 
 def health_condition(
-    state: SubscriptionState, subscription: Resource, addressable_kind: str, unsupported: str = ""
+    state: SubscriptionState,
+    subscription: Resource,
+    addressable_kind: str,
+    unsupported: str = "",
+    *,
+    backend: str = KAFKA,
 ) -> Condition:
     """The DeliveryHealthy condition of a subscription: the most severe finding is the reason, the
     message has all of them.
 
     `addressable_kind` is the kind it reads from; `unsupported` says which of its destinations can
-    never be called.
+    never be called; `backend` has the dead letters.
     """
     findings = [
         *([(UNSUPPORTED_SCHEME, unsupported)] if unsupported else []),
         *_stopped(state),
         *_expiring(state, addressable_kind),
-        *_failing(state, f"headrace dead-letters {_named(subscription)}"),
+        *_failing(state, _look(subscription, backend)),
     ]
     return (
         failed(findings[0][0], "; ".join(message for _, message in findings))
         if findings
         else happy("")
     )
+
+
+def _look(subscription: Resource, backend: str) -> str:
+    """How to see the dead letters."""
+    if backend == KAFKA:
+        return f"headrace dead-letters {_named(subscription)}"
+    return f"set a dead letter sink to receive them; they are in the {backend} backend"
 
 
 def _named(subscription: Resource) -> str:

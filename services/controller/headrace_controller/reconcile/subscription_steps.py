@@ -60,8 +60,10 @@ _NO_DISPATCHER = {
 class SubscriptionSpec:
     """What one subscription asks for."""
 
-    group: str
-    """The consumer group name it prefers; another owner's name is not taken."""
+    group: str | None
+    """The consumer group name it prefers; another owner's name is not taken. None while it is not
+    known in which backend the addressable is.
+    """
     addressable_kind: str
     addressable: Resource | None
     """The addressable it reads from; None if there is none, or if it is being deleted."""
@@ -92,8 +94,10 @@ def reconcile_subscription(request: ReconcileRequest, spec: SubscriptionSpec) ->
     resource, ownership = request.resource, request.ownership
     if FINALIZER not in resource.finalizers:
         request.draft.add(AddFinalizer(resource))
+    elif ownership is None and spec.group is None:
+        request.conditions[spec.ready_condition] = condition_of_problem(_nothing_to_read(spec))
     elif ownership is None:
-        claimed = request.backend.claim_subscription(resource, request.names, group=spec.group)
+        claimed = request.backend.claim_subscription(resource, request.names, group=str(spec.group))
         request.draft.add(SaveOwnershipRecord(claimed))
     else:
         request.status["annotations"] = {"group.id": ownership.group}
@@ -104,7 +108,11 @@ def reconcile_subscription(request: ReconcileRequest, spec: SubscriptionSpec) ->
         if problem is None:
             state = request.observed.state_of(resource.uid)
             request.conditions[DELIVERY_HEALTHY] = health_condition(
-                state, resource, spec.addressable_kind, _unsupported(request, spec)
+                state,
+                resource,
+                spec.addressable_kind,
+                _unsupported(request, spec),
+                backend=backend_of(ownership.group),
             )
 
 
@@ -133,10 +141,14 @@ def _ensure_subscription(
         # The dispatcher must stop reading before the topic can be deleted.
         if key in request.observed.routes:
             request.draft.add(RemoveRoute(key))
-        # Unknown, because the condition of the addressable is the one that failed: of two False
-        # conditions the later one would show in Ready.
+        return _nothing_to_read(spec)
+    present, wanted = backend_of(ownership.group), backend_of(spec.group or ownership.group)
+    if present != wanted:
+        # Its retries and dead letters are in the other backend.
         return ReconcileProblem(
-            "NotSubscribed", f"there is no {spec.addressable_kind} to read from", waiting=True
+            "OtherBackend",
+            f"the {spec.addressable_kind} is in the backend {wanted} now, and was in {present} when"
+            f" this {request.resource.kind.kind} was created; delete it and create it again",
         )
     backend, observed, draft = request.backend, request.observed, request.draft
     channel = backend.channel_of(observed, observed.ownership_records.get(spec.addressable.uid))
@@ -169,6 +181,15 @@ def _ensure_subscription(
             waiting=True,
         )
     return _ensure_route(request, _route(request, spec, ownership, spec.subscriber, channel))
+
+
+def _nothing_to_read(spec: SubscriptionSpec) -> ReconcileProblem:
+    """Unknown, because the condition of the addressable is the one that failed: of two False
+    conditions the later one would show in Ready.
+    """
+    return ReconcileProblem(
+        "NotSubscribed", f"there is no {spec.addressable_kind} to read from", waiting=True
+    )
 
 
 def _is_resolved(request: ReconcileRequest, spec: SubscriptionSpec) -> bool:

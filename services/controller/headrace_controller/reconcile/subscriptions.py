@@ -81,7 +81,9 @@ def decide(request: ReconcileRequest) -> None:
     reconcile_subscription(
         request,
         SubscriptionSpec(
-            group=subscription_group(
+            group=None
+            if channel is None
+            else subscription_group(
                 subscription.namespace, reference["name"], subscription.uid, backend
             ),
             addressable_kind=channel.kind.kind if channel is not None else reference["kind"],

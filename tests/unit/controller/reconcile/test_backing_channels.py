@@ -134,6 +134,37 @@ async def test_a_channel_that_is_recreated_starts_again() -> None:
     assert (TRUE, "") == harness.condition(SUBSCRIPTION, "billing")
 
 
+async def test_a_subscription_before_its_channel_waits_to_know_the_backend() -> None:
+    harness = await installed()
+    await harness.apply(reading(IN_MEMORY_CHANNEL))
+    await harness.settle()
+    assert (UNKNOWN, "NotSubscribed") == harness.condition(
+        SUBSCRIPTION, "billing", "AddedToChannel"
+    )
+
+    await harness.apply(of(IN_MEMORY_CHANNEL))
+    await harness.settle()
+
+    assert (TRUE, "") == harness.condition(SUBSCRIPTION, "billing")
+    assert route(harness, Subscription).group.startswith("in-memory:")
+
+
+async def test_a_channel_that_moves_to_another_backend_needs_another_subscription() -> None:
+    harness = await installed()
+    await harness.apply(channel("orders"), subscription("billing"))
+    await harness.settle()
+
+    await harness.delete(CHANNEL, "orders")
+    await harness.delete(KAFKA_CHANNEL, "orders")
+    await harness.settle()
+    template = {"apiVersion": IN_MEMORY_CHANNEL.api_version, "kind": IN_MEMORY_CHANNEL.kind}
+    await harness.apply(channel("orders", channelTemplate=template))
+    await harness.settle()
+
+    assert (FALSE, "OtherBackend") == harness.condition(SUBSCRIPTION, "billing")
+    assert "delete it and create it again" in harness.message(SUBSCRIPTION, "billing", "Ready")
+
+
 async def test_an_in_memory_channel_says_that_events_may_be_lost() -> None:
     harness = await installed()
     await harness.apply(of(IN_MEMORY_CHANNEL))
