@@ -43,9 +43,9 @@ class Stack:
             "HEADRACE_KAFKA_PORT": str(free_port()),
             "COMPOSE_MENU": "false",
         }
-        for service in ("INGRESS", "CONTROLLER"):
+        for service in ("INGRESS", "CONTROLLER", "IN_MEMORY"):
             self._environ[f"HEADRACE_{service}_PORT"] = "0"
-        for service in ("INGRESS", "CONTROLLER", "DISPATCHER"):
+        for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY"):
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
 
     def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
@@ -108,7 +108,14 @@ def stack() -> Iterator[Stack]:
         running.compose("--profile", "tools", "down", "--volumes", "--remove-orphans")
 
 
-def _send(stack: Stack, *, amount: str) -> str:
+def _send(
+    stack: Stack,
+    *,
+    amount: str,
+    service: str = "ingress",
+    port: int = 8080,
+    path: str = "/default/default",
+) -> str:
     event_id = str(uuid.uuid4())
     headers = {
         "ce-specversion": "1.0",
@@ -119,7 +126,7 @@ def _send(stack: Stack, *, amount: str) -> str:
     }
     with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
         response = pool.request(
-            "POST", f"{stack.url('ingress', 8080)}/default/default", body=b"{}", headers=headers
+            "POST", f"{stack.url(service, port)}{path}", body=b"{}", headers=headers
         )
         assert (202, b"") == (response.status, response.data)
     return event_id
@@ -138,6 +145,18 @@ def test_an_event_reaches_the_matching_triggers(stack: Stack) -> None:
         lambda: {"/orders"} == stack.seen(small),
         ARRIVAL_SECONDS,
         "the small order arrives once",
+        every=0.5,
+    )
+
+
+def test_an_event_passes_an_in_memory_channel(stack: Stack) -> None:
+    """The process that accepts it delivers it."""
+    path = "/default/inmemorychannels/notices"
+    event_id = _send(stack, amount="1", service="in-memory", port=8082, path=path)
+    wait_until(
+        lambda: {"/notices"} == stack.seen(event_id),
+        ARRIVAL_SECONDS,
+        "the notice arrives",
         every=0.5,
     )
 
