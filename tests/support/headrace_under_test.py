@@ -149,7 +149,7 @@ class HeadraceUnderTest:
         """
         kind = command or name.partition("-")[0]
         port = self._management[name] = lasting_port()
-        subscribers = LOOPBACK_SUBSCRIBERS if kind == "dispatcher" else {}
+        subscribers = LOOPBACK_SUBSCRIBERS if kind in ("dispatcher", "in-memory") else {}
         lasting = {**self._env, **subscribers, **self._own_env.get(kind, {})}
         process = self.processes.headrace(
             kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})}
@@ -377,7 +377,7 @@ class HeadraceUnderTest:
         controller["HEADRACE_CONTROLLER_IN_MEMORY_URL"] = self.channel_url
         self._own_env = {**self._own_env, "controller": controller}
         own = ["--port", str(port)]
-        self.run_with("in-memory", own, command="in-memory", env=LOOPBACK_SUBSCRIBERS)
+        self.run_with("in-memory", own, command="in-memory")
 
     def use_channels(self, kind: str) -> None:
         """Let Channels be backed by this kind, unless they name another."""
