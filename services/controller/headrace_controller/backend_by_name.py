@@ -14,6 +14,7 @@ from headrace.domain.ports import Clock
 from headrace.resources.broker_config import TopicConfig
 from headrace.resources.control_ports import ClusterDescription, TopicAdmin
 from headrace.resources.naming import NameAllocator
+from headrace.resources.nats_jetstream_channel import BYTES_MAX as JETSTREAM_BYTES_MAX
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 from headrace_controller.in_memory_backend import InMemoryBackend, InMemoryDecisions
@@ -289,17 +290,17 @@ def create_backend(
     log_unavailable: Callable[[str, str], None] = lambda _backend, _error: None,
 ) -> BackendByName:
     """The backends of a controller. `jetstream` is None if no NATS server is configured."""
-    backends: dict[str, Backend] = {
-        KAFKA: KafkaBackend(kafka, clock),
-        IN_MEMORY: InMemoryBackend(),
-    }
-    if jetstream is not None:
-        backends[JETSTREAM] = KafkaBackend(jetstream, clock, JETSTREAM)
     decisions: dict[str, BackendDecisions] = {
         KAFKA: KafkaDecisions(),
         IN_MEMORY: InMemoryDecisions(),
-        JETSTREAM: KafkaDecisions(JETSTREAM),
+        JETSTREAM: KafkaDecisions(JETSTREAM, bytes_max=JETSTREAM_BYTES_MAX),
     }
+    backends: dict[str, Backend] = {
+        KAFKA: KafkaBackend(kafka, clock, decisions[KAFKA]),
+        IN_MEMORY: InMemoryBackend(),
+    }
+    if jetstream is not None:
+        backends[JETSTREAM] = KafkaBackend(jetstream, clock, decisions[JETSTREAM])
     return BackendByName(backends, decisions, log_unavailable)
 
 

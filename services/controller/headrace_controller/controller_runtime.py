@@ -2,10 +2,12 @@
 API of its own.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
@@ -36,6 +38,12 @@ class ControllerBackends:
     jetstream_admin: TopicAdmin | None = None
     """None if no NATS server is configured."""
     parts: tuple[tuple[str, Component], ...] = ()
+
+    @property
+    def admins(self) -> Mapping[str, TopicAdmin]:
+        """The administration of topics, by backend."""
+        others = {} if self.jetstream_admin is None else {JETSTREAM: self.jetstream_admin}
+        return {KAFKA: self.admin, **others}
 
 
 def _log_unavailable(backend: str, error: str) -> None:
@@ -80,7 +88,7 @@ class ControllerRuntime:
             reconcilers=reconcilers,
             record_event=record_event,
         )
-        self._purger = TopicPurger(store=backends.store, admin=backends.admin)
+        self._purger = TopicPurger(store=backends.store, admins=backends.admins)
         if metrics is not None:
             register_controller_metrics(metrics, backends.store, self.loop)
 

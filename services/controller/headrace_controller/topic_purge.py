@@ -7,13 +7,15 @@ forever.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import structlog
 
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.errors import HeadraceError
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.resources.kinds import OWNERSHIP_RECORD
-from headrace.resources.naming import DELAY_GROUP, retry_group
+from headrace.resources.naming import delay_group, retry_group
 from headrace.resources.ownership_record import TopicRole, TopicStage, read_ownership_record
 from headrace.runtime.service import end_task
 
@@ -26,10 +28,15 @@ class TopicPurger:
     """Deletes finished records once a minute while this controller is the leader."""
 
     def __init__(
-        self, *, store: ResourceStore, admin: TopicAdmin, every_seconds: float = EVERY_SECONDS
+        self,
+        *,
+        store: ResourceStore,
+        admins: Mapping[str, TopicAdmin],
+        every_seconds: float = EVERY_SECONDS,
     ) -> None:
+        """`admins` by backend; what is in another backend is left alone."""
         self._store = store
-        self._admin = admin
+        self._admins = admins
         self._every = every_seconds
         self._purged: dict[tuple[str, int], int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -48,28 +55,40 @@ class TopicPurger:
             await asyncio.sleep(self._every)
             if self._store.epoch is None:
                 continue
-            try:
-                await self.delete_records()
-            except HeadraceError as error:
-                logger.warning("purge_failed", error=str(error), retry_seconds=self._every)
-            except Exception:
-                logger.exception(
-                    "purge_internal_error",
-                    retry_seconds=self._every,
-                    next_step="please report this with the traceback",
-                )
+            for backend in self._admins:
+                await self._delete_records(backend)
 
-    async def delete_records(self) -> None:
-        """Delete the records of every retry and delay topic below its group's committed offsets."""
+    async def _delete_records(self, backend: str) -> None:
+        try:
+            await self.delete_records(backend)
+        except HeadraceError as error:
+            logger.warning(
+                "purge_failed", backend=backend, error=str(error), retry_seconds=self._every
+            )
+        except Exception:
+            logger.exception(
+                "purge_internal_error",
+                backend=backend,
+                retry_seconds=self._every,
+                next_step="please report this with the traceback",
+            )
+
+    async def delete_records(self, backend: str = KAFKA) -> None:
+        """Delete the records of every retry and delay topic of a backend below its group's
+        committed offsets.
+        """
+        admin = self._admins[backend]
         for topic, group in self._topics():
-            committed = (await self._admin.committed({group: topic})).get(group, {})
+            if backend_of(topic) != backend:
+                continue
+            committed = (await admin.committed({group: topic})).get(group, {})
             new = {
                 p: offset
                 for p, offset in committed.items()
                 if offset > self._purged.get((topic, p), 0)
             }
             if new:
-                await self._admin.delete_records(topic, new)
+                await admin.delete_records(topic, new)
                 self._purged |= {(topic, partition): offset for partition, offset in new.items()}
 
     def _topics(self) -> list[tuple[str, str]]:
@@ -83,5 +102,5 @@ class TopicPurger:
                 if topic.role is TopicRole.RETRY:
                     found.append((topic.name, retry_group(ownership.group)))
                 elif topic.role is TopicRole.DELAY:
-                    found.append((topic.name, DELAY_GROUP))
+                    found.append((topic.name, delay_group(backend_of(topic.name))))
         return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headrace.domain.field_errors import FieldError, differences, immutable, invalid
-from headrace.resources.broker_config import BYTES_MAX, MAX_MESSAGE_BYTES, TopicConfig
+from headrace.resources.broker_config import MAX_MESSAGE_BYTES, OVERHEAD_BYTES, TopicConfig
 from headrace.resources.channelable import (
     CHANNELABLE_SHAPE,
     default_channelable,
@@ -26,6 +26,10 @@ from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 __all__ = ["CONDITIONS", "RULES", "SHAPE", "stream_name", "topic_config"]
 
+BYTES_MAX = 1_048_576 - 2 * OVERHEAD_BYTES - OVERHEAD_BYTES
+"""The largest record by default. A NATS server accepts messages of 1 MiB by default: room is left
+for headers that have to be encoded (128 KiB), and for what a retry adds to a record (64 KiB).
+"""
 STORAGE = "jetstream.storage"
 DISCARD = "jetstream.discard"
 RETENTION_MESSAGES = "jetstream.retention.messages"

@@ -145,7 +145,7 @@ async def test_only_what_was_committed_is_trimmed() -> None:
     )
     await harness.store.create(ownership_record_resource(ownership))
     harness.group("g.retry").offsets["g.retry"] = {0: 7}
-    trimmer = TopicPurger(store=harness.store, admin=admin)
+    trimmer = TopicPurger(store=harness.store, admins={"kafka": admin})
     await trimmer.delete_records()
     await trimmer.delete_records()
     assert [("g.retry", {0: 7})] == admin.trimmed

@@ -7,7 +7,7 @@ import structlog
 
 from headrace.domain.backend_name import KAFKA
 from headrace.domain.ports import Clock
-from headrace.resources.broker_config import TopicConfig
+from headrace.resources.broker_config import BYTES_MAX, TopicConfig
 from headrace.resources.control_ports import (
     ClusterDescription,
     TopicAdmin,
@@ -51,17 +51,24 @@ _VERIFY_SECONDS = 300.0
 class KafkaDecisions:
     """See `BackendDecisions`. They hold for every backend with a `TopicAdmin`."""
 
-    def __init__(self, backend: str = KAFKA) -> None:
-        """`backend` is the prefix of the names that this backend needs for itself."""
+    def __init__(self, backend: str = KAFKA, *, bytes_max: int = BYTES_MAX) -> None:
+        """`backend` is the prefix of the names that this backend needs for itself, `bytes_max` the
+        largest record of a channel by default.
+        """
         self._backend = backend
+        self._bytes_max = bytes_max
 
     def prepare(self, observed: ObservedState, draft: Draft, *, record_bytes_max: int) -> None:
         """The delay topics and their routing record. In other backends than Kafka they are created
         for the first channel.
         """
-        if self._backend == KAFKA or observed.ownership_records:
-            size = max(record_bytes_max, channels.largest_channel(observed))
-            reconcile_delays(observed, draft, bytes_max=size, backend=self._backend)
+        if self._backend != KAFKA:
+            if not observed.ownership_records:
+                return
+            # The size that is given is that of Brokers.
+            record_bytes_max = self._bytes_max
+        size = max(record_bytes_max, channels.largest_channel(observed, self._bytes_max))
+        reconcile_delays(observed, draft, bytes_max=size, backend=self._backend)
 
     def claim_channel(
         self, owner: Resource, names: NameAllocator, *, topic: str, external: str | None
@@ -148,8 +155,10 @@ class KafkaBackend:
     them.
     """
 
-    def __init__(self, admin: TopicAdmin, clock: Clock, backend: str = KAFKA) -> None:
-        """`backend` says what `admin` administers, if it is not Kafka."""
+    def __init__(
+        self, admin: TopicAdmin, clock: Clock, decisions: BackendDecisions | None = None
+    ) -> None:
+        """`decisions` are those about what `admin` administers, if it is not Kafka."""
         self._admin = admin
         self._clock = clock
         self._failed_steps = FailedSteps(clock)
@@ -158,7 +167,7 @@ class KafkaBackend:
         self._described_topics: set[str] = set()
         self._stale_topics: set[str] = set()
         self._described_at = self._verified_at = float("-inf")
-        self.decisions: BackendDecisions = KafkaDecisions(backend)
+        self.decisions: BackendDecisions = decisions or KafkaDecisions()
 
     @property
     def failed_steps(self) -> Mapping[str, StepFailure]:

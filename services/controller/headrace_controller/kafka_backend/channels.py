@@ -73,14 +73,14 @@ def channel_of(
     return _observed_channel(held, facts)
 
 
-def largest_channel(observed: ObservedState) -> int:
-    """The largest record of any existing channel."""
-    sizes = [BYTES_MAX]
+def largest_channel(observed: ObservedState, default: int = BYTES_MAX) -> int:
+    """The largest record of any existing channel, at least `default`."""
+    sizes = [default]
     for ownership in observed.ownership_records.values():
         held = ownership.topic(TopicRole.CHANNEL)
         facts = state_of(observed).topics.get(held.name) if held else None
         if facts is not None:
-            sizes.append(_bytes_max(facts) or BYTES_MAX)
+            sizes.append(_bytes_max(facts) or default)
     return max(sizes)
 
 

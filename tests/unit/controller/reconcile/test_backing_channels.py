@@ -284,7 +284,7 @@ async def test_the_stream_has_the_settings_of_the_spec() -> None:
     await harness.settle()
 
     assert {
-        "max.message.bytes": "1048576",
+        "max.message.bytes": "851968",
         "retention.ms": "5400000",
         "retention.bytes": "5000000",
         "jetstream.retention.messages": "1000",
