@@ -45,6 +45,9 @@ pytestmark = pytest.mark.timeout(120)
         pytest.param(("embedded", "KafkaChannel"), id="embedded"),
         pytest.param(("apache", "InMemoryChannel"), marks=pytest.mark.kafka, id="in-memory"),
         pytest.param(("embedded", "InMemoryChannel"), id="in-memory-in-up"),
+        pytest.param(
+            ("kubernetes", "InMemoryChannel"), marks=pytest.mark.kafka, id="in-memory-kubernetes"
+        ),
     ],
 )
 def headrace(
@@ -68,7 +71,10 @@ def headrace(
         with kafka_for_headrace(directory) as apache:
             system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
             try:
-                yield system.start()
+                if kind == "InMemoryChannel":
+                    system.run_in_memory()
+                system.start().use_channels(kind)
+                yield system
             except BaseException:
                 print(system.processes.report())
                 raise

@@ -58,7 +58,17 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         installation.
         """
         super().close()
-        for kind in ("triggers", "brokers", "subscriptions", "channels", "kafkachannels"):
+        # `use_channels`: the next installation has its own default.
+        defaults = ("configmap", "default-ch-webhook", "-n", "knative-eventing")
+        self.kubernetes.kubectl("delete", *defaults, "--ignore-not-found", check=False)
+        for kind in (
+            "triggers",
+            "brokers",
+            "subscriptions",
+            "channels",
+            "kafkachannels",
+            "inmemorychannels",
+        ):
             found = self.kubernetes.kubectl(
                 "get",
                 kind,
