@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
 from headrace.adapters.memory.backend import MemoryBackend
 from headrace.domain.backend_name import IN_MEMORY, KAFKA
 from headrace.runtime.metrics import Metrics
@@ -15,21 +14,14 @@ SERVED = (KAFKA, IN_MEMORY)
 
 def add_to_ingress(backends: IngressBackends, memory: MemoryBackend) -> IngressBackends:
     """Return backends that accept events for in-memory channels too."""
-    return replace(
-        backends,
-        log=LogByBackend({KAFKA: backends.log, IN_MEMORY: memory.log}),
-        routes=memory.reader(backends.routes),
-    )
+    added = backends.adding(IN_MEMORY, memory.log)
+    return replace(added, routes=memory.reader(backends.routes))
 
 
 def add_to_dispatcher(backends: DispatcherBackends, memory: MemoryBackend) -> DispatcherBackends:
     """Return backends that deliver the events of in-memory channels too."""
-    return replace(
-        backends,
-        log=LogByBackend({KAFKA: backends.log, IN_MEMORY: memory.log}),
-        feeds=FeedsByBackend({KAFKA: backends.feeds, IN_MEMORY: memory.feeds}),
-        routes=memory.reader(backends.routes),
-    )
+    added = backends.adding(IN_MEMORY, memory.log, memory.feeds)
+    return replace(added, routes=memory.reader(backends.routes))
 
 
 def measure_memory(metrics: Metrics, memory: MemoryBackend) -> None:

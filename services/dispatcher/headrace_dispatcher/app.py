@@ -6,8 +6,9 @@ those used in production.
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
@@ -63,6 +64,17 @@ class DispatcherBackends:
     routes: RoutingReader
     instances: Instances
     components: tuple[tuple[str, Component], ...] = ()
+
+    def adding(
+        self, backend: str, log: Log, feeds: Feeds, *components: tuple[str, Component]
+    ) -> "DispatcherBackends":
+        """Return these, with the log and the feeds of one more backend for events."""
+        return replace(
+            self,
+            log=LogByBackend.adding(self.log, backend, log),
+            feeds=FeedsByBackend.adding(self.feeds, backend, feeds),
+            components=(*self.components, *components),
+        )
 
 
 def kafka_backends(

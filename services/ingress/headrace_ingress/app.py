@@ -9,6 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 
+from headrace.adapters.by_backend import LogByBackend
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions
@@ -50,6 +51,16 @@ class IngressBackends:
     instances: Instances
     warm_up: Callable[[float], Awaitable[None]]
     components: tuple[tuple[str, Component], ...] = ()
+
+    def adding(
+        self, backend: str, log: Log, *components: tuple[str, Component]
+    ) -> "IngressBackends":
+        """Return these, with the log of one more backend for events."""
+        return replace(
+            self,
+            log=LogByBackend.adding(self.log, backend, log),
+            components=(*self.components, *components),
+        )
 
 
 def kafka_backends(

@@ -6,7 +6,7 @@ The prefix of a topic's name says which backend it is in (see `headrace.domain.b
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.domain.backend_name import backend_of
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.ports import Feed, Feeds, Log, OnStored
@@ -19,6 +19,12 @@ class LogByBackend:
     def __init__(self, logs: Mapping[str, Log]) -> None:
         """`logs` by backend."""
         self._logs = logs
+
+    @classmethod
+    def adding(cls, log: Log, backend: str, added: Log) -> "LogByBackend":
+        """Return `log` with the log of one more backend; `log` alone is that of Kafka."""
+        logs = log._logs if isinstance(log, cls) else {KAFKA: log}
+        return cls({**logs, backend: added})
 
     def append(self, topic: str, record: Record, stored: OnStored) -> None:
         """See the port. Raises TopicMissing if this process does not serve the topic's backend."""
@@ -40,6 +46,12 @@ class FeedsByBackend:
     def __init__(self, feeds: Mapping[str, Feeds]) -> None:
         """`feeds` by backend."""
         self._feeds = feeds
+
+    @classmethod
+    def adding(cls, feeds: Feeds, backend: str, added: Feeds) -> "FeedsByBackend":
+        """Return `feeds` with those of one more backend; `feeds` alone are those of Kafka."""
+        known = feeds._feeds if isinstance(feeds, cls) else {KAFKA: feeds}
+        return cls({**known, backend: added})
 
     async def prepare(self) -> None:
         """See the port."""
