@@ -360,12 +360,19 @@ class HeadraceUnderTest:
 
     def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
         """Post to the ingress, or to the process that serves in-memory channels; the status."""
-        url = self.channel_url if is_for_channel(path, headers) else self.ingress_url
+        url = self.url_for(path, headers)
         return self._http.request("POST", f"{url}{path}", headers=dict(headers), body=body).status
+
+    def url_for(self, path: str, headers: Mapping[str, str]) -> str:
+        """The URL of the process that accepts events for this path or Host."""
+        in_memory = "/inmemorychannels/" in path or (
+            self.channel_kind == "InMemoryChannel" and "-kn-channel." in headers.get("host", "")
+        )
+        return self.channel_url if in_memory else self.ingress_url
 
     @property
     def channel_url(self) -> str:
-        """Where events for channels are accepted."""
+        """Where events for in-memory channels are accepted."""
         if self._in_memory_port is None:
             return self.ingress_url
         return f"http://127.0.0.1:{self._in_memory_port}"
@@ -392,11 +399,6 @@ class HeadraceUnderTest:
                 "data": {"default-ch-config": json.dumps({"clusterDefault": template})},
             }
         )
-
-
-def is_for_channel(path: str, headers: Mapping[str, str]) -> bool:
-    """Whether this is the path or the Host of a channel."""
-    return "channels/" in path or "-kn-channel." in headers.get("host", "")
 
 
 def lasting_port() -> int:
