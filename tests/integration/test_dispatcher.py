@@ -4,9 +4,11 @@ stored.
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from headrace.domain.delivery import BackoffPolicy, DeliveryPolicy
 from headrace.domain.record import Record
 from headrace.domain.routing import Addressable, DeliveryOrder, Destination, Format, Reply
 from headrace_dispatcher.limits import SubscriptionLimits
+from tests.support.certificates import Authority
 from tests.support.dispatcher_harness import kafka_dispatcher_harness
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
@@ -383,6 +386,41 @@ async def test_a_reply_to_a_url_is_retried_without_calling_the_subscriber_again(
             (request.headers["ce-id"], request.body) for request in destination.requests
         ]
         assert "prefer" not in destination.requests[0].headers
+
+
+async def test_a_reply_to_https_trusts_the_certificates_of_its_destination(
+    kafka: KafkaUnderTest, tmp_path: Path
+) -> None:
+    """Those of the routing record, as for subscribers; without them the connection is refused."""
+    answer = reply({"id": "r1", "type": "answer", "source": "/s", "specversion": "1.0"}, b"42")
+    authority = Authority(tmp_path)
+    certificate = authority.sign("replies")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate.certificate, certificate.key)
+    async with (
+        kafka_dispatcher_harness(kafka) as harness,
+        serving(answer) as subscriber,
+        serving(ok(), tls=tls) as destination,
+    ):
+        url, policy = f"https://localhost:{destination.port}/", DeliveryPolicy(retry=0)
+        trusting = harness.subscription(
+            subscriber.url, reply=Reply(url=url, ca_certs=authority.file.read_text())
+        )
+        distrusting = harness.subscription(
+            subscriber.url, topic=trusting.topic, reply=Reply(url=url), delivery=policy
+        )
+        harness.routes.put(trusting)
+        harness.routes.put(distrusting)
+        await harness.dispatcher()
+        await harness.publish(trusting.topic, "a")
+        await destination.wait_for_requests(1)
+        assert ("r1", b"42") == (
+            destination.requests[0].headers["ce-id"],
+            destination.requests[0].body,
+        )
+        (dead_letter,) = await harness.read(distrusting.dead_topic, 1)
+        assert dict(dead_letter.headers)["headrace_reason"].startswith(b"reply-exhausted: ")
+        assert 1 == len(destination.requests)
 
 
 async def test_an_undeliverable_reply_makes_the_original_a_dead_letter_with_the_reply_address(

@@ -138,7 +138,7 @@ def compile_subscription(
             subscription.subscriber.ca_certs,
             (lambda: reply_limit(reply).body_bytes) if reply else None,
         ),
-        reply_target=open_target(reply.url) if reply and reply.url else None,
+        reply_target=open_target(reply.url, reply.ca_certs) if reply and reply.url else None,
         sink_target=open_sink(sink) if sink else None,
         subscriber_headers=b"Prefer: reply\r\n" + namespace,
         no_reply_headers=namespace,

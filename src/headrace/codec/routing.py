@@ -168,7 +168,7 @@ def _subscription(route: Subscription) -> dict[str, Any]:
         members["reply"] = (
             {"topic": route.reply.topic}
             if route.reply.topic is not None
-            else {"url": route.reply.url}
+            else _destination(route.reply)
         )
     if route.retention_seconds is not None:
         members["retentionSeconds"] = float(route.retention_seconds)
@@ -179,7 +179,7 @@ def _subscription(route: Subscription) -> dict[str, Any]:
     return members
 
 
-def _destination(destination: Destination) -> dict[str, str]:
+def _destination(destination: Destination | Reply) -> dict[str, Any]:
     optional = {"caCerts": destination.ca_certs, "audience": destination.audience}
     return {
         "url": destination.url,
@@ -324,7 +324,12 @@ def _read_destination(source: _Members) -> Destination:
 
 
 def _read_reply(source: _Members) -> Reply:
-    return Reply(topic=source.optional_text("topic"), url=source.optional_text("url"))
+    return Reply(
+        topic=source.optional_text("topic"),
+        url=source.optional_text("url"),
+        ca_certs=source.optional_text("caCerts"),
+        audience=source.optional_text("audience"),
+    )
 
 
 def _read_delivery(source: _Members) -> DeliveryPolicy:

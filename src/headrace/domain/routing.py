@@ -77,10 +77,14 @@ class Destination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Where a subscriber's reply event is sent: either a topic or a URL."""
+    """Where a subscriber's reply event is sent: either a topic or a URL, with what a `Destination`
+    has.
+    """
 
     topic: str | None = None
     url: str | None = None
+    ca_certs: str | None = None
+    audience: str | None = None
 
     def __post_init__(self) -> None:
         if (self.topic is None) == (self.url is None):

@@ -117,6 +117,18 @@ def test_the_bytes_of_version_1_are_read_and_written_as_ever() -> None:
     assert [line["value"].encode() for line in lines] == [write(route) for route in ROUTES]
 
 
+def test_a_reply_to_a_url_has_what_a_destination_has() -> None:
+    """Readers of the previous version ignore these members; without them there is nothing to
+    write.
+    """
+    reply = Reply(url="https://y", ca_certs="-----BEGIN CERTIFICATE-----", audience="me")
+    route = replace(PLAIN, reply=reply)
+    assert route == read("subscription/s1", write(route))
+    expected = {"url": "https://y", "caCerts": reply.ca_certs, "audience": "me"}
+    assert expected == json.loads(write(route))["reply"]
+    assert {"url": "http://y"} == json.loads(write(PLAIN))["reply"]
+
+
 def test_members_of_a_newer_controller_are_ignored() -> None:
     """They are ignored at every level."""
     members = json.loads(write(TRIGGER))

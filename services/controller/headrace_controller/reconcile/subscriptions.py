@@ -220,7 +220,7 @@ def _reply(
     addressable = request.observed.addressable_at(destination.url)
     if addressable is not None and backend_of(addressable.topic) == backend:
         return Reply(topic=addressable.topic)
-    return Reply(url=destination.url)
+    return Reply(url=destination.url, ca_certs=destination.ca_certs, audience=destination.audience)
 
 
 def _forwarded(request: ReconcileRequest, destination: Destination | None) -> Destination | None:

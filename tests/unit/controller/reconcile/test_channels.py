@@ -31,6 +31,11 @@ from tests.unit.controller.harness import (
 MESSAGING = "messaging.knative.dev/v1"
 TOPIC = f"knative-messaging-kafka.{NAMESPACE}.orders"
 URL = f"http://127.0.0.1:8080/{NAMESPACE}/kafkachannels/orders"
+SECURED = {
+    "uri": "https://reply.example/",
+    "CACerts": "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n",
+    "audience": "me",
+}
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 
@@ -360,6 +365,7 @@ async def test_replies_to_an_addressable_go_straight_to_its_topic() -> None:
         subscription("broker", subscriber=subscriber, reply=to_broker),
         subscription("address", subscriber=subscriber, reply={"uri": URL}),
         subscription("elsewhere", subscriber=subscriber, reply={"uri": "http://reply.example/"}),
+        subscription("secured", subscriber=subscriber, reply=SECURED),
         subscription("none"),
     )
     replies = {name: route.reply for name, route in subscribed(harness).items()}
@@ -368,6 +374,7 @@ async def test_replies_to_an_addressable_go_straight_to_its_topic() -> None:
         "broker": Reply(topic=f"knative-broker-{NAMESPACE}-default"),
         "address": Reply(topic=TOPIC),
         "elsewhere": Reply(url="http://reply.example/"),
+        "secured": Reply(url=SECURED["uri"], ca_certs=SECURED["CACerts"], audience="me"),
         "none": None,
     }
 
