@@ -32,7 +32,7 @@ from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
-from headrace_controller.eventing_api import create_api_server
+from headrace_controller.eventing_api import create_admission, create_api_server
 from headrace_controller.reconcile.kinds import CHANNEL_KINDS, RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
@@ -67,6 +67,7 @@ class Controller:
             metrics=metrics,
             reconcilers=reconcilers,
             record_event=api.recorder.event,
+            admit=create_admission(api.catalog),
         )
         self.loop = self._runtime.loop
 

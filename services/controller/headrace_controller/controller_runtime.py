@@ -21,6 +21,7 @@ from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile_loop import ReconcileLoop
+from headrace_controller.subscriber_lists import Admit, admit_unchanged
 from headrace_controller.topic_purge import TopicPurger
 
 logger = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class ControllerRuntime:
         metrics: Metrics | None = None,
         reconcilers: Reconcilers = RECONCILERS,
         record_event: RecordEvent = lambda *_: None,
+        admit: Admit = admit_unchanged,
     ) -> None:
         self._store = backends.store
         self._routing = backends.routing
@@ -87,6 +89,7 @@ class ControllerRuntime:
             clock=clock,
             reconcilers=reconcilers,
             record_event=record_event,
+            admit=admit,
         )
         self._purger = TopicPurger(store=backends.store, admins=backends.admins)
         if metrics is not None:

@@ -8,19 +8,26 @@ about users, and the namespace of the system.
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.domain.errors import Permanent
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import CONFIG_MAP
+from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SYSTEM_NAMESPACE, SystemConfig
+from headrace_apiserver.admission.admit import admit as admit_object
 from headrace_apiserver.admission.plugin import AdmissionPlugin, Document
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.request_scope import RequestScope
+from headrace_apiserver.requests.options import Strictness
+from headrace_apiserver.schemas.loop_budget import LoopBudgetExceeded
 from headrace_apiserver.server import ApiServer
+from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.strategy import KindStrategy, Strategies
 from headrace_controller.builtin_crds import load_catalog
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
+from headrace_controller.subscriber_lists import Admit
 from headrace_controller.system_config import Find, SystemConfigReader
 from headrace_controller.system_config import validate as validate_config_map
 
@@ -44,6 +51,33 @@ def create_api_server(
         plugins=(UserInfoAnnotations(),),
         namespaces=(SYSTEM_NAMESPACE,),
     )
+
+
+def create_admission(catalog: Catalog) -> Admit:
+    """Checks what the controller itself stores of kinds that others have defined, as the API does
+    for its clients: with the defaults of the schema, and without fields that it does not have.
+    """
+
+    def admit(wanted: Resource, old: Resource | None) -> Resource:
+        kind = wanted.kind
+        if catalog.reconciled_kind(kind) is not None:
+            return wanted
+        served = catalog.of_type(kind.api_version, kind.kind)
+        if served is None:
+            raise Permanent(f'no matches for kind "{kind.kind}" in version "{kind.api_version}"')
+        try:
+            admitted = admit_object(
+                served,
+                wanted.object,
+                old=None if old is None else served.convert(old.object),
+                strictness=Strictness.IGNORE,
+                kinds=catalog,
+            )
+        except (StatusError, LoopBudgetExceeded) as error:
+            raise Permanent(str(error) or f"{kind.kind} takes too long to check") from error
+        return Resource(served.storage, served.convert_to_storage(admitted.document))
+
+    return admit
 
 
 def strategies(

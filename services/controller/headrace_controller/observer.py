@@ -173,7 +173,7 @@ class Observer:
             for each in self._reconcilers
         }
         named = SYSTEM_REFERENCES | self._reconcilers.references(
-            resources, services=not self._installation.in_cluster
+            resources, in_cluster=self._installation.in_cluster
         )
         return ObservedState(
             installation=self._installation,

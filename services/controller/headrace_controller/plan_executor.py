@@ -21,7 +21,7 @@ from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.reconcile.backend import Backend
-from headrace_controller.reconcile.objects import object_name
+from headrace_controller.reconcile.objects import object_name, subscriber_name
 from headrace_controller.reconcile.observed_state import FINALIZER, StepFailure
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
@@ -30,12 +30,20 @@ from headrace_controller.reconcile.plan import (
     DeleteObject,
     DeleteOwnershipRecord,
     PutRoute,
+    PutSubscriber,
     RemoveFinalizer,
     RemoveRoute,
+    RemoveSubscriber,
     SaveOwnershipRecord,
     SetStatus,
     Step,
     WriteTombstone,
+)
+from headrace_controller.subscriber_lists import (
+    Admit,
+    SubscriberList,
+    admit_unchanged,
+    subscriber_lists,
 )
 
 logger = structlog.get_logger(__name__)
@@ -51,6 +59,8 @@ StoreStep = (
     | CreateObject
     | ApplyObject
     | DeleteObject
+    | PutSubscriber
+    | RemoveSubscriber
     | SetStatus
 )
 RecordEvent = Callable[[Resource, str, str, str], None]
@@ -68,9 +78,13 @@ class PlanExecutor:
         routes: RoutingWriter,
         clock: Clock,
         record_event: RecordEvent = lambda *_: None,
+        admit: Admit = admit_unchanged,
     ) -> None:
-        """`record_event` is called when a resource becomes ready or stops being ready."""
+        """`record_event` is called when a resource becomes ready or stops being ready; `admit`
+        checks objects of other controllers' kinds before they are stored.
+        """
         self._record_event = record_event
+        self._admit = admit
         self._store = store
         self._backend = backend
         self._routes = routes
@@ -116,6 +130,7 @@ class PlanExecutor:
         await self._write_all(
             [step for step in steps if isinstance(step, CreateObject | ApplyObject | DeleteObject)]
         )
+        await self._write_all(subscriber_lists(steps))
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
@@ -128,7 +143,7 @@ class PlanExecutor:
             if not isinstance(step, StoreStep) or not self._failed_steps.blocks(step_object(step))
         ]
 
-    async def _write_all(self, steps: Sequence[StoreStep]) -> None:
+    async def _write_all(self, steps: Sequence[StoreStep | SubscriberList]) -> None:
         for start in range(0, len(steps), _WRITES_IN_FLIGHT_MAX):
             results = await asyncio.gather(
                 *(self._write_one(step) for step in steps[start : start + _WRITES_IN_FLIGHT_MAX]),
@@ -138,11 +153,11 @@ class PlanExecutor:
                 if isinstance(result, BaseException):
                     raise result
 
-    async def _write_one(self, step: StoreStep) -> None:
+    async def _write_one(self, step: StoreStep | SubscriberList) -> None:
         """Execute one step. A permanent error concerns this object only: the other steps are
         executed, this one is retried later.
         """
-        name = step_object(step)
+        names = step.names if isinstance(step, SubscriberList) else [step_object(step)]
         try:
             await self._write(step)
         except (NotFound, Conflict, AlreadyExists):
@@ -150,16 +165,18 @@ class PlanExecutor:
             return
         except NamespaceTerminating as error:
             # Temporary: the namespace is deleted with everything in it.
-            self._failed_steps.update([name], {name: str(error)}, expected=True)
+            self._failed_steps.update(names, dict.fromkeys(names, str(error)), expected=True)
         except Permanent as error:
             if isinstance(error, Fenced):
                 raise
-            self._failed_steps.update([name], {name: str(error)})
+            self._failed_steps.update(names, dict.fromkeys(names, str(error)))
         else:
-            self._failed_steps.update([name], {})
+            self._failed_steps.update(names, {})
 
-    async def _write(self, step: StoreStep) -> None:
+    async def _write(self, step: StoreStep | SubscriberList) -> None:
         match step:
+            case SubscriberList():
+                await step.write(self._store, self._stored(step.channel), self._admit)
             case SaveOwnershipRecord(ownership):
                 record = ownership_record_resource(ownership)
                 try:
@@ -185,7 +202,7 @@ class PlanExecutor:
                     name=resource.name,
                 )
             case CreateObject(resource):
-                await self._store.create(resource)
+                await self._store.create(self._admit(resource, None))
             case ApplyObject(resource):
                 await self._store.apply(resource)
             case DeleteObject(resource):
@@ -269,5 +286,7 @@ def step_object(step: StoreStep) -> str:
             return f"OwnershipRecord {ownership.uid}"
         case DeleteOwnershipRecord(uid):
             return f"OwnershipRecord {uid}"
+        case PutSubscriber(channel, uid) | RemoveSubscriber(channel, uid):
+            return subscriber_name(channel, uid)
         case _:
             return object_name(step.resource)

@@ -25,6 +25,7 @@ from headrace_controller.reconcile.observed_state import Installation, ObservedS
 from headrace_controller.reconcile.plan import Plan
 from headrace_controller.reconcile.reconciler import reconcile_in_slices
 from headrace_controller.reconcile.registry import Reconcilers
+from headrace_controller.subscriber_lists import Admit, admit_unchanged
 
 logger = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ class ReconcileLoop:
         clock: Clock,
         reconcilers: Reconcilers = RECONCILERS,
         record_event: RecordEvent = lambda *_: None,
+        admit: Admit = admit_unchanged,
     ) -> None:
         self._store = store
         self._routing = routing
@@ -63,7 +65,12 @@ class ReconcileLoop:
         self._backend = backend
         self.reconcilers = reconcilers
         self.executor = PlanExecutor(
-            store=store, backend=backend, routes=routes, clock=clock, record_event=record_event
+            store=store,
+            backend=backend,
+            routes=routes,
+            clock=clock,
+            record_event=record_event,
+            admit=admit,
         )
         ports = ObserverPorts(
             store=store, backend=backend, routing=routing, instances=instances, clock=clock

@@ -13,10 +13,13 @@ from headrace.domain.field_errors import FieldError, invalid, missing
 from headrace.resources.delivery_rules import DELIVERY_SHAPE, default_delivery, validate_delivery
 from headrace.resources.json_shapes import Shape
 from headrace.resources.resource import Resource
+from headrace.resources.server_side_apply import covers
 from headrace.resources.system_config import SystemConfig
 
 SUBSCRIBABLE_ANNOTATION = "messaging.knative.dev/subscribable"
 SUBSCRIBABLE_VERSION = "v1"
+SUBSCRIBABLE_LABEL = "messaging.knative.dev/subscribable"
+"""The label, `true`, of a CustomResourceDefinition whose objects are channels."""
 SCOPE_ANNOTATION = "eventing.knative.dev/scope"
 _SCOPES = ("cluster", "namespace")
 
@@ -53,3 +56,61 @@ def _wrong_subscribers(subscribers: Any) -> list[FieldError]:
             paths = (f"{path}.replyURI", f"{path}.subscriberURI")
             errors.append(missing(*paths, details="expected at least one of, got none"))
     return errors
+
+
+ENTRY_FIELDS = (
+    "name",
+    "generation",
+    "subscriberUri",
+    "subscriberCACerts",
+    "subscriberAudience",
+    "replyUri",
+    "replyCACerts",
+    "replyAudience",
+    "delivery",
+)
+"""The fields of an entry of `spec.subscribers` that a Subscription sets; `uid` identifies it."""
+
+
+def subscriber_of(block: Mapping[str, Any], uid: str) -> Mapping[str, Any] | None:
+    """The entry of a Subscription in the `subscribers` of a spec or status; None if there is
+    none.
+    """
+    entries = block.get("subscribers")
+    for each in entries if isinstance(entries, list | tuple) else ():
+        if isinstance(each, Mapping) and each.get("uid") == uid:
+            return each
+    return None
+
+
+def fields_not_kept(entry: Mapping[str, Any], found: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The fields in which the entry that was `found` differs from the wanted one. A schema may have
+    added defaults in `delivery`.
+    """
+    if found is None:
+        return ("uid",)
+    return tuple(
+        name
+        for name in ENTRY_FIELDS
+        if (name in found) != (name in entry) or not covers(found.get(name), entry.get(name))
+    )
+
+
+def with_subscribers(
+    channel: Resource, changes: Mapping[str, Mapping[str, Any] | None]
+) -> Resource:
+    """The channel with these entries of `spec.subscribers`, by uid; None removes one. Entries of
+    other writers stay, in their order.
+    """
+    entries = channel.spec.get("subscribers")
+    present = entries if isinstance(entries, list | tuple) else ()
+    kept, left = [], dict(changes)
+    for each in present:
+        uid = str(each.get("uid")) if isinstance(each, Mapping) else ""
+        if uid not in changes:
+            kept.append(each)
+        elif (changed := left.pop(uid, None)) is not None:
+            kept.append(changed)
+    kept += [each for each in left.values() if each is not None]
+    spec = {**channel.spec, "subscribers": kept}
+    return Resource(channel.kind, {**channel.object, "spec": spec})

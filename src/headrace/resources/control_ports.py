@@ -12,6 +12,11 @@ from typing import Protocol
 from headrace.resources.resource import Change, Reference, Resource, ResourceKind
 from headrace.resources.resource_rules import ANY_OBJECT, Precondition
 
+KIND_NOT_READ = "not read yet"
+"""Why a kind cannot be read that was just named for the first time."""
+KIND_NOT_SERVED = "the API server does not serve this kind"
+"""Why a kind cannot be read of which there is no definition; see `ResourceStore.track_kinds`."""
+
 
 class ResourceStore(Protocol):
     """Durable storage of resources, with one writer at a time.

@@ -44,9 +44,9 @@ def is_applied(wanted: Resource, old: Resource) -> bool:
     owners = old.metadata.get("ownerReferences") or ()
     content = {**wanted.object, "metadata": {**wanted.metadata}}
     for reference in content["metadata"].pop("ownerReferences", ()):
-        if not any(_covers(each, reference) for each in owners):
+        if not any(covers(each, reference) for each in owners):
             return False
-    return _covers(old.object, content) and not _has_stale(_owned_fields(old), wanted.object)
+    return covers(old.object, content) and not _has_stale(_owned_fields(old), wanted.object)
 
 
 def _entry(wanted: Resource, now: str) -> dict[str, Any]:
@@ -139,16 +139,16 @@ def _merged_owners(old: Resource, wanted: Resource) -> list[Any]:
     ] + list(new)
 
 
-def _covers(present: Any, wanted: Any) -> bool:
+def covers(present: Any, wanted: Any) -> bool:
     """Whether every wanted value is present; an API server may have added defaults beside them."""
     if isinstance(wanted, Mapping):
         return isinstance(present, Mapping) and all(
-            name in present and _covers(present[name], value) for name, value in wanted.items()
+            name in present and covers(present[name], value) for name, value in wanted.items()
         )
     if isinstance(wanted, list | tuple):
         return (
             isinstance(present, list | tuple)
             and len(present) == len(wanted)
-            and all(map(_covers, present, wanted))
+            and all(map(covers, present, wanted))
         )
     return bool(present == wanted)

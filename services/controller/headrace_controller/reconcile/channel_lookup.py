@@ -1,5 +1,5 @@
 """Which channel a Subscription reads from: the one that its `spec.channel` names, or the one that
-backs it.
+backs it. Channels of kinds that another controller serves are in `foreign_channels`.
 """
 
 from collections import defaultdict
@@ -29,7 +29,7 @@ BACKENDS = {
 _BACKING_KINDS = {(kind.group, kind.kind): kind for kind in BACKENDS}
 _SERVED_KINDS = {(CHANNEL.group, CHANNEL.kind): CHANNEL, **_BACKING_KINDS}
 BACKING_KINDS = ", ".join(kind.kind for kind in _BACKING_KINDS.values())
-"""The kinds that a template may name, for messages."""
+"""The kinds that a template may name and that this controller serves, for messages."""
 SERVED_KINDS = ", ".join(kind.kind for kind in _SERVED_KINDS.values())
 """The kinds that a Subscription may name, for messages."""
 
@@ -53,8 +53,9 @@ def _group_and_kind(reference: Any) -> tuple[str, str]:
 
 
 def backing_channel(observed: ObservedState, channel: Resource) -> Resource | None:
-    """The object that backs a Channel: it has the Channel's name, and is owned by it. Its kind is
-    that of the template when it was created; a default for templates may have changed since.
+    """The object of a served kind that backs a Channel: it has the Channel's name, and is owned by
+    it. Its kind is that of the template when it was created; a default for templates may have
+    changed since.
     """
     for kind in _BACKING_KINDS.values():
         found = observed.get(kind, channel.namespace, channel.name)
@@ -73,7 +74,7 @@ def named_channel(observed: ObservedState, subscription: Resource) -> Resource |
 
 
 def channel_of(observed: ObservedState, subscription: Resource) -> Resource | None:
-    """The channel whose events a Subscription gets; None if there is none."""
+    """The channel of a served kind whose events a Subscription gets; None if there is none."""
     channel = named_channel(observed, subscription)
     if channel is not None and channel.kind == CHANNEL:
         return backing_channel(observed, channel)

@@ -5,7 +5,12 @@ from headrace.resources.destination import Unresolved
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.server_side_apply import is_applied
 from headrace_controller.reconcile.backend import Progress
-from headrace_controller.reconcile.plan import ApplyObject, DeleteObject, ReconcileProblem
+from headrace_controller.reconcile.plan import (
+    ApplyObject,
+    CreateObject,
+    DeleteObject,
+    ReconcileProblem,
+)
 from headrace_controller.reconcile.registry import ReconcileRequest
 
 
@@ -38,6 +43,17 @@ def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProbl
 
     An object of that name that the resource does not own is left alone.
     """
+    return _ensure(request, wanted, ApplyObject)
+
+
+def ensure_created(request: ReconcileRequest, wanted: Resource) -> ReconcileProblem | None:
+    """As `ensure_object`, for an object that is not changed once it exists."""
+    return _ensure(request, wanted, CreateObject)
+
+
+def _ensure(
+    request: ReconcileRequest, wanted: Resource, step: type[ApplyObject] | type[CreateObject]
+) -> ReconcileProblem | None:
     wanted = owned(request.resource, wanted)
     try:
         present = _present(request, wanted)
@@ -49,9 +65,9 @@ def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProbl
             " rename this resource"
         )
         return ReconcileProblem("ObjectNotOwned", text)
-    if present is not None and is_applied(wanted, present):
+    if present is not None and (step is CreateObject or is_applied(wanted, present)):
         return None
-    request.draft.add(ApplyObject(wanted))
+    request.draft.add(step(wanted))
     failure = request.observed.failed_steps.get(object_name(wanted))
     if failure is not None:
         return ReconcileProblem("ObjectNotApplied", failure.message)
@@ -64,6 +80,13 @@ def ensure_object(request: ReconcileRequest, wanted: Resource) -> ReconcileProbl
 def object_name(resource: Resource) -> str:
     """The key of failed steps about an object: kind, namespace and name."""
     return f"{resource.kind.kind} {resource.namespace}/{resource.name}"
+
+
+def subscriber_name(channel: Resource, uid: str) -> str:
+    """The key of failed steps about the entry of a Subscription in a channel of another
+    controller.
+    """
+    return f"subscriber {uid} of {object_name(channel)}"
 
 
 def remove_object(request: ReconcileRequest, child: Resource) -> Progress:

@@ -14,7 +14,7 @@ from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
 from headrace.resources.ownership_record import OwnershipRecord
-from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 from headrace.resources.timestamps import write_seconds
 
@@ -181,15 +181,19 @@ class ObservedState:
         """Any object by reference. Raises Unresolved if its kind cannot be read: unknown is not
         absent.
         """
-        group = api_version.rpartition("/")[0]
-        found = self._objects.get((group, kind, namespace, name)) or self._objects.get(
-            (group, kind, "", name)
-        )
-        if found is None and (api_version, kind) in self.unreadable:
-            raise Unresolved(
-                f"{kind} of {api_version} cannot be read: {self.unreadable[api_version, kind]}"
-            )
+        found = self.find(Reference(api_version, kind, namespace, name))
         return found.object if found else None
+
+    def find(self, wanted: Reference) -> Resource | None:
+        """As `lookup`, with the kind in which the store has the object."""
+        group, kind = wanted.group, wanted.kind
+        found = self._objects.get(
+            (group, kind, wanted.namespace, wanted.name)
+        ) or self._objects.get((group, kind, "", wanted.name))
+        if found is None and (wanted.api_version, kind) in self.unreadable:
+            reason = self.unreadable[wanted.api_version, kind]
+            raise Unresolved(f"{kind} of {wanted.api_version} cannot be read: {reason}")
+        return found
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource | None:
         """The resource of a registered kind with that name."""

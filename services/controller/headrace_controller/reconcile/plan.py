@@ -109,6 +109,25 @@ class DeleteObject:
 
 
 @dataclass(frozen=True, slots=True)
+class PutSubscriber:
+    """Write the entry of a Subscription into `spec.subscribers` of a channel that another
+    controller serves.
+    """
+
+    resource: Resource
+    uid: str
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSubscriber:
+    """Remove the entry of a Subscription from such a channel."""
+
+    resource: Resource
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetStatus:
     """Write a resource's status."""
 
@@ -128,6 +147,8 @@ Step = (
     | CreateObject
     | ApplyObject
     | DeleteObject
+    | PutSubscriber
+    | RemoveSubscriber
     | SetStatus
 )
 

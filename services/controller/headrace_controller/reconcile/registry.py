@@ -42,6 +42,9 @@ class ReconcileRequest:
         return self.observed.ownership_records.get(self.resource.uid)
 
 
+_NOT_READ = (("v1", "Service"), ("apiextensions.k8s.io/v1", "CustomResourceDefinition"))
+
+
 def _no_references(_resource: Resource) -> Iterable[Reference]:
     return ()
 
@@ -123,10 +126,11 @@ class Reconcilers:
         return KindRegistry((*self.watched_kinds, *RECORD_KINDS))
 
     def references(
-        self, resources: Mapping[ResourceKind, Iterable[Resource]], *, services: bool
+        self, resources: Mapping[ResourceKind, Iterable[Resource]], *, in_cluster: bool
     ) -> set[Reference]:
-        """Every object that resources refer to, and every object that they own. `services` is False
-        where Services have DNS names: those that resources refer to need not be read.
+        """Every object that resources refer to, and every object that they own. In a cluster the
+        Services and CRDs that resources refer to are not read: Services have DNS names, and roles
+        decide which kinds may be used.
         """
         found = {
             reference
@@ -134,8 +138,8 @@ class Reconcilers:
             for resource in resources.get(each.kind, ())
             for reference in each.references(resource)
         }
-        if not services:
-            found = {each for each in found if (each.api_version, each.kind) != ("v1", "Service")}
+        if in_cluster:
+            found = {each for each in found if (each.api_version, each.kind) not in _NOT_READ}
         return found.union(
             reference
             for each in self

@@ -2,36 +2,33 @@
 defaults. What every subscription needs is in `subscription_steps`.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.routing import Destination, Reply
-from headrace.resources import delivery_spec
 from headrace.resources import subscription as rules
 from headrace.resources.condition_types import ADDED_TO_CHANNEL, OIDC_IDENTITY_CREATED
 from headrace.resources.conditions import (
-    HAPPY,
-    READY,
     Condition,
-    ConditionStatus,
-    condition_of,
-    failed,
-    happy,
     unknown,
 )
 from headrace.resources.delivery_annotations import has_breaker, order_of
 from headrace.resources.kinds import SUBSCRIPTION
 from headrace.resources.naming import subscription_group
 from headrace.resources.resource import Reference, Resource
-from headrace_controller.reconcile.channel_lookup import (
-    BACKENDS,
-    SERVED_KINDS,
-    channel_of,
-    named_channel,
-    served_kind,
-)
+from headrace_controller.reconcile.backend import Progress
+from headrace_controller.reconcile.channel_lookup import BACKENDS, channel_of, named_channel
 from headrace_controller.reconcile.finalization import finalize
+from headrace_controller.reconcile.foreign_channels import (
+    definitions,
+    foreign_kind,
+    is_foreign,
+)
+from headrace_controller.reconcile.foreign_subscriptions import (
+    decide_foreign,
+    no_channel,
+    remove_subscriber,
+)
 from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
@@ -39,9 +36,7 @@ from headrace_controller.reconcile.statuses import (
     OIDC_DISABLED,
     REPLY,
     SUBSCRIBER,
-    UNSUPPORTED_SCHEME,
     live_addressable,
-    resolve_target,
     set_fault_status,
     set_invalid_status,
     set_status,
@@ -50,6 +45,11 @@ from headrace_controller.reconcile.subscription_steps import (
     SubscriptionSpec,
     reconcile_subscription,
     remove_route_to_lost_topic,
+)
+from headrace_controller.reconcile.subscription_targets import (
+    Targets,
+    channel_readiness,
+    delivery_of,
 )
 
 
@@ -62,6 +62,9 @@ def decide(request: ReconcileRequest) -> None:
         remove_route_to_lost_topic(request)
         return
     request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
+    if is_foreign(observed, subscription):
+        decide_foreign(request)
+        return
     channel = _live_channel(request)
     if channel is not None and channel.uid in observed.validation_errors:
         # The delivery settings of an invalid channel must not change how events are delivered.
@@ -69,11 +72,11 @@ def decide(request: ReconcileRequest) -> None:
         set_fault_status(request, rules.CONDITIONS, rules.CHANNEL_READY, fault)
         return
     reference = subscription.spec["channel"]
-    targets = _Targets(request, channel)
+    targets = Targets(request, _missing(request) if channel is None else None)
     reply = targets.resolve(REPLY, subscription.spec.get("reply"))
     subscriber = targets.resolve(SUBSCRIBER, subscription.spec.get("subscriber"))
     answers = rules.is_given(subscription.spec.get("subscriber"))
-    delivery, sink = _delivery(subscription, channel)
+    delivery, sink = delivery_of(subscription, channel)
     backend = _backend_of(channel)
     dead_letter_sink = targets.resolve(DEAD_LETTER_SINK, sink)
     request.conditions[rules.REFERENCES_RESOLVED] = targets.condition()
@@ -101,65 +104,13 @@ def decide(request: ReconcileRequest) -> None:
     set_status(request, rules.CONDITIONS)
 
 
-class _Targets:
-    """The destinations of one Subscription, as far as they can be resolved."""
-
-    def __init__(self, request: ReconcileRequest, channel: Resource | None) -> None:
-        self.fields: dict[str, str] = {}
-        """`status.physicalSubscription`."""
-        self._request = request
-        self._conditions = [_missing(request)] if channel is None else []
-
-    def resolve(self, prefix: str, destination: Any) -> Destination | None:
-        """The destination with this prefix in the status; None if there is none, or if it cannot be
-        resolved.
-        """
-        if not rules.is_given(destination):
-            return None
-        path, reason = _PATHS[prefix], f"{prefix[0].upper()}{prefix[1:]}ResolveFailed"
-        found = resolve_target(self._request, destination, prefix, path=path, reason=reason)
-        condition = found.condition
-        if found.destination is None:
-            condition = failed(reason, f"Failed to resolve {path}: {condition.message}")
-        self._conditions.append(condition)
-        self.fields.update(found.fields)
-        return found.destination
-
-    def condition(self) -> Condition:
-        """The condition ReferencesResolved: the first problem, else every remark."""
-        for each in self._conditions:
-            if each.status is not ConditionStatus.TRUE:
-                return each
-        remarks = [each for each in self._conditions if each.reason]
-        return (
-            happy(UNSUPPORTED_SCHEME, "; ".join(each.message for each in remarks))
-            if remarks
-            else HAPPY
-        )
-
-
-_PATHS = {
-    SUBSCRIBER: "spec.subscriber",
-    REPLY: "spec.reply",
-    DEAD_LETTER_SINK: "spec.delivery.deadLetterSink",
-}
-
-
 def _missing(request: ReconcileRequest) -> Condition:
     """Why there is no channel to read from."""
     reference = request.resource.spec["channel"]
     kind, name = reference["kind"], reference["name"]
     if named_channel(request.observed, request.resource) is not None:
         return unknown("ChannelNotReady", f'{kind} "{name}" has no channel to read from')
-    text = (
-        f'{kind} "{name}" not found'
-        if served_kind(reference)
-        else f"{kind} of {reference.get('apiVersion')} is not a kind of channel here; these are:"
-        f" {SERVED_KINDS} of messaging.knative.dev"
-    )
-    return failed(
-        "ChannelReferenceFailed", f"Failed to get Spec.Channel or backing channel: {text}"
-    )
+    return no_channel(f'{kind} "{name}" not found')
 
 
 def _live_channel(request: ReconcileRequest) -> Resource | None:
@@ -173,35 +124,8 @@ def _live_channel(request: ReconcileRequest) -> Resource | None:
         rules.CHANNEL_READY,
         None if named_one is None or named_one.deleting else channel,
         missing=unknown("ChannelNotReady", "there is no channel to read from"),
-        readiness=_readiness,
+        readiness=channel_readiness,
     )
-
-
-def _readiness(channel: Resource) -> Condition:
-    """Condition ChannelReady of a Subscription."""
-    ready = condition_of(channel.status, READY)
-    if ready is not None and ready.status is ConditionStatus.TRUE:
-        return HAPPY
-    text = f"{channel.kind.kind} {channel.name} is not ready"
-    return unknown(
-        "ChannelNotReady", f"{text}: {ready.message}" if ready and ready.message else text
-    )
-
-
-def _delivery(
-    subscription: Resource, channel: Resource | None
-) -> tuple[delivery_spec.DeliverySpec, Mapping[str, Any] | None]:
-    """The Subscription's own delivery block, else the channel's; and the dead letter sink of the
-    former, else of the latter.
-    """
-    blocks = [
-        block
-        for each in (subscription, channel)
-        if each is not None and isinstance(block := each.spec.get("delivery"), Mapping)
-    ]
-    parsed = [delivery_spec.parse(block, "spec.delivery")[0] for block in blocks]
-    sinks = (each.dead_letter_sink for each in parsed if each.dead_letter_sink)
-    return (parsed[0] if parsed else delivery_spec.DeliverySpec()), next(sinks, None)
 
 
 def _backend_of(channel: Resource | None) -> str:
@@ -234,8 +158,17 @@ def _forwarded(request: ReconcileRequest, destination: Destination | None) -> De
     return Destination(url=ingress + addressable.paths[0])
 
 
+def finalize_subscription(request: ReconcileRequest) -> None:
+    """Plan the clean-up: the entry in a channel of another controller first, then what the
+    Subscription has in Kafka.
+    """
+    if remove_subscriber(request) is Progress.DONE:
+        finalize(request)
+
+
 def _references(subscription: Resource) -> Iterator[Reference]:
-    return named(
+    yield from definitions(foreign_kind(subscription.spec.get("channel")))
+    yield from named(
         subscription,
         subscription.spec.get("channel"),
         ref_of(subscription.spec.get("subscriber")),
@@ -250,5 +183,5 @@ RECONCILER = KindReconciler(
     references=_references,
     addressable=channel_of,
     decide=decide,
-    finalize=finalize,
+    finalize=finalize_subscription,
 )

@@ -19,7 +19,8 @@ from headrace.adapters.kubernetes.client import (
     ResourceVersionExpired,
 )
 from headrace.domain.backoff import Backoff
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, NotFound
+from headrace.resources.control_ports import KIND_NOT_READ, KIND_NOT_SERVED
 from headrace.resources.resource import Resource, ResourceKey, ResourceKind
 
 logger = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ class Informer:
         self._task: asyncio.Task[None] | None = None
         self.synced = asyncio.Event()
         """Set once all existing objects have been reported."""
-        self.last_error: str | None = "not read yet"
+        self.last_error: str | None = KIND_NOT_READ
         """Why this kind cannot be followed at the moment; None if it can."""
 
     def start(self) -> None:
@@ -90,6 +91,10 @@ class Informer:
                 await self._watch(version)
             except ResourceVersionExpired:
                 logger.debug("resource_version_expired", kind=self._kind.qualified)
+            except NotFound as error:
+                self._record_failure(error, log=healthy)
+                if self._optional:
+                    self._forget(KIND_NOT_SERVED)
             except HeadraceError as error:
                 self._record_failure(error, log=healthy)
             except Exception as error:
@@ -128,6 +133,13 @@ class Informer:
                 else:
                     self._known.add(key)
                 self._notify(key, None if seen.deleted else seen.resource, seen.resource.version)
+
+    def _forget(self, reason: str) -> None:
+        """The kind has no definition, and so no objects: those of a deleted definition are gone."""
+        for key in self._known:
+            self._notify(key, None, "")
+        self._known = set()
+        self.last_error = reason
 
     def _record_failure(self, error: HeadraceError, *, log: bool) -> None:
         self.last_error = str(error)

@@ -33,7 +33,7 @@ def references(
 ) -> frozenset[Reference]:
     """Everything that a reconcile of these resources is shown."""
     resources = {BROKER: brokers, TRIGGER: triggers, EVENT_TYPE: event_types}
-    return SYSTEM_REFERENCES | RECONCILERS.references(resources, services=services)
+    return SYSTEM_REFERENCES | RECONCILERS.references(resources, in_cluster=not services)
 
 
 def test_the_systems_config_maps_are_always_looked_at() -> None:
