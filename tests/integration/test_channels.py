@@ -112,7 +112,7 @@ def url_of(headrace: HeadraceUnderTest, manifest: Manifest) -> str:
     return str((headrace.get(manifest) or {}).get("status", {}).get("address", {}).get("url"))
 
 
-@pytest.mark.clause("C1", "S7")
+@pytest.mark.clause("C1", "S7", "E7")
 def test_each_subscription_receives_every_event(headrace: HeadraceUnderTest) -> None:
     """Once, from the first event after Ready on; each by its own consumer group."""
     orders = channel(NAMESPACE, "fan-out")
@@ -169,7 +169,7 @@ def test_what_is_no_event_is_rejected(headrace: HeadraceUnderTest) -> None:
     assert headrace.post(address(headrace, "nowhere"), {**wrong, "ce-specversion": "1.0"}) == 404
 
 
-@pytest.mark.clause("S5")
+@pytest.mark.clause("S5", "R3")
 def test_replies_pass_from_channel_to_channel(headrace: HeadraceUnderTest) -> None:
     """A reply is appended to the next channel; without `reply` it is discarded; a Subscription
     with a reply only forwards.
@@ -189,6 +189,75 @@ def test_replies_pass_from_channel_to_channel(headrace: HeadraceUnderTest) -> No
     wait_for_events(headrace, "end", 10)
     assert set(accepted(headrace, "end").values()) == {1}
     assert len(accepted(headrace, "mute")) == 10
+
+
+@pytest.mark.clause("headers")
+def test_a_trace_passes_through_channels_and_replies(headrace: HeadraceUnderTest) -> None:
+    """The trace context that is sent to a channel arrives at its subscriber, and continues in the
+    reply, whether that is appended to a topic or posted to a URL.
+    """
+    traced, answers = channel(NAMESPACE, "traced"), channel(NAMESPACE, "traced-answers")
+    for sink in ("traced-topic", "traced-url"):
+        headrace.sinks.script(sink, Script(mode=Mode.REPLY, reply_type="answered", record=True))
+    for sink in ("traced-end", "traced-outside"):
+        headrace.sinks.script(sink, Script(record=True))
+    outside = {"uri": headrace.sinks.url("traced-outside")}
+    headrace.establish(traced, answers)
+    headrace.establish(
+        subscription(
+            traced, "traced-topic", headrace.sinks.url("traced-topic"), reply=reference_to(answers)
+        ),
+        subscription(traced, "traced-url", headrace.sinks.url("traced-url"), reply=outside),
+        subscription(answers, "traced-end", headrace.sinks.url("traced-end")),
+    )
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "traced",
+        "ce-source": "/me",
+        "ce-type": "sent",
+        "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01",
+        "tracestate": "vendor=value",
+    }
+    assert headrace.post(address(headrace, "traced"), headers, b"{}") == 202
+    for sink in ("traced-topic", "traced-url", "traced-end", "traced-outside"):
+        wait_until(lambda sink=sink: headrace.sinks.requests(sink), 15, sink)  # type: ignore[misc]
+        [request] = headrace.sinks.requests(sink)
+        version, found, _, flags = request.headers["traceparent"].split("-")
+        assert (version, found, flags) == ("00", trace_id, "01"), sink
+        assert request.headers["tracestate"] == "vendor=value", sink
+    assert headrace.sinks.requests("traced-end")[0].headers["ce-type"] == "answered"
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+@pytest.mark.clause("E9", "E10", "E11")
+def test_a_reply_that_fails_is_retried_by_the_policy(
+    headrace: HeadraceUnderTest, failures: int
+) -> None:
+    """Knative's channel suite: with one retry, a destination of replies that fails once gets the
+    reply; one that fails twice does not, and the event is a dead letter.
+    """
+    name = f"flaky-{failures}"
+    asked, letters = channel(NAMESPACE, name), f"{name}-letters"
+    headrace.sinks.script(name, Script(mode=Mode.REPLY, reply_type="answered"))
+    headrace.sinks.script(f"{name}-answers", Script(record=True, failures=failures))
+    headrace.establish(asked)
+    headrace.establish(
+        subscription(
+            asked,
+            name,
+            headrace.sinks.url(name),
+            reply={"uri": headrace.sinks.url(f"{name}-answers")},
+            delivery=delivery(retry=1, delay="PT0.05S", sink=headrace.sinks.url(letters)),
+        )
+    )
+    send(headrace, name, 1)
+    if failures < 2:
+        wait_for_events(headrace, f"{name}-answers", 1)
+        assert headrace.sinks.events(letters) == 0
+    else:
+        wait_for_events(headrace, letters, 1)
+    assert len(headrace.sinks.requests(f"{name}-answers")) == min(failures, 1) + 1
 
 
 def test_a_channel_is_a_destination_and_takes_others(headrace: HeadraceUnderTest) -> None:
