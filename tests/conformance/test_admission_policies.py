@@ -4,7 +4,7 @@ instead of Knative's webhook.
 
 import itertools
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +125,110 @@ def test_a_url_that_can_never_be_called_results_in_a_warning(cluster: Kubernetes
             "spec": fine,
         },
     )
+
+
+KNATIVE = "eventing.knative.dev", "messaging.knative.dev"
+AUTHOR = "jane"
+
+
+@pytest.fixture
+def author(cluster: KubernetesUnderTest) -> Iterator[None]:
+    """A user who may create everything of Knative's in `default`, and nothing elsewhere."""
+    _allow(cluster, "author", "default", KNATIVE, ["*"], ["create", "get", "patch", "update"])
+    yield
+    for namespace in ("default", "kube-public"):
+        roles = ("role,rolebinding", "author", "-n", namespace)
+        cluster.kubectl("delete", *roles, "--ignore-not-found")
+
+
+def _allow(
+    cluster: KubernetesUnderTest,
+    name: str,
+    namespace: str,
+    groups: Sequence[str],
+    resources: Sequence[str],
+    verbs: Sequence[str],
+) -> None:
+    rbac, metadata = "rbac.authorization.k8s.io", {"name": name, "namespace": namespace}
+    rule = {"apiGroups": [*groups], "resources": [*resources], "verbs": [*verbs]}
+    role = {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}
+    binding = {
+        "apiVersion": f"{rbac}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "subjects": [{"kind": "User", "name": AUTHOR, "apiGroup": rbac}],
+        "roleRef": {"kind": "Role", "name": name, "apiGroup": rbac},
+    }
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all([role, binding]))
+
+
+def _create_as(cluster: KubernetesUnderTest, document: Mapping[str, Any]) -> str:
+    """What kubectl says; empty if the object would be created."""
+    text, dry = yaml.safe_dump(document), "--dry-run=server"
+    created = cluster.kubectl("create", dry, "--as", AUTHOR, "-f", "-", stdin=text, check=False)
+    return created.stderr if created.returncode else ""
+
+
+def _linked(kind: str, name: str, namespace: str) -> dict[str, Any]:
+    """A Trigger or Subscription in `default` to an object in another namespace."""
+    group = KNATIVE[0] if kind == "Trigger" else KNATIVE[1]
+    field, other = ("brokerRef", "Broker") if kind == "Trigger" else ("channel", "Channel")
+    reference = {
+        "apiVersion": f"{group}/v1",
+        "kind": other,
+        "name": "shared",
+        "namespace": namespace,
+    }
+    return {
+        "apiVersion": f"{group}/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {field: reference, "subscriber": {"uri": "http://sink.example/"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource"), [("Trigger", "brokers"), ("Subscription", "channels")]
+)
+@pytest.mark.usefixtures("author")
+def test_a_link_to_another_namespace_needs_the_permission_to_subscribe_there(
+    cluster: KubernetesUnderTest, kind: str, resource: str
+) -> None:
+    """The verb is Knative's `knsubscribe`, on the very object; none is needed in the own
+    namespace.
+    """
+    assert "" == _create_as(cluster, _linked(kind, "near", "default"))
+    far = _linked(kind, "far", "kube-public")
+    wait_until(lambda: _create_as(cluster, far), 30, "the policy is in force", every=0.2)
+    refused = _create_as(cluster, far)
+    assert f"user {AUTHOR} is not authorized to get target resource in namespace: kube-public" in (
+        refused
+    )
+    assert f"verb knsubscribe on {resource}/shared" in refused
+    group = KNATIVE[0] if kind == "Trigger" else KNATIVE[1]
+    _allow(cluster, "author", "kube-public", [group], [resource], ["knsubscribe"])
+    wait_until(lambda: not _create_as(cluster, far), 30, "the permission is in force", every=0.2)
+
+
+def test_subscribers_of_a_kafka_channel_are_not_for_users(cluster: KubernetesUnderTest) -> None:
+    """One that is added is refused in Knative's words; one that was there may stay or go, with a
+    warning.
+    """
+
+    def channel(*uids: str) -> dict[str, Any]:
+        entries = [{"uid": each, "subscriberUri": "http://a.example/"} for each in uids]
+        return {
+            "apiVersion": "messaging.knative.dev/v1beta1",
+            "kind": "KafkaChannel",
+            "metadata": {"name": "subscribed", "namespace": "default"},
+            "spec": {"subscribers": entries},
+        }
+
+    assert "spec.subscribers has no effect" in _create(cluster, channel("one", "two"))
+    assert "spec.subscribers has no effect" in _create(cluster, channel("two"))
+    text = yaml.safe_dump(channel("two", "three"))
+    refused = cluster.kubectl("apply", "-f", "-", stdin=text, check=False)
+    assert refused.returncode != 0
+    assert "Channel.Spec.Subscribers changed by user admin which was not the" in refused.stderr
+    assert "" == _create(cluster, channel())
+    cluster.kubectl("delete", "kafkachannels", "--all", "-n", "default")

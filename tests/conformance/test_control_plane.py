@@ -84,6 +84,7 @@ def manifest(
     *,
     annotations: dict[str, str] | None = None,
     version: str = "v1",
+    group: str = "eventing.knative.dev",
 ) -> str:
     """A document for `kubectl apply`."""
     metadata: dict[str, Any] = {
@@ -91,7 +92,7 @@ def manifest(
         **({"annotations": annotations} if annotations else {}),
     }
     document = {
-        "apiVersion": f"eventing.knative.dev/{version}",
+        "apiVersion": f"{group}/{version}",
         "kind": kind,
         "metadata": metadata,
         "spec": spec or {},
@@ -517,6 +518,37 @@ def test_a_trigger_may_read_from_another_namespace_if_that_is_enabled(kubectl: K
     apply(kubectl, document)
     ready(kubectl, "trigger/far")
     kubectl.ok("delete", "broker", "elsewhere", "-n", "kube-public")
+
+
+def test_a_subscription_may_read_from_another_namespace_if_that_is_enabled(
+    kubectl: Kubectl,
+) -> None:
+    """Likewise for the channel of a Subscription."""
+    channel = {
+        "apiVersion": "messaging.knative.dev/v1beta1",
+        "kind": "KafkaChannel",
+        "name": "elsewhere",
+        "namespace": "kube-public",
+    }
+    document = manifest(
+        "Subscription",
+        "far",
+        {"channel": channel, "subscriber": {"uri": SINK}},
+        group="messaging.knative.dev",
+    )
+    output = refused(kubectl, document)
+    assert "must not set the field(s): spec.channel.namespace" in output
+    assert (
+        "only name, apiVersion and kind are supported fields when feature.CrossNamespaceEventLinks"
+        " is disabled" in output
+    )
+    apply(kubectl, config_map("config-features", cross_namespace_event_links="enabled"))
+    named = {"name": "elsewhere", "namespace": "kube-public"}
+    there = {key: channel[key] for key in ("apiVersion", "kind")} | {"metadata": named}
+    kubectl.ok("apply", "-f", "-", text=json.dumps(there))
+    apply(kubectl, document)
+    ready(kubectl, "subscription/far")
+    kubectl.ok("delete", "kafkachannel", "elsewhere", "-n", "kube-public")
 
 
 # EventTypes.

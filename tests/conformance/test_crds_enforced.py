@@ -23,7 +23,12 @@ PLURALS = {
     each["spec"]["names"]["kind"]: each["spec"]["names"]["plural"]
     for each in map(yaml.safe_load, (p.read_text() for p in CRDS.glob("*.yaml")))
 }
-EXPECTED_WARNINGS = ("deprecated", "does not reconcile", "can never be called")
+EXPECTED_WARNINGS = (
+    "deprecated",
+    "does not reconcile",
+    "can never be called",
+    "spec.subscribers has no effect",
+)
 Document = dict[str, Any]
 
 
@@ -145,6 +150,31 @@ def test_a_broker_of_a_long_name_can_be_named(server: Server) -> None:
                 "eventing.knative.dev/broker" in made["metadata"].get("labels", {})
             )
         server.call("DELETE", f"{path_of(named)}/{name}")
+
+
+def test_subscribers_of_a_kafka_channel_are_not_for_users(server: Server) -> None:
+    """They have no effect: a client that adds one gets Knative's error, in a cluster by the policy
+    of the examples; one that creates a channel with them gets a warning.
+    """
+    entry = {"uid": "u-1", "subscriberUri": "http://a.example/"}
+    plain: Document = {
+        "apiVersion": "messaging.knative.dev/v1beta1",
+        "kind": "KafkaChannel",
+        "metadata": {"name": "subscribed", "namespace": "default"},
+        "spec": {},
+    }
+    code, answer, _ = server.change(plain, {**plain, "spec": {"subscribers": [entry]}})
+    if not server.has_kind_rules:
+        assert code == 200  # tests/conformance/test_admission_policies.py has the policy.
+        return
+    assert code == 400
+    assert answer["message"].startswith(
+        "validation failed: Channel.Spec.Subscribers changed by user "
+    )
+    assert "service account: spec.subscribers\ncreate a Subscription instead" in answer["message"]
+    code, _, warnings = server.create({**plain, "spec": {"subscribers": [entry]}})
+    assert code == 201
+    assert any("spec.subscribers has no effect" in each for each in warnings)
 
 
 def _trigger(name: str, broker: str) -> Document:

@@ -363,6 +363,20 @@ def test_what_is_immutable_is_rejected(headrace: HeadraceUnderTest) -> None:
     _refuses(headrace, one, {"channel": other})
     elsewhere = subscription(fixed, "elsewhere", headrace.sinks.url("fixed"))
     elsewhere["spec"]["channel"]["namespace"] = "elsewhere"
+    if isinstance(headrace, HeadraceOnKubernetes):
+        # A CRD cannot know whether the feature is enabled: the controller refuses to act.
+        headrace.apply(elsewhere)
+        ready: Mapping[str, Any] = {}
+
+        def judged() -> bool:
+            nonlocal ready
+            ready = condition(headrace.get(elsewhere) or {}, "Ready")
+            return bool(ready)
+
+        wait_until(judged, 15, "a condition")
+        assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+        assert "must not set the field(s): spec.channel.namespace" in ready["message"]
+        return
     with pytest.raises(Refused, match="must not set the field"):
         headrace.call("POST", path_of(elsewhere).rpartition("/")[0], elsewhere)
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.domain.errors import Permanent
+from headrace.domain.field_errors import render
 from headrace.domain.ports import Clock
+from headrace.resources.channelable import added_subscribers
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import CONFIG_MAP
@@ -22,9 +24,10 @@ from headrace_apiserver.request_scope import RequestScope
 from headrace_apiserver.requests.options import Strictness
 from headrace_apiserver.schemas.loop_budget import LoopBudgetExceeded
 from headrace_apiserver.server import ApiServer
-from headrace_apiserver.statuses import StatusError
+from headrace_apiserver.statuses import StatusError, bad_request
 from headrace_apiserver.strategy import KindStrategy, Strategies
 from headrace_controller.builtin_crds import load_catalog
+from headrace_controller.reconcile.channel_lookup import backing_kind
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.subscriber_lists import Admit
@@ -48,7 +51,7 @@ def create_api_server(
         catalog or load_catalog(reconcilers),
         clock,
         strategies=CurrentStrategies(store.find, reconcilers),
-        plugins=(UserInfoAnnotations(),),
+        plugins=(UserInfoAnnotations(), SubscribersOfChannels()),
         namespaces=(SYSTEM_NAMESPACE,),
     )
 
@@ -142,3 +145,26 @@ class UserInfoAnnotations(AdmissionPlugin):
         if not annotations:
             return draft
         return {**draft, "metadata": {**metadata, "annotations": annotations}}
+
+
+class SubscribersOfChannels(AdmissionPlugin):
+    """Refuses entries that a client adds to `spec.subscribers` of a channel that this controller
+    serves: they would have no effect. Knative's webhook refuses them too.
+    """
+
+    def mutate(
+        self, scope: RequestScope, draft: Document, before: Mapping[str, Any] | None
+    ) -> Document:
+        """The object as it is. Raises StatusError 400."""
+        if before is None or backing_kind(draft) is None:
+            return draft
+        lists = (_subscribers(draft), _subscribers(before))
+        errors = added_subscribers(*lists, scope.user.name)
+        if errors:
+            raise bad_request(f"validation failed: {render(errors)}")
+        return draft
+
+
+def _subscribers(document: Mapping[str, Any]) -> Any:
+    spec = document.get("spec")
+    return spec.get("subscribers") if isinstance(spec, Mapping) else None

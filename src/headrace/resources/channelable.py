@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.domain.field_errors import FieldError, invalid, missing
-from headrace.resources.delivery_rules import DELIVERY_SHAPE, default_delivery, validate_delivery
+from headrace.resources.delivery_rules import (
+    DELIVERY_SHAPE,
+    default_delivery,
+    delivery_remarks,
+    validate_delivery,
+)
 from headrace.resources.json_shapes import Shape
 from headrace.resources.resource import Resource
 from headrace.resources.server_side_apply import covers
@@ -56,6 +61,31 @@ def _wrong_subscribers(subscribers: Any) -> list[FieldError]:
             paths = (f"{path}.replyURI", f"{path}.subscriberURI")
             errors.append(missing(*paths, details="expected at least one of, got none"))
     return errors
+
+
+def served_remarks(channel: Resource) -> list[str]:
+    """Warnings about a valid channel of a kind that this controller serves."""
+    remarks = delivery_remarks(channel)
+    if channel.spec.get("subscribers"):
+        remarks.append(
+            "spec.subscribers has no effect: a Subscription is found by its spec.channel"
+        )
+    return remarks
+
+
+def added_subscribers(new: Any, old: Any, user: str) -> list[FieldError]:
+    """The error of a user who adds or changes entries of `spec.subscribers` in a channel of a kind
+    that this controller serves, in the words of Knative's webhook. `new` and `old` are the lists as
+    written. Entries may stay, as in an object from a backup, and may be removed.
+    """
+    before = old if isinstance(old, list) else []
+    if not isinstance(new, list) or all(each in before for each in new):
+        return []
+    message = (
+        f"Channel.Spec.Subscribers changed by user {user} which was not the headrace-controller"
+        " service account"
+    )
+    return [FieldError(message, ("spec.subscribers",), "create a Subscription instead")]
 
 
 ENTRY_FIELDS = (

@@ -31,7 +31,7 @@ class Features:
     kreference_group: bool = False
     """References by `group`, without a version."""
     cross_namespace_event_links: bool = False
-    """`brokerRef.namespace`."""
+    """`brokerRef.namespace` of Triggers, `channel.namespace` of Subscriptions."""
     eventtype_auto_create: bool = False
     """EventTypes are created from events that are seen."""
 

@@ -5,6 +5,7 @@ from headrace.resources.broker_config import BYTES_MAX, MAX_MESSAGE_BYTES, Topic
 from headrace.resources.channelable import (
     CHANNELABLE_SHAPE,
     default_channelable,
+    served_remarks,
     validate_channelable,
 )
 from headrace.resources.condition_types import (
@@ -19,7 +20,6 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import ConditionSet
-from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.json_shapes import Shape
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
@@ -66,4 +66,4 @@ def topic_config(_channel: Resource) -> TopicConfig:
     return TopicConfig(partitions=1, replication=1, settings={MAX_MESSAGE_BYTES: str(BYTES_MAX)})
 
 
-RULES = KindRules(SHAPE, set_defaults=default, validate=validate, warnings=delivery_remarks)
+RULES = KindRules(SHAPE, set_defaults=default, validate=validate, warnings=served_remarks)

@@ -14,6 +14,7 @@ from headrace.resources.broker_config import (
 from headrace.resources.channelable import (
     CHANNELABLE_SHAPE,
     default_channelable,
+    served_remarks,
     validate_channelable,
 )
 from headrace.resources.condition_types import (
@@ -28,7 +29,6 @@ from headrace.resources.condition_types import (
     TOPIC_READY,
 )
 from headrace.resources.conditions import ConditionSet
-from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.durations import InvalidDuration, parse_duration
 from headrace.resources.json_shapes import Shape
 from headrace.resources.kind_rules import KindRules, immutable_except
@@ -124,5 +124,5 @@ RULES = KindRules(
     set_defaults=default,
     validate=validate,
     validate_update=validate_update,
-    warnings=delivery_remarks,
+    warnings=served_remarks,
 )

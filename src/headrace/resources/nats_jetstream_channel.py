@@ -14,9 +14,9 @@ from headrace.resources.broker_config import MAX_MESSAGE_BYTES, OVERHEAD_BYTES, 
 from headrace.resources.channelable import (
     CHANNELABLE_SHAPE,
     default_channelable,
+    served_remarks,
     validate_channelable,
 )
-from headrace.resources.delivery_rules import delivery_remarks
 from headrace.resources.durations import InvalidDuration, parse_go_duration
 from headrace.resources.json_shapes import ANY, Shape
 from headrace.resources.kafka_channel import CONDITIONS
@@ -87,7 +87,7 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
 
 def warnings(channel: Resource) -> list[str]:
     """What in the spec has no effect."""
-    return [*delivery_remarks(channel), *_unused(channel)]
+    return [*served_remarks(channel), *_unused(channel)]
 
 
 def stream_name(channel: Resource) -> str:
