@@ -57,7 +57,7 @@ def headrace(
             raise
         finally:
             on_cluster.close()
-            kubernetes.kubectl("delete", "-f", str(CRDS), "--wait=false")
+            kubernetes.kubectl("delete", "-f", str(CRDS), "--wait=false", "--ignore-not-found")
             kubernetes.kubectl("delete", "clusterrole,clusterrolebinding", ROLE)
 
 
@@ -211,3 +211,23 @@ def test_a_deleted_channel_takes_its_object(headrace: HeadraceUnderTest) -> None
         "the Subscription says that its channel is missing",
     )
     headrace.delete(waiting)
+
+
+def test_a_kind_that_is_gone_holds_up_no_deletion(headrace: HeadraceUnderTest) -> None:
+    """Its definition is deleted, with its objects; the Subscription says so, and can be deleted. No
+    test may follow that needs the kind.
+    """
+    pipe = _pipe("last", "KeyedPipe")
+    left = subscription(pipe, "last", headrace.sinks.url("last"))
+    headrace.apply(pipe)
+    headrace.establish(left)
+    definition = f"{KINDS['KeyedPipe']}.{GROUP}"
+    headrace.call("DELETE", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{definition}")
+    wait_until(
+        lambda: (
+            condition(_found(headrace, left), "Ready").get("reason") == "ChannelReferenceFailed"
+        ),
+        15,
+        "the Subscription says that its channel is missing",
+    )
+    headrace.delete(left)

@@ -62,8 +62,8 @@ class PipeController:
                     found = self._call("GET", f"/apis/{API_VERSION}/{plural}", None)
                     for pipe in found.get("items") or ():
                         self._serve(plural, pipe)
-                except (AssertionError, urllib3.exceptions.HTTPError):
-                    continue  # Not served yet, or another client has written first.
+                except (AssertionError, ValueError, urllib3.exceptions.HTTPError):
+                    continue  # Not served (an answer without JSON), or a conflict.
 
     def _serve(self, plural: str, pipe: Manifest) -> None:
         namespace, name = pipe["metadata"]["namespace"], pipe["metadata"]["name"]

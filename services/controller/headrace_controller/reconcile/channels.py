@@ -26,6 +26,7 @@ from headrace_controller.reconcile.channel_lookup import (
     backing_kind,
 )
 from headrace_controller.reconcile.foreign_channels import (
+    LABELLED,
     NotAChannel,
     NotReadYet,
     definitions,
@@ -120,8 +121,8 @@ def _create(request: ReconcileRequest) -> Condition:
 
 
 def _unsupported(problem: str) -> Condition:
-    text = f"{problem}; spec.channelTemplate may name {BACKING_KINDS}, or such a kind"
-    return failed("UnsupportedChannelKind", text)
+    kinds = f"{BACKING_KINDS} of {CHANNEL.group}, and {LABELLED}"
+    return failed("UnsupportedChannelKind", f"{problem}; spec.channelTemplate may name {kinds}")
 
 
 def _show(request: ReconcileRequest, backing: Resource) -> None:

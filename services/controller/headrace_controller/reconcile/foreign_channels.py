@@ -22,7 +22,6 @@ from headrace.resources.resource import (
 )
 from headrace.resources.subscription import channel_namespace
 from headrace_controller.reconcile.channel_lookup import (
-    SERVED_KINDS,
     backing_channel,
     named_channel,
     served_kind,
@@ -30,6 +29,8 @@ from headrace_controller.reconcile.channel_lookup import (
 from headrace_controller.reconcile.objects import is_owned
 from headrace_controller.reconcile.observed_state import ObservedState
 
+LABELLED = f'every kind whose CustomResourceDefinition has the label {SUBSCRIBABLE_LABEL}: "true"'
+"""The kinds of other controllers, for messages."""
 DEFINITION = ("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 
 
@@ -83,18 +84,14 @@ def check_kind(observed: ObservedState, kind: ResourceKind) -> None:
     if observed.installation.in_cluster:
         reason = observed.unreadable.get((kind.api_version, kind.kind))
         if reason == KIND_NOT_SERVED:
-            raise NotAChannel(f"{_named(kind)}: {reason}")
+            raise NotAChannel(f"{_named(kind)} is not a kind of channel here: {reason}")
         if reason == KIND_NOT_READ:
             raise NotReadYet(f"{_named(kind)} to be read")
         return
     definition = observed.find(definition_of(kind.api_version, kind.kind))
     labels = definition.metadata.get("labels") if definition else None
     if not isinstance(labels, Mapping) or labels.get(SUBSCRIBABLE_LABEL) != "true":
-        raise NotAChannel(
-            f"{_named(kind)} is not a kind of channel here; these are: {SERVED_KINDS} of"
-            f" {CHANNEL.group}, and every kind whose CustomResourceDefinition has the label"
-            f' {SUBSCRIBABLE_LABEL}: "true"'
-        )
+        raise NotAChannel(f"{_named(kind)} is not a kind of channel here")
 
 
 def _named(kind: ResourceKind) -> str:

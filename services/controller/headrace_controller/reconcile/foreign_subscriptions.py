@@ -21,10 +21,12 @@ from headrace.resources.conditions import (
 )
 from headrace.resources.destination import Unresolved
 from headrace.resources.destination import validate as validate_destination
+from headrace.resources.kinds import CHANNEL
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.backend import Progress
-from headrace_controller.reconcile.channel_lookup import named_channel
+from headrace_controller.reconcile.channel_lookup import SERVED_KINDS, named_channel
 from headrace_controller.reconcile.foreign_channels import (
+    LABELLED,
     NotAChannel,
     NotReadYet,
     foreign_channel_of,
@@ -126,7 +128,8 @@ def _find(request: ReconcileRequest) -> tuple[Resource | None, Condition | None]
     try:
         channel = foreign_channel_of(request.observed, request.resource)
     except NotAChannel as error:
-        return None, no_channel(str(error))
+        kinds = f"{SERVED_KINDS} of {CHANNEL.group}, and {LABELLED}"
+        return None, no_channel(f"{error}; these are: {kinds}")
     if channel is not None:
         return channel, None
     reference = request.resource.spec["channel"]
