@@ -20,6 +20,7 @@ from tests.support.kafka import (
     real_kafka_is_possible,
 )
 from tests.support.kubernetes import kubernetes
+from tests.support.nats_server import nats_server, private_nats
 from tests.support.processes import processes
 from tests.support.xdist_scheduling import (
     pytest_collection_modifyitems,
@@ -30,7 +31,9 @@ __all__ = [
     "embedded_kafka",
     "kafka",
     "kubernetes",
+    "nats_server",
     "private_kafka",
+    "private_nats",
     "processes",
     "pytest_collection_modifyitems",
     "pytest_xdist_make_scheduler",

@@ -1,5 +1,5 @@
-"""A log and its groups as the feed contract needs them: the same operations in memory and on a real
-Kafka.
+"""A log and its groups as the feed contract needs them: the same operations in memory, on a real
+Kafka, and on NATS JetStream.
 """
 
 import asyncio
@@ -16,10 +16,19 @@ from headrace.adapters.kafka.consumer.topic_ids import split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.log import MemoryLog
-from headrace.domain.feed import FeedAlarm, FeedBounds, InitialOffset, OutOfRange
+from headrace.adapters.nats.admin import JetStreamTopicAdmin
+from headrace.adapters.nats.connection import NatsConnection
+from headrace.adapters.nats.feed import JetStreamFeed
+from headrace.adapters.nats.feeds import JetStreamFeeds
+from headrace.adapters.nats.groups import Buckets
+from headrace.adapters.nats.log import JetStreamLog
+from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig, InitialOffset, OutOfRange
+from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
+from headrace.resources.control_ports import TopicSpec
 from tests.support.kafka import KafkaUnderTest
+from tests.support.nats_server import NatsServer, new_topic
 from tests.support.wait_until import wait_until, wait_until_async
 
 
@@ -34,6 +43,8 @@ class RecordingListener:
         self.unconfirmed_calls: list[bool] = []
         self.returns: list[Callable[[], None]] = []
         self.alarms: list[FeedAlarm] = []
+        self.number_of: Callable[[StoredRecord], int] = lambda record: record.partition
+        """Which of the harness's partitions a record is in."""
         self._finish = finish
         self._give_back = give_back
 
@@ -63,7 +74,7 @@ class RecordingListener:
 
     def offsets(self, partition: int = 0) -> list[int]:
         """Offsets received of one partition."""
-        return [record.offset for record in self.records if record.partition == partition]
+        return [record.offset for record in self.records if self.number_of(record) == partition]
 
     async def has(self, count: int, seconds: float = 15.0) -> None:
         """Wait until this many records have been received."""
@@ -82,10 +93,27 @@ class FeedHarness(Protocol):
     """A topic and a group, and the feeds of one test."""
 
     topic: str
+    moving: int
+    """How many partitions a hand-over moves."""
+    is_standby: bool
+    """Whether a second member has no partition while the first one runs."""
+    keeps_notes: bool
+
+    def partition(self, number: int) -> Partition: ...
 
     async def append(self, count: int, *, partition: int = 0) -> None: ...
 
     async def committed(self) -> Mapping[int, tuple[int, str]]: ...
+
+    async def done_offsets(self, count: int) -> list[int]:
+        """Offsets of the first records of partition 0 that a new member would not receive. Ends the
+        feeds.
+        """
+        ...
+
+    async def hand_over(self, first: "Stoppable", listener: RecordingListener) -> "Stoppable":
+        """Begin to move partitions from `first` to a new member; returns when `first` was told."""
+        ...
 
     def feed(
         self,
@@ -110,6 +138,24 @@ class FeedHarness(Protocol):
 class MemoryFeedHarness:
     """The in-memory feed."""
 
+    moving = 1
+    is_standby = False
+    keeps_notes = True
+
+    def partition(self, number: int) -> Partition:
+        return Partition(self.topic, number)
+
+    async def done_offsets(self, count: int) -> list[int]:
+        tracker = OffsetTracker(*(await self.committed())[0])
+        return [offset for offset in range(count) if tracker.is_done(offset)]
+
+    async def hand_over(self, first: Stoppable, listener: RecordingListener) -> Stoppable:
+        """A second member joins, and gets half of the partitions."""
+        revoked = self._listeners[id(first)].revoked
+        second = self.feed(listener)
+        await wait_until_async(lambda: revoked, 20, "a revocation")
+        return second
+
     def __init__(self, partitions: int) -> None:
         self.topic = "topic"
         self._log = MemoryLog()
@@ -117,6 +163,7 @@ class MemoryFeedHarness:
         self._groups = MemoryGroups(self._log)
         self._group = "group"
         self._feeds: list[MemoryFeed] = []
+        self._listeners: dict[int, RecordingListener] = {}
         self._partitions = partitions
         for number in range(partitions):
             self._groups.commit(self._group, Partition(self.topic, number), offset=0)
@@ -165,6 +212,7 @@ class MemoryFeedHarness:
         )
         listener.feed = feed
         self._feeds.append(feed)
+        self._listeners[id(feed)] = listener
         feed.start(listener)
         return feed
 
@@ -175,6 +223,24 @@ class MemoryFeedHarness:
 
 class KafkaFeedHarness:
     """A real Kafka, with one of the group protocols."""
+
+    moving = 1
+    is_standby = False
+    keeps_notes = True
+
+    def partition(self, number: int) -> Partition:
+        return Partition(self.topic, number)
+
+    async def done_offsets(self, count: int) -> list[int]:
+        tracker = OffsetTracker(*(await self.committed())[0])
+        return [offset for offset in range(count) if tracker.is_done(offset)]
+
+    async def hand_over(self, first: Stoppable, listener: RecordingListener) -> Stoppable:
+        """A second member joins, and gets half of the partitions."""
+        revoked = self._listeners[id(first)].revoked
+        second = self.feed(listener)
+        await wait_until_async(lambda: revoked, 20, "a revocation")
+        return second
 
     def __init__(
         self,
@@ -197,6 +263,7 @@ class KafkaFeedHarness:
         self._shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[KafkaFeed] = []
+        self._listeners: dict[int, RecordingListener] = {}
         self.commit(dict.fromkeys(range(partitions), 0))
 
     def commit(self, offsets: Mapping[int, int]) -> None:
@@ -272,6 +339,7 @@ class KafkaFeedHarness:
         feed = KafkaFeed(config, self._shared, listener.alarms.append)
         listener.feed = feed
         self._feeds.append(feed)
+        self._listeners[id(feed)] = listener
         feed.start(listener)
         return feed
 
@@ -281,6 +349,125 @@ class KafkaFeedHarness:
             feed.abandon()
         for feed in self._feeds:
             await asyncio.to_thread(feed.join, 10.0)
+
+
+class JetStreamFeedHarness:
+    """A real NATS server. A topic in JetStream has one partition: each partition of the contract is
+    a topic of its own, and the feed reads all of them. Each feed has a connection of its own, as in
+    a process of its own.
+    """
+
+    def __init__(self, server: NatsServer, partitions: int, *, exclusive: bool) -> None:
+        self.topics = [new_topic("feed") for _ in range(partitions)]
+        self.topic = self.topics[0]
+        self.group = new_topic("group")
+        self.moving = partitions
+        self.is_standby = self.keeps_notes = exclusive
+        self._exclusive = exclusive
+        self._server = server
+        self._log = JetStreamLog(server.options)
+        self._admin = JetStreamTopicAdmin(server.options)
+        self._connection = NatsConnection(server.options)
+        self._feeds: list[tuple[JetStreamFeed, JetStreamFeeds]] = []
+        self._stops: list[asyncio.Future[None]] = []
+        self._listeners: dict[int, RecordingListener] = {}
+
+    async def start(self) -> None:
+        """Create the topics and the group, which has committed offset 0."""
+        await self._log.start()
+        await self._create()
+        for topic in self.topics:
+            await self._admin.commit(self.group, topic, {0: 0})
+
+    async def _create(self) -> None:
+        specs = [TopicSpec(name=topic, partitions=1, replication=1) for topic in self.topics]
+        assert {} == await self._admin.create(specs)
+
+    def partition(self, number: int) -> Partition:
+        return Partition(self.topics[number], 0)
+
+    async def append(self, count: int, *, partition: int = 0) -> None:
+        for _ in range(count):
+            self._log.append(self.topics[partition], Record(b"k", b"v" * 100), lambda _: None)
+        assert await self._log.flush(10) == 0
+
+    async def committed(self) -> Mapping[int, tuple[int, str]]:
+        found: dict[int, tuple[int, str]] = {}
+        buckets = Buckets(self._connection)
+        for number, topic in enumerate(self.topics):
+            offsets = (await self._admin.committed({self.group: topic}))[self.group]
+            position = await buckets.position(self.group, topic)
+            if offsets:
+                found[number] = (offsets[0], position.metadata if position is not None else "")
+        return found
+
+    async def done_offsets(self, count: int) -> list[int]:
+        """What a new member does not receive: the server does not report what is acknowledged
+        beyond the floor.
+        """
+        for feed, _ in self._feeds:
+            feed.abandon()
+        listener = RecordingListener()
+        last = count
+        await self.append(1)
+        self.feed(listener)
+        committed = (await self.committed())[0][0]
+        await wait_until_async(
+            lambda: {committed, last} <= set(listener.offsets()), 30, "the records not done"
+        )
+        await wait_until_async(lambda: len(listener.records) >= 1, 5)
+        return [offset for offset in range(count) if offset not in listener.offsets()]
+
+    async def hand_over(self, first: Stoppable, listener: RecordingListener) -> Stoppable:
+        """The first member stops: members that join take nothing from those that run."""
+        revoked = self._listeners[id(first)].revoked
+        self._stops.append(asyncio.ensure_future(first.stop()))
+        second = self.feed(listener)
+        await wait_until_async(lambda: revoked, 20, "a revocation")
+        return second
+
+    def forget(self) -> None:
+        self.group += "-forgotten"
+
+    async def recreate(self) -> None:
+        assert {} == await self._admin.delete(self.topics)
+        await self._create()
+
+    def feed(
+        self,
+        listener: RecordingListener,
+        *,
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
+    ) -> JetStreamFeed:
+        feeds = JetStreamFeeds(self._server.options, drain_seconds=drain_seconds)
+        config = FeedConfig(
+            group=self.group,
+            topics=tuple(self.topics),
+            bounds=bounds or FeedBounds(),
+            initial_offset=initial_offset,
+            exclusive=self._exclusive,
+        )
+        feed = feeds.open(config, listener.alarms.append)
+        listener.feed = feed
+        listener.number_of = lambda record: self.topics.index(record.topic)
+        self._feeds.append((feed, feeds))
+        self._listeners[id(feed)] = listener
+        feed.start(listener)
+        return feed
+
+    async def close(self) -> None:
+        for feed, _ in self._feeds:
+            feed.abandon()
+        if self._stops:
+            await asyncio.wait(self._stops)
+        for _, feeds in self._feeds:
+            await feeds.close()
+        await self._admin.delete(self.topics)
+        await self._admin.close()
+        await self._connection.close()
+        await self._log.stop(0.1)
 
 
 class _outsider:

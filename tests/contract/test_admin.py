@@ -14,7 +14,9 @@ from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
 from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.errors import LogUnavailable
+from headrace.adapters.nats.admin import JetStreamTopicAdmin
+from headrace.adapters.nats.options import NatsOptions
+from headrace.domain.errors import LogUnavailable, WriteRefused
 from headrace.resources.control_ports import GroupState, TopicAdmin, TopicSpec
 from headrace_cli.embedded_kafka import EmbeddedTopicAdmin
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
@@ -24,11 +26,18 @@ SEEN_SECONDS = 20.0
 T = TypeVar("T")
 
 
-@pytest.fixture(params=["memory", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(
+    params=["memory", "jetstream", "embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
+)
 async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
     """An admin of each kind."""
     if request.param == "memory":
         yield MemoryTopicAdmin()
+        return
+    if request.param == "jetstream":
+        on_nats = JetStreamTopicAdmin(request.getfixturevalue("nats_server").options)
+        yield on_nats
+        await on_nats.close()
         return
     if request.param == "embedded":
         skip_what_the_embedded_kafka_cannot(request)
@@ -46,9 +55,20 @@ async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
 @pytest.fixture
 async def name(admin: TopicAdmin) -> AsyncIterator[str]:
     """A topic name of the test's own, deleted afterwards."""
-    topic = f"admin-{uuid.uuid4().hex[:10]}"
+    prefix = "jetstream:" if _has_one_partition(admin) else ""
+    topic = f"{prefix}admin-{uuid.uuid4().hex[:10]}"
     yield topic
     await admin.delete([topic])
+
+
+def _has_one_partition(admin: TopicAdmin) -> bool:
+    """In JetStream a topic is a stream, which has no partitions: one is all that it can have."""
+    return isinstance(admin, JetStreamTopicAdmin)
+
+
+def _partitions(admin: TopicAdmin, wanted: int) -> int:
+    """`wanted`, or how many a topic of this admin can have."""
+    return 1 if _has_one_partition(admin) else wanted
 
 
 def _spec(name: str, partitions: int = 2, **settings: str) -> TopicSpec:
@@ -92,9 +112,14 @@ async def test_cluster_counts_its_brokers(admin: TopicAdmin) -> None:
 
 async def test_a_created_topic_is_described_as_requested(admin: TopicAdmin, name: str) -> None:
     """Partitions, replicas and settings come back; Kafka's id is there."""
-    await _make(admin, _spec(name, 3, retention_ms="-1"))
+    partitions = _partitions(admin, 3)
+    await _make(admin, _spec(name, partitions, retention_ms="-1"))
     facts = (await admin.describe([name]))[name]
-    assert (3, 1, "-1") == (facts.partitions, facts.replication, facts.settings["retention.ms"])
+    assert (partitions, 1, "-1") == (
+        facts.partitions,
+        facts.replication,
+        facts.settings["retention.ms"],
+    )
     assert facts.id
 
 
@@ -105,8 +130,8 @@ async def test_a_missing_topic_is_left_out(admin: TopicAdmin, name: str) -> None
 
 async def test_creating_twice_counts_as_created(admin: TopicAdmin, name: str) -> None:
     """A create that is repeated after a crash is not an error."""
-    await _make(admin, _spec(name))
-    assert {} == await admin.create([_spec(name)])
+    await _make(admin, _spec(name, _partitions(admin, 2)))
+    assert {} == await admin.create([_spec(name, _partitions(admin, 2))])
 
 
 async def test_a_refused_topic_is_reported_with_the_reason(admin: TopicAdmin, name: str) -> None:
@@ -118,18 +143,27 @@ async def test_a_refused_topic_is_reported_with_the_reason(admin: TopicAdmin, na
 
 async def test_a_recreated_topic_has_another_id(admin: TopicAdmin, name: str) -> None:
     """Deleting and creating a topic changes its id."""
-    await _make(admin, _spec(name))
+    await _make(admin, _spec(name, _partitions(admin, 2)))
     before = (await admin.describe([name]))[name].id
     await admin.delete([name])
     while await admin.describe([name]):
         pass
-    await _make(admin, _spec(name))
+    await _make(admin, _spec(name, _partitions(admin, 2)))
     assert before != (await admin.describe([name]))[name].id
 
 
 async def test_partitions_can_be_added(admin: TopicAdmin, name: str) -> None:
-    """The number passed is the total."""
+    """The number passed is the total; where a topic has one, more are refused with the reason, also
+    when it is created.
+    """
     await _make(admin, _spec(name, 1))
+    if _has_one_partition(admin):
+        with pytest.raises(WriteRefused, match="has 1 partition, 4 were requested"):
+            await admin.add_partitions(name, 4)
+        refused = await admin.create([_spec(f"{name}-2", 4)])
+        assert "has 1 partition, 4 were requested" in refused[f"{name}-2"]
+        assert 1 == (await admin.describe([name]))[name].partitions
+        return
     await admin.add_partitions(name, 4)
     assert 4 == (await admin.describe([name]))[name].partitions
 
@@ -147,12 +181,14 @@ async def test_start_offsets_are_committed_for_a_group_without_members(
 ) -> None:
     """A commit creates the group, empty, with these offsets; other partitions stay unknown."""
     group = f"{name}-group"
-    await _make(admin, _spec(name, 2))
+    count = _partitions(admin, 2)
+    last = count - 1
+    await _make(admin, _spec(name, count))
     assert {group: {}} == await _answered(lambda: admin.committed({group: name}))
-    ends = await admin.ends({name: [0, 1]})
-    assert {name: {0: 0, 1: 0}} == ends
-    await _answered(lambda: admin.commit(group, name, {1: 0}))
-    assert {group: {1: 0}} == await admin.committed({group: name})
+    ends = await admin.ends({name: range(count)})
+    assert {name: dict.fromkeys(range(count), 0)} == ends
+    await _answered(lambda: admin.commit(group, name, {last: 0}))
+    assert {group: {last: 0}} == await admin.committed({group: name})
     assert {group: GroupState.EMPTY} == await admin.groups([group])
     assert {} == await admin.delete_groups([group])
     assert {group: GroupState.ABSENT} == await admin.groups([group])
@@ -162,6 +198,16 @@ async def test_deleting_a_missing_topic_counts_as_deleted(admin: TopicAdmin, nam
     """Deletes can be repeated after a crash."""
     assert {} == await admin.delete([name])
     assert {} == await admin.delete_groups([f"{name}-group"])
+
+
+async def test_an_unreachable_jetstream_is_an_error_within_the_deadline() -> None:
+    """The error names NATS and the time."""
+    adapter = JetStreamTopicAdmin(NatsOptions(servers=("nats://127.0.0.1:1",), timeout_seconds=0.5))
+    try:
+        with pytest.raises(LogUnavailable, match=r"NATS did not answer within 0\.5 s"):
+            await adapter.cluster()
+    finally:
+        await adapter.close()
 
 
 async def test_an_unreachable_kafka_is_an_error_within_the_deadline() -> None:

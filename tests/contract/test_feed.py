@@ -1,5 +1,10 @@
-"""The contract of every feed, in memory, on the embedded Kafka, and on a real one with both group
-protocols.
+"""The contract of every feed: in memory, on the embedded Kafka, on a real one with both group
+protocols, and on NATS JetStream, where members share a topic or one of them owns it.
+
+What differs on JetStream is a property of its harness: members that join take no partition from
+those that run, so that a hand-over begins with a stop (`hand_over`, `moving`, `is_standby`), and
+where members share a topic notes do not outlive the process (`keeps_notes`): only ordered
+delivery, which has one owner, uses them.
 """
 
 import asyncio
@@ -11,10 +16,15 @@ import pytest
 
 from headrace.adapters.kafka.options import GroupProtocol
 from headrace.domain.feed import AlarmKind, FeedBounds, InitialOffset
-from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition, StoredRecord
 from headrace_cli.embedded_kafka import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
-from tests.contract.feeds import FeedHarness, KafkaFeedHarness, MemoryFeedHarness, RecordingListener
+from tests.contract.feeds import (
+    FeedHarness,
+    JetStreamFeedHarness,
+    KafkaFeedHarness,
+    MemoryFeedHarness,
+    RecordingListener,
+)
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -25,6 +35,8 @@ PARTITIONS = 2
 @pytest.fixture(
     params=[
         "memory",
+        "jetstream-shared",
+        "jetstream-exclusive",
         "embedded",
         pytest.param("classic", marks=pytest.mark.kafka),
         pytest.param("consumer", marks=pytest.mark.kafka),
@@ -37,6 +49,13 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
     made: FeedHarness
     if request.param == "memory":
         made = MemoryFeedHarness(PARTITIONS)
+    elif request.param.startswith("jetstream"):
+        made = on_jetstream = JetStreamFeedHarness(
+            request.getfixturevalue("nats_server"),
+            PARTITIONS,
+            exclusive=request.param == "jetstream-exclusive",
+        )
+        await on_jetstream.start()
     elif request.param == "embedded":
         skip_what_the_embedded_kafka_cannot(request)
         embedded: KafkaUnderTest = request.getfixturevalue("embedded_kafka")
@@ -125,11 +144,7 @@ async def test_prefix_waits_for_the_oldest(harness: FeedHarness) -> None:
     listener.finish([listener.records[3], listener.records[0], listener.records[2]])
     await committed_is(harness, {0: 1, 1: 0})
 
-    async def remembered() -> list[int]:
-        tracker = OffsetTracker(*(await harness.committed())[0])
-        return [offset for offset in range(5) if tracker.is_done(offset)]
-
-    assert await remembered() == [0, 2, 3]
+    assert await harness.done_offsets(5) == [0, 2, 3]
 
 
 async def test_done_beyond_the_prefix_is_not_repeated(harness: FeedHarness) -> None:
@@ -166,7 +181,7 @@ async def test_records_bound_holds(harness: FeedHarness) -> None:
     feed = harness.feed(listener, bounds=FeedBounds(records_max=8))
     await listener.has(8)
     await wait_until_async(
-        lambda: feed.lag()[Partition(harness.topic, 0)].records == 40,
+        lambda: feed.lag()[harness.partition(0)].records == 40,
         what="the lag to count what was not read",
     )
     done = 0
@@ -206,14 +221,14 @@ async def test_paused_partition_waits(harness: FeedHarness) -> None:
     await harness.append(1, partition=0)
     await harness.append(1, partition=1)
     await listener.has(2)
-    feed.pause(Partition(harness.topic, 0))
+    feed.pause(harness.partition(0))
     await harness.append(20, partition=0)
     await harness.append(20, partition=1)
     await wait_until_async(
         lambda: len(listener.offsets(1)) == 21, 15, "the other partition to continue"
     )
     assert listener.offsets(0) == [0]
-    feed.resume(Partition(harness.topic, 0))
+    feed.resume(harness.partition(0))
     await listener.has(42)
     assert listener.offsets(0) == list(range(21))
 
@@ -249,7 +264,7 @@ async def test_notes_survive(harness: FeedHarness) -> None:
     harness.feed(second)
     await second.has(2, 30)
     assert [(record.offset, record.note) for record in second.records] == [
-        (1, "attempt=2 due=17"),
+        (1, "attempt=2 due=17" if harness.keeps_notes else None),
         (2, None),
     ]
 
@@ -261,18 +276,17 @@ async def test_revocation_drains_and_commits_first(harness: FeedHarness) -> None
     await harness.append(10, partition=0)
     await harness.append(10, partition=1)
     first, second = RecordingListener(give_back=False), RecordingListener(finish=True)
-    harness.feed(first)
+    feed = harness.feed(first)
     await first.has(20)
-    harness.feed(second)
-    await wait_until_async(lambda: first.returns, 20, "a revocation")
+    await harness.hand_over(feed, second)
     moving = set(first.revoked)
-    assert len(moving) == 1
+    assert len(moving) == harness.moving
     assert not second.records
     first.finish(
         [record for record in first.records if Partition(record.topic, record.partition) in moving]
     )
     first.returns[0]()
-    number = next(iter(moving)).partition
+    number = next(number for number in range(PARTITIONS) if harness.partition(number) in moving)
     await harness.append(1, partition=number)
     await second.has(1, 20)
     assert second.offsets(number) == [10]
@@ -285,8 +299,9 @@ async def test_drain_deadline_ends_the_wait(harness: FeedHarness) -> None:
     """
     first, second = await _exceed_the_drain_deadline(harness)
     assert [alarm.kind for alarm in first.alarms].count(AlarmKind.DRAIN_OVERDUE) == 1
-    number = first.lost[0].partition
-    first.finish([record for record in first.records if record.partition == number])
+    number = second.number_of(second.records[0])
+    assert harness.partition(number) in first.lost
+    first.finish([record for record in first.records if first.number_of(record) == number])
     first.returns[0]()
     second.finish(second.records[:1])
     await committed_is(harness, {number: 1, 1 - number: 0})
@@ -307,9 +322,9 @@ async def _exceed_the_drain_deadline(
     await harness.append(5, partition=0)
     await harness.append(5, partition=1)
     first, second = RecordingListener(give_back=False), RecordingListener()
-    harness.feed(first, drain_seconds=0.2)
+    feed = harness.feed(first, drain_seconds=0.2)
     await first.has(10)
-    harness.feed(second)
+    await harness.hand_over(feed, second)
     await wait_until_async(lambda: first.lost, 20, "a loss")
     await second.has(5, 20)
     return first, second
@@ -359,7 +374,7 @@ async def _records_of_members_that_join_and_leave(
     listeners = [RecordingListener(finish=True) for _ in range(3)]
 
     def received() -> int:
-        return len({_place(record) for each in listeners for record in each.records})
+        return len({_place(each, record) for each in listeners for record in each.records})
 
     async def append_and_wait(total: int) -> None:
         for partition in range(PARTITIONS):
@@ -369,17 +384,19 @@ async def _records_of_members_that_join_and_leave(
     first = harness.feed(listeners[0])
     await append_and_wait(100)
     second = harness.feed(listeners[1])
-    await wait_until_async(second.lag, 20, "partitions of the second")
+    if not harness.is_standby:
+        await wait_until_async(second.lag, 20, "partitions of the second")
     await append_and_wait(200)
     await first.stop()
     third = harness.feed(listeners[2])
-    await wait_until_async(lambda: third.lag() and second.lag(), 20, "partitions of both")
+    if not harness.is_standby:
+        await wait_until_async(lambda: third.lag() and second.lag(), 20, "partitions of both")
     await append_and_wait(300)
-    return Counter(_place(record) for each in listeners for record in each.records)
+    return Counter(_place(each, record) for each in listeners for record in each.records)
 
 
-def _place(record: StoredRecord) -> tuple[int, int]:
-    return record.partition, record.offset
+def _place(listener: RecordingListener, record: StoredRecord) -> tuple[int, int]:
+    return listener.number_of(record), record.offset
 
 
 async def test_lag_shows_records_age_and_progress(harness: FeedHarness) -> None:
@@ -388,7 +405,7 @@ async def test_lag_shows_records_age_and_progress(harness: FeedHarness) -> None:
     listener = RecordingListener()
     feed = harness.feed(listener)
     await listener.has(5)
-    partition = Partition(harness.topic, 0)
+    partition = harness.partition(0)
     lag = feed.lag()[partition]
     assert (lag.records, lag.oldest_ms) == (5, listener.records[0].timestamp_ms)
     await wait_until_async(
@@ -435,7 +452,7 @@ async def test_a_recreated_topic_is_read_from_its_start(
     await wait_until_async(
         lambda: set(range(12)) <= set(listener.offsets()[5:]), 30, "all of the new topic"
     )
-    partition = Partition(harness.topic, 0)
+    partition = harness.partition(0)
     assert (AlarmKind.TOPIC_RECREATED, partition) in {
         (alarm.kind, alarm.partition) for alarm in listener.alarms
     }

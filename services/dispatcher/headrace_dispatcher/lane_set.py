@@ -105,6 +105,7 @@ class LaneSet:
                 limits.ordered_records_max if ordered else limits.unordered_records_max,
                 InitialOffset.COMMITTED,
                 self._matches,
+                exclusive=ordered,
             ),
             lanes=(
                 Ordered(concurrency.limit, lane_records_max=limits.lane_records_max)
@@ -178,6 +179,8 @@ class LaneSet:
         records_max: int,
         initial_offset: InitialOffset,
         matches: Matches | None = None,
+        *,
+        exclusive: bool = False,
     ) -> Feed:
         config = FeedConfig(
             group=group,
@@ -185,6 +188,7 @@ class LaneSet:
             bounds=FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max),
             initial_offset=initial_offset,
             matches=matches,
+            exclusive=exclusive,
         )
         return self._context.feeds.open(config, self._health.on_feed_alarm)
 

@@ -134,6 +134,10 @@ class FeedConfig:
     and its result for the same attributes may change later. An adapter may skip a record that does
     not match, as if it were done; an adapter that hands it out anyway is correct too.
     """
+    exclusive: bool = False
+    """Whether the order within a partition must hold across members: only one of them may work on
+    a partition at a time. Adapters whose partitions always have one owner ignore it.
+    """
 
 
 class OutOfRange(StrEnum):
