@@ -42,6 +42,7 @@ EXTRAS: Mapping[str, str] = {
     "ingress": "ingress",
     "dispatcher": "dispatcher",
     "controller": "controller",
+    "in-memory": "ingress",
     "up": "all",
 }
 """The extra that each command needs; `cli` for all others."""

@@ -30,14 +30,14 @@ from headrace.adapters.memory.routing import (
     MemoryRoutingWriter,
 )
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.backend_name import KAFKA
+from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.egress import ProtectedPort
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import CloseOnStop, Component, Service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import MANAGEMENT_PORT, RequiredPort, check_free
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.authentication import read_tokens
@@ -71,6 +71,7 @@ class LocalSettings:
     controller: ControllerSettings
     management: ManagementSettings
     logs: LogSettings
+    nats: NatsSettings
     viewer_port: int
     ingress_url_given: bool
     """Whether the URL prefix of Broker addresses was set. Otherwise it is the listen address of the
@@ -141,13 +142,15 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     served = (KAFKA,) if several else SERVED
     return LocalBackends(
         controller=headrace_controller.app.kafka_backends(
-            controller, kafka.options("headrace-controller")
+            controller, kafka.options("headrace-controller"), nats=settings.nats
         ),
-        dispatcher=headrace_dispatcher.app.kafka_backends(dispatcher, kafka, served=served),
+        dispatcher=headrace_dispatcher.app.all_backends(
+            dispatcher, kafka, settings.nats, served=served
+        ),
         ingress=kafka
         if several
-        else headrace_ingress.app.kafka_backends(
-            settings.ingress, kafka.options("headrace-ingress"), served=served
+        else headrace_ingress.app.all_backends(
+            settings.ingress, kafka, settings.nats, served=served
         ),
         bootstrap_servers=kafka.bootstrap_servers,
     )
@@ -176,27 +179,28 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         KafkaLog(options, log=settings.ingress.log_options()),
         MemoryRoutingReader(routing),
     )
-    log = UnreadLimitedLog(events, feeds=feeds, routes=readers)
+    log, nats = UnreadLimitedLog(events, feeds=feeds, routes=readers), settings.nats
+    served = (*SERVED, JETSTREAM) if nats.servers else SERVED
+    control = headrace_controller.controller_runtime.ControllerBackends(
+        store=MemoryResourceStore(clock=clock),
+        admin=EmbeddedTopicAdmin(cluster, offsets, groups),
+        routes=MemoryRoutingWriter(routing),
+        routing=MemoryRoutingReader(routing),
+        instances=instances,
+    )
+    delivery = headrace_dispatcher.app.DispatcherBackends(
+        log=log, feeds=feeds, routes=MemoryRoutingReader(routing, served), instances=instances
+    )
+    acceptance = headrace_ingress.app.IngressBackends(
+        log=log,
+        routes=MemoryRoutingReader(routing, served),
+        instances=instances,
+        warm_up=events.warm_up,
+    )
     return LocalBackends(
-        controller=headrace_controller.controller_runtime.ControllerBackends(
-            store=MemoryResourceStore(clock=clock),
-            admin=EmbeddedTopicAdmin(cluster, offsets, groups),
-            routes=MemoryRoutingWriter(routing),
-            routing=MemoryRoutingReader(routing),
-            instances=instances,
-        ),
-        dispatcher=headrace_dispatcher.app.DispatcherBackends(
-            log=log,
-            feeds=feeds,
-            routes=MemoryRoutingReader(routing, SERVED),
-            instances=instances,
-        ),
-        ingress=headrace_ingress.app.IngressBackends(
-            log=log,
-            routes=MemoryRoutingReader(routing, SERVED),
-            instances=instances,
-            warm_up=events.warm_up,
-        ),
+        controller=headrace_controller.app.with_jetstream(control, nats),
+        dispatcher=headrace_dispatcher.app.with_jetstream(delivery, settings.dispatcher, nats),
+        ingress=headrace_ingress.app.with_jetstream(acceptance, settings.ingress, nats),
         bootstrap_servers=cluster.bootstrap_servers,
         parts=(
             ("offsets", CloseOnStop(offsets.close)),
@@ -294,7 +298,7 @@ class LocalServices:
         ingress = Service("ingress", health=self.service.health)
         if isinstance(backends.ingress, KafkaSettings):
             url = headrace_ingress.app.compose_workers(
-                ingress, settings.ingress, backends.ingress, settings.logs
+                ingress, settings.ingress, backends.ingress, settings.nats, settings.logs
             ).url
         else:
             url = headrace_ingress.app.compose(

@@ -6,6 +6,7 @@ option have an environment variable (`HEADRACE_<SERVICE>_*`).
 """
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,12 +20,13 @@ from headrace.runtime.settings import (
     KafkaSettings,
     LogSettings,
     ManagementSettings,
+    NatsSettings,
     Settings,
 )
 from headrace_cli.terminal import echo
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
-SHARED = (KafkaSettings, LogSettings, ManagementSettings)
+SHARED = (KafkaSettings, LogSettings, ManagementSettings, NatsSettings)
 
 BootstrapServers = Annotated[
     str | None,
@@ -126,6 +128,17 @@ KubeconfigOut = Annotated[
 ]
 
 
+def load_nats(servers: str | None = None) -> NatsSettings:
+    """Read the settings of NATS. Raises BadSettings, also if its library is not installed."""
+    settings = load(NatsSettings, servers=servers)
+    if settings.servers and find_spec("nats") is None:
+        raise BadSettings(
+            "HEADRACE_NATS_SERVERS needs the library nats-py, which is not installed:"
+            ' pip install "headrace[nats]"'
+        )
+    return settings
+
+
 def serve(
     service: str,
     own: Callable[[], Settings],
@@ -145,6 +158,7 @@ def serve(
             "logs": load(LogSettings),
             "kafka": load(KafkaSettings, **kafka),
             "management": load(ManagementSettings, **management),
+            "nats": load_nats(),
         }
         read |= dict(more())
     except BadSettings as error:

@@ -80,6 +80,13 @@ Workers = Annotated[
         "--workers", min=1, max=64, help="Ingress processes (not with the embedded Kafka)."
     ),
 ]
+NatsServers = Annotated[
+    str | None,
+    typer.Option(
+        "--nats-servers",
+        help="NATS servers (nats://host:port) with JetStream, for NatsJetStreamChannels.",
+    ),
+]
 KubeconfigOut = Annotated[
     Path,
     typer.Option(
@@ -100,6 +107,7 @@ def up(
     management_port: ManagementPort = None,
     viewer_port: ViewerPort = VIEWER_PORT,
     workers: Workers = None,
+    nats_servers: NatsServers = None,
     kubeconfig_out: KubeconfigOut = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
@@ -111,7 +119,13 @@ def up(
     try:
         _check_kafka_options(kafka, bootstrap_servers, workers or 1)
         settings = _settings(
-            port, controller_port, management_port, viewer_port, workers, kubeconfig_out
+            port,
+            controller_port,
+            management_port,
+            viewer_port,
+            workers,
+            kubeconfig_out,
+            nats_servers,
         )
         code = _run(
             settings,
@@ -162,6 +176,7 @@ def _settings(
     viewer_port: int,
     workers: int | None,
     kubeconfig_out: Path,
+    nats_servers: str | None,
 ) -> "LocalSettings":
     import os
 
@@ -173,8 +188,10 @@ def _settings(
         LogLevel,
         LogSettings,
         ManagementSettings,
+        NatsSettings,
     )
     from headrace_cli.local import LocalSettings
+    from headrace_cli.services import load_nats
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
@@ -184,6 +201,7 @@ def _settings(
             KafkaSettings,
             LogSettings,
             ManagementSettings,
+            NatsSettings,
             ControllerSettings,
             DispatcherSettings,
             IngressSettings,
@@ -206,6 +224,7 @@ def _settings(
         ),
         management=load(ManagementSettings, port=management_port),
         logs=logs,
+        nats=load_nats(nats_servers),
         viewer_port=viewer_port,
         ingress_url_given=bool(os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL")),
     )

@@ -27,7 +27,7 @@ EXPECTED_WARNINGS = (
     "deprecated",
     "does not reconcile",
     "can never be called",
-    "spec.subscribers has no effect",
+    "has no effect",
 )
 Document = dict[str, Any]
 

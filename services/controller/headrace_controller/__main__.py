@@ -11,7 +11,7 @@ from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
 from headrace.runtime.process import exit_process
 from headrace.runtime.service import run_service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace_controller.app import run
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
@@ -22,9 +22,11 @@ def main() -> int:
     configure(given.take("logs", LogSettings), service="controller")
     settings, kafka = given.take("own", ControllerSettings), given.take("kafka", KafkaSettings)
     cluster = given.take("cluster", KubernetesSettings) if "cluster" in given else None
-    return run_service(
-        lambda: run(settings, kafka, given.take("management", ManagementSettings), cluster)
+    management, nats = (
+        given.take("management", ManagementSettings),
+        given.take("nats", NatsSettings),
     )
+    return run_service(lambda: run(settings, kafka, management, cluster, nats=nats))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode
 from headrace.runtime.service import CloseOnStop, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.controllers.event_recorder import create_event_recorder
@@ -101,14 +101,17 @@ class Controller:
 
 
 def kafka_backends(
-    settings: ControllerSettings, options: KafkaOptions, reconcilers: Reconcilers = RECONCILERS
+    settings: ControllerSettings,
+    options: KafkaOptions,
+    reconcilers: Reconcilers = RECONCILERS,
+    *,
+    nats: NatsSettings | None = None,
 ) -> ControllerBackends:
-    """Resources and everything else in Kafka."""
+    """Resources and everything else in Kafka; channels in JetStream too, with `nats`."""
     holder = settings.instance or f"{socket.gethostname()}:{settings.port}"
     kinds = reconcilers.stored_kinds
-    return _backends_on(
-        options, KafkaResourceStore(options, kinds=kinds, clock=SystemClock(), holder=holder)
-    )
+    store = KafkaResourceStore(options, kinds=kinds, clock=SystemClock(), holder=holder)
+    return _backends_on(options, store, nats)
 
 
 def cluster_backends(
@@ -116,21 +119,38 @@ def cluster_backends(
     options: KafkaOptions,
     cluster: KubernetesSettings,
     reconcilers: Reconcilers = RECONCILERS,
+    *,
+    nats: NatsSettings | None = None,
 ) -> ControllerBackends:
-    """Resources in a Kubernetes API server, the rest in Kafka. Raises Permanent if no API server is
-    configured.
+    """Resources in a Kubernetes API server, the rest as in `kafka_backends`. Raises Permanent if no
+    API server is configured.
     """
     from headrace_controller.cluster_store import create_cluster_store
 
     holder = settings.instance or socket.gethostname()
-    return _backends_on(options, create_cluster_store(cluster, options, reconcilers, holder=holder))
+    store = create_cluster_store(cluster, options, reconcilers, holder=holder)
+    return _backends_on(options, store, nats)
 
 
-def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBackends:
+def with_jetstream(backends: ControllerBackends, nats: NatsSettings | None) -> ControllerBackends:
+    """The backends, with the administration of JetStream if NATS servers are set."""
+    connection = nats.options("headrace-controller") if nats is not None else None
+    if connection is None:
+        return backends
+    from headrace.adapters.nats.admin import JetStreamTopicAdmin
+
+    admin = JetStreamTopicAdmin(connection)
+    part = ("JetStream admin", CloseOnStop(admin.close))
+    return replace(backends, jetstream_admin=admin, parts=(*backends.parts, part))
+
+
+def _backends_on(
+    options: KafkaOptions, store: ResourceStore, nats: NatsSettings | None
+) -> ControllerBackends:
     clock, admin, writer = SystemClock(), KafkaTopicAdmin(options), KafkaRoutingWriter(options)
     # A controller does not report itself: the log behind its view of the others is not started.
     instances = KafkaInstances(options, KafkaLog(options), clock, follow=True)
-    return ControllerBackends(
+    backends = ControllerBackends(
         store=store,
         admin=admin,
         routes=writer,
@@ -143,6 +163,7 @@ def _backends_on(options: KafkaOptions, store: ResourceStore) -> ControllerBacke
             ("routing writer", CloseOnStop(writer.stop)),
         ),
     )
+    return with_jetstream(backends, nats)
 
 
 def compose(
@@ -206,6 +227,8 @@ async def run(
     management: ManagementSettings,
     cluster: KubernetesSettings | None = None,
     reconcilers: Reconcilers = RECONCILERS,
+    *,
+    nats: NatsSettings | None = None,
 ) -> ExitCode:
     """Run until a signal is received, with resources in Kafka or in a `cluster`; the exit code."""
     # Kafka may start later than this process, much later after an outage of everything: waiting is
@@ -215,11 +238,11 @@ async def run(
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
     if cluster is None:
-        backends = kafka_backends(settings, options, reconcilers)
+        backends = kafka_backends(settings, options, reconcilers, nats=nats)
         compose(service, settings, backends, metrics, reconcilers)
     else:
         if not cluster.channels:
             reconcilers = reconcilers.without(*CHANNEL_KINDS)
-        backends = cluster_backends(settings, options, cluster, reconcilers)
+        backends = cluster_backends(settings, options, cluster, reconcilers, nats=nats)
         compose_in_cluster(service, settings, cluster, backends, metrics, reconcilers)
     return await service.run()

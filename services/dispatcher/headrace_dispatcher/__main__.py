@@ -11,7 +11,7 @@ from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
 from headrace.runtime.process import exit_process
 from headrace.runtime.service import run_service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace_dispatcher.app import run
 from headrace_dispatcher.settings import DispatcherSettings
 
@@ -21,7 +21,10 @@ def main() -> int:
     given = exec_settings.read(int(sys.argv[1]))
     configure(given.take("logs", LogSettings), service="dispatcher")
     settings, kafka = given.take("own", DispatcherSettings), given.take("kafka", KafkaSettings)
-    return run_service(lambda: run(settings, kafka, given.take("management", ManagementSettings)))
+    nats = given.take("nats", NatsSettings)
+    return run_service(
+        lambda: run(settings, kafka, nats, given.take("management", ManagementSettings))
+    )
 
 
 if __name__ == "__main__":

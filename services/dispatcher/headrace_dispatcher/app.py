@@ -5,7 +5,7 @@ those used in production.
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
@@ -17,7 +17,7 @@ from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.domain.backend_name import KAFKA
+from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -26,7 +26,7 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import (
     CONTROLLER_MANAGEMENT_PORT,
     CONTROLLER_PORT,
@@ -100,6 +100,41 @@ def kafka_backends(
     )
 
 
+def all_backends(
+    settings: DispatcherSettings,
+    kafka: KafkaSettings,
+    nats: NatsSettings,
+    *,
+    served: Sequence[str] = (KAFKA,),
+) -> DispatcherBackends:
+    """The backends of a process: those of Kafka, with JetStream if NATS servers are set."""
+    served = (*served, JETSTREAM) if nats.servers else served
+    return with_jetstream(kafka_backends(settings, kafka, served=served), settings, nats)
+
+
+def with_jetstream(
+    backends: DispatcherBackends, settings: DispatcherSettings, nats: NatsSettings
+) -> DispatcherBackends:
+    """The backends, with JetStream if NATS servers are set."""
+    connection = nats.options("headrace-dispatcher")
+    if connection is None:
+        return backends
+    from headrace.adapters.nats.feeds import JetStreamFeeds
+    from headrace.adapters.nats.log import JetStreamLog
+    from headrace.adapters.nats.options import JetStreamLogOptions
+
+    limits = JetStreamLogOptions(topic_bytes_max=settings.append_bytes_max)
+    log = JetStreamLog(connection, log=limits)
+    feeds = JetStreamFeeds(connection, drain_seconds=settings.drain_seconds)
+    return backends.adding(
+        JETSTREAM,
+        log,
+        feeds,
+        ("dispatcher JetStream log", log),
+        ("JetStream feeds", CloseOnStop(feeds.close)),
+    )
+
+
 def kafka_feeds(
     settings: DispatcherSettings,
     options: KafkaOptions,
@@ -154,7 +189,10 @@ def compose(
 
 
 async def run(
-    settings: DispatcherSettings, kafka: KafkaSettings, management: ManagementSettings
+    settings: DispatcherSettings,
+    kafka: KafkaSettings,
+    nats: NatsSettings,
+    management: ManagementSettings,
 ) -> ExitCode:
     """Deliver until a signal is received; return the exit code."""
     metrics = Metrics()
@@ -175,7 +213,7 @@ async def run(
     compose(
         service,
         settings,
-        kafka_backends(settings, kafka),
+        all_backends(settings, kafka, nats),
         metrics,
         egress,
         poison_tracker=poison_tracker,

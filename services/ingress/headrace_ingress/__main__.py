@@ -14,7 +14,7 @@ from headrace.runtime import exec_settings
 from headrace.runtime.logging import configure
 from headrace.runtime.process import exit_process
 from headrace.runtime.service import run_service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace_ingress.app import run, run_worker
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker_process import ParentLink
@@ -26,12 +26,13 @@ def main() -> int:
     given = exec_settings.read(settings_fd)
     logs = given.take("logs", LogSettings)
     settings, kafka = given.take("own", IngressSettings), given.take("kafka", KafkaSettings)
+    nats = given.take("nats", NatsSettings)
     configure(logs, service="ingress")
     if len(sys.argv) > 2:
         link = ParentLink(settings_fd=settings_fd, state_fd=int(sys.argv[2]))
-        return run_service(lambda: run_worker(settings, kafka, link))
+        return run_service(lambda: run_worker(settings, kafka, nats, link))
     return run_service(
-        lambda: run(settings, kafka, given.take("management", ManagementSettings), logs)
+        lambda: run(settings, kafka, nats, given.take("management", ManagementSettings), logs)
     )
 
 

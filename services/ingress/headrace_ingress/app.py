@@ -6,7 +6,7 @@ the backends used in production.
 """
 
 import socket
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.adapters.by_backend import LogByBackend
@@ -14,7 +14,7 @@ from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
-from headrace.domain.backend_name import KAFKA
+from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
@@ -23,7 +23,12 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics, MetricsFlusher
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import Component, Service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
+from headrace.runtime.settings import (
+    KafkaSettings,
+    LogSettings,
+    ManagementSettings,
+    NatsSettings,
+)
 from headrace.runtime.sockets import MANAGEMENT_PORT, listen
 from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
@@ -84,6 +89,37 @@ def kafka_backends(
     )
 
 
+def all_backends(
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    nats: NatsSettings,
+    *,
+    served: Sequence[str] = (KAFKA,),
+) -> IngressBackends:
+    """Return the backends of a process: those of Kafka, with JetStream if NATS servers are set."""
+    served = (*served, JETSTREAM) if nats.servers else served
+    options = kafka.options("headrace-ingress")
+    return with_jetstream(kafka_backends(settings, options, served=served), settings, nats)
+
+
+def with_jetstream(
+    backends: IngressBackends, settings: IngressSettings, nats: NatsSettings
+) -> IngressBackends:
+    """Return the backends, with JetStream if NATS servers are set."""
+    connection = nats.options("headrace-ingress")
+    if connection is None:
+        return backends
+    from headrace.adapters.nats.log import JetStreamLog
+    from headrace.adapters.nats.options import JetStreamLogOptions
+
+    limits = JetStreamLogOptions(
+        delivery_seconds=settings.produce_seconds,
+        topic_bytes_max=settings.log_options().topic_bytes_max,
+    )
+    log = JetStreamLog(connection, log=limits)
+    return backends.adding(JETSTREAM, log, ("ingress JetStream log", log))
+
+
 def compose(
     service: Service,
     settings: IngressSettings,
@@ -110,12 +146,16 @@ def compose(
 
 
 def compose_workers(
-    service: Service, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings
+    service: Service,
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    nats: NatsSettings,
+    logs: LogSettings,
 ) -> WorkerSupervisor:
     """Add the supervisor of several ingress processes to `service`. Call it within
     `shared_metrics`. Raises what `WorkerSupervisor` raises.
     """
-    workers = WorkerSupervisor(settings, kafka, logs)
+    workers = WorkerSupervisor(settings, kafka, nats, logs)
     service.add("ingress", workers)
     return workers
 
@@ -123,20 +163,23 @@ def compose_workers(
 async def run(
     settings: IngressSettings,
     kafka: KafkaSettings,
+    nats: NatsSettings,
     management: ManagementSettings,
     logs: LogSettings,
 ) -> ExitCode:
     """Accept events until a signal arrives; return the exit code."""
     if settings.workers > 1:
         with shared_metrics():
-            return await _run_workers(settings, kafka, management, logs)
+            return await _run_workers(settings, kafka, nats, management, logs)
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
-    compose(service, settings, kafka_backends(settings, kafka.options("headrace-ingress")), metrics)
+    compose(service, settings, all_backends(settings, kafka, nats), metrics)
     return await service.run(tune_gc)
 
 
-async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: ParentLink) -> ExitCode:
+async def run_worker(
+    settings: IngressSettings, kafka: KafkaSettings, nats: NatsSettings, link: ParentLink
+) -> ExitCode:
     """Run one of several processes that share the port of `settings`, until the parent exits or a
     signal arrives; return the exit code.
 
@@ -155,7 +198,7 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
     compose(
         service,
         settings,
-        kafka_backends(settings, kafka.options("headrace-ingress")),
+        all_backends(settings, kafka, nats),
         metrics,
         listener=listener,
     )
@@ -165,12 +208,13 @@ async def run_worker(settings: IngressSettings, kafka: KafkaSettings, link: Pare
 async def _run_workers(
     settings: IngressSettings,
     kafka: KafkaSettings,
+    nats: NatsSettings,
     management: ManagementSettings,
     logs: LogSettings,
 ) -> ExitCode:
     metrics, service = Metrics(), _service(settings)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
-    compose_workers(service, settings, kafka, logs)
+    compose_workers(service, settings, kafka, nats, logs)
     return await service.run()
 
 

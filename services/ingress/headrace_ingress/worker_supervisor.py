@@ -25,7 +25,7 @@ import structlog
 from headrace.domain.backoff import Backoff
 from headrace.runtime import exec_settings
 from headrace.runtime.metrics import forget_process
-from headrace.runtime.settings import KafkaSettings, LogSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, NatsSettings
 from headrace.runtime.sockets import http_url, listen, port_of
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker_process import HEARTBEAT_SECONDS
@@ -72,14 +72,20 @@ class _WorkerSlot:
 class WorkerSupervisor:
     """Keeps the workers running; a component of the parent's service."""
 
-    def __init__(self, settings: IngressSettings, kafka: KafkaSettings, logs: LogSettings) -> None:
+    def __init__(
+        self,
+        settings: IngressSettings,
+        kafka: KafkaSettings,
+        nats: NatsSettings,
+        logs: LogSettings,
+    ) -> None:
         """Reserve the port. Raises `PortInUse`, also when another group of workers uses it."""
         self._socket = _reserve_port(settings.host, settings.port)
         self.port = port_of(self._socket)
         self.url = http_url(settings.host, self.port, tls=settings.tls_certificate_file is not None)
         """The URL to post events to."""
         self._settings_document = exec_settings.write(
-            own=replace(settings, port=self.port), kafka=kafka, logs=logs
+            own=replace(settings, port=self.port), kafka=kafka, nats=nats, logs=logs
         )
         self._drain_seconds = settings.drain_seconds + settings.produce_seconds
         # Later than the worker's own watchdog, which reports where the loop is blocked.

@@ -6,11 +6,15 @@ The prefix of a topic's name says which backend it is in (see `headrace.domain.b
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.ports import Feed, Feeds, Log, OnStored
 from headrace.domain.record import Record
+
+logger = structlog.get_logger(__name__)
 
 
 class LogByBackend:
@@ -54,8 +58,17 @@ class FeedsByBackend:
         return cls({**known, backend: added})
 
     async def prepare(self) -> None:
-        """See the port."""
-        await asyncio.gather(*(feeds.prepare() for feeds in self._feeds.values()))
+        """See the port. Another backend than Kafka that does not answer yet holds up nothing: its
+        feeds begin when it does.
+        """
+        results = await asyncio.gather(
+            *(feeds.prepare() for feeds in self._feeds.values()), return_exceptions=True
+        )
+        for backend, result in zip(self._feeds, results, strict=True):
+            if isinstance(result, HeadraceError) and backend != KAFKA:
+                logger.warning("backend_unavailable", backend=backend, error=str(result))
+            elif isinstance(result, BaseException):
+                raise result
 
     def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> Feed:
         """See the port. Raises TopicMissing if this process does not serve the topics' backend."""

@@ -46,7 +46,8 @@ _RETENTION_SECONDS = 168 * 3600.0
 _RETENTION_SECONDS_MIN = 1.0
 _USED = ("maxMsgs", "maxBytes", "discard", "maxAge", "maxMsgSize", "storage", "replicas")
 _TYPE = "v1alpha1.NatsJetStreamChannelSpec"
-_IMMUTABLE = ("storage", "replicas")
+_IMMUTABLE = {"storage": "File", "replicas": 0}
+"""With their defaults."""
 _UNLIMITED = -1
 
 
@@ -74,8 +75,8 @@ def validate_update(new: Resource, old: Resource) -> list[FieldError]:
     """The errors of an update: name, storage and replicas of the stream are immutable."""
     changed = [
         f"spec.stream.config.{name}"
-        for name in _IMMUTABLE
-        if (_config(new).get(name) or None) != (_config(old).get(name) or None)
+        for name, default in _IMMUTABLE.items()
+        if (_config(new).get(name) or default) != (_config(old).get(name) or default)
     ]
     if stream_name(new) != stream_name(old):
         changed.append("spec.stream.overrideName")

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
+from urllib.parse import urlsplit
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
+from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import Permanent
 from headrace.runtime.sockets import LOOPBACK
 
@@ -235,6 +237,98 @@ class KafkaSettings(Settings):
             return self.sasl_username
         path = self.sasl_username_file
         return "" if path is None else read_secret(path, "HEADRACE_KAFKA_SASL_USERNAME_FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NatsSettings(Settings):
+    """`HEADRACE_NATS_*`. NATS is not used when no servers are set."""
+
+    env_prefix: ClassVar[str] = "HEADRACE_NATS_"
+
+    servers: str = ""
+    """URLs (nats://host:port, tls://host:port) of one or more servers, separated by commas; empty:
+    no NATS.
+    """
+    ca_file: Path | None = None
+    """CA certificates (PEM) that sign the servers' certificates; default: the system's."""
+    certificate_file: Path | None = None
+    """Our certificate (PEM), for mutual TLS."""
+    key_file: Path | None = None
+    """Its private key (PEM)."""
+    user: str | None = None
+    """User name."""
+    password_file: Path | None = None
+    """File with the password."""
+    token_file: Path | None = None
+    """File with a token, instead of user and password."""
+    credentials_file: Path | None = None
+    """Credentials file (.creds) with a JWT and the seed of its key, instead."""
+
+    def __post_init__(self) -> None:
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError(
+                "HEADRACE_NATS_CERTIFICATE_FILE and HEADRACE_NATS_KEY_FILE belong together: set"
+                " both or none"
+            )
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError(
+                "HEADRACE_NATS_USER and HEADRACE_NATS_PASSWORD_FILE belong together: set both or"
+                " none"
+            )
+        for url in self._urls():
+            parts = urlsplit(url)
+            if parts.scheme not in ("nats", "tls") or not parts.hostname:
+                raise ValueError(
+                    "HEADRACE_NATS_SERVERS has URLs of the form nats://host:port or"
+                    " tls://host:port, without user and password"
+                )
+            if parts.username or parts.password:
+                raise ValueError(
+                    "HEADRACE_NATS_SERVERS has no user and password: set HEADRACE_NATS_USER and"
+                    " HEADRACE_NATS_PASSWORD_FILE"
+                )
+        faults = [
+            f"HEADRACE_NATS_{name.upper()}: cannot read {path}: {fault}"
+            for name in _NATS_FILES
+            if (path := getattr(self, name)) is not None and (fault := _unreadable(path))
+        ]
+        if faults:
+            raise BadSettings("; ".join(faults))
+
+    def _urls(self) -> tuple[str, ...]:
+        return tuple(url.strip() for url in self.servers.split(",") if url.strip())
+
+    def options(self, client_name: str) -> NatsOptions | None:
+        """Return the options for the NATS adapters, None if no servers are set. Reads the secret
+        files. Raises `BadSettings` that names a file that cannot be read.
+        """
+        if not self._urls():
+            return None
+        return NatsOptions(
+            servers=self._urls(),
+            client_name=client_name,
+            ca_file=self.ca_file,
+            certificate_file=self.certificate_file,
+            key_file=self.key_file,
+            user=self.user,
+            password=_secret(self.password_file, "HEADRACE_NATS_PASSWORD_FILE"),
+            token=_secret(self.token_file, "HEADRACE_NATS_TOKEN_FILE"),
+            credentials_file=self.credentials_file,
+        )
+
+
+_NATS_FILES: Final = (
+    "ca_file",
+    "certificate_file",
+    "key_file",
+    "password_file",
+    "token_file",
+    "credentials_file",
+)
+
+
+def _secret(path: Path | None, setting: str) -> str | None:
+    return None if path is None else read_secret(path, setting)
 
 
 class LogFormat(StrEnum):

@@ -16,6 +16,7 @@ from headrace.runtime.settings import (
     Le,
     LogSettings,
     ManagementSettings,
+    NatsSettings,
     Settings,
     Variables,
 )
@@ -28,6 +29,7 @@ from tests.unit.tree.sources import ROOT
 PAGE = ROOT / "docs" / "settings.md"
 KINDS: dict[type[Settings], str] = {
     KafkaSettings: "Kafka, for every service",
+    NatsSettings: "NATS, for every service",
     LogSettings: "Logs, for every service",
     ManagementSettings: "Management port, for every service",
     IngressSettings: "Ingress",
