@@ -45,6 +45,8 @@ pytestmark = pytest.mark.timeout(120)
         pytest.param(("embedded", "KafkaChannel"), id="embedded"),
         pytest.param(("apache", "InMemoryChannel"), marks=pytest.mark.kafka, id="in-memory"),
         pytest.param(("embedded", "InMemoryChannel"), id="in-memory-in-up"),
+        pytest.param(("apache", "NatsJetStreamChannel"), marks=pytest.mark.kafka, id="jetstream"),
+        pytest.param(("embedded", "NatsJetStreamChannel"), id="jetstream-in-up"),
         pytest.param(
             ("kubernetes", "InMemoryChannel"), marks=pytest.mark.kafka, id="in-memory-kubernetes"
         ),
@@ -58,12 +60,16 @@ def headrace(
     """
     directory = tmp_path_factory.mktemp("channels")
     where, kind = request.param
+    env = {}
+    if kind == "NatsJetStreamChannel":
+        env["HEADRACE_NATS_SERVERS"] = request.getfixturevalue("nats_server").url
     if where == "apache":
-        with headrace_in(directory, in_memory=kind == "InMemoryChannel") as started:
+        in_memory = kind == "InMemoryChannel"
+        with headrace_in(directory, in_memory=in_memory, env=env) as started:
             started.use_channels(kind)
             yield started
     elif where == "embedded":
-        with embedded_headrace_in(directory) as started:
+        with embedded_headrace_in(directory, env=env) as started:
             started.use_channels(kind)
             yield started
     else:

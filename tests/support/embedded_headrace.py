@@ -4,7 +4,7 @@ interface of `HeadraceUnderTest`.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.support.headrace_under_test import HeadraceUnderTest, lasting_port
@@ -20,8 +20,10 @@ class EmbeddedHeadrace(HeadraceUnderTest):
     service is not possible.
     """
 
-    def __init__(self, directory: Path, *, seed: int = 1) -> None:
-        super().__init__("127.0.0.1:1", directory, seed=seed)
+    def __init__(
+        self, directory: Path, *, seed: int = 1, env: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__("127.0.0.1:1", directory, seed=seed, env=env)
 
     def start(self, *, dispatchers: int = 1) -> "EmbeddedHeadrace":
         """Start it and wait until it is ready."""
@@ -51,9 +53,11 @@ class EmbeddedHeadrace(HeadraceUnderTest):
 
 
 @contextlib.contextmanager
-def embedded_headrace_in(directory: Path, *, seed: int = 1) -> Iterator[EmbeddedHeadrace]:
+def embedded_headrace_in(
+    directory: Path, *, seed: int = 1, env: Mapping[str, str] | None = None
+) -> Iterator[EmbeddedHeadrace]:
     """A started one."""
-    system = EmbeddedHeadrace(directory, seed=seed)
+    system = EmbeddedHeadrace(directory, seed=seed, env=env)
     try:
         yield system.start()
     except BaseException:
