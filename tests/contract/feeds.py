@@ -112,7 +112,7 @@ class FeedHarness(Protocol):
         ...
 
     async def hand_over(self, first: "Stoppable", listener: RecordingListener) -> "Stoppable":
-        """Begin to move partitions from `first` to a new member; returns when `first` was told."""
+        """Move partitions from `first` to a new member; returns when `first` was notified."""
         ...
 
     def feed(

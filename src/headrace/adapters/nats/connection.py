@@ -1,4 +1,4 @@
-"""One connection to NATS that is renewed for ever.
+"""One connection to NATS that is renewed without end.
 
 The client library reconnects by itself, but closes for good on some errors of the server (an
 authorization that is refused while the server starts, a protocol error). Then this module creates a
@@ -34,7 +34,7 @@ _CONNECT_SECONDS: Final = 2
 _PING_SECONDS: Final = 2
 """A server that is frozen is noticed after two of these."""
 _FLUSH_SECONDS: Final = 1.0
-"""Without a limit, the client waits for ever for a flush that a disconnection has cancelled."""
+"""Without a limit, the client waits forever for a flush that a disconnection has cancelled."""
 _LOG_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 3.0
 _ROUND_MESSAGES: Final = 64

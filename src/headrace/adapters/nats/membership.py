@@ -1,5 +1,5 @@
-"""Tells the controller which groups this process reads, in an entry that expires: a process that
-dies is gone after 6 s, as a member of a Kafka group is.
+"""Reports to the controller which groups this process reads, in an entry that expires: a process
+that dies is gone after 6 s, as a member of a Kafka group is.
 """
 
 import asyncio

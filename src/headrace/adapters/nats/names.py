@@ -10,10 +10,9 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from headrace.domain.backend_name import JETSTREAM, backend_of, without_backend
 from headrace.domain.errors import WriteRefused
 
-PREFIX: Final = "jetstream:"
-"""Begins the names of topics and groups that are in JetStream. Names in Kafka have no colon."""
 NAME_LENGTH_MAX: Final = 255
 """Of a stream or a consumer (`JSMaxNameLen` of nats-server)."""
 SUBJECT_PREFIX: Final = "headrace."
@@ -44,9 +43,12 @@ def durable_name(group: str) -> str:
 
 
 def _encode(name: str, what: str) -> str:
-    if not name.startswith(PREFIX) or name == PREFIX:
-        raise WriteRefused(f"{what} {name} is not in JetStream: its name must begin with {PREFIX}")
-    encoded = _SPECIAL.sub(_escape, name.removeprefix(PREFIX))
+    bare = without_backend(name)
+    if backend_of(name) != JETSTREAM or not bare:
+        raise WriteRefused(
+            f"{what} {name} is not in JetStream: its name must begin with {JETSTREAM}:"
+        )
+    encoded = _SPECIAL.sub(_escape, bare)
     if len(encoded) > NAME_LENGTH_MAX:
         raise WriteRefused(
             f"{what} {name} has a name of {len(encoded)} characters in JetStream, the limit is"

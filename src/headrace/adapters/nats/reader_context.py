@@ -80,8 +80,8 @@ class ReadPosition(Protocol):
         """Called several times a second, also while nothing answers."""
         ...
 
-    async def tick(self, held: "Held") -> bool:
-        """Tell the server about progress; False if `attach` is necessary. Raises as `attach`."""
+    async def tick(self, held: list[HeldRecord]) -> bool:
+        """Report progress to the server; False if `attach` is necessary. Raises as `attach`."""
         ...
 
     async def poll(self) -> bool:
@@ -91,14 +91,11 @@ class ReadPosition(Protocol):
         ...
 
     async def confirm(self) -> bool:
-        """Verify that this process may go on. Raises as `attach`."""
+        """Verify that this process may continue. Raises as `attach`."""
         ...
 
-    async def release(self, dropped: "Held") -> None:
+    async def release(self, dropped: list[HeldRecord]) -> None:
         """Store what is done and give the partition back; `dropped` is not done. Raises as
         `attach`.
         """
         ...
-
-
-Held = list[HeldRecord]

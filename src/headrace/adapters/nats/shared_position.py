@@ -32,7 +32,7 @@ _ACK: Final = b"+ACK"
 _NAK_SECONDS: Final = EXPIRES_SECONDS + 1.0
 """Later than the end of any request of the feed that stops. nats-server 2.9 loses a record until
 the acknowledgement wait is over, and delivers another one twice, if it would deliver it again while
-only requests wait whose inbox nobody reads any more.
+only requests wait whose inbox nobody reads.
 """
 _NAK: Final = b"-NAK " + json.dumps({"delay": int(_NAK_SECONDS * SECOND_NS)}).encode()
 _IN_PROGRESS: Final = b"+WPI"

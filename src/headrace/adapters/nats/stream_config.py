@@ -9,6 +9,9 @@ not.
 | `retention.ms`, -1: unlimited | `max_age` |
 | `retention.bytes`, -1: unlimited | `max_bytes`, the oldest records are removed first |
 | `max.message.bytes` | `max_msg_size`, larger by what encoded headers may add |
+| `jetstream.retention.messages`, -1: unlimited | `max_msgs` |
+| `jetstream.discard`, `old` or `new` | `discard`: what happens at a limit |
+| `jetstream.storage`, `file` or `memory` | `storage`, which cannot change |
 | replication | `num_replicas` |
 | `message.timestamp.type` | always `LogAppendTime`: the server sets the time |
 """
@@ -22,6 +25,7 @@ from headrace.adapters.nats.consumers import SECOND_NS
 from headrace.adapters.nats.names import stream_name, subject
 from headrace.adapters.nats.options import ENCODING_BYTES_MAX
 from headrace.resources.control_ports import TopicDescription, TopicSpec
+from headrace.resources.nats_jetstream_channel import DISCARD, RETENTION_MESSAGES, STORAGE
 
 RETENTION_MS: Final = "retention.ms"
 RETENTION_BYTES: Final = "retention.bytes"
@@ -51,9 +55,8 @@ def stream_config(spec: TopicSpec, *, message_bytes_max: int) -> dict[str, Any]:
     return {
         "name": stream_name(spec.name),
         "subjects": [subject(spec.name)],
-        "storage": "file",
+        "storage": spec.settings.get(STORAGE, "file"),
         "retention": "limits",
-        "discard": "old",
         "num_replicas": spec.replication,
         **_limits(spec.settings, message_bytes_max),
     }
@@ -97,6 +100,8 @@ def _limits(settings: Mapping[str, str], message_bytes_max: int) -> dict[str, An
         "description": description,
         "max_age": max_age,
         "max_bytes": _number(settings, RETENTION_BYTES, -1),
+        "max_msgs": _number(settings, RETENTION_MESSAGES, -1),
+        "discard": settings.get(DISCARD, "old"),
         "max_msg_size": size + ENCODING_BYTES_MAX if size >= 0 else -1,
         "duplicate_window": min(_DUPLICATES_NS, max_age) if max_age else _DUPLICATES_NS,
     }
@@ -132,6 +137,9 @@ def _effective(config: Mapping[str, Any]) -> dict[str, str]:
     if kept is None or not ((kept < 0 and retention < 0) or max(kept, 100) == retention):
         settings[RETENTION_MS] = str(retention)
     settings[RETENTION_BYTES] = str(int(config.get("max_bytes") or -1))
+    settings[RETENTION_MESSAGES] = str(int(config.get("max_msgs") or -1))
+    settings[STORAGE] = str(config.get("storage", "file"))
+    settings[DISCARD] = str(config.get("discard", "old"))
     if size >= 0:
         settings[MESSAGE_BYTES] = str(max(size - ENCODING_BYTES_MAX, 0))
     else:

@@ -115,8 +115,9 @@ class TopicReader:
         return Lag(records, oldest.timestamp_ms if oldest else None, now - self._progress_at)
 
     def drop(self) -> None:
-        """Forget what is held: it belongs to another process, or no longer exists."""
+        """Forget what is held: it belongs to another process, or no longer exists. A pause ends."""
         self._held.clear()
+        self._paused = False
         self._reattach()
 
     def stop_reading(self) -> None:
@@ -124,7 +125,7 @@ class TopicReader:
         self._stopping = True
 
     async def confirm(self) -> None:
-        """Return when the server has confirmed that this process may go on, or that it may not."""
+        """Return when the server has answered whether this process may continue."""
         while not self._stopping and self.position.owned:
             try:
                 if not await self.position.confirm():
@@ -226,7 +227,7 @@ class TopicReader:
             except HeadraceError as error:
                 self._report_error(error)
             except Exception as error:
-                logger.exception("reader_failed", topic=self.context.topic)
+                logger.exception("reader_failed", topic=self.context.topic, error=str(error))
                 self._report(AlarmKind.REBUILT, f"reading failed and starts again: {error}")
             await asyncio.sleep(seconds)
 
