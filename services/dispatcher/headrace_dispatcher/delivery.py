@@ -14,6 +14,7 @@ from headrace.domain.delivery import DeadLetterReason, Outcome
 from headrace.domain.ports import Attempt
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace_dispatcher.attempt_result import AttemptResult
+from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.retrying_log import PendingAppend
 
 # Aliases: reading a member through its enum class takes ten times as long as reading a global, and
@@ -34,6 +35,7 @@ class Delivery:
         "abandoned",
         "append",
         "attempts",
+        "compiled",
         "first_failure_ms",
         "lane_number",
         "lease",
@@ -56,6 +58,11 @@ class Delivery:
         self.record = record
         self.attempts = 0
         """Attempts made so far, those of earlier processes included."""
+        self.compiled: CompiledSubscription | None = None
+        """What the subscription was when the last request was sent: a reply to it goes where that
+        says, whatever the subscription has become. None before the first request, and while the
+        event waits for another one.
+        """
         self.first_failure_ms = 0
         self.origin = ""
         """`topic/partition/offset` in the channel; filled when first needed."""

@@ -29,6 +29,7 @@ from headrace_dispatcher.attempt_result import (
     StoreReply,
     WaitInPlace,
 )
+from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.delivery import Delivery, DeliveryHandler
 from headrace_dispatcher.fair_scheduler import FairScheduler
 from headrace_dispatcher.pending_revocations import PendingRevocations
@@ -208,6 +209,12 @@ class Lane:
             limit = concurrency.limit
             if concurrency.decide(queued=self._lanes.waiting > 0) != limit:
                 self._make_ready(self._lanes.resize(concurrency.limit))
+
+    def uses(self, compiled: CompiledSubscription) -> bool:
+        """Whether a request that was sent under this generation of the subscription, or the reply
+        to it, is still under way.
+        """
+        return any(each.compiled is compiled for each in self._deliveries.values())
 
     # Results of attempts.
 

@@ -89,6 +89,7 @@ class RetryOrDeadLetter:
 
     def _wait(self, delivery: Delivery, at: float, wait_seconds: float) -> AttemptResult:
         due_ms = math.ceil(at * 1000)
+        delivery.compiled = None
         if self._waits_in_place(delivery):
             # A reply does not fit into a note. After a restart the event is sent to the subscriber
             # again, and the reply's attempts are not attempts of the event.

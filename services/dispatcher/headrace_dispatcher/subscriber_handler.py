@@ -131,7 +131,7 @@ class SubscriberHandler:
         delivery.attempts += 1
         if delivery.reply is not None:
             return self._send_reply(delivery, delivery.reply, answered)
-        compiled = self.compiled
+        delivery.compiled = compiled = self.compiled
         self._mark(delivery)
         try:
             headers, body = compiled.request(delivery.record, delivery.origin)
@@ -195,7 +195,7 @@ class SubscriberHandler:
         """A CloudEvent in a 2xx answer other than 202 (data plane D16) is forwarded; anything else
         in it fails the delivery.
         """
-        destination = self.compiled.subscription.reply
+        destination = self._compiled_for(delivery).subscription.reply
         if outcome.truncated and http.may_be_reply(status, outcome.headers):
             return self._reply_too_large(delivery, destination)
         self._mark(delivery)
@@ -222,6 +222,12 @@ class SubscriberHandler:
             return self._reply_too_large(delivery, destination)
         delivery.lease = outcome.lease
         return self._forward_reply(delivery, reply, destination)
+
+    def _compiled_for(self, delivery: Delivery) -> CompiledSubscription:
+        """What applies to the reply: it ends as its request began. One that has waited goes where
+        replies go now.
+        """
+        return delivery.compiled or self.compiled
 
     def _reply_too_large(self, delivery: Delivery, destination: Reply | None) -> AttemptResult:
         """No retry: the subscriber would answer the same again."""
@@ -330,7 +336,7 @@ class SubscriberHandler:
     def _send_reply(
         self, delivery: Delivery, reply: Record, answered: Callable[[Outcome], None]
     ) -> AttemptResult | None:
-        compiled = self.compiled
+        compiled = self._compiled_for(delivery)
         destination = compiled.subscription.reply
         if destination is not None and destination.topic is not None:
             # It was a URL when the reply began to wait.

@@ -136,11 +136,13 @@ class SubscriptionHealth:
 
     # State.
 
-    def report(self, name_of: Callable[[str], str], sink_rejected: int) -> SubscriptionState:
+    def report(
+        self, name_of: Callable[[str], str], sink_rejected: int, *, changing: bool = False
+    ) -> SubscriptionState:
         """What the controller should know; logs a change of what the egress policy denies.
 
         `name_of` is as `DispatcherContext.name_of`; `sink_rejected` counts the dead letters that
-        the sink has rejected.
+        the sink has rejected; `changing` is as `SubscriptionState.changing`.
         """
         now = self._clock.monotonic()
         used = round(100 * self.retention_used())
@@ -155,6 +157,7 @@ class SubscriptionHealth:
             dead_letters=self._recent_dead_letters.update(self._metrics.dead_letters, now),
             sink_rejected=self._recent_rejections.update(sink_rejected, now),
             retention_used=used if used >= RETENTION_ALARM_PERCENT else 0,
+            changing=changing,
         )
 
     @property

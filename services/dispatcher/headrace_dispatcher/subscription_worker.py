@@ -47,6 +47,8 @@ class SubscriptionWorker:
         )
         self._gate.enabled = subscription.breaker
         self._compiled = self._compile(subscription)
+        self._earlier: list[CompiledSubscription] = []
+        """Earlier generations, under which requests are still in flight."""
         self._failures = RetryOrDeadLetter(
             subscription=subscription,
             metrics=self.metrics,
@@ -134,8 +136,17 @@ class SubscriptionWorker:
         self.health.compiled = compiled
         self._gate.enabled = subscription.breaker
         self._update_type_observer()
-        old_compiled.close()
+        self._earlier.append(old_compiled)
+        self._close_unused()
         self.lanes.apply(compiled)
+
+    def _close_unused(self) -> None:
+        """Close the earlier generations that no request uses any longer."""
+        used = [each for each in self._earlier if any(lane.uses(each) for lane in self.lanes)]
+        for each in self._earlier:
+            if each not in used:
+                each.close()
+        self._earlier = used
 
     def on_retry_stored(self) -> None:
         """A record is in the retry topic, or will be soon."""
@@ -152,7 +163,8 @@ class SubscriptionWorker:
         """Halt, drain and commit; `leave` the groups when the subscription is deleted."""
         await self.lanes.close(leave=leave)
         self._gate.close()
-        self._compiled.close()
+        for each in (*self._earlier, self._compiled):
+            each.close()
 
     def lag(self) -> Mapping[Partition, Lag]:
         """As `LaneSet.lag`."""
@@ -160,7 +172,10 @@ class SubscriptionWorker:
 
     def report(self) -> SubscriptionState:
         """As `SubscriptionHealth.report`."""
-        return self.health.report(self._context.name_of, self._sink_handler.rejected)
+        self._close_unused()
+        return self.health.report(
+            self._context.name_of, self._sink_handler.rejected, changing=bool(self._earlier)
+        )
 
     def update_gauges(self) -> None:
         """Set the gauges of this subscription, before a scrape."""

@@ -45,6 +45,10 @@ class SubscriptionState:
     """
     sink_rejected: bool = False
     """Whether the dead letter sink rejected dead letters in the last 10 minutes."""
+    changing: bool = False
+    """Whether requests that were sent before the last change of the subscription are in flight:
+    their replies still go where they went before.
+    """
 
     def write(self) -> str:
         """Return the text form, which is empty for a healthy subscription."""
@@ -58,6 +62,7 @@ class SubscriptionState:
             "retentionUsed": self.retention_used,
             "deadLetters": self.dead_letters,
             "sinkRejected": self.sink_rejected,
+            "changing": self.changing,
         }
         values = {name: value for name, value in values.items() if value}
         return json.dumps(values) if values else ""
@@ -90,6 +95,7 @@ def read(text: str) -> SubscriptionState:
         retention_used=count_of("retentionUsed"),
         dead_letters=values.get("deadLetters") is True,
         sink_rejected=values.get("sinkRejected") is True,
+        changing=values.get("changing") is True,
     )
 
 
@@ -106,4 +112,5 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         retention_used=max((each.retention_used for each in found), default=0),
         dead_letters=any(each.dead_letters for each in found),
         sink_rejected=any(each.sink_rejected for each in found),
+        changing=any(each.changing for each in found),
     )

@@ -64,6 +64,33 @@ async def test_a_reply_that_waits_for_a_url_goes_to_the_topic_that_took_its_plac
         assert 0 == harness.requests(SUBSCRIBER)
 
 
+async def test_a_reply_goes_where_it_was_to_go_when_its_request_was_sent() -> None:
+    """The destination was changed in between, to a topic and to a URL: a step that answers late
+    must not skip or repeat others.
+    """
+    async with dispatcher_harness() as harness:
+        for topic in ("first", "last"):
+            harness.log.create(topic)
+        worker = harness.start_worker(reply=Reply(topic="first"))
+        harness.sender.script(SUBSCRIBER, REPLIES, delay_seconds=0.05)
+        await harness.publish("a")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 1, what="the event is sent")
+        worker.apply(subscription(generation=2, reply=Reply(url=REPLY)))
+        assert worker.report().changing
+        await harness.publish("b")
+        await wait_until_async(lambda: harness.requests(SUBSCRIBER) == 2, what="another is sent")
+        worker.apply(subscription(generation=3, reply=Reply(topic="last")))
+        await wait_until_async(
+            lambda: harness.committed("group", CHANNEL) == 2, what="both are delivered"
+        )
+        assert [1, 1, 0] == [
+            len(harness.records("first")),
+            harness.requests(REPLY),
+            len(harness.records("last")),
+        ]
+        assert not worker.report().changing
+
+
 @pytest.mark.clause("D17")
 async def test_a_reply_whose_destination_was_removed_is_dropped_and_counted() -> None:
     """The subscriber has processed the event, and there is no destination for the result."""

@@ -19,6 +19,7 @@ states = st.builds(
     retention_used=st.integers(0, 150),
     dead_letters=st.booleans(),
     sink_rejected=st.booleans(),
+    changing=st.booleans(),
 )
 
 
@@ -54,13 +55,18 @@ def test_what_is_not_understood_counts_as_well(text: str) -> None:
 
 def test_processes_add_up() -> None:
     """Counts are added, a flag is set if one process sets it, and the first text is used."""
-    one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True)
+    one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True, changing=True)
     merged = merge(
         [one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")]
     )
     assert (
         SubscriptionState(
-            breaker="open", refused="why", expired=5, dead_letters=True, sink_rejected=True
+            breaker="open",
+            refused="why",
+            expired=5,
+            dead_letters=True,
+            sink_rejected=True,
+            changing=True,
         )
         == merged
     )
