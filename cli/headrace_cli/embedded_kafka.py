@@ -139,12 +139,12 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         }
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`. A group that was deleted here has no offsets, even if the
-        cluster still has them.
+        """As `TopicAdmin.committed`. A group that was deleted here has another name in the cluster,
+        and with it no offsets.
         """
         found = {}
         for group, topic in groups.items():
-            known = group in self.groups_of and topic in self.topics
+            known = topic in self.topics
             partitions = range(self.topics[topic].partitions) if known else ()
             found[group] = (
                 await self._offsets.committed(self._groups.name(group, topic), topic, partitions)

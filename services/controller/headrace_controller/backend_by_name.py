@@ -5,7 +5,7 @@ their routing records, and their conditions say why nothing is changed.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA, backend_of
@@ -148,6 +148,15 @@ class DecisionsByName:
         else:
             decisions.forget_position(view, ownership, draft)
 
+    def remaining_events(
+        self, observed: ObservedState, ownership: OwnershipRecord
+    ) -> ReconcileProblem | None:
+        """In the backend of the subscription; unknown, if it cannot be reached."""
+        decisions, view = self._of(observed, ownership)
+        if isinstance(view, Unavailable):
+            return view.problem
+        return decisions.remaining_events(view, ownership)
+
     def retire(
         self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
     ) -> None:
@@ -243,19 +252,45 @@ class BackendByName:
         self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]
     ) -> object | None:
         """As `Backend.observe_subscriptions`."""
-        observations = dict(_observations(observed))
         wanted: dict[str, list[tuple[Resource, Resource | None]]] = {}
         for pair in subscriptions:
             ownership = observed.ownership_records.get(pair[0].uid)
             if ownership is not None:
                 wanted.setdefault(_backend_of(ownership), []).append(pair)
-        changed = False
+        return await self._observe_each(
+            observed,
+            lambda name, view: self._backends[name].observe_subscriptions(
+                view, wanted.get(name, [])
+            ),
+        )
+
+    async def observe_backlogs(
+        self, observed: ObservedState, ownership_records: Sequence[OwnershipRecord]
+    ) -> object | None:
+        """As `Backend.observe_backlogs`."""
+        wanted: dict[str, list[OwnershipRecord]] = {}
+        for ownership in ownership_records:
+            wanted.setdefault(_backend_of(ownership), []).append(ownership)
+        return await self._observe_each(
+            observed,
+            lambda name, view: self._backends[name].observe_backlogs(view, wanted.get(name, [])),
+        )
+
+    async def _observe_each(
+        self,
+        observed: ObservedState,
+        observe: Callable[[str, ObservedState], Awaitable[object | None]],
+    ) -> object | None:
+        """Add to what was observed of each backend that can be reached; None if there is nothing to
+        add.
+        """
+        observations, changed = dict(_observations(observed)), False
         for name, view in observed.derived(_views).items():
             found = observations[name]
             if not isinstance(view, ObservedState) or isinstance(found, Unavailable):
                 continue
             try:
-                facts = await self._backends[name].observe_subscriptions(view, wanted.get(name, []))
+                facts = await observe(name, view)
             except HeadraceError as error:
                 if name == KAFKA:
                     raise

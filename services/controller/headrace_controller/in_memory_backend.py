@@ -102,6 +102,12 @@ class InMemoryDecisions:
         """Forget which channel is read; the position went with the routing record."""
         draft.add(SaveOwnershipRecord(replace(ownership, source="", started=0)))
 
+    def remaining_events(
+        self, observed: ObservedState, ownership: OwnershipRecord
+    ) -> ReconcileProblem | None:
+        """Nothing is waited for: what is in memory may be lost at any time."""
+        return None
+
     def retire(
         self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
     ) -> None:
@@ -141,6 +147,12 @@ class InMemoryBackend:
         self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]
     ) -> object | None:
         """As `Backend.observe_subscriptions`."""
+        return None
+
+    async def observe_backlogs(
+        self, observed: ObservedState, ownership_records: Sequence[OwnershipRecord]
+    ) -> object | None:
+        """As `Backend.observe_backlogs`."""
         return None
 
     async def create(self, steps: Sequence[Step]) -> None:

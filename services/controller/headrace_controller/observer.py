@@ -80,6 +80,11 @@ class Observer:
         more = await self._backend.observe_subscriptions(observed, subscriptions)
         if more is not None:
             observed = self._observed_state(epoch or 0, records, more)
+        drained = self._reconcilers.drained(observed)
+        owned = [records[each.uid] for each in drained if each.uid in records]
+        more = await self._backend.observe_backlogs(observed, owned)
+        if more is not None:
+            observed = self._observed_state(epoch or 0, records, more)
         self._mark_types_seen(observed)
         return observed
 

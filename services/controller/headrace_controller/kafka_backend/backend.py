@@ -20,6 +20,7 @@ from headrace.resources.resource import Resource
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.kafka_backend import channels, retirement, subscriptions
+from headrace_controller.kafka_backend.backlog import BacklogReader, remaining_events
 from headrace_controller.kafka_backend.delays import reconcile_delays
 from headrace_controller.kafka_backend.group_queries import (
     required_group_queries,
@@ -134,6 +135,12 @@ class KafkaDecisions:
         """Delete the group, once it is empty."""
         subscriptions.forget_position(observed, ownership, draft)
 
+    def remaining_events(
+        self, observed: ObservedState, ownership: OwnershipRecord
+    ) -> ReconcileProblem | None:
+        """Records that the groups have not done."""
+        return remaining_events(observed, ownership)
+
     def retire(
         self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
     ) -> None:
@@ -162,6 +169,7 @@ class KafkaBackend:
         self._admin = admin
         self._clock = clock
         self._failed_steps = FailedSteps(clock)
+        self._backlogs = BacklogReader(admin, clock)
         self._cluster = ClusterDescription("", 0)
         self._topics: dict[str, TopicDescription] = {}
         self._described_topics: set[str] = set()
@@ -177,6 +185,7 @@ class KafkaBackend:
     def reset(self) -> None:
         """As `Backend.reset`."""
         self._failed_steps.clear()
+        self._backlogs.reset()
         self._described_at = self._verified_at = float("-inf")
 
     async def observe(
@@ -214,6 +223,13 @@ class KafkaBackend:
         committed = await self._admin.committed(queries.committed) if queries.committed else {}
         states = await self._admin.groups(queries.states) if queries.states else {}
         return replace(state_of(observed), committed=committed, groups=states)
+
+    async def observe_backlogs(
+        self, observed: ObservedState, ownership_records: Sequence[OwnershipRecord]
+    ) -> object | None:
+        """As `Backend.observe_backlogs`."""
+        backlogs = await self._backlogs.read(observed, ownership_records)
+        return replace(state_of(observed), backlogs=backlogs) if backlogs else None
 
     async def create(self, steps: Sequence[Step]) -> None:
         """As `Backend.create`: topics first, then the offsets in them."""

@@ -8,6 +8,20 @@ from headrace_controller.reconcile.observed_state import ObservedState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupBacklog:
+    """What a subscription's groups have not done, in records."""
+
+    channel: int
+    """In the channel topic, of what was there at the first look."""
+    retries: int
+    """In the retry topic."""
+    delayed: int
+    """In the delay topics, of all subscriptions together."""
+    quiet_seconds: float
+    """How long the first two have been 0 and nothing has come into the retry topic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaState:
     """The facts about topics and groups."""
 
@@ -17,6 +31,8 @@ class KafkaState:
     """Committed offsets of the groups that were queried; a missing group is unknown."""
     groups: Mapping[str, GroupState] = field(default_factory=dict)
     """States of the groups that were queried; a missing group is unknown."""
+    backlogs: Mapping[str, GroupBacklog] = field(default_factory=dict)
+    """Backlogs of the groups that were queried; a missing group is unknown."""
 
 
 def state_of(observed: ObservedState) -> KafkaState:

@@ -127,6 +127,15 @@ class BackendDecisions(Protocol):
         """Plan that the position is dropped; no consumer is left, or the next one waits for it."""
         ...
 
+    def remaining_events(
+        self, observed: ObservedState, ownership: OwnershipRecord
+    ) -> ReconcileProblem | None:
+        """What the subscription still has to deliver of the events that were in its channel when
+        `Backend.observe_backlogs` was first asked for it; None once each of them is delivered or a
+        dead letter. A backend that keeps no events has nothing left.
+        """
+        ...
+
     def retire(
         self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
     ) -> None:
@@ -172,6 +181,15 @@ class Backend(Protocol):
     ) -> object | None:
         """The facts with everything that the next decision about these subscriptions (each with
         what it reads from) depends on; None if nothing had to be asked.
+        """
+        ...
+
+    async def observe_backlogs(
+        self, observed: ObservedState, ownership_records: Sequence[OwnershipRecord]
+    ) -> object | None:
+        """The facts with what these subscriptions have left to deliver (see
+        `BackendDecisions.remaining_events`); None if there is nothing to add. Called in every
+        iteration, with those that are about to be removed.
         """
         ...
 

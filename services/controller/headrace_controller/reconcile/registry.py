@@ -53,6 +53,10 @@ def _no_addressable(_observed: ObservedState, _resource: Resource) -> Resource |
     return None
 
 
+def _nothing_drained(_observed: ObservedState, _resource: Resource) -> Iterable[Resource]:
+    return ()
+
+
 def _default_size(_observed: ObservedState, _resource: Resource) -> int:
     return BYTES_MAX
 
@@ -81,6 +85,10 @@ class KindReconciler:
     """The objects that a resource owns (see `owns`), which `ObservedState.lookup` must find."""
     addressable: Callable[[ObservedState, Resource], Resource | None] = _no_addressable
     """The addressable that a subscription reads from; the backend observes its position there."""
+    drained: Callable[[ObservedState, Resource], Iterable[Resource]] = _nothing_drained
+    """The subscriptions that the resource is about to remove, once they have delivered what they
+    have; the backend observes how much that is.
+    """
     channel_bytes_max: Callable[[ObservedState, Resource], int] = _default_size
     """The largest record that the resource's channel will take: delay topics must take it too."""
     decide_all: Callable[[ObservedState, Draft], None] | None = None
@@ -146,6 +154,15 @@ class Reconcilers:
             for resource in resources.get(each.kind, ())
             for reference in each.children(resource)
         )
+
+    def drained(self, observed: ObservedState) -> list[Resource]:
+        """Every subscription that is about to be removed."""
+        return [
+            subscription
+            for each in self
+            for resource in observed.of(each.kind)
+            for subscription in each.drained(observed, resource)
+        ]
 
     def subscriptions(self, observed: ObservedState) -> list[tuple[Resource, Resource | None]]:
         """Every resource with the addressable that it reads from, None if there is none."""

@@ -121,6 +121,12 @@ class Decisions:
         """Never asked for."""
         raise AssertionError("no channel was replaced")
 
+    def remaining_events(
+        self, observed: ObservedState, ownership: OwnershipRecord
+    ) -> ReconcileProblem | None:
+        """Nothing is kept."""
+        return None
+
     def retire(
         self, observed: ObservedState, ownership: OwnershipRecord, draft: Draft, *, orphaned: bool
     ) -> None:
@@ -158,6 +164,12 @@ class DictionaryBackend:
         self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]
     ) -> object | None:
         """Everything is known."""
+        return None
+
+    async def observe_backlogs(
+        self, observed: ObservedState, ownership_records: Sequence[OwnershipRecord]
+    ) -> object | None:
+        """Nothing is kept."""
         return None
 
     async def create(self, steps: Sequence[Step]) -> None:
