@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -132,6 +133,54 @@ def test_the_example_of_channels_is_delivered_twice(processes: Processes, tmp_pa
         lambda: ["/billing", "/shipping"] == _paths(process, event_id), 10, "both have the event"
     )
     assert ExitCode.OK == process.stop()
+
+
+@pytest.mark.timeout(120)
+def test_the_example_of_a_sequence_passes_both_steps(processes: Processes, tmp_path: Path) -> None:
+    """examples/sequence: the answer of the last step is shown."""
+    steps, viewer = _example(processes, "sequence", "steps.py", 8091, tmp_path)
+    process = _up(processes, "-f", str(tmp_path), "--viewer-port", str(viewer))
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    assert "Sequence default/orders is ready" in process.output()
+    address = f"{_address(process, 'ingress')}/default/kafkachannels/orders-kn-sequence-0"
+    assert f"curl -i {address} " in process.output()
+    status, event_id = _post(address, kind="order.created")
+    assert 202 == status
+    wait_until(lambda: ["/priced"] == _paths(process, event_id), 10, "the answer is shown")
+    assert "order.created.check.price" in process.output()
+    assert ExitCode.OK == process.stop()
+    steps.stop()
+
+
+@pytest.mark.timeout(120)
+def test_the_example_of_a_parallel_filters_a_branch(processes: Processes, tmp_path: Path) -> None:
+    """examples/parallel: a large order comes twice, a small one once."""
+    filters, viewer = _example(processes, "parallel", "filter.py", 8092, tmp_path)
+    process = _up(processes, "-f", str(tmp_path), "--viewer-port", str(viewer))
+    process.wait_for("Ctrl-C ends.", UP_SECONDS)
+    address = f"{_address(process, 'ingress')}/default/kafkachannels/orders-kn-parallel"
+    _, large = _post(address, kind="order.created", amount="5000")
+    _, small = _post(address, kind="order.created", amount="5")
+    wait_until(lambda: ["/all", "/large"] == _paths(process, large), 10, "the large one twice")
+    wait_until(lambda: ["/all"] == _paths(process, small), 10, "the small one once")
+    assert ExitCode.OK == process.stop()
+    filters.stop()
+
+
+def _example(
+    processes: Processes, name: str, script: str, port: int, directory: Path
+) -> tuple[ServiceProcess, int]:
+    """Start the services of an example, and write its manifest for their port and another port of
+    the viewer, which is returned.
+    """
+    own, viewer = lasting_port(), lasting_port()
+    started = processes.start(name, [sys.executable, str(EXAMPLES / name / script), str(own)])
+    started.wait_for(f"on port {own}", 20)
+    manifest = (EXAMPLES / name / f"{name}.yaml").read_text()
+    for before, after in ((port, own), (8090, viewer)):
+        manifest = manifest.replace(f"127.0.0.1:{before}/", f"127.0.0.1:{after}/")
+    (directory / f"{name}.yaml").write_text(manifest)
+    return started, viewer
 
 
 @pytest.mark.timeout(120)

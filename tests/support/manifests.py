@@ -147,6 +147,19 @@ def subscription(
     }
 
 
+def flow(
+    namespace: str, name: str, kind: str, entries: Sequence[Mapping[str, Any]], **spec: Any
+) -> Manifest:
+    """A Sequence with steps, or a Parallel with branches."""
+    listed = {"Sequence": "steps", "Parallel": "branches"}[kind]
+    return {
+        "apiVersion": "flows.knative.dev/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {listed: [dict(each) for each in entries], **spec},
+    }
+
+
 def reference_to(manifest: Manifest) -> Manifest:
     """A destination that refers to an object."""
     metadata = manifest["metadata"]

@@ -123,8 +123,9 @@ class KubernetesSettings(Settings):
     namespaces: Annotated[str, Pattern(r"^$|^[a-z0-9-]{1,63}(,[a-z0-9-]{1,63})*$")] = ""
     """Namespaces to serve, separated by commas; default: all of them, which needs a ClusterRole."""
     channels: bool = True
-    """Whether Channels, KafkaChannels and Subscriptions are reconciled; `false` where Knative's own
-    channel controllers run: two controllers would change the same objects.
+    """Whether Channels, KafkaChannels, Subscriptions, Sequences and Parallels are reconciled;
+    `false` where Knative's own controllers of channels run: two controllers would change the same
+    objects.
     """
     system_namespace: Annotated[str, Pattern(r"^[a-z0-9-]{1,63}$")] = "knative-eventing"
     """The namespace of the Lease, and of the ConfigMaps that apply to all resources."""

@@ -16,7 +16,7 @@ from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, InvalidObje
 
 FILES_MAX = 1_000
 _SUFFIXES = (".yaml", ".yml", ".json")
-_NAMED_MAX = 5
+_NAMED_MAX = 20
 
 
 class InvalidManifest(ValueError):

@@ -75,6 +75,22 @@ SUBSCRIPTION = ResourceKind(
     short_names=("sub",),
 )
 
+SEQUENCE = ResourceKind(
+    group="flows.knative.dev",
+    version="v1",
+    kind="Sequence",
+    plural="sequences",
+    singular="sequence",
+)
+
+PARALLEL = ResourceKind(
+    group="flows.knative.dev",
+    version="v1",
+    kind="Parallel",
+    plural="parallels",
+    singular="parallel",
+)
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

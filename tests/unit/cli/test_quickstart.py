@@ -76,7 +76,8 @@ def test_a_directory_of_directories_names_them() -> None:
     with pytest.raises(
         InvalidManifest,
         match=(
-            r"examples: no \.yaml.* there are some in .*compose, .*quickstart: name the directory"
+            r"examples: no \.yaml.* there are some in .*compose, .*quickstart, .*sequence: name the"
+            r" directory"
         ),
     ):
         manifests([EXAMPLES], viewer_port=1)

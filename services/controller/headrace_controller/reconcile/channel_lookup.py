@@ -57,9 +57,14 @@ def backing_channel(observed: ObservedState, channel: Resource) -> Resource | No
     it. Its kind is that of the template when it was created; a default for templates may have
     changed since.
     """
+    return owned_channel(observed, channel, channel.name)
+
+
+def owned_channel(observed: ObservedState, owner: Resource, name: str) -> Resource | None:
+    """The channel of that name that `owner` owns, whatever its kind."""
     for kind in _BACKING_KINDS.values():
-        found = observed.get(kind, channel.namespace, channel.name)
-        if found is not None and is_owned(channel, found):
+        found = observed.get(kind, owner.namespace, name)
+        if found is not None and is_owned(owner, found):
             return found
     return None
 

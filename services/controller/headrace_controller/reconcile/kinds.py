@@ -7,6 +7,8 @@ from headrace.resources.kinds import (
     IN_MEMORY_CHANNEL,
     KAFKA_CHANNEL,
     NATS_JETSTREAM_CHANNEL,
+    PARALLEL,
+    SEQUENCE,
     SUBSCRIPTION,
 )
 from headrace_controller.reconcile import (
@@ -16,6 +18,8 @@ from headrace_controller.reconcile import (
     in_memory_channels,
     kafka_channels,
     nats_jetstream_channels,
+    parallels,
+    sequences,
     subscriptions,
     triggers,
 )
@@ -29,6 +33,8 @@ RECONCILERS = Reconcilers(
     in_memory_channels.RECONCILER,
     nats_jetstream_channels.RECONCILER,
     subscriptions.RECONCILER,
+    sequences.RECONCILER,
+    parallels.RECONCILER,
     event_types.RECONCILER,
 )
 CHANNEL_KINDS = (
@@ -37,5 +43,7 @@ CHANNEL_KINDS = (
     IN_MEMORY_CHANNEL,
     NATS_JETSTREAM_CHANNEL,
     SUBSCRIPTION,
+    SEQUENCE,
+    PARALLEL,
 )
 """The kinds that a controller leaves alone where Knative's channel controllers run."""
