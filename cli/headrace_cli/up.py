@@ -397,11 +397,9 @@ class UpConsole:
         ready = await asyncio.to_thread(apply, local.client(), wanted, self._show_progress)
         addresses = [address(each) for each in ready]
         for each, url in zip(ready, addresses, strict=True):
-            self.console.print(
-                f"  {each.kind.kind} {each.namespace}/{each.name} is ready  {url or ''}",
-                highlight=False,
-                markup=False,
-            )
+            name = f"{each.namespace}/{each.name}" if each.namespace else each.name
+            text = f"  {each.kind.kind} {name} is ready  {url or ''}"
+            self.console.print(text.rstrip(), highlight=False, markup=False)
         return next((url for url in addresses if url), None)
 
     def _show_progress(self, what: str) -> None:

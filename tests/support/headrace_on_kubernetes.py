@@ -62,10 +62,12 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         defaults = ("configmap", "default-ch-webhook", "-n", "knative-eventing")
         self.kubernetes.kubectl("delete", *defaults, "--ignore-not-found", check=False)
         for kind in (
+            "subscriptions.eventing.knative.dev",
+            "channels.eventing.knative.dev",
             "triggers",
             "brokers",
-            "subscriptions",
-            "channels",
+            "subscriptions.messaging.knative.dev",
+            "channels.messaging.knative.dev",
             "kafkachannels",
             "inmemorychannels",
         ):

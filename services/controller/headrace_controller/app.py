@@ -33,7 +33,7 @@ from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
 from headrace_controller.eventing_api import create_admission, create_api_server
-from headrace_controller.reconcile.kinds import CHANNEL_KINDS, RECONCILERS
+from headrace_controller.reconcile.kinds import RECONCILERS, reconcilers_in_cluster
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 
@@ -241,8 +241,12 @@ async def run(
         backends = kafka_backends(settings, options, reconcilers, nats=nats)
         compose(service, settings, backends, metrics, reconcilers)
     else:
-        if not cluster.channels:
-            reconcilers = reconcilers.without(*CHANNEL_KINDS)
+        reconcilers = reconcilers_in_cluster(
+            reconcilers,
+            channels=cluster.channels,
+            legacy=cluster.legacy,
+            namespaced=bool(cluster.served_namespaces()),
+        )
         backends = cluster_backends(settings, options, cluster, reconcilers, nats=nats)
         compose_in_cluster(service, settings, cluster, backends, metrics, reconcilers)
     return await service.run()

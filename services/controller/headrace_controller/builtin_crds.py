@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.domain.errors import Permanent
-from headrace.resources import event_type_conversion
-from headrace.resources.kinds import EVENT_TYPE
+from headrace.resources import event_type_conversion, trigger_conversion
+from headrace.resources.kinds import CHANNEL, EVENT_TYPE, TRIGGER
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.core_definitions import core_definitions, read_definitions
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -29,7 +29,12 @@ def load_catalog(reconcilers: Reconcilers = RECONCILERS) -> Catalog:
         custom_definitions(),
         core=core_definitions(),
         reconciled=reconcilers.stored_kinds,
-        conversions={(EVENT_TYPE.group, EVENT_TYPE.kind): event_type_conversion.convert_spec},
+        conversions={
+            (EVENT_TYPE.group, EVENT_TYPE.kind): event_type_conversion.convert_spec,
+            (TRIGGER.group, TRIGGER.kind): trigger_conversion.convert_spec,
+        },
+        # `kubectl get channels` means those of today, not those of Knative 0.5.
+        first_groups=(CHANNEL.group,),
     )
 
 

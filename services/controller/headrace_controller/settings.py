@@ -127,6 +127,8 @@ class KubernetesSettings(Settings):
     `false` where Knative's own controllers of channels run: two controllers would change the same
     objects.
     """
+    legacy: bool = True
+    """Whether the kinds of Knative 0.5 are reconciled; with `false` their CRDs need not exist."""
     system_namespace: Annotated[str, Pattern(r"^[a-z0-9-]{1,63}$")] = "knative-eventing"
     """The namespace of the Lease, and of the ConfigMaps that apply to all resources."""
     lease: Annotated[str, Pattern(r"^[a-z0-9.-]{1,253}$")] = "headrace-controller"

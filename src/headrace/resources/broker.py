@@ -22,8 +22,10 @@ from headrace.resources.delivery_rules import (
     validate_delivery,
 )
 from headrace.resources.destination import REF_SHAPE
-from headrace.resources.json_shapes import Shape
+from headrace.resources.json_shapes import ANY, Shape
 from headrace.resources.kind_rules import KindRules, immutable_except
+from headrace.resources.legacy_broker import validate_template
+from headrace.resources.legacy_channel import OBJECT_REFERENCE_SHAPE
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -51,7 +53,12 @@ CONDITIONS = ConditionSet(
 """The conditions of Knative's Kafka broker, and `DeadLetterSinkResolved` of the common ones."""
 
 SHAPE: Shape = {
-    "spec": {"config": REF_SHAPE, "delivery": DELIVERY_SHAPE},
+    "spec": {
+        "config": REF_SHAPE,
+        "delivery": DELIVERY_SHAPE,
+        "channelTemplate": {"provisioner": OBJECT_REFERENCE_SHAPE, "arguments": ANY},
+        "channelTemplateSpec": {"apiVersion": str, "kind": str, "spec": ANY},
+    },
 }
 
 
@@ -96,6 +103,7 @@ def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldErr
     config = broker.spec.get("config")
     if config is not None:
         errors += _wrong_config(broker, config, system)
+    errors += validate_template(broker.spec)
     return errors + validate_delivery(broker.spec, "spec.delivery", system.features)
 
 

@@ -30,6 +30,13 @@ REF_SHAPE: Shape = {
 }
 DESTINATION_SHAPE: Shape = {"ref": REF_SHAPE, "uri": str, "CACerts": str, "audience": str}
 
+REPLACED_VERSIONS: Mapping[str, str] = {
+    "serving.knative.dev/v1alpha1": "serving.knative.dev/v1",
+    "serving.knative.dev/v1beta1": "serving.knative.dev/v1",
+}
+"""Versions of Knative Serving's kinds that manifests of 2019 name and that are no longer served,
+and the one that has taken their place.
+"""
 _HTTP_PORT, _HTTPS_PORT = 80, 443
 _CA_BYTES_MAX = 64 * 1024
 _PEM_BEGIN, _PEM_END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
@@ -145,10 +152,12 @@ def unsupported_uri(destination: Any, path: str) -> str:
 
 def api_version_of(ref: Mapping[str, Any]) -> str:
     """The apiVersion of a reference, also of one with `group` only; the version is then a guess,
-    because objects are looked up by group.
+    because objects are looked up by group. One that is no longer served is replaced.
     """
     version, group = str(ref.get("apiVersion") or ""), str(ref.get("group") or "")
-    return version if version or not group else f"{group}/v1"
+    if not version and group:
+        return f"{group}/v1"
+    return REPLACED_VERSIONS.get(version, version)
 
 
 def _address(

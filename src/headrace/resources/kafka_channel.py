@@ -61,7 +61,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "replicationFactor": 1,
     "retentionDuration": "PT168H",
 }
-_REPLICATION_MAX = 32_767
+REPLICATION_MAX = 32_767
 _RETENTION_SECONDS_MIN = 1.0
 """Kafka takes milliseconds; 0 would delete events at once."""
 
@@ -82,8 +82,8 @@ def validate(channel: Resource, system: SystemConfig = BUILT_IN) -> list[FieldEr
         for name in ("numPartitions", "replicationFactor")
         if spec[name] <= 0
     ]
-    if spec["replicationFactor"] > _REPLICATION_MAX:
-        details = f"expected at most {_REPLICATION_MAX}"
+    if spec["replicationFactor"] > REPLICATION_MAX:
+        details = f"expected at most {REPLICATION_MAX}"
         errors.append(invalid(spec["replicationFactor"], "spec.replicationFactor", details))
     try:
         if parse_duration(spec["retentionDuration"]) < _RETENTION_SECONDS_MIN:

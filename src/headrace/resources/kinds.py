@@ -29,6 +29,36 @@ EVENT_TYPE = ResourceKind(
 )
 """In the version that is stored."""
 
+CLUSTER_CHANNEL_PROVISIONER = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1alpha1",
+    kind="ClusterChannelProvisioner",
+    plural="clusterchannelprovisioners",
+    singular="clusterchannelprovisioner",
+    short_names=("ccp",),
+    namespaced=False,
+)
+"""What Channels were made by in Knative 0.5."""
+
+LEGACY_CHANNEL = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1alpha1",
+    kind="Channel",
+    plural="channels",
+    singular="channel",
+    short_names=("chan",),
+)
+"""The Channel of Knative 0.5. It is a kind of its own: its group is another one than today's."""
+
+LEGACY_SUBSCRIPTION = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1alpha1",
+    kind="Subscription",
+    plural="subscriptions",
+    singular="subscription",
+)
+"""The Subscription of Knative 0.5, likewise."""
+
 CHANNEL = ResourceKind(
     group="messaging.knative.dev",
     version="v1",

@@ -52,6 +52,11 @@ def channel_service(name: str) -> str:
     return f"{name}-kn-channel"
 
 
+def broker_host(namespace: str, name: str, domain: str) -> str:
+    """The host by which clients of Knative 0.5 reach a Broker: the DNS name of its Service then."""
+    return f"{name}-broker.{namespace}.svc.{domain}"
+
+
 def trigger_group(namespace: str, name: str) -> str:
     """The preferred consumer group of a Trigger."""
     return f"knative-trigger-{namespace}-{name}"

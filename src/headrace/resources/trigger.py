@@ -1,4 +1,4 @@
-"""Trigger (`eventing.knative.dev/v1`): validation, defaults, immutable fields and conditions."""
+"""Trigger (`eventing.knative.dev`): validation, defaults, immutable fields and conditions."""
 
 import json
 from collections.abc import Mapping
@@ -40,12 +40,16 @@ from headrace.resources.destination import validate as validate_destination
 from headrace.resources.features import Features
 from headrace.resources.json_shapes import Shape
 from headrace.resources.kind_rules import KindRules
+from headrace.resources.legacy_subscriber import two_given
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
+from headrace.resources.trigger_conversion import OLD_VERSION, todays_spec
 
 DEPENDENCY_ANNOTATION = "knative.dev/dependency"
 INJECTION_ANNOTATION = "eventing.knative.dev/injection"
 BROKER_LABEL = "eventing.knative.dev/broker"
+DEFAULT_BROKER = "default"
+"""The Broker of a Trigger of v1alpha1 that names none."""
 
 LABEL_VALUE_MAX = 63
 NAME_MAX = 253
@@ -66,9 +70,12 @@ SHAPE: Shape = {
     "spec": {
         "broker": str,
         "brokerRef": REF_SHAPE,
-        "filter": {"attributes": {"*": str}},
+        "filter": {
+            "attributes": {"*": str},
+            "sourceAndType": {"type": str, "source": str},
+        },
         "filters": list,
-        "subscriber": DESTINATION_SHAPE,
+        "subscriber": {**DESTINATION_SHAPE, "dnsName": str},
         "delivery": DELIVERY_SHAPE,
     },
 }
@@ -91,9 +98,14 @@ def broker_name(trigger: Resource) -> str:
 
 
 def default(trigger: Resource, system: SystemConfig = BUILT_IN) -> Resource:
-    """Set an empty filter, the namespaces of references, and the label that tools select by."""
-    spec = dict(trigger.spec)
+    """Set an empty filter, the namespaces of references, and the label that tools select by; and
+    the fields of v1 for those of v1alpha1, which conversion does if there is one.
+    """
+    is_old = trigger.kind.version == OLD_VERSION
+    spec = dict(trigger.spec if is_old else todays_spec(trigger.spec))
     spec.setdefault("filter", {})
+    if is_old and not spec.get("broker") and not spec.get("brokerRef"):
+        spec["broker"] = DEFAULT_BROKER
     if isinstance(spec.get("subscriber"), Mapping):
         spec["subscriber"] = default_destination(spec["subscriber"], trigger.namespace)
     default_delivery(spec, trigger.namespace)
@@ -123,8 +135,8 @@ def filters_of(trigger: Resource) -> tuple[Mapping[str, Any], ...]:
 
 def validate(trigger: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
     """The errors of a defaulted Trigger."""
-    spec, features = trigger.spec, system.features
-    errors = _wrong_broker(spec, features)
+    spec, features = todays_spec(trigger.spec), system.features
+    errors = _wrong_broker(spec, features) + _wrong_old_fields(trigger)
     errors += [
         invalid_key(name, f"spec.filter.attributes[{name}]", ATTRIBUTE_NAME_RULE)
         for name in (spec.get("filter") or {}).get("attributes") or {}
@@ -176,6 +188,18 @@ def _wrong_broker(spec: Mapping[str, Any], features: Features) -> list[FieldErro
         )
         errors.append(disallowed("spec.brokerRef.namespace", details=details))
     return errors + validate_ref(ref, "spec.brokerRef")
+
+
+def _wrong_old_fields(trigger: Resource) -> list[FieldError]:
+    """The errors of a v1alpha1 field beside the v1 field in its place. In a stored Trigger they may
+    both be there, and the v1 field decides.
+    """
+    spec, is_old = trigger.spec, trigger.kind.version == OLD_VERSION
+    errors = two_given(spec.get("subscriber"), "spec.subscriber", converted=not is_old)
+    given = spec.get("filter") or {}
+    if is_old and "sourceAndType" in given and given.get("attributes"):
+        errors.append(both_given("spec.filter.attributes", "spec.filter.sourceAndType"))
+    return errors
 
 
 def _wrong_annotations(trigger: Resource) -> list[FieldError]:

@@ -78,9 +78,11 @@ async def test_a_broker_becomes_ready_with_its_topic_and_address(
     )
     assert ("True", "") == harness.condition(BROKER, "default")
     status = harness.status(BROKER, "default")
-    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status[
-        "address"
-    ]
+    assert {
+        "name": "http",
+        "url": f"http://127.0.0.1:8080/{NAMESPACE}/default",
+        "hostname": f"default-broker.{NAMESPACE}.svc.cluster.local",
+    } == status["address"]
     assert 1 == status["observedGeneration"]
     assert {"True"} == {each["status"] for each in status["conditions"]}
     route = next(each for each in harness.routes().values() if isinstance(each, Addressable))

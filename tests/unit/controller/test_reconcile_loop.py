@@ -178,7 +178,8 @@ async def test_an_object_that_the_store_refuses_holds_up_no_other(
     assert ("True", "") == harness.condition(BROKER, "default")
     assert ("True", "") == harness.condition(TRIGGER, "orders")
     assert {} == harness.status(BROKER, "bad")
-    assert "Invalid value" in harness.loop.executor.failed_steps[f"Broker {NAMESPACE}/bad"].message
+    about = f"Broker.eventing.knative.dev {NAMESPACE}/bad"
+    assert "Invalid value" in harness.loop.executor.failed_steps[about].message
     monkeypatch.setattr(_Choosy, "refuses", "")
     harness.clock.advance(60.0)
     await harness.settle()

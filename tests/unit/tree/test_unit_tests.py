@@ -13,6 +13,7 @@ are about the distribution as a whole.
 """
 TOPICS = {
     "apiserver/test_foreign_kinds.py",
+    "controller/reconcile/test_legacy_versions.py",
     "controller/test_crash_recovery.py",
     "controller/test_lifecycle.py",
     "controller/test_namespace_termination.py",

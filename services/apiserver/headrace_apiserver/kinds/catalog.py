@@ -8,7 +8,7 @@ taken from it stays valid: a changed definition results in new objects.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,14 +64,17 @@ class Catalog:
         core: Iterable[Mapping[str, Any]] = (),
         reconciled: Iterable[ResourceKind] = (),
         conversions: Mapping[tuple[str, str], SpecConversion] | None = None,
+        first_groups: Sequence[str] = (),
     ) -> None:
         """`definitions` are the built-in CRDs, `core` the core kinds in the same form.
 
         `reconciled` are the kinds that this process works on, in the version that is stored. Those
         of them that are not served are internal: the store holds their objects, the API does not
         show them. `conversions` are by group and kind, for kinds whose versions differ in more than
-        their name.
+        their name. `first_groups` are listed before the others: of kinds with one name in two
+        groups, kubectl takes the one that is listed first.
         """
+        self._first_groups = tuple(first_groups)
         self._entries: dict[str, _Entry] = {}
         self._reconciled = KindRegistry(reconciled)
         self._internal = tuple(kind for kind in self._reconciled if not kind.served)
@@ -84,8 +87,8 @@ class Catalog:
         self._index()
 
     def __iter__(self) -> Iterator[ServedKind]:
-        """Every served version of every kind, ordered by group (core first), version (most stable
-        first) and plural.
+        """Every served version of every kind, ordered by group (core first, then the first groups),
+        version (most stable first) and plural.
         """
         return iter(self._served)
 
@@ -217,7 +220,7 @@ class Catalog:
 
     def _index(self) -> None:
         everything = sorted(
-            (kind for entry in self._entries.values() for kind in entry.kinds), key=_order
+            (kind for entry in self._entries.values() for kind in entry.kinds), key=self._order
         )
         names = _Names()
         for each in everything:
@@ -235,6 +238,16 @@ class Catalog:
             .hexdigest()
             .upper()
         )
+
+    def group_order(self, group: str) -> tuple[bool, bool, str]:
+        """Sort key of groups: core, the first groups, then the others by name."""
+        return (group != "", group not in self._first_groups, group)
+
+    def _order(
+        self, served: ServedKind
+    ) -> tuple[tuple[bool, bool, str], tuple[int, int, int, str], str]:
+        kind = served.kind
+        return self.group_order(kind.group), version_order(kind.version), kind.plural
 
 
 def version_order(version: str) -> tuple[int, int, int, str]:
@@ -254,7 +267,3 @@ def version_order(version: str) -> tuple[int, int, int, str]:
         return (3, 0, 0, version)
     stage = 1 if "beta" in version else 2 if "alpha" in version else 0
     return (stage, -int(number), -int(rest or 0), "")
-
-
-def _order(served: ServedKind) -> tuple[str, tuple[int, int, int, str], str]:
-    return (served.kind.group, version_order(served.kind.version), served.kind.plural)

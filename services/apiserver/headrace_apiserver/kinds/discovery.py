@@ -140,11 +140,13 @@ class Discovery:
 
 
 def _versions(catalog: Catalog) -> Iterator[tuple[str, list[str]]]:
-    """Groups with their versions in the order of preference; the core group is empty."""
+    """Groups in the order of the catalog, with their versions in the order of preference; the core
+    group is empty.
+    """
     pairs = {(served.kind.group, served.kind.version) for served in catalog} | {
         (each.group, each.version) for each in REVIEW_KINDS
     }
-    ordered = sorted(pairs, key=lambda pair: (pair[0], version_order(pair[1])))
+    ordered = sorted(pairs, key=lambda pair: (catalog.group_order(pair[0]), version_order(pair[1])))
     for group, members in groupby(ordered, key=lambda pair: pair[0]):
         yield group, [version for _, version in members]
 

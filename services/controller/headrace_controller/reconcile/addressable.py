@@ -44,6 +44,8 @@ class AddressableSpec:
     """Host names by which events may be posted to any path."""
     url: str | None = None
     """The address to show, if it is not the path under the ingress URL."""
+    hostname: str | None = None
+    """The host that clients of v1alpha1 look for, one of `hosts`, if it is shown."""
     external_topic: str | None = None
     """An existing topic to use as it is."""
 
@@ -153,4 +155,5 @@ def _keep_address(request: ReconcileRequest, channel: AddressableSpec) -> None:
 
 def _address(request: ReconcileRequest, channel: AddressableSpec) -> dict[str, str]:
     ingress = request.observed.installation.ingress_of(backend_of(channel.topic))
-    return {"name": "http", "url": channel.url or ingress + channel.path}
+    shown = {"name": "http", "url": channel.url or ingress + channel.path}
+    return {**shown, "hostname": channel.hostname} if channel.hostname else shown

@@ -8,7 +8,8 @@ from headrace.resources.condition_types import EVENT_POLICIES_READY
 from headrace.resources.conditions import Condition, failed, happy
 from headrace.resources.destination import Unresolved
 from headrace.resources.kinds import BROKER
-from headrace.resources.naming import broker_topic
+from headrace.resources.legacy_broker import with_template
+from headrace.resources.naming import broker_host, broker_topic
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.system_config import SYSTEM_NAMESPACE
 from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
@@ -42,6 +43,7 @@ def decide(request: ReconcileRequest) -> None:
     config = _config(request)
     sink = (broker.spec.get("delivery") or {}).get("deadLetterSink")
     resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
+    host = broker_host(broker.namespace, broker.name, observed.installation.cluster_domain)
     reconcile_addressable(
         request,
         AddressableSpec(
@@ -49,6 +51,8 @@ def decide(request: ReconcileRequest) -> None:
             external_topic=broker.annotations.get(rules.EXTERNAL_TOPIC_ANNOTATION),
             config=config,
             path=f"/{broker.namespace}/{broker.name}",
+            hosts=(host,),
+            hostname=host,
         ),
     )
     set_status(request, rules.CONDITIONS)
@@ -123,7 +127,10 @@ def _read_config(observed: ObservedState, broker: Resource) -> TopicConfig:
     if found is None and not is_default:
         raise InvalidConfig(f'configmap "{name}" not found in namespace "{namespace}"')
     data = (found or {}).get("data")
-    return read_config(data if isinstance(data, Mapping) else {}, brokers=observed.cluster.brokers)
+    config = read_config(
+        data if isinstance(data, Mapping) else {}, brokers=observed.cluster.brokers
+    )
+    return with_template(config, broker.spec)
 
 
 def _references(broker: Resource) -> Iterator[Reference]:

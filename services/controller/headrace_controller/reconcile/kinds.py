@@ -4,8 +4,11 @@
 
 from headrace.resources.kinds import (
     CHANNEL,
+    CLUSTER_CHANNEL_PROVISIONER,
     IN_MEMORY_CHANNEL,
     KAFKA_CHANNEL,
+    LEGACY_CHANNEL,
+    LEGACY_SUBSCRIPTION,
     NATS_JETSTREAM_CHANNEL,
     PARALLEL,
     SEQUENCE,
@@ -14,9 +17,12 @@ from headrace.resources.kinds import (
 from headrace_controller.reconcile import (
     brokers,
     channels,
+    cluster_channel_provisioners,
     event_types,
     in_memory_channels,
     kafka_channels,
+    legacy_channels,
+    legacy_subscriptions,
     nats_jetstream_channels,
     parallels,
     sequences,
@@ -36,6 +42,9 @@ RECONCILERS = Reconcilers(
     sequences.RECONCILER,
     parallels.RECONCILER,
     event_types.RECONCILER,
+    cluster_channel_provisioners.RECONCILER,
+    legacy_channels.RECONCILER,
+    legacy_subscriptions.RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,
@@ -45,5 +54,22 @@ CHANNEL_KINDS = (
     SUBSCRIPTION,
     SEQUENCE,
     PARALLEL,
+    LEGACY_CHANNEL,
+    LEGACY_SUBSCRIPTION,
 )
 """The kinds that a controller leaves alone where Knative's channel controllers run."""
+LEGACY_KINDS = (CLUSTER_CHANNEL_PROVISIONER, LEGACY_CHANNEL, LEGACY_SUBSCRIPTION)
+"""The kinds of Knative 0.5 that are none of today's in an older version."""
+
+
+def reconcilers_in_cluster(
+    reconcilers: Reconcilers, *, channels: bool, legacy: bool, namespaced: bool
+) -> Reconcilers:
+    """The kinds that a controller reconciles in a cluster: `channels` and `legacy` say whether
+    those above are among them, `namespaced` whether it serves some namespaces only.
+    """
+    if not channels:
+        reconcilers = reconcilers.without(*CHANNEL_KINDS)
+    if not legacy:
+        reconcilers = reconcilers.without(*LEGACY_KINDS)
+    return reconcilers.namespaced() if namespaced else reconcilers

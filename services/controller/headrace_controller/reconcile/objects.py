@@ -1,6 +1,12 @@
 """Objects of any kind that a resource owns: created, kept as wanted, and deleted with it."""
 
-from headrace.resources.conditions import READY, Condition, condition_of, unknown
+from headrace.resources.conditions import (
+    READY,
+    Condition,
+    ConditionStatus,
+    condition_of,
+    unknown,
+)
 from headrace.resources.destination import Unresolved
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.server_side_apply import is_applied
@@ -78,8 +84,12 @@ def _ensure(
 
 
 def object_name(resource: Resource) -> str:
-    """The key of failed steps about an object: kind, namespace and name."""
-    return f"{resource.kind.kind} {resource.namespace}/{resource.name}"
+    """The key of failed steps about an object: kind, group, namespace and name. There are kinds of
+    one name in two groups.
+    """
+    kind = resource.kind
+    name = f"{kind.kind}.{kind.group}" if kind.group else kind.kind
+    return f"{name} {resource.namespace}/{resource.name}"
 
 
 def subscriber_name(channel: Resource, uid: str) -> str:
@@ -121,6 +131,27 @@ def _present(request: ReconcileRequest, child: Resource) -> Resource | None:
     kind = child.kind
     found = request.observed.lookup(kind.api_version, kind.kind, child.namespace, child.name)
     return None if found is None else Resource(kind, found)
+
+
+def condition_from(child: Resource, name: str) -> Condition:
+    """Condition `name` of an owned object, for its owner's status; True only if it is about the
+    object's newest generation.
+    """
+    kind, found = child.kind.kind, condition_of(child.status, name)
+    is_current = child.status.get("observedGeneration") == child.generation
+    if found is None or (found.status is ConditionStatus.TRUE and not is_current):
+        return unknown(f"{kind}NotReconciled", f"{kind} {child.name} has not yet been reconciled")
+    return found
+
+
+def owned_object(request: ReconcileRequest, child: Resource) -> Resource | None:
+    """The object of `child`'s kind and name, if the resource owns it and it is not being deleted.
+    Raises Unresolved if its kind cannot be read.
+    """
+    found = _present(request, child)
+    if found is None or found.deleting or not is_owned(request.resource, found):
+        return None
+    return found
 
 
 def is_owned(owner: Resource, child: Resource) -> bool:

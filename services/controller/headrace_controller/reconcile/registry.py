@@ -115,6 +115,12 @@ class Reconcilers:
         """The others."""
         return Reconcilers(*(each for each in self if each.kind not in kinds))
 
+    def namespaced(self) -> "Reconcilers":
+        """Those whose objects are in namespaces: a controller that serves some namespaces only may
+        not read others.
+        """
+        return Reconcilers(*(each for each in self if each.kind.namespaced))
+
     @property
     def kinds(self) -> tuple[ResourceKind, ...]:
         """The registered kinds."""

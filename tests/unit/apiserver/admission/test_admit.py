@@ -64,8 +64,10 @@ def _load(folder: str) -> list[Any]:
 
 def _admit_sample(manifest: dict[str, Any], old: dict[str, Any] | None = None) -> Admitted:
     document = copy.deepcopy(manifest)
-    document["metadata"].setdefault("namespace", "default")
-    return admit(_served(document["apiVersion"], document["kind"]), document, old=old)
+    served = _served(document["apiVersion"], document["kind"])
+    if served.kind.namespaced:
+        document["metadata"].setdefault("namespace", "default")
+    return admit(served, document, old=old)
 
 
 @pytest.mark.parametrize("sample", _load("valid"))

@@ -1,6 +1,7 @@
 """The catalog: which kinds it serves under which names, and the limits of user definitions."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from headrace.resources.resource import ResourceKey
 from headrace_apiserver.admission.admit import admit
 from headrace_apiserver.kinds import catalog as catalogs
 from headrace_apiserver.kinds.catalog import Catalog, version_order
+from headrace_apiserver.kinds.discovery import Discovery
 from headrace_apiserver.statuses import StatusError
 from headrace_controller.builtin_crds import custom_definitions, load_catalog
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -50,6 +52,15 @@ def _rejection(
         (cause["field"], cause["message"])
         for cause in refused.value.status["details"].get("causes", [])
     ]
+
+
+def test_the_channels_of_today_are_listed_before_those_of_2019() -> None:
+    """Of two kinds with one name, kubectl takes the one that is listed first."""
+    groups = list(dict.fromkeys(served.kind.group for served in CATALOG))
+    assert ["", "messaging.knative.dev"] == groups[:2]
+    assert sorted(groups[2:]) == groups[2:]
+    listed = json.loads(Discovery(CATALOG).groups())["groups"]
+    assert "messaging.knative.dev" == listed[0]["name"]
 
 
 def test_serves_all_reconciled_kinds() -> None:

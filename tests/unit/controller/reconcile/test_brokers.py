@@ -175,9 +175,11 @@ async def test_a_ready_broker_shows_its_address_and_sink() -> None:
     await harness.apply(broker(spec={"delivery": {"deadLetterSink": {"uri": "http://d/"}}}))
     await harness.settle()
     status = harness.status(BROKER, "default")
-    assert {"name": "http", "url": f"http://127.0.0.1:8080/{NAMESPACE}/default"} == status[
-        "address"
-    ]
+    assert {
+        "name": "http",
+        "url": f"http://127.0.0.1:8080/{NAMESPACE}/default",
+        "hostname": f"default-broker.{NAMESPACE}.svc.cluster.local",
+    } == status["address"]
     assert ("http://d/", 1) == (status["deadLetterSinkUri"], status["observedGeneration"])
 
 

@@ -49,6 +49,8 @@ from tests.support.api_admission import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
 NOW = 1_800_000_000.0
+NAMESPACED = RECONCILERS.namespaced()
+"""No world here has the provisioners that the controller creates outside of namespaces."""
 BROKERS = 3
 
 
@@ -132,6 +134,7 @@ ROUTE_B = Addressable(
     kind="Broker",
     topic=TOPIC,
     paths=("/ns/b",),
+    hosts=("b-broker.ns.svc.cluster.local",),
 )
 ROUTE_T = Subscription(
     uid="ut",
@@ -193,7 +196,7 @@ def _converged(observed: ObservedState) -> ObservedState:
     for _ in range(3):
         shown = {
             step.resource.uid: step.resource.with_status(step.status)
-            for step in reconcile(observed, RECONCILERS, KafkaDecisions()).steps
+            for step in reconcile(observed, NAMESPACED, KafkaDecisions()).steps
             if isinstance(step, SetStatus)
         }
         observed = replace(
@@ -487,7 +490,7 @@ def _kinds(plan: Plan) -> list[str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_a_world_calls_for(row: Row) -> None:
     """Exactly these steps, in this order, and this condition."""
-    plan = reconcile(row.observed, RECONCILERS, KafkaDecisions())
+    plan = reconcile(row.observed, NAMESPACED, KafkaDecisions())
     assert list(row.steps) == _kinds(plan)
     if row.shows is not None:
         name, *expected = row.shows
@@ -509,12 +512,12 @@ def _status_of(steps: Sequence[Step]) -> Any:
 
 def test_a_converged_world_calls_for_nothing() -> None:
     """Neither steps nor statuses nor another look."""
-    assert Plan() == reconcile(CONVERGED, RECONCILERS, KafkaDecisions())
+    assert Plan() == reconcile(CONVERGED, NAMESPACED, KafkaDecisions())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_decision_is_a_function_of_its_world(row: Row) -> None:
     """The same world gives the same plan."""
-    assert reconcile(row.observed, RECONCILERS, KafkaDecisions()) == reconcile(
-        row.observed, RECONCILERS, KafkaDecisions()
+    assert reconcile(row.observed, NAMESPACED, KafkaDecisions()) == reconcile(
+        row.observed, NAMESPACED, KafkaDecisions()
     )

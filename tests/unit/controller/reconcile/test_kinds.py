@@ -1,0 +1,25 @@
+"""Which kinds a controller reconciles in a cluster."""
+
+from headrace.resources.kinds import LEGACY_CHANNEL
+from headrace_controller.reconcile.kinds import (
+    CHANNEL_KINDS,
+    LEGACY_KINDS,
+    RECONCILERS,
+    reconcilers_in_cluster,
+)
+
+
+def test_all_kinds_are_reconciled_unless_something_else_is_said() -> None:
+    """Without those of Knative 0.5, their CRDs need not exist; a controller of some namespaces may
+    not read what is in none.
+    """
+    every = reconcilers_in_cluster(RECONCILERS, channels=True, legacy=True, namespaced=False)
+    assert every.kinds == RECONCILERS.kinds
+    few = reconcilers_in_cluster(RECONCILERS, channels=True, legacy=False, namespaced=False)
+    assert set(RECONCILERS.kinds) - set(few.kinds) == set(LEGACY_KINDS)
+    assert not set(LEGACY_KINDS) & set(few.watched_kinds)
+    none = reconcilers_in_cluster(RECONCILERS, channels=False, legacy=True, namespaced=False)
+    assert not set(CHANNEL_KINDS) & set(none.kinds)
+    own = reconcilers_in_cluster(RECONCILERS, channels=True, legacy=True, namespaced=True)
+    assert LEGACY_CHANNEL in own.kinds
+    assert all(kind.namespaced for kind in own.kinds)
