@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.embedded_headrace import embedded_headrace_in
+from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
@@ -154,6 +154,22 @@ def test_the_walk_through_answers(headrace: HeadraceUnderTest) -> None:
         assert json.loads(body) == "you asked: who?"
     finally:
         process.terminate()
+
+
+def test_a_channel_in_memory_delivers(headrace: HeadraceUnderTest) -> None:
+    """As most Channels of 2019 were made."""
+    if not isinstance(headrace, EmbeddedHeadrace):
+        pytest.skip("only `headrace up` serves InMemoryChannels by itself")
+    text = "---\n".join(example(headrace, kind) for kind in ("channel", "subscription"))
+    applied = manifests(text.replace("name: kafka", "name: in-memory-channel"), "memory")
+    del applied[0]["spec"]["arguments"]
+    applied[1]["spec"]["subscriber"]["uri"] = headrace.sinks.url("memory")
+    headrace.sinks.script("memory", Script(record=True))
+    headrace.establish(*applied)
+    host = (headrace.get(applied[0]) or {})["status"]["address"]["hostname"]
+    post(headrace, "/memory/inmemorychannels/orders", 1, **{"ce-type": "order.paid"})
+    post(headrace, "/", 2, host=host, **{"ce-type": "order.paid"})
+    assert len(received(headrace, "memory", 2)) == 2
 
 
 def kubectl(headrace: HeadraceUnderTest, *arguments: str, text: str | None = None) -> str:

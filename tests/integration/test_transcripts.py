@@ -88,6 +88,6 @@ def test_an_addressable_takes_events_and_a_callable_answers(
 def test_a_line_that_is_not_printed_is_noticed() -> None:
     """Also one that is printed earlier than the document shows it."""
     [command] = commands("```console\n$ say\nHTTP/1.1 200 OK\nbody\n```\n")
-    assert command == ("say", ("HTTP/1.1 200 OK", "body"))
+    assert command == Command("say", ("HTTP/1.1 200 OK", "body"))
     assert [] == missing(command, "HTTP/1.1 200 OK\r\ndate: x\r\n\r\nthe body")
     assert ["body"] == missing(command, "body\nHTTP/1.1 200 OK")

@@ -13,22 +13,19 @@ from typing import Any
 from headrace.domain.field_errors import FieldError, invalid
 from headrace.resources.broker_config import PARTITIONS_MAX
 from headrace.resources.kafka_channel import REPLICATION_MAX
-from headrace.resources.kinds import CLUSTER_CHANNEL_PROVISIONER, KAFKA_CHANNEL
+from headrace.resources.kinds import (
+    CLUSTER_CHANNEL_PROVISIONER,
+    IN_MEMORY_CHANNEL,
+    KAFKA_CHANNEL,
+    NATS_JETSTREAM_CHANNEL,
+)
+from headrace.resources.resource import ResourceKind
 
-_IN_MEMORY: Mapping[str, str] = {
-    "apiVersion": "messaging.knative.dev/v1",
-    "kind": "InMemoryChannel",
-}
-_KAFKA: Mapping[str, str] = {"apiVersion": KAFKA_CHANNEL.api_version, "kind": KAFKA_CHANNEL.kind}
-_JETSTREAM: Mapping[str, str] = {
-    "apiVersion": "messaging.knative.dev/v1alpha1",
-    "kind": "NatsJetStreamChannel",
-}
-PROVISIONERS: Mapping[str, Mapping[str, str]] = {
-    "in-memory": _IN_MEMORY,
-    "in-memory-channel": _IN_MEMORY,
-    "kafka": _KAFKA,
-    "natss": _JETSTREAM,
+PROVISIONERS: Mapping[str, ResourceKind] = {
+    "in-memory": IN_MEMORY_CHANNEL,
+    "in-memory-channel": IN_MEMORY_CHANNEL,
+    "kafka": KAFKA_CHANNEL,
+    "natss": NATS_JETSTREAM_CHANNEL,
 }
 """The kind of channel by the name of its provisioner."""
 KNOWN_PROVISIONERS = ", ".join(PROVISIONERS)
@@ -73,16 +70,16 @@ def template_of(spec: Mapping[str, Any]) -> ProvisionedTemplate | None:
         return None
     arguments = spec.get("arguments")
     given = arguments if isinstance(arguments, Mapping) else {}
-    if found is not _KAFKA:
-        return ProvisionedTemplate(dict(found), tuple(sorted(map(str, given))))
+    named = {"apiVersion": found.api_version, "kind": found.kind}
+    if found != KAFKA_CHANNEL:
+        return ProvisionedTemplate(named, tuple(sorted(map(str, given))))
     fields = {
         _KAFKA_ARGUMENTS[name.lower()][0]: value
         for name, value in given.items()
         if name.lower() in _KAFKA_ARGUMENTS
     }
     unused = sorted(name for name in given if name.lower() not in _KAFKA_ARGUMENTS)
-    template = {**found, "spec": fields} if fields else dict(found)
-    return ProvisionedTemplate(template, tuple(unused))
+    return ProvisionedTemplate({**named, "spec": fields} if fields else named, tuple(unused))
 
 
 def wrong_arguments(spec: Mapping[str, Any], path: str) -> list[FieldError]:
@@ -92,7 +89,7 @@ def wrong_arguments(spec: Mapping[str, Any], path: str) -> list[FieldError]:
         return []
     if not isinstance(arguments, Mapping):
         return [invalid(type(arguments).__name__, path, "expected an object")]
-    if PROVISIONERS.get(provisioner_name(spec)) is not _KAFKA:
+    if PROVISIONERS.get(provisioner_name(spec)) != KAFKA_CHANNEL:
         return []
     errors = []
     for name, value in arguments.items():
