@@ -128,7 +128,7 @@ def test_schema_taken_away_through_an_older_version_is_gone() -> None:
 
 
 def test_versions_with_the_same_fields_change_their_name_only() -> None:
-    """KafkaSource, and the two older EventTypes."""
+    """KafkaSource, and the three older EventTypes."""
     document = {
         "apiVersion": "sources.knative.dev/v1beta1",
         "kind": "KafkaSource",
@@ -137,9 +137,10 @@ def test_versions_with_the_same_fields_change_their_name_only() -> None:
     assert {**document, "apiVersion": "sources.knative.dev/v1"} == _converted(
         document, _version("v1", "kafkasources", "sources.knative.dev")
     )
-    assert _event_type("v1beta1", type="a") == _converted(
-        _event_type("v1beta2", type="a"), _version("v1beta1")
-    )
+    for older in ("v1beta1", "v1alpha1"):
+        assert _event_type(older, type="a") == _converted(
+            _event_type("v1beta2", type="a"), _version(older)
+        )
 
 
 def test_same_version_is_the_same_object() -> None:
