@@ -207,3 +207,17 @@ def test_a_password_is_not_shown() -> None:
             lookup=lambda *_: {"status": {"address": {"url": "http://u:secret@h/"}}},
         )
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("version", ["v1alpha1", "v1beta1", "v1"])
+def test_versions_that_are_no_longer_served_are_looked_up_in_the_one_that_is(version: str) -> None:
+    """Manifests of 2019 name a Knative Service in a version that no cluster has."""
+    asked: list[str] = []
+
+    def lookup(api_version: str, _kind: str, _namespace: str, _name: str) -> dict[str, Any]:
+        asked.append(api_version)
+        return {"status": {"address": {"url": "http://function.shop.example/"}}}
+
+    ref = {"apiVersion": f"serving.knative.dev/{version}", "kind": "Service", "name": "function"}
+    found = resolve({"ref": ref}, namespace="shop", cluster_domain="cluster.local", lookup=lookup)
+    assert (found.url, asked) == ("http://function.shop.example/", ["serving.knative.dev/v1"])
