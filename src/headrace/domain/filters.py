@@ -108,32 +108,34 @@ class Filter:
     If it exceeds the budget, the event does not match, even inside `not`.
     """
 
-    __slots__ = ("_budgeted", "_root", "matches")
+    __slots__ = ("budgeted", "matches", "root")
 
     def __init__(self, root: Clause | None, on_error: OnError) -> None:
-        self._root = root
-        self._budgeted = root is not None and root.steps_max() > STEPS_MAX
+        self.root = root
+        """The clause that an event must pass; None if every event matches."""
+        self.budgeted = root is not None and root.steps_max() > STEPS_MAX
+        """Whether an evaluation may exceed its budget."""
         self.matches: Predicate = _passes_all
         """Whether an event with these attributes matches. Never raises."""
         if root is not None:
             self.matches = (
-                _within_budget(root, on_error) if self._budgeted else root.predicate(on_error)
+                _within_budget(root, on_error) if self.budgeted else root.predicate(on_error)
             )
 
     def explain(self, attributes: Attributes) -> Explanation:
         """Return whether the event matches, and the clause that decided. Does not call
         `on_error`.
         """
-        if self._root is None:
+        if self.root is None:
             return Explanation(True, "filters", "everything")
-        if self._budgeted:
+        if self.budgeted:
             exceeded: list[Problem] = []
-            _within_budget(self._root, exceeded.append)(attributes)
+            _within_budget(self.root, exceeded.append)(attributes)
             if exceeded and exceeded[-1].kind is ErrorKind.BUDGET:
                 return Explanation(
                     False, "filters", f"at most {STEPS_MAX} steps", problem=exceeded[-1]
                 )
-        return self._root.explain(attributes)
+        return self.root.explain(attributes)
 
 
 def _within_budget(root: Clause, on_error: OnError) -> Predicate:
