@@ -18,18 +18,20 @@ _DATA_PLANE = (
     "typer",
     "uvloop",
 )
+_INGRESS = (*_DATA_PLANE, "jsonschema_rs")
 _CONTROLLER = (
     *_DATA_PLANE,
     "cel_expr_python",
     "fastapi",
     "httpx2",
+    "jsonschema_rs",
     "lightkube",
     "starlette",
     "uvicorn",
     "yaml",
 )
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
-    "ingress": _DATA_PLANE,
+    "ingress": _INGRESS,
     "dispatcher": _DATA_PLANE,
     "controller": _CONTROLLER,
     "all": (*_CONTROLLER, "rich", "urllib3"),

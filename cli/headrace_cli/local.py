@@ -310,8 +310,18 @@ class LocalServices:
             else replace(settings.controller, ingress_url=url)
         )
         self.service.add("viewer", self.viewer)
+        own = (
+            ProtectedPort(self.management.host, self.management.port, "the management port"),
+            ProtectedPort(controller.host, controller.port, "the controller's API"),
+        )
         self.controller = headrace_controller.app.compose(
-            self.service, controller, backends.controller, metrics
+            self.service,
+            controller,
+            backends.controller,
+            metrics,
+            egress=settings.dispatcher.egress(
+                loopback=True, protected_ports=own, is_local=is_local
+            ),
         )
         egress = settings.dispatcher.egress(
             loopback=True, protected_ports=self._protected_ports(), is_local=is_local

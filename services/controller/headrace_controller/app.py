@@ -10,14 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.http.fetch import HttpFetcher
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
+from headrace.domain.egress import EgressPolicy
 from headrace.domain.ports import Clock
 from headrace.resources.control_ports import ResourceStore
+from headrace.resources.event_schema import SOURCE_BYTES_MAX
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
 from headrace.runtime.management import add_management
@@ -32,6 +36,7 @@ from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
+from headrace_controller.event_schema_reader import Fetch, refuse_to_fetch
 from headrace_controller.eventing_api import create_admission, create_api_server
 from headrace_controller.reconcile.kinds import RECONCILERS, reconcilers_in_cluster
 from headrace_controller.reconcile.registry import Reconcilers
@@ -53,6 +58,7 @@ class Controller:
         metrics: Metrics | None = None,
         catalog: Catalog | None = None,
         reconcilers: Reconcilers = RECONCILERS,
+        fetch_schema: Fetch = refuse_to_fetch,
     ) -> None:
         """Open the API's socket. Raises PortInUse, and Permanent if the API would be unprotected or
         a file that it needs cannot be used.
@@ -68,6 +74,7 @@ class Controller:
             reconcilers=reconcilers,
             record_event=api.recorder.event,
             admit=create_admission(api.catalog),
+            fetch_schema=fetch_schema,
         )
         self.loop = self._runtime.loop
 
@@ -172,8 +179,11 @@ def compose(
     backends: ControllerBackends,
     metrics: Metrics,
     reconcilers: Reconcilers = RECONCILERS,
+    egress: EgressPolicy | None = None,
 ) -> Controller:
-    """Add a controller and its backends to `service`. Raises what `Controller` does."""
+    """Add a controller and its backends to `service`; `egress` says from where it may fetch
+    schemas, that of the settings by default. Raises what `Controller` does.
+    """
     controller = Controller(
         settings,
         backends,
@@ -181,6 +191,7 @@ def compose(
         health=service.health,
         metrics=metrics,
         reconcilers=reconcilers,
+        fetch_schema=_fetch_schema(egress or settings.egress(is_local=is_local)),
     )
     _add(service, backends, controller)
     return controller
@@ -207,10 +218,15 @@ def compose_in_cluster(
         metrics=metrics,
         reconcilers=reconcilers,
         record_event=recorder.event,
+        fetch_schema=_fetch_schema(settings.egress(is_local=is_local)),
     )
     _add(service, backends, runtime)
     service.add("events", events)
     return runtime
+
+
+def _fetch_schema(egress: EgressPolicy) -> Fetch:
+    return HttpFetcher(address_denied=egress, bytes_max=SOURCE_BYTES_MAX).fetch
 
 
 def _add(

@@ -15,6 +15,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.service import Component
 from headrace_controller.backend_by_name import create_backend
+from headrace_controller.event_schema_reader import Fetch, refuse_to_fetch
 from headrace_controller.metrics import register_controller_metrics
 from headrace_controller.plan_executor import RecordEvent
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -69,6 +70,7 @@ class ControllerRuntime:
         reconcilers: Reconcilers = RECONCILERS,
         record_event: RecordEvent = lambda *_: None,
         admit: Admit = admit_unchanged,
+        fetch_schema: Fetch = refuse_to_fetch,
     ) -> None:
         self._store = backends.store
         self._routing = backends.routing
@@ -90,6 +92,7 @@ class ControllerRuntime:
             reconcilers=reconcilers,
             record_event=record_event,
             admit=admit,
+            fetch_schema=fetch_schema,
         )
         self._purger = TopicPurger(store=backends.store, admins=backends.admins)
         if metrics is not None:

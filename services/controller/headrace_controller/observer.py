@@ -17,8 +17,10 @@ from headrace.resources.control_ports import (
 from headrace.resources.kinds import OWNERSHIP_RECORD, STORE_IDENTITY
 from headrace.resources.ownership_record import OwnershipRecord, read_ownership_record
 from headrace.resources.resource import Resource
+from headrace_controller.event_schema_reader import EventSchemaReader
 from headrace_controller.plan_executor import PlanExecutor
 from headrace_controller.reconcile.backend import Backend
+from headrace_controller.reconcile.event_schemas import wanted_schemas
 from headrace_controller.reconcile.observed_state import Installation, ObservedState
 from headrace_controller.reconcile.references import SYSTEM_REFERENCES
 from headrace_controller.reconcile.registry import Reconcilers
@@ -51,8 +53,11 @@ class Observer:
         reconcilers: Reconcilers,
         ports: ObserverPorts,
         executor: PlanExecutor,
+        schemas: EventSchemaReader,
     ) -> None:
         """`executor` knows the writes that have not come back through the routing log yet."""
+        self._schemas = schemas
+        self._schemas_version = schemas.version
         self._installation = installation
         self._reconcilers = reconcilers
         self._ports = ports
@@ -85,14 +90,20 @@ class Observer:
         more = await self._backend.observe_backlogs(observed, owned)
         if more is not None:
             observed = self._observed_state(epoch or 0, records, more)
+        self._schemas_version = self._schemas.version
+        observed.event_schemas.update(self._schemas.read(wanted_schemas(observed)))
         self._mark_types_seen(observed)
         return observed
 
     def has_process_changes(self) -> bool:
         """Whether processes have started or ended since the last look, or report something else of
-        their subscriptions.
+        their subscriptions or of events; or a schema was fetched, or is to be fetched again.
         """
-        return self._processes() != self._seen_processes
+        return (
+            self._processes() != self._seen_processes
+            or self._schemas.version != self._schemas_version
+            or self._schemas.is_due()
+        )
 
     def routes(self) -> dict[str, Route]:
         """The routing table by key, with the writes that have not come back through the log yet."""
@@ -101,6 +112,7 @@ class Observer:
             *table.addressables(),
             *table.subscriptions(),
             *table.all_delays(),
+            *(schema for each in table.schemas().values() for schema in each),
         ]
         routes = {route_key(each): each for each in known}
         for key, route in self._executor.written.items():
@@ -119,7 +131,15 @@ class Observer:
         """
         live = self._ports.instances.live()
         new = not self._seen_types.issuperset(seen for each in live for seen in each.types)
-        return new, sorted((each.id, each.service, sorted(each.groups.items())) for each in live)
+        return new, sorted(
+            (
+                each.id,
+                each.service,
+                sorted(each.groups.items()),
+                sorted(each.schema_faults.items()),
+            )
+            for each in live
+        )
 
     def _mark_types_seen(self, observed: ObservedState) -> None:
         if len(self._seen_types) > _TYPES_MAX:

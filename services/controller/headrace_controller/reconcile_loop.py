@@ -14,9 +14,16 @@ import structlog
 
 from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
+from headrace.domain.event_schemas import SchemaCompiler
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.service import end_task
+from headrace_controller.event_schema_reader import (
+    EventSchemaReader,
+    Fetch,
+    checker,
+    refuse_to_fetch,
+)
 from headrace_controller.observer import Observer, ObserverPorts
 from headrace_controller.plan_executor import PlanExecutor, RecordEvent
 from headrace_controller.reconcile.backend import Backend
@@ -58,7 +65,9 @@ class ReconcileLoop:
         reconcilers: Reconcilers = RECONCILERS,
         record_event: RecordEvent = lambda *_: None,
         admit: Admit = admit_unchanged,
+        fetch_schema: Fetch = refuse_to_fetch,
     ) -> None:
+        """`fetch_schema` reads the schemas of EventTypes that are behind a URL."""
         self._store = store
         self._routing = routing
         self._clock = clock
@@ -75,7 +84,8 @@ class ReconcileLoop:
         ports = ObserverPorts(
             store=store, backend=backend, routing=routing, instances=instances, clock=clock
         )
-        self.observer = Observer(installation, reconcilers, ports, self.executor)
+        self._schemas = EventSchemaReader(fetch_schema, checker(load_schema_compiler), clock)
+        self.observer = Observer(installation, reconcilers, ports, self.executor, self._schemas)
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.turns = 0
@@ -95,6 +105,7 @@ class ReconcileLoop:
         """Stop the loop; a step in progress may be completed or cancelled, both are safe."""
         task, self._task = self._task, None
         await end_task(task)
+        await self._schemas.stop()
 
     def _on_change(self, _changes: Collection[object]) -> None:
         self._changed.set()
@@ -195,6 +206,15 @@ class ReconcileLoop:
                 exc_info=error,
                 next_step="please report this with the traceback and the resource",
             )
+
+
+def load_schema_compiler() -> SchemaCompiler:
+    """Import the validator of schemas: 15 MiB of code, which only an installation with schemas
+    needs.
+    """
+    from headrace.adapters.json_schema.compiler import compile_schema
+
+    return compile_schema
 
 
 def _log_no_convergence(plan: Plan, iterations: int) -> None:

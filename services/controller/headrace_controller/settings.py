@@ -2,12 +2,27 @@
 `HEADRACE_KUBERNETES_*`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from headrace.domain.egress import (
+    ALLOW_SETTING,
+    DENY_SETTING,
+    Address,
+    EgressPolicy,
+    ProtectedPort,
+    parse_networks,
+)
 from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Le, Pattern, Settings, Variables
-from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK
+from headrace.runtime.sockets import (
+    CONTROLLER_MANAGEMENT_PORT,
+    CONTROLLER_PORT,
+    DISPATCHER_MANAGEMENT_PORT,
+    LOOPBACK,
+    MANAGEMENT_PORT,
+)
 from headrace_apiserver.server_options import ApiServerOptions
 from headrace_controller.reconcile.observed_state import Installation
 
@@ -65,6 +80,10 @@ class ControllerSettings(Settings):
     not written.
     """
 
+    egress_deny: Annotated[str, Variables("HEADRACE_DISPATCHER_EGRESS_DENY")] = ""
+    """Networks that schemas of EventTypes are not fetched from: the setting of the dispatcher."""
+    egress_allow: Annotated[str, Variables("HEADRACE_DISPATCHER_EGRESS_ALLOW")] = ""
+    """Networks that they may be fetched from, likewise."""
     adopt_store: bool = False
     """Take over topics that belong to the resources of another store: after a restore, or a move
     between modes or clusters.
@@ -75,6 +94,7 @@ class ControllerSettings(Settings):
     """
 
     def __post_init__(self) -> None:
+        self.egress()
         if self.kubeconfig_out == _NOWHERE:
             # From the environment or the command line: a file of that name would contain the token.
             object.__setattr__(self, "kubeconfig_out", None)
@@ -97,6 +117,24 @@ class ControllerSettings(Settings):
             tls_cert_file=self.tls_cert_file,
             tls_key_file=self.tls_key_file,
             kubeconfig_out=self.kubeconfig_out,
+        )
+
+    def egress(
+        self, *, is_local: Callable[[Address], bool] = lambda address: address.is_loopback
+    ) -> EgressPolicy:
+        """Which addresses schemas may be fetched from. Raises ValueError for networks that cannot
+        be.
+        """
+        return EgressPolicy(
+            deny=parse_networks(self.egress_deny, DENY_SETTING),
+            allow=parse_networks(self.egress_allow, ALLOW_SETTING),
+            protected_ports=(
+                ProtectedPort(self.host, self.port, "the controller's API"),
+                ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "a management port"),
+                ProtectedPort("::", DISPATCHER_MANAGEMENT_PORT, "a management port"),
+                ProtectedPort("::", MANAGEMENT_PORT, "a management port"),
+            ),
+            is_local=is_local,
         )
 
     def installation(self) -> Installation:

@@ -11,6 +11,7 @@ from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedConten
 from headrace_ingress.metrics import IngressMetrics
 from headrace_ingress.problems import ProblemType, fields, problem, respond, server_problem_type
 from headrace_ingress.route_cache import RouteEntry
+from headrace_ingress.schema_checks import SchemaFailure
 
 logger = structlog.get_logger(__name__)
 
@@ -101,6 +102,26 @@ class ErrorResponses:
             f"the event is larger than {limit} bytes, headers and data together, the limit here"
         )
         self.reject(exchange, route, ProblemType.TOO_LARGE, 413, detail, limit=limit, index=index)
+
+    def nonconforming(
+        self, exchange: Exchange, route: RouteEntry, failure: SchemaFailure, index: int | None
+    ) -> None:
+        """Refuse an event whose data does not conform to the schema of its type."""
+        violation = failure.violation
+        self.reject(
+            exchange,
+            route,
+            ProblemType.NONCONFORMING_DATA,
+            400,
+            str(failure),
+            attribute=failure.attribute,
+            eventType=failure.schema.type,
+            path=violation.path,
+            rule=violation.rule,
+            schemaPath=violation.schema_path or None,
+            schema=failure.resource,
+            index=index,
+        )
 
     def not_stored(self, exchange: Exchange, route: RouteEntry, error: HeadraceError) -> None:
         """Refuse a request whose events the log did not store."""

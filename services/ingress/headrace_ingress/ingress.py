@@ -9,13 +9,15 @@ requests get a 503.
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 import structlog
 
 from headrace.adapters.http.server import HttpServer, LocalGuard
 from headrace.adapters.http.server_local_guard import is_local_bind
+from headrace.domain.event_schemas import SchemaCompiler
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.connection_metrics import measure_connections
@@ -65,7 +67,12 @@ class Ingress:
         self._tls = _tls(settings)
         self._metrics = IngressMetrics(metrics)
         self._receiver = EventReceiver(
-            settings, log=log, routes=routes, metrics=self._metrics, not_ready=self.not_ready
+            settings,
+            log=log,
+            routes=routes,
+            metrics=self._metrics,
+            not_ready=self.not_ready,
+            load_schema_compiler=load_schema_compiler,
         )
         limits = settings.limits()
         connections = connections_within(
@@ -89,6 +96,7 @@ class Ingress:
                 routes=routes,
                 clock=SystemClock(),
                 types=self._receiver.observed_types.next_batch,
+                schema_faults=self._current_schema_faults,
             )
         )
         self._preparing: asyncio.Task[None] | None = None
@@ -179,8 +187,18 @@ class Ingress:
     def _set_not_ready(self, reason: str) -> None:
         self._reason = reason
 
+    def _current_schema_faults(self) -> Mapping[str, str]:
+        return self._receiver.schema_faults.current(time.monotonic())
+
     def _update_gauges(self) -> None:
         self._metrics.in_flight.set(self._receiver.in_flight)
+
+
+def load_schema_compiler() -> SchemaCompiler:
+    """Import the validator of schemas: 15 MiB of code, which only an ingress with schemas needs."""
+    from headrace.adapters.json_schema.compiler import compile_schema
+
+    return compile_schema
 
 
 def _guard(settings: IngressSettings, receiver: EventReceiver) -> LocalGuard | None:

@@ -12,14 +12,19 @@ _LABELS = ("kind", "namespace", "name")
 class AddressableMetrics:
     """The time series of one addressable."""
 
-    __slots__ = ("accepted", "bytes", "stored_seconds")
+    __slots__ = ("accepted", "bytes", "nonconforming", "stored_seconds")
 
     def __init__(
-        self, accepted: CounterChild, stored_bytes: CounterChild, stored_seconds: HistogramChild
+        self,
+        accepted: CounterChild,
+        stored_bytes: CounterChild,
+        stored_seconds: HistogramChild,
+        nonconforming: CounterChild,
     ) -> None:
         self.accepted = accepted
         self.bytes = stored_bytes
         self.stored_seconds = stored_seconds
+        self.nonconforming = nonconforming
 
 
 class IngressMetrics:
@@ -35,6 +40,12 @@ class IngressMetrics:
         )
         self.bytes = metrics.counter(
             "ingress_event_bytes", "Bytes of data in accepted events.", _LABELS
+        )
+        self.nonconforming = metrics.counter(
+            "ingress_schema_warnings",
+            "Events whose data does not conform to the schema of their type, accepted with a"
+            " warning.",
+            _LABELS,
         )
         self.refused = metrics.counter(
             "ingress_refused", "Requests refused, by reason.", (*_LABELS, "code", "reason")
@@ -52,7 +63,10 @@ class IngressMetrics:
         """Return the time series of an addressable."""
         labels = labels_of(addressable)
         return AddressableMetrics(
-            self.events.labels(*labels), self.bytes.labels(*labels), self.stored.labels(*labels)
+            self.events.labels(*labels),
+            self.bytes.labels(*labels),
+            self.stored.labels(*labels),
+            self.nonconforming.labels(*labels),
         )
 
     def count_refusal(
@@ -67,7 +81,7 @@ class IngressMetrics:
     def remove(self, addressable: Addressable) -> None:
         """Remove the time series of an addressable that was deleted or has other labels now."""
         labels = labels_of(addressable)
-        for family in (self.events, self.bytes):
+        for family in (self.events, self.bytes, self.nonconforming):
             family.remove(*labels)
         self.stored.remove(*labels)
 

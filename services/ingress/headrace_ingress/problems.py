@@ -33,6 +33,10 @@ class ProblemType(Enum):
     HEADERS_TOO_LARGE = "headers-too-large", "The header fields are too many or too large"
     NOT_READY = "not-ready", "The ingress cannot take events yet"
     ROUTES_UNCERTAIN = "routes-uncertain", "The routing table could not be brought up to date"
+    NONCONFORMING_DATA = (
+        "nonconforming-data",
+        "The data does not conform to the schema of its type",
+    )
     BACKLOG_FULL = "backlog-full", "Too many events wait to be stored"
     NOT_STORED = "not-stored", "The event could not be stored"
     OVERLOADED = "overloaded", "The ingress has too many requests in flight"

@@ -6,7 +6,7 @@ An event is handled in a single call chain without tasks, futures or awaits: `ha
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -16,9 +16,12 @@ from headrace.adapters.http.server_local_guard import is_local_bind, names_of
 from headrace.codec.http import read
 from headrace.domain.errors import HeadraceError
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
+from headrace.domain.event_schemas import LoadSchemaCompiler
 from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
 from headrace.domain.ports import Log, OnStored, RoutingReader
 from headrace.domain.record import Record
+from headrace.domain.routing import SchemaValidation, concerns_ingress
+from headrace.domain.schema_faults import SchemaFaults
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_ingress.batch import Batch
 from headrace_ingress.error_responses import ErrorResponses
@@ -52,6 +55,7 @@ class EventReceiver:
         routes: RoutingReader,
         metrics: IngressMetrics,
         not_ready: Callable[[], str | None],
+        load_schema_compiler: LoadSchemaCompiler,
     ) -> None:
         self.in_flight = 0
         """Requests whose events are being stored."""
@@ -60,12 +64,15 @@ class EventReceiver:
         self._not_ready = not_ready
         self.observed_types = ObservedEventTypes()
         """Types of events accepted here, of addressables whose routing record asks for them."""
+        self.schema_faults = SchemaFaults()
+        """Accepted events that do not conform to a schema, of addressables that only warn."""
         self.route_cache = RouteCache(
             routes.table,
             metrics,
             self.observed_types,
             hosts=names_of(settings.hosts),
             local=is_local_bind(settings.host),
+            load_schema_compiler=load_schema_compiler,
         )
         self._error_responses = ErrorResponses(
             metrics, retry_after_seconds=settings.retry_after_seconds
@@ -81,7 +88,9 @@ class EventReceiver:
         )
         self._arrival = b""
         self._arrival_ms = 0
+        self._routes = routes
         routes.watch(self.route_cache.on_routes_changed)
+        routes.watch(self._forget_schema_faults)
 
     # Called by the HTTP server.
 
@@ -132,6 +141,16 @@ class EventReceiver:
                 "send events with POST; OPTIONS shows what is allowed",
             )
 
+    def _forget_schema_faults(self, keys: Collection[str]) -> None:
+        if any(map(concerns_ingress, keys)):
+            self.schema_faults.keep(
+                {
+                    each.uid
+                    for each in self._routes.table.addressables()
+                    if each.validation is SchemaValidation.WARN
+                }
+            )
+
     # Single events.
 
     def _receive(self, exchange: Exchange, route: RouteEntry) -> None:
@@ -157,8 +176,11 @@ class EventReceiver:
             self._error_responses.too_large(exchange, route, limit)
             return
         stored = partial(self._stored, exchange, route, started, size)
-        if route.types is not None:
-            stored = partial(self._stored_and_observed, record, route.types, stored)
+        if not route.plain:
+            if route.checks is not None and not self._conforms(exchange, route, record):
+                return
+            if route.types is not None:
+                stored = partial(self._stored_and_observed, record, route.types, stored)
         failpoint(_BEFORE_PRODUCE)
         try:
             self._log.append(addressable.topic, record, stored)
@@ -197,6 +219,22 @@ class EventReceiver:
             types.note(record.headers)
         stored(error)
 
+    def _conforms(
+        self, exchange: Exchange, route: RouteEntry, record: Record, index: int | None = None
+    ) -> bool:
+        """Return whether an event may be stored as far as its schema is concerned; if not, the
+        request was answered. `index` is its position in a batch.
+        """
+        failure = route.checks.failure_of(record) if route.checks is not None else None
+        if failure is None:
+            return True
+        if route.addressable.validation is SchemaValidation.ENFORCE:
+            self._error_responses.nonconforming(exchange, route, failure, index)
+            return False
+        route.metrics.nonconforming.value += 1
+        self.schema_faults.note(route.addressable.uid, str(failure), time.monotonic())
+        return True
+
     def _arrival_time(self) -> bytes:
         """Return `knativearrivaltime` for now; it is formatted at most once per millisecond."""
         now_ms = int(time.time() * 1000)
@@ -220,6 +258,10 @@ class EventReceiver:
         if not records:
             exchange.send(_ACCEPTED)
             return
+        if route.checks is not None:
+            for index, record in enumerate(records):
+                if not self._conforms(exchange, route, record, index):
+                    return
         size = self._settings.batch_stored_bytes(records)
         size_max = self._settings.batch_stored_bytes_max
         # Checked before the first append: the stored part of a batch that does not fit would be

@@ -9,14 +9,22 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import unquote_to_bytes
 
 from headrace.codec.local_request import refusal
 from headrace.domain.bounded_cache import ByteBoundedCache
+from headrace.domain.event_schemas import InvalidSchema, LoadSchemaCompiler
 from headrace.domain.observed_event_types import EventTypeObserver, ObservedEventTypes
-from headrace.domain.routing import Addressable, RoutingTable, is_addressable_key
+from headrace.domain.routing import (
+    Addressable,
+    EventSchema,
+    RoutingTable,
+    SchemaValidation,
+    concerns_ingress,
+)
 from headrace_ingress.metrics import AddressableMetrics, IngressMetrics, labels_of
+from headrace_ingress.schema_checks import CompiledSchemas, SchemaChecks
 
 _CACHE_BYTES_MAX: Final = 1_048_576
 """Total size of the cached targets and Hosts."""
@@ -35,6 +43,10 @@ _SIMILARITY_MIN: Final = 0.75
 """The similarity from which another path is suggested."""
 
 
+def _no_compiler() -> NoReturn:
+    raise InvalidSchema("this process has no validator of schemas")
+
+
 @dataclass(slots=True)
 class RouteEntry:
     """An addressable with its metrics."""
@@ -43,6 +55,14 @@ class RouteEntry:
     metrics: AddressableMetrics
     types: EventTypeObserver | None = None
     """Records the types of accepted events; None when the routing record does not ask for it."""
+    checks: SchemaChecks | None = None
+    """The schemas of the events; None when the routing record does not ask for checks, or there are
+    no schemas.
+    """
+    plain: bool = True
+    """Whether there is neither of the two: the only test that an event pays for them then."""
+    schemas: tuple[EventSchema, ...] = ()
+    """What `checks` was made of."""
 
 
 class RouteCache:
@@ -56,6 +76,7 @@ class RouteCache:
         *,
         hosts: Collection[str] = (),
         local: bool = False,
+        load_schema_compiler: LoadSchemaCompiler = _no_compiler,
     ) -> None:
         """`observed_types` records the types of events of addressables that ask for it.
 
@@ -72,12 +93,15 @@ class RouteCache:
             bytes_max=_CACHE_BYTES_MAX, entry_bytes_max=_CACHE_ENTRY_BYTES_MAX
         )
         self._by_uid: dict[str, RouteEntry] = {}
+        self._compiled_schemas = CompiledSchemas(load_schema_compiler)
+        self._schemas = table.schemas()
 
     def on_routes_changed(self, keys: Collection[str]) -> None:
         """Clear the cache after a change of the routing table. For `RoutingReader.watch`."""
-        if not any(map(is_addressable_key, keys)):
+        if not any(map(concerns_ingress, keys)):
             return
         self._by_target.clear()
+        self._schemas = self._table.schemas()
         live = {each.uid: each for each in self._table.addressables()}
         for uid, route in list(self._by_uid.items()):
             now = live.get(uid)
@@ -90,7 +114,9 @@ class RouteCache:
                     self._metrics.remove(route.addressable)
                     route.metrics = self._metrics.for_addressable(now)
                 route.addressable = now
-                self._update_type_observer(route)
+                self._update_extras(route)
+        in_use = [schema for route in self._by_uid.values() for schema in route.schemas]
+        self._compiled_schemas.keep(in_use)
         self._observed_types.keep({uid for uid, each in live.items() if each.event_types})
 
     def find(self, target: bytes, host: bytes) -> RouteEntry | None:
@@ -179,8 +205,19 @@ class RouteCache:
         if route is None:
             route = RouteEntry(addressable, self._metrics.for_addressable(addressable))
             self._by_uid[addressable.uid] = route
-            self._update_type_observer(route)
+            self._update_extras(route)
         return route
+
+    def _update_extras(self, route: RouteEntry) -> None:
+        """Set what only some addressables have."""
+        addressable = route.addressable
+        checked = addressable.validation is not SchemaValidation.OFF
+        schemas = self._schemas.get(addressable.uid, ()) if checked else ()
+        if schemas != route.schemas:
+            route.schemas = schemas
+            route.checks = SchemaChecks(schemas, self._compiled_schemas) if schemas else None
+        self._update_type_observer(route)
+        route.plain = route.types is None and route.checks is None
 
     def _update_type_observer(self, route: RouteEntry) -> None:
         wanted = route.addressable.event_types

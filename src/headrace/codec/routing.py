@@ -22,11 +22,13 @@ from headrace.domain.routing import (
     DelayTier,
     DeliveryOrder,
     Destination,
+    EventSchema,
     Format,
     RemovedRoute,
     Reply,
     Route,
     RoutingTable,
+    SchemaValidation,
     Subscription,
 )
 
@@ -49,6 +51,8 @@ def write(entry: Route | RemovedRoute) -> bytes:
             members = _addressable(entry)
         case Subscription():
             members = _subscription(entry)
+        case EventSchema():
+            members = _event_schema(entry)
         case Delays():
             members = _delays(entry)
         case RemovedRoute():
@@ -142,7 +146,28 @@ def _addressable(route: Addressable) -> dict[str, Any]:
         "hosts": route.hosts,
         "eventBytesMax": route.event_bytes_max,
     }
-    return members | {"eventTypes": True} if route.event_types else members
+    if route.event_types:
+        members["eventTypes"] = True
+    if route.validation is not SchemaValidation.OFF:
+        members["validation"] = route.validation
+    return members
+
+
+def _event_schema(route: EventSchema) -> dict[str, Any]:
+    return {
+        "kind": "schema",
+        "uid": route.uid,
+        "generation": route.generation,
+        "epoch": route.epoch,
+        "namespace": route.namespace,
+        "name": route.name,
+        "addressable": route.addressable,
+        "type": route.type,
+        **({"source": route.source} if route.source else {}),
+        **({"dataschema": route.dataschema} if route.dataschema else {}),
+        # As a value and not as text, in which every quote would be escaped.
+        "schema": json.loads(route.schema),
+    }
 
 
 def _subscription(route: Subscription) -> dict[str, Any]:
@@ -285,6 +310,31 @@ def _read_addressable(source: _Members) -> Addressable:
         hosts=source.texts("hosts"),
         event_bytes_max=source.integer("eventBytesMax", EVENT_BYTES_MAX),
         event_types=source.flag("eventTypes", default=False),
+        validation=_read_validation(source),
+    )
+
+
+def _read_validation(source: _Members) -> SchemaValidation:
+    """A mode that this version does not know is off: it must not refuse events for it."""
+    value = source.text("validation", SchemaValidation.OFF)
+    return SchemaValidation(value) if value in list(SchemaValidation) else SchemaValidation.OFF
+
+
+def _read_event_schema(source: _Members) -> EventSchema:
+    schema = source.mapping().get("schema")
+    if not isinstance(schema, dict | bool):
+        raise BadRoutingRecord(f"{source.where}: schema must be an object, true or false")
+    return EventSchema(
+        uid=source.text("uid"),
+        generation=source.integer("generation"),
+        epoch=source.integer("epoch"),
+        namespace=source.text("namespace"),
+        name=source.text("name"),
+        addressable=source.text("addressable"),
+        type=source.text("type"),
+        source=source.text("source", ""),
+        dataschema=source.text("dataschema", ""),
+        schema=json.dumps(schema, separators=(",", ":"), ensure_ascii=False),
     )
 
 
@@ -367,5 +417,6 @@ _READERS: dict[str, Callable[[_Members], Route | RemovedRoute]] = {
     "addressable": _read_addressable,
     "subscription": _read_subscription,
     "delays": _read_delays,
+    "schema": _read_event_schema,
     "removed": _read_removed_route,
 }

@@ -290,6 +290,10 @@ class Instance:
     """
     backends: Sequence[str] = (KAFKA,)
     """The backends that it serves (see `headrace.domain.backend_name`)."""
+    schema_faults: Mapping[str, str] = field(default_factory=dict)
+    """By uid of an addressable that only warns, the newest event that did not conform to its
+    schema, as a text for users.
+    """
 
 
 class Instances(Protocol):

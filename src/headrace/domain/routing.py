@@ -5,6 +5,7 @@ knows which kind of resource created either. Records are plain values; `headrace
 converts them to and from JSON.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,6 +23,7 @@ EVENT_BYTES_MAX = 1_048_576 - 65_536
 DELAYS_KEY = "delays"
 """The key of the record that names the delay topics in Kafka."""
 _ADDRESSABLE = "addressable/"
+_SCHEMA = "schema/"
 
 
 class DeliveryOrder(StrEnum):
@@ -31,6 +33,17 @@ class DeliveryOrder(StrEnum):
     """No constraint: any number of events in flight."""
     ORDERED = "ordered"
     """One event in flight for each key, in partition order."""
+
+
+class SchemaValidation(StrEnum):
+    """What happens to an event whose data does not conform to the schema of its type."""
+
+    OFF = "off"
+    """Data is not looked at."""
+    WARN = "warn"
+    """The event is accepted, counted and reported."""
+    ENFORCE = "enforce"
+    """The event is refused."""
 
 
 class Format(StrEnum):
@@ -64,6 +77,10 @@ class Addressable:
     """Size of the largest accepted event, headers and data; 64 KiB below the topic's limit."""
     event_types: bool = False
     """Whether to report the types of accepted events to the controller."""
+    validation: SchemaValidation = SchemaValidation.OFF
+    """What happens to events that do not conform to one of the `EventSchema`s of this
+    addressable.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +172,30 @@ class Delays:
         return next((tier for tier in reversed(self.tiers) if tier.seconds <= seconds), None)
 
 
-Route = Addressable | Subscription | Delays
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSchema:
+    """The schema of the data of one type of events at one addressable."""
+
+    uid: str
+    """Of the resource that describes the type."""
+    generation: int
+    epoch: int
+    namespace: str
+    name: str
+    addressable: str
+    """The uid of the addressable."""
+    type: str
+    source: str = ""
+    """The `source` of the events; empty for any. Parts in braces stand for any text."""
+    dataschema: str = ""
+    """The `dataschema` of events that are meant for this schema rather than another one of the same
+    type.
+    """
+    schema: str
+    """A JSON Schema, as JSON text without unnecessary white space."""
+
+
+Route = Addressable | Subscription | Delays | EventSchema
 """One record of the routing table."""
 
 
@@ -214,7 +254,8 @@ class RoutingTable:
     def _serves(self, entry: Route | RemovedRoute | None) -> bool:
         if self.backends is None or entry is None or isinstance(entry, RemovedRoute):
             return True
-        return backend_of_route(entry) in self.backends
+        # A schema is small, and of use only with its addressable.
+        return isinstance(entry, EventSchema) or backend_of_route(entry) in self.backends
 
     def _is_older(self, key: str, entry: Route | RemovedRoute | None, old: Route | None) -> bool:
         if entry is None:
@@ -264,6 +305,14 @@ class RoutingTable:
         """Return all subscriptions, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Subscription))
 
+    def schemas(self) -> Mapping[str, tuple[EventSchema, ...]]:
+        """Return the schemas of each addressable, by its uid, sorted by their own uids."""
+        found: dict[str, list[EventSchema]] = defaultdict(list)
+        for route in self._routes.values():
+            if isinstance(route, EventSchema):
+                found[route.addressable].append(route)
+        return {uid: tuple(sorted(each, key=lambda one: one.uid)) for uid, each in found.items()}
+
     def delays(self, backend: str = KAFKA) -> Delays | None:
         """Return the delay topics of a backend, or None until the controller has written them."""
         route = self._routes.get(delays_key(backend))
@@ -274,7 +323,7 @@ class RoutingTable:
         return (route for route in self._routes.values() if isinstance(route, Delays))
 
 
-def backend_of_route(route: Route) -> str:
+def backend_of_route(route: Addressable | Subscription | Delays) -> str:
     """Return the backend that a route's topics are in."""
     return route.backend if isinstance(route, Delays) else backend_of(route.topic)
 
@@ -284,9 +333,14 @@ def addressable_key(uid: str) -> str:
     return _ADDRESSABLE + uid
 
 
-def is_addressable_key(key: str) -> bool:
-    """Whether the record under this key belongs to an addressable."""
-    return key.startswith(_ADDRESSABLE)
+def schema_key(uid: str) -> str:
+    """Return the key of the record of the schema that the resource with this uid describes."""
+    return _SCHEMA + uid
+
+
+def concerns_ingress(key: str) -> bool:
+    """Whether the record under this key decides how events are accepted."""
+    return key.startswith((_ADDRESSABLE, _SCHEMA))
 
 
 def subscription_key(uid: str) -> str:
@@ -300,13 +354,15 @@ def delays_key(backend: str) -> str:
 
 
 def route_key(route: Route) -> str:
-    """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>`, or that of the
-    delay topics.
+    """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>`,
+    `schema/<uid>`, or that of the delay topics.
     """
     match route:
         case Addressable():
             return addressable_key(route.uid)
         case Subscription():
             return subscription_key(route.uid)
+        case EventSchema():
+            return schema_key(route.uid)
         case Delays():
             return delays_key(route.backend)

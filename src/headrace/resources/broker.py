@@ -26,6 +26,7 @@ from headrace.resources.json_shapes import ANY, Shape
 from headrace.resources.kind_rules import KindRules, immutable_except
 from headrace.resources.legacy_broker import validate_template
 from headrace.resources.legacy_channel import OBJECT_REFERENCE_SHAPE
+from headrace.resources.registry_annotations import validate_annotations
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
@@ -104,6 +105,7 @@ def validate(broker: Resource, system: SystemConfig = BUILT_IN) -> list[FieldErr
     if config is not None:
         errors += _wrong_config(broker, config, system)
     errors += validate_template(broker.spec)
+    errors += validate_annotations(broker)
     return errors + validate_delivery(broker.spec, "spec.delivery", system.features)
 
 

@@ -17,6 +17,7 @@ from headrace.resources.delivery_rules import (
     validate_delivery,
 )
 from headrace.resources.json_shapes import Shape
+from headrace.resources.registry_annotations import validate_annotations
 from headrace.resources.resource import Resource
 from headrace.resources.server_side_apply import covers
 from headrace.resources.system_config import SystemConfig
@@ -46,6 +47,7 @@ def validate_channelable(channel: Resource, system: SystemConfig) -> list[FieldE
     if scope is not None and scope not in _SCOPES:
         where = f"metadata.annotations.[{SCOPE_ANNOTATION}]"
         errors.append(invalid(scope, where, "expected either 'cluster' or 'namespace'"))
+    errors += validate_annotations(channel)
     return errors + _wrong_subscribers(channel.spec.get("subscribers"))
 
 

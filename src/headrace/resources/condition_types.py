@@ -13,6 +13,10 @@ CONFIG_MAP_UPDATED = "ConfigMapUpdated"
 DATA_PLANE_AVAILABLE = "DataPlaneAvailable"
 EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
+SCHEMA_VALIDATION = "SchemaValidation"
+"""Headrace-specific informational condition: whether the schemas of EventTypes can be used, and
+whether data conforms to them. Shown only if the addressable asks for checks.
+"""
 TOPIC_READY = "TopicReady"
 
 DEAD_LETTER_SINK_RESOLVED = "DeadLetterSinkResolved"

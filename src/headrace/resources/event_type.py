@@ -6,7 +6,7 @@ of `attributes` (v1beta3). An object may have both, and must have both in a clus
 conversion to be readable in every version.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import md5
 from typing import Any
 
@@ -21,6 +21,10 @@ from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
 REFERENCE_EXISTS = "ReferenceExists"
+SCHEMA_IN_EFFECT = "SchemaInEffect"
+"""Headrace-specific informational condition: whether the ingress checks data against the schema.
+Shown only if the Broker or channel asks for checks.
+"""
 CONDITIONS = ConditionSet(REFERENCE_EXISTS)
 
 AUTO_CREATED = "Event Type auto-created by controller"
@@ -104,6 +108,54 @@ def reference_of(event_type: Resource) -> Mapping[str, Any] | None:
             "namespace": event_type.namespace,
         }
     return None
+
+
+def is_auto_created(event_type: Resource) -> bool:
+    """Whether an EventType was created from events that were seen."""
+    owned = bool(event_type.metadata.get("ownerReferences"))
+    return owned and event_type.spec.get("description") == AUTO_CREATED
+
+
+def described(event_type: Resource, name: str) -> str:
+    """The value of an attribute of the events as the description says it, `{placeholders}`
+    included; empty if it does not. `name` is one of `type`, `source` and `schemadata` (the
+    `dataschema` of the events).
+    """
+    value = event_type.spec.get("schema" if name == "schemadata" else name)
+    if value and isinstance(value, str):
+        return value
+    return next(
+        (value for each, value, _ in _listed_attributes(event_type) if each == name and value), ""
+    )
+
+
+def schema_place(event_type: Resource) -> str:
+    """Where the schema of the events is: `inline` if the object contains it, else its URI; empty if
+    there is none.
+    """
+    return "inline" if event_type.spec.get("schemaData") else described(event_type, "schemadata")
+
+
+def known_attributes(event_type: Resource) -> Mapping[str, str]:
+    """The attributes that every event of this type has, with their values; those without a value,
+    or with a `{placeholder}` in it, are left out.
+    """
+    found = {
+        name: value
+        for name, value, required in _listed_attributes(event_type)
+        if value and required
+    }
+    found.pop("schemadata", None)
+    found |= {name: text for name in ("type", "source") if (text := described(event_type, name))}
+    return {name: value for name, value in found.items() if "{" not in value}
+
+
+def _listed_attributes(event_type: Resource) -> Iterator[tuple[str, str, bool]]:
+    """Name, value and whether it is required of each entry of `spec.attributes`."""
+    listed = event_type.spec.get("attributes")
+    for each in listed if isinstance(listed, list) else ():
+        if isinstance(each, Mapping) and isinstance(each.get("name"), str):
+            yield each["name"], str(each.get("value") or ""), each.get("required") is True
 
 
 def event_type_name(addressable: str, namespace: str, type_: str, source: str) -> str:

@@ -37,7 +37,7 @@ class Heartbeat:
     """Sends the reports of one process, from `start` to `stop`.
 
     `groups` returns the states of its subscriptions to report, `types` the observed event types to
-    report next.
+    report next, `schema_faults` the events that did not conform to a schema.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Heartbeat:
         clock: Clock,
         groups: Callable[[], Mapping[str, str]] = dict,
         types: Callable[[], Sequence[ObservedEventType]] = tuple,
+        schema_faults: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._service = service
         self._id = instance_id
@@ -58,6 +59,7 @@ class Heartbeat:
         self._clock = clock
         self._groups = groups
         self._types = types
+        self._schema_faults = schema_faults
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._acknowledged_at: float | None = None
@@ -117,6 +119,7 @@ class Heartbeat:
                 dict(self._groups()),
                 self._types(),
                 self._routes.table.backends or (KAFKA,),
+                dict(self._schema_faults()),
             )
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)

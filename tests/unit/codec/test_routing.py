@@ -21,12 +21,15 @@ from headrace.domain.routing import (
     DelayTier,
     DeliveryOrder,
     Destination,
+    EventSchema,
     Format,
     RemovedRoute,
     Reply,
     Route,
     RoutingTable,
+    SchemaValidation,
     Subscription,
+    concerns_ingress,
     route_key,
 )
 
@@ -306,3 +309,52 @@ def test_the_kind_of_the_resource_is_a_label_that_older_records_lack() -> None:
     assert b'"resourceKind":"Broker"' in write(labelled)
     for entry in (plain, labelled, replace(TRIGGER, kind="Trigger")):
         assert entry == read("key", write(entry))
+
+
+SCHEMA = EventSchema(
+    uid="e1",
+    generation=1,
+    epoch=7,
+    namespace="default",
+    name="orders",
+    addressable="b1",
+    type="order.created",
+    source="/shop/{id}",
+    dataschema="http://schemas/1",
+    schema='{"title":"ü \\"quoted\\"","minimum":1.5}',
+)
+
+
+def test_a_schema_is_written_and_read() -> None:
+    """As a JSON value, so that it takes no more room than its text; readers of the version before
+    skip it.
+    """
+    written = write(SCHEMA)
+    assert SCHEMA == read(route_key(SCHEMA), written)
+    assert SCHEMA.schema.encode() in written
+    assert len(written) - len(SCHEMA.schema.encode()) < 250
+    plain = replace(SCHEMA, source="", dataschema="", schema="true")
+    assert plain == read("schema/e1", write(plain))
+    with pytest.raises(BadRoutingRecord, match="schema must be an object, true or false"):
+        read("schema/e1", write(SCHEMA).replace(b'"schema":{', b'"schema":1,"x":{'))
+
+
+def test_the_mode_of_checks_is_written_when_it_is_on() -> None:
+    """A mode of a later version is off: events must not be refused for it."""
+    assert b"validation" not in write(BROKER)
+    checked = replace(BROKER, validation=SchemaValidation.WARN)
+    assert checked == read("addressable/b1", write(checked))
+    later = write(checked).replace(b'"warn"', b'"quarantine"')
+    assert BROKER == read("addressable/b1", later)
+
+
+def test_the_table_has_the_schemas_of_each_addressable() -> None:
+    """Sorted, so that the same records give the same order."""
+    table = RoutingTable()
+    others = [replace(SCHEMA, uid=name) for name in ("z", "a")]
+    for each in (*others, replace(SCHEMA, addressable="other")):
+        table.apply(route_key(each), each)
+    assert ["a", "z"] == [each.uid for each in table.schemas()["b1"]]
+    assert {"b1", "other"} == set(table.schemas())
+    assert concerns_ingress("schema/a") and concerns_ingress("addressable/b1")
+    assert not concerns_ingress("subscription/t1")

@@ -19,6 +19,7 @@ from headrace.domain.ports import Instance
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.backend_by_name import create_backend
+from headrace_controller.event_schema_reader import Fetch, refuse_to_fetch
 from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import Installation
@@ -91,6 +92,9 @@ class ControllerHarness:
     """Whether the data plane keeps up with the routing table."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """What it says of its subscriptions, by uid."""
+    schema_faults: Mapping[str, str] = field(default_factory=dict)
+    """What it says of events that do not conform to a schema, by uid."""
+    fetch_schema: Fetch = refuse_to_fetch
 
     async def restart(self) -> None:
         """Start, or start again after a crash: nothing of the old process is kept."""
@@ -109,6 +113,7 @@ class ControllerHarness:
             instances=self.instances,
             clock=self.clock,
             reconcilers=self.reconcilers,
+            fetch_schema=self.fetch_schema,
         )
         await self.report()
 
@@ -117,7 +122,15 @@ class ControllerHarness:
         applied = len(self.routing.records) - 1 if self.applies else -1
         for service in self.services:
             await self.instances.report(
-                Instance(service, service, applied, 0, self.groups, backends=self.served)
+                Instance(
+                    service,
+                    service,
+                    applied,
+                    0,
+                    self.groups,
+                    backends=self.served,
+                    schema_faults=self.schema_faults,
+                )
             )
 
     async def apply(self, *resources: Resource) -> None:

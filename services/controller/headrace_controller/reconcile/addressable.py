@@ -12,14 +12,17 @@ from headrace.resources.condition_types import (
     CONFIG_MAP_UPDATED,
     DATA_PLANE_AVAILABLE,
     PROBE_SUCCEEDED,
+    SCHEMA_VALIDATION,
     TOPIC_READY,
 )
 from headrace.resources.conditions import condition_of, failed, happy, unknown
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace_controller.reconcile.backend import ObservedChannel
+from headrace_controller.reconcile.event_schemas import validation_condition
 from headrace_controller.reconcile.observed_state import FINALIZER, INGRESS
 from headrace_controller.reconcile.plan import AddFinalizer, PutRoute, SaveOwnershipRecord
 from headrace_controller.reconcile.registry import ReconcileRequest
+from headrace_controller.reconcile.registry_settings import auto_creates, schema_validation
 from headrace_controller.reconcile.statuses import condition_of_problem, was_ready
 
 _NO_INGRESS = {
@@ -57,6 +60,9 @@ def reconcile_addressable(request: ReconcileRequest, channel: AddressableSpec) -
     `spec.delivery`, as far as it is a default, is written into the object with its finalizer.
     """
     ownership = request.ownership
+    validation = validation_condition(request.observed, request.resource)
+    if validation is not None:
+        request.conditions[SCHEMA_VALIDATION] = validation
     if FINALIZER not in request.resource.finalizers:
         request.draft.add(AddFinalizer(request.resource, request.resource.spec.get("delivery")))
     elif ownership is None:
@@ -102,7 +108,8 @@ def _ensure_route(
         paths=(channel.path,),
         hosts=channel.hosts,
         event_bytes_max=(found.bytes_max or config.bytes_max) - OVERHEAD_BYTES,
-        event_types=observed.system.features.eventtype_auto_create,
+        event_types=auto_creates(observed, resource),
+        validation=schema_validation(observed, resource),
     )
     key = route_key(route)
     if observed.routes.get(key) != route:

@@ -7,6 +7,7 @@ from headrace.resources.condition_types import (
     ADDRESSABLE,
     DEAD_LETTER_SINK_RESOLVED,
     EVENT_POLICIES_READY,
+    SCHEMA_VALIDATION,
 )
 from headrace.resources.conditions import (
     READY,
@@ -142,6 +143,9 @@ def _show(request: ReconcileRequest, backing: Resource) -> None:
     shown = condition_of(status, DEAD_LETTER_SINK_RESOLVED)
     if shown is not None or DEAD_LETTER_SINK_RESOLVED not in request.conditions:
         request.conditions[DEAD_LETTER_SINK_RESOLVED] = shown or unknown()
+    validation = condition_of(status, SCHEMA_VALIDATION)
+    if validation is not None:
+        request.conditions[SCHEMA_VALIDATION] = validation
     request.conditions[ADDRESSABLE] = (
         happy("")
         if "address" in request.status

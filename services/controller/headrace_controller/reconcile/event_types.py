@@ -5,11 +5,14 @@ types that the data plane has seen.
 from collections import Counter
 from collections.abc import Iterator
 
+from headrace.domain.routing import Addressable, Subscription
 from headrace.resources import event_type as rules
 from headrace.resources.conditions import Condition, failed, happy, unknown
 from headrace.resources.destination import Unresolved, api_version_of
 from headrace.resources.kinds import EVENT_TYPE
 from headrace.resources.resource import Reference, Resource
+from headrace_controller.reconcile.event_schemas import reconcile_schema, remove_unused_schemas
+from headrace_controller.reconcile.event_type_receivers import receiver_fields
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import CreateObject, Draft
 from headrace_controller.reconcile.references import named
@@ -29,6 +32,8 @@ def decide(request: ReconcileRequest) -> None:
     request.conditions[rules.REFERENCE_EXISTS] = (
         failed(INVALID_SPEC, fault) if fault else _reference_condition(request.observed, event_type)
     )
+    request.status.update(receiver_fields(request.observed, event_type))
+    reconcile_schema(request)
     set_status(request, rules.CONDITIONS)
 
 
@@ -53,15 +58,24 @@ def _reference_condition(observed: ObservedState, event_type: Resource) -> Condi
     return happy("")
 
 
+def decide_all(observed: ObservedState, draft: Draft) -> None:
+    """Plan what concerns all EventTypes."""
+    create_observed_event_types(observed, draft)
+    remove_unused_schemas(observed, draft)
+
+
 def create_observed_event_types(observed: ObservedState, draft: Draft) -> None:
     """Plan EventTypes for event types that were seen and have none: of every addressable's events,
     and of every subscription's replies.
     """
-    if not observed.system.features.eventtype_auto_create or not any(
-        instance.types for instance in observed.instances
-    ):
+    if not any(instance.types for instance in observed.instances):
         return
-    owners = {each.uid: each for each in observed.all() if not each.deleting}
+    asked = {
+        route.uid
+        for route in observed.routes.values()
+        if isinstance(route, Addressable | Subscription) and route.event_types
+    }
+    owners = {each.uid: each for each in observed.all() if each.uid in asked and not each.deleting}
     existing = observed.of(EVENT_TYPE)
     names = {(each.namespace, each.name) for each in existing}
     created = Counter(_owner_uid(each) for each in existing)
@@ -91,6 +105,6 @@ RECONCILER = KindReconciler(
     rules=rules.RULES,
     references=_references,
     decide=decide,
-    decide_all=create_observed_event_types,
+    decide_all=decide_all,
     creates=(EVENT_TYPE,),
 )

@@ -13,6 +13,7 @@ from headrace.domain.routing import Addressable, Route
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
+from headrace.resources.event_schema import SchemaResult
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace.resources.system_config import BUILT_IN, SystemConfig
@@ -112,6 +113,10 @@ class ObservedState:
     routes_end: int = -1
     """Log position of the routing table's newest record."""
     instances: Sequence[Instance] = ()
+    event_schemas: dict[str, SchemaResult] = field(default_factory=dict)
+    """What was read of the schemas that are wanted, by uid of the EventType. Filled in after the
+    rest is known, because only that says which schemas are wanted.
+    """
     failed_steps: Mapping[str, StepFailure] = field(default_factory=dict)
     """By topic or group name, or by object name."""
     _objects: Mapping[tuple[str, str, str, str], Resource] = field(

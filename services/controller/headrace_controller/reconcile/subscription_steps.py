@@ -42,6 +42,7 @@ from headrace_controller.reconcile.plan import (
     SaveOwnershipRecord,
 )
 from headrace_controller.reconcile.registry import ReconcileRequest
+from headrace_controller.reconcile.registry_settings import auto_creates
 from headrace_controller.reconcile.statuses import (
     UNSUPPORTED_SCHEME,
     condition_of_problem,
@@ -251,7 +252,8 @@ def _route(
         order=spec.order,
         format=Format(spec.delivery.format) if spec.delivery.format else Format.BINARY,
         breaker=spec.breaker,
-        event_types=request.observed.system.features.eventtype_auto_create,
+        event_types=spec.addressable is not None
+        and auto_creates(request.observed, spec.addressable),
         retention_seconds=channel.retention_seconds,
     )
 

@@ -8,12 +8,14 @@ import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import TypeVar
 
-from headrace.adapters.http.client_connection import ClientConnection
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import ResolutionFailed, Resolver
 from headrace.domain.delivery import Failure, Outcome
 from headrace.domain.target_url import TargetUrl
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 _DETAIL_MAX = 200
 _ADDRESS_SECONDS_MIN = 0.5
@@ -90,7 +92,7 @@ class Dialer:
         )
         return allowed
 
-    async def dial(self, make: Callable[[], ClientConnection]) -> ClientConnection:
+    async def dial(self, make: Callable[[], P]) -> P:
         """Return a connection created by `make`. Tries the addresses one after another.
 
         Raises `DialFailed` if no address is allowed or none accepts a connection in time.
@@ -123,7 +125,7 @@ class Dialer:
         self._addresses.forget(self._url.host)
         raise DialFailed(Failure.CONNECT, detail)
 
-    async def _open(self, make: Callable[[], ClientConnection], address: str) -> ClientConnection:
+    async def _open(self, make: Callable[[], P], address: str) -> P:
         loop = asyncio.get_running_loop()
         # A trailing dot only matters to the name lookup. The TLS server name (RFC 6066, 3) and the
         # names in a certificate have none.

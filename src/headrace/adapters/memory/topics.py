@@ -17,6 +17,7 @@ from headrace.domain.record import Partition
 from headrace.domain.routing import (
     Addressable,
     Delays,
+    EventSchema,
     Route,
     RoutingTable,
     Subscription,
@@ -45,7 +46,7 @@ class MemoryTopics:
             route = table.get(key)
             if route is None:
                 self._remove(self._routes.pop(key, None))
-            elif backend_of_route(route) == IN_MEMORY:
+            elif not isinstance(route, EventSchema) and backend_of_route(route) == IN_MEMORY:
                 self._routes[key] = route
                 self._create(route)
 

@@ -11,7 +11,15 @@ from headrace.adapters.kafka.control.instances import read, write
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Instance
 from headrace.resources.event_type import event_type_name
-from headrace.resources.kinds import BROKER, CONFIG_MAP, EVENT_TYPE, TRIGGER
+from headrace.resources.kinds import (
+    BROKER,
+    CHANNEL,
+    CONFIG_MAP,
+    EVENT_TYPE,
+    KAFKA_CHANNEL,
+    SUBSCRIPTION,
+    TRIGGER,
+)
 from headrace_controller.reconcile.event_types import AUTO_CREATED_MAX
 from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, manifest, trigger
 
@@ -239,3 +247,110 @@ def test_an_instance_is_reported_with_its_types() -> None:
     found = read(newer)
     assert found is not None
     assert (ObservedEventType("u", "t", "/s", "x", "1.0"),) == found.types
+
+
+async def receivers_of(harness: ControllerHarness, name: str = "e") -> dict[str, Any]:
+    """The part of the status about receivers."""
+    await harness.settle()
+    status = harness.status(EVENT_TYPE, name)
+    return {key: value for key, value in status.items() if key.startswith("receiver")}
+
+
+async def test_the_status_names_the_triggers_that_let_the_type_through() -> None:
+    """Those that do, those that may, and on what that depends; not those that do not."""
+    harness = await site_with()
+    await harness.apply(
+        manifest(EVENT_TYPE, "e", spec={"type": "t", "reference": ABOUT_BROKER}),
+        trigger("never", spec={"filters": [{"exact": {"type": "other"}}]}),
+        trigger("perhaps", spec={"filters": [{"cesql": "type = 't' AND subject = 'a'"}]}),
+        broker("other"),
+        trigger("elsewhere", broker_name="other"),
+    )
+    assert {
+        "receiverCount": 2,
+        "receivers": [
+            {"kind": "Trigger", "name": "orders", "match": "Yes"},
+            {"kind": "Trigger", "name": "perhaps", "match": "Maybe", "dependsOn": ["subject"]},
+        ],
+    } == await receivers_of(harness)
+    await harness.delete(TRIGGER, "perhaps")
+    assert 1 == (await receivers_of(harness))["receiverCount"]
+
+
+async def test_a_long_list_of_receivers_is_cut_and_says_so() -> None:
+    """The status stays small."""
+    harness = await site_with()
+    await harness.apply(
+        manifest(EVENT_TYPE, "e", spec={"type": "t", "broker": "default"}),
+        *(trigger(f"t{number:02}") for number in range(24)),
+    )
+    found = await receivers_of(harness)
+    assert (25, 20, 5) == (
+        found["receiverCount"],
+        len(found["receivers"]),
+        found["receiversOmitted"],
+    )
+
+
+async def test_receivers_on_a_channel_are_its_subscriptions() -> None:
+    """Of a Channel too, which another object backs; and of the replies of a Trigger those of its
+    Broker.
+    """
+    harness = await site_with()
+    channel = {"apiVersion": CHANNEL.api_version, "kind": "Channel", "name": "c"}
+    replies = {"apiVersion": TRIGGER.api_version, "kind": "Trigger", "name": "orders"}
+    unknown = {"apiVersion": "v1", "kind": "ConfigMap", "name": "config-br-default-channel"}
+    subscriber = {"uri": "http://sink.example/"}
+    await harness.apply(
+        manifest(CHANNEL, "c", spec={}),
+        manifest(SUBSCRIPTION, "s", spec={"channel": channel, "subscriber": subscriber}),
+        manifest(EVENT_TYPE, "e", spec={"type": "t", "reference": channel}),
+        manifest(EVENT_TYPE, "replies", spec={"type": "t", "reference": replies}),
+        manifest(EVENT_TYPE, "unknown", spec={"type": "t", "reference": unknown}),
+    )
+    expected = {"kind": "Subscription", "name": "s", "match": "Yes"}
+    assert [expected] == (await receivers_of(harness))["receivers"]
+    found = (await receivers_of(harness, "replies"))["receivers"]
+    assert [{"kind": "Trigger", "name": "orders", "match": "Yes"}] == found
+    assert {} == await receivers_of(harness, "unknown")
+
+
+AUTO_CREATE = "headrace.dev/eventtype-auto-create"
+
+
+@pytest.mark.parametrize(("flag", "said"), [("enabled", "disabled"), ("", "enabled")])
+async def test_a_broker_may_differ_from_the_flag(flag: str, said: str) -> None:
+    """The annotation decides for its events and for the replies of its Triggers; others follow the
+    flag.
+    """
+    harness = await site_with(flag)
+    await harness.apply(
+        broker("own", annotations={AUTO_CREATE: said}), trigger("t", broker_name="own")
+    )
+    await harness.settle()
+    for kind, name in ((BROKER, "own"), (TRIGGER, "t"), (BROKER, "default"), (TRIGGER, "orders")):
+        await see(harness, ObservedEventType(uid(harness, kind, name), f"of-{name}", "/s"))
+        await harness.run_once()
+    own = {"of-own", "of-t"}
+    expected = own if said == "enabled" else {"of-default", "of-orders"}
+    assert expected == {each.spec["type"] for each in harness.store.list(EVENT_TYPE)}
+
+
+async def test_a_channel_has_the_annotation_of_the_object_that_it_backs() -> None:
+    """A user annotates the Channel; the object behind it takes the events."""
+    harness = await site_with()
+    await harness.apply(manifest(CHANNEL, "c", spec={}, annotations={AUTO_CREATE: "enabled"}))
+    await harness.settle()
+    await see(harness, ObservedEventType(uid(harness, KAFKA_CHANNEL, "c"), "t", "/s"))
+    await harness.run_once()
+    [made] = harness.store.list(EVENT_TYPE)
+    assert ("KafkaChannel", "c") == (made.spec["reference"]["kind"], made.spec["reference"]["name"])
+
+
+async def test_a_wrong_annotation_is_an_error() -> None:
+    """It names the annotation and the values."""
+    harness = await site_with()
+    with pytest.raises(Exception, match=r"(?s)eventtype-auto-create.*expected enabled, disabled"):
+        await harness.apply(broker("b", annotations={AUTO_CREATE: "yes"}))
+    with pytest.raises(Exception, match=r"(?s)schema-validation.*expected off, warn, enforce"):
+        await harness.apply(broker("b", annotations={"headrace.dev/schema-validation": "on"}))

@@ -7,7 +7,7 @@ process is kept.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
 from headrace.adapters.kafka.options import KafkaOptions
@@ -17,6 +17,7 @@ from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
+from headrace.domain.schema_faults import REPORTED_MAX, TEXT_MAX
 
 REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
@@ -139,6 +140,8 @@ def write(instance: Instance) -> bytes:
         members["types"] = list(instance.types)
     if tuple(instance.backends) != (KAFKA,):
         members["backends"] = list(instance.backends)
+    if instance.schema_faults:
+        members["schemaFaults"] = dict(instance.schema_faults)
     return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -159,9 +162,16 @@ def read(value: bytes) -> Instance | None:
             groups=groups,
             types=_types(members.get("types")),
             backends=tuple(map(str, members.get("backends") or (KAFKA,))),
+            schema_faults=_schema_faults(members.get("schemaFaults")),
         )
     except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _schema_faults(value: object) -> Mapping[str, str]:
+    """Return the faults in a report, within their limits."""
+    entries = list(value.items())[:REPORTED_MAX] if isinstance(value, dict) else []
+    return {str(uid): text[:TEXT_MAX] for uid, text in entries if isinstance(text, str)}
 
 
 def _types(value: object) -> Sequence[ObservedEventType]:

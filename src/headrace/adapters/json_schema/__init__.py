@@ -1,0 +1,1 @@
+"""JSON Schema, with jsonschema-rs: the only package that imports it."""
