@@ -1,7 +1,7 @@
 """Prints objects on a terminal or a pipe: the server's tables, JSON, YAML, or names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -54,15 +54,29 @@ def print_table(
         for number, column in enumerate(table["columnDefinitions"])
         if output is OutputFormat.WIDE or not column["priority"]
     ]
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for title in (
+    titles = [
         *(("NAMESPACE",) if with_namespace else ()),
         *(column["name"].upper() for _, column in columns),
-    ):
+    ]
+    print_rows(
+        titles,
+        [
+            [
+                *((_metadata(row).get("namespace", ""),) if with_namespace else ()),
+                *(row["cells"][number] for number, _ in columns),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def print_rows(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table; the cells may come from outside."""
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
         shown.add_column(escape(_one_line(title)), overflow="fold")
     for row in rows:
-        place = (escape(_one_line(_metadata(row).get("namespace", ""))),) if with_namespace else ()
-        shown.add_row(*place, *(_cell(row["cells"][number]) for number, _ in columns))
+        shown.add_row(*map(_cell, row))
     console = Console()
     # A pipe has no width limit, and folded lines would split text that a script searches for.
     (console if console.is_terminal else Console(width=_PIPE_WIDTH)).print(shown)

@@ -24,6 +24,7 @@ PACKAGES = (
 START = ("headrace_cli.entry_point", "headrace_cli.main")
 COMMANDS = (
     "headrace_cli.dead_letters",
+    "headrace_cli.event_types",
     "headrace_cli.filter",
     "headrace_cli.health",
     "headrace_cli.resources",
