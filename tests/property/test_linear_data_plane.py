@@ -51,14 +51,17 @@ from headrace.domain.cesql.like import Pattern
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.observed_event_types import ObservedEventTypes
 from headrace.domain.offsets import OffsetTracker
+from headrace.domain.record import Record
 from headrace.domain.retry_after import parse_http_date, retry_after_seconds
-from headrace.domain.routing import Addressable, RoutingTable
+from headrace.domain.routing import Addressable, EventSchema, RoutingTable
 from headrace.domain.target_url import is_address, parse_target_url
 from headrace.resources import destination
 from headrace.resources.event_type import event_type_name
 from headrace.runtime.metrics import Metrics
+from headrace_ingress.ingress import load_schema_compiler
 from headrace_ingress.metrics import IngressMetrics
 from headrace_ingress.route_cache import RouteCache, decode_host, decode_path
+from headrace_ingress.schema_checks import CompiledSchemas, SchemaChecks
 from tests.support import event_builders as build
 from tests.support.client_response import respond
 from tests.support.complexity import assert_linear
@@ -252,6 +255,36 @@ RESPONSES = (
 )
 RULES = {**attributes.rules("1.0"), **attributes.rules("0.3")}
 
+
+def _checks(**fields: str) -> SchemaChecks:
+    schema = EventSchema(
+        uid="s",
+        generation=1,
+        epoch=1,
+        namespace="n",
+        name="e",
+        addressable="a",
+        type="t",
+        schema='{"properties":{"a":{"pattern":"^(a|b|ab)*c$"}},"additionalProperties":false}',
+        **fields,
+    )
+    return SchemaChecks([schema], CompiledSchemas(load_schema_compiler))
+
+
+def _schema_check() -> Callable[[bytes], object]:
+    """A check of data, which is any bytes."""
+    checks = _checks()
+    return lambda raw: checks.failure_of(Record(None, raw, [("ce_type", b"t")]))
+
+
+def _source_of_schema() -> Callable[[bytes], object]:
+    """The search for the schema of a source with placeholders."""
+    checks = _checks(source="/{a}a{b}b{c}/{d}")
+    return lambda raw: checks.failure_of(
+        Record(None, b"{}", [("ce_type", b"t"), ("ce_source", raw)])
+    )
+
+
 READERS: dict[str, Reader] = {
     "structured request": Reader(BODY, partial(_request, STRUCTURED), EVENT_FAULTS, JSON_PLACES),
     "batch request": Reader(
@@ -362,6 +395,8 @@ READERS: dict[str, Reader] = {
     ),
     "event type": Reader(HEAD, text(lambda raw: event_type_name(raw, raw, raw, raw))),
     "seen types": Reader(HEAD, _seen_types),
+    "data with a schema": Reader(BODY, _schema_check(), around=((b"", b""), (b'{"a":"', b'"}'))),
+    "source of a schema": Reader(HEAD, _source_of_schema()),
     "request path": Reader(HEAD, decode_path, around=((b"", b""), (b"/", b""), (b"http://", b""))),
     "Host": Reader(HEAD, decode_host),
     "unknown address": Reader(
