@@ -12,6 +12,7 @@ from typing import NoReturn
 _DATA_PLANE = (
     "confluent_kafka",
     "httptools",
+    "nats",
     "prometheus_client",
     "pydantic",
     "structlog",

@@ -6,7 +6,6 @@ option have an environment variable (`HEADRACE_<SERVICE>_*`).
 """
 
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -128,17 +127,6 @@ KubeconfigOut = Annotated[
 ]
 
 
-def load_nats(servers: str | None = None) -> NatsSettings:
-    """Read the settings of NATS. Raises BadSettings, also if its library is not installed."""
-    settings = load(NatsSettings, servers=servers)
-    if settings.servers and find_spec("nats") is None:
-        raise BadSettings(
-            "HEADRACE_NATS_SERVERS needs the library nats-py, which is not installed:"
-            ' pip install "headrace[nats]"'
-        )
-    return settings
-
-
 def serve(
     service: str,
     own: Callable[[], Settings],
@@ -158,7 +146,7 @@ def serve(
             "logs": load(LogSettings),
             "kafka": load(KafkaSettings, **kafka),
             "management": load(ManagementSettings, **management),
-            "nats": load_nats(),
+            "nats": load(NatsSettings),
         }
         read |= dict(more())
     except BadSettings as error:

@@ -191,7 +191,6 @@ def _settings(
         NatsSettings,
     )
     from headrace_cli.local import LocalSettings
-    from headrace_cli.services import load_nats
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
@@ -224,7 +223,7 @@ def _settings(
         ),
         management=load(ManagementSettings, port=management_port),
         logs=logs,
-        nats=load_nats(nats_servers),
+        nats=load(NatsSettings, servers=nats_servers),
         viewer_port=viewer_port,
         ingress_url_given=bool(os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL")),
     )

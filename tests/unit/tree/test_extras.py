@@ -93,7 +93,7 @@ def _listed(extra: str) -> set[str]:
             for other in name.removeprefix("headrace[").removesuffix("]").split(","):
                 names |= _listed(other)
         else:
-            names.add(name)
+            names.add(name.partition("[")[0])  # the extras of a library are its own affair
     return names
 
 
