@@ -42,7 +42,7 @@ def test_the_compose_file_has_the_same_quickstart() -> None:
     """Only the address of the viewer differs: there it is the address of a container."""
     ours, theirs = (
         [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
-        for name in ("quickstart", "compose")
+        for name in ("quickstart", "compose/quickstart.yaml")
     )
     for each in theirs[1:]:
         each["spec"]["subscriber"]["uri"] = each["spec"]["subscriber"]["uri"].replace(
