@@ -16,6 +16,7 @@ from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.runtime.process import ExitCode
 from headrace.runtime.sockets import listen, port_of
 from tests.support.headrace_under_test import lasting_port
+from tests.support.nats_server import BINARY, UNPROVEN, NatsServer
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 
@@ -133,6 +134,46 @@ def test_the_example_of_channels_is_delivered_twice(processes: Processes, tmp_pa
         lambda: ["/billing", "/shipping"] == _paths(process, event_id), 10, "both have the event"
     )
     assert ExitCode.OK == process.stop()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("example", "plural", "name"),
+    [
+        ("kafka-channel", "kafkachannels", "payments"),
+        ("in-memory-channel", "inmemorychannels", "notices"),
+        ("nats-jetstream-channel", "natsjetstreamchannels", "shipments"),
+    ],
+)
+def test_the_example_of_each_kind_of_channel_is_delivered(
+    processes: Processes, tmp_path: Path, example: str, plural: str, name: str
+) -> None:
+    """One directory for each kind that backs a Channel."""
+    options: tuple[str, ...] = ()
+    if "nats" in example:
+        if BINARY is None:
+            pytest.skip(UNPROVEN)
+        server = NatsServer(tmp_path / "nats")
+        server.start()
+        options = ("--nats-servers", server.url)
+    port = lasting_port()
+    manifests = (EXAMPLES / example / f"{example}.yaml").read_text()
+    (tmp_path / "channel.yaml").write_text(
+        manifests.replace("127.0.0.1:8090/", f"127.0.0.1:{port}/")
+    )
+    manifest = str(tmp_path / "channel.yaml")
+    process = _up(processes, "-f", manifest, "--viewer-port", str(port), *options)
+    try:
+        process.wait_for("Ctrl-C ends.", UP_SECONDS)
+        address = f"{_address(process, 'ingress')}/default/{plural}/{name}"
+        assert f"curl -i {address} " in process.output()
+        status, event_id = _post(address, kind="created")
+        assert 202 == status
+        wait_until(lambda: [f"/{name}"] == _paths(process, event_id), 10, "the event is shown")
+        assert ExitCode.OK == process.stop()
+    finally:
+        if options:
+            server.kill()
 
 
 @pytest.mark.timeout(120)
