@@ -334,7 +334,7 @@ def _read_event_schema(source: _Members) -> EventSchema:
         type=source.text("type"),
         source=source.text("source", ""),
         dataschema=source.text("dataschema", ""),
-        schema=json.dumps(schema, separators=(",", ":"), ensure_ascii=False),
+        schema=json.dumps(schema, separators=(",", ":"), ensure_ascii=False, allow_nan=False),
     )
 
 
@@ -374,8 +374,10 @@ def _read_destination(source: _Members) -> Destination:
 
 
 def _read_reply(source: _Members) -> Reply:
+    topic = source.optional_text("topic")
+    if topic is not None:
+        return Reply(topic=topic, url=source.optional_text("url"))
     return Reply(
-        topic=source.optional_text("topic"),
         url=source.optional_text("url"),
         ca_certs=source.optional_text("caCerts"),
         audience=source.optional_text("audience"),

@@ -358,3 +358,21 @@ def test_the_table_has_the_schemas_of_each_addressable() -> None:
     assert {"b1", "other"} == set(table.schemas())
     assert concerns_ingress("schema/a") and concerns_ingress("addressable/b1")
     assert not concerns_ingress("subscription/t1")
+
+
+def test_a_reply_to_a_topic_has_no_certificates() -> None:
+    """Found by fuzzing: the record was read with them, and written without."""
+    record = {"v": 1, **json.loads(write(TRIGGER)), "reply": {"topic": "t", "caCerts": "pem"}}
+    found = read("subscription/t1", json.dumps(record).encode())
+    assert isinstance(found, Subscription)
+    assert Reply(topic="t") == found.reply
+
+
+def test_a_schema_with_a_number_that_json_does_not_have_is_rejected() -> None:
+    """`1e999` is infinite in Python."""
+    record = (
+        '{"v":1,"kind":"schema","uid":"u","generation":1,"epoch":1,"namespace":"n","name":"e",'
+        '"addressable":"a","type":"t","schema":{"maximum":1e999}}'
+    )
+    with pytest.raises(BadRoutingRecord):
+        read("schema/u", record.encode())
