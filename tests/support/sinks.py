@@ -166,7 +166,8 @@ class SinkConnection(asyncio.Protocol):
         """The id of the event in the ledger, and how the received one differs."""
         event = attributes.get("id", "")
         if event.startswith(REPLY_PREFIX):
-            event = event.removeprefix(REPLY_PREFIX)
+            # An answer to an answer has it twice.
+            event = event.rpartition(REPLY_PREFIX)[2]
             counter = event.rpartition(".")[2]
             attributes = {
                 **attributes,
