@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
 from tests.support.manifests import channel, subscription
+from tests.support.nats_server import NatsServer
 from tests.support.rates import percentile
 from tests.support.wait_until import wait_until
 
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     options = parser.parse_args()
-    for tool in ("wrk", "nginx"):
+    for tool in ("wrk", "nginx", "nats-server"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not installed: apt-get install {tool}")
     results = []
@@ -113,11 +114,13 @@ def main() -> None:
     ) as temporary:
         directory = Path(temporary)
         with kafka_for_headrace(directory) as kafka, nginx(directory / "nginx") as sink:
-            system = HeadraceUnderTest(
-                kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"}
-            )
+            nats = NatsServer(directory / "nats")
+            nats.start()
+            env = {"HEADRACE_LOG_LEVEL": "warning", "HEADRACE_NATS_SERVERS": nats.url}
+            system = HeadraceUnderTest(kafka.bootstrap_servers, directory, env=env)
             servers: dict[str, Callable[[], int]] = {
                 "KafkaChannel": lambda: kafka.pid or 0,
+                "NatsJetStreamChannel": lambda: nats.pid or 0,
                 "InMemoryChannel": lambda: 0,
             }
             try:
@@ -132,6 +135,7 @@ def main() -> None:
                 raise
             finally:
                 system.close()
+                nats.kill()
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ class NatsServer:
         return f"nats://127.0.0.1:{self._port}"
 
     @property
+    def pid(self) -> int | None:
+        """Its process; None while it does not run."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def options(self) -> NatsOptions:
         """Options of the adapters."""
         return NatsOptions(servers=(self.url,))
