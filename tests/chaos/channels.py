@@ -40,8 +40,8 @@ CALM_SECONDS, TAIL_SECONDS = 3.0, 5.0
 WARM_SECONDS, DRAIN_SECONDS = 60.0, 60.0
 LASTING = frozenset({1, 2, 3, 4, 5, 7})
 """The invariants of docs/reliability.md that hold for every backend: nothing lost, nothing strange
-or damaged, no cross-talk, the delivery policy, the order. How many duplicates a crash makes differs, and is
-reported.
+or damaged, no cross-talk, the delivery policy, the order. How many duplicates a crash makes
+differs, and is reported.
 """
 
 
