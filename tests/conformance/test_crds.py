@@ -127,6 +127,15 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
 OLD_COLUMNS = {
     "broker": (*READY, "Hostname", "Age"),
     "trigger": (*READY, "Broker", "Subscriber_URI", "Age"),
+    "eventtype": (
+        "Type",
+        "Source",
+        "Schema",
+        "Reference Name",
+        "Reference Kind",
+        "Description",
+        *READY,
+    ),
 }
 """The columns of v1alpha1, where they are others than those of today."""
 KINDS = {"legacychannel": "channel", "legacysubscription": "subscription"}

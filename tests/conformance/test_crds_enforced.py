@@ -175,7 +175,8 @@ def test_subscribers_of_a_kafka_channel_are_not_for_users(server: Server) -> Non
         "validation failed: Channel.Spec.Subscribers changed by user "
     )
     assert "service account: spec.subscribers\ncreate a Subscription instead" in answer["message"]
-    code, _, warnings = server.create({**plain, "spec": {"subscribers": [entry]}})
+    other = {**plain, "metadata": {"name": "subscribed-before", "namespace": "default"}}
+    code, _, warnings = server.create({**other, "spec": {"subscribers": [entry]}})
     assert code == 201
     assert any("spec.subscribers has no effect" in each for each in warnings)
 

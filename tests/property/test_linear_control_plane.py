@@ -28,7 +28,7 @@ from headrace.resources.broker_config import (
 )
 from headrace.resources.destination import Unresolved
 from headrace.resources.destination import validate as validate_destination
-from headrace.resources.durations import parse_duration
+from headrace.resources.durations import parse_duration, parse_go_duration
 from headrace.resources.event_type import event_type_name
 from headrace.resources.features import read_features
 from headrace.resources.resource import ResourceKind
@@ -397,6 +397,12 @@ READERS: Mapping[str, Reader] = {
         BYTES_MAX,
         own={"numbers": repeated("1", before="P", after="X")},
         patterns=("durations:_DURATION",),
+    ),
+    "duration of Go": Reader(
+        parse_go_duration,
+        BYTES_MAX,
+        own={"numbers": repeated("1h", after="X")},
+        patterns=("durations:_GO_DURATION", "durations:_GO_PART"),
     ),
     "age": Reader(lambda text: age(text, NOW), BYTES_MAX),
     "quoted path in a cause": Reader(_causes, BYTES_MAX),

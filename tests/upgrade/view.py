@@ -236,13 +236,17 @@ def internal(table: Mapping[str, bytes]) -> dict[str, Object]:
 
 
 def lost(before: object, after: object, *, but: Collection[str] = (), at: str = "") -> list[str]:
-    """Members of `before` that `after` lacks, or that differ; additions do not count, nor `but`."""
+    """Members of `before` that `after` lacks, or that differ; additions do not count, those to an
+    empty list included, nor `but`.
+    """
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         kept = {name: value for name, value in before.items() if name not in but}
         gone = [f"{at}/{name} is gone" for name in kept if name not in after]
         for name in kept.keys() & after.keys():
             gone += lost(kept[name], after[name], but=but, at=f"{at}/{name}")
         return gone
+    if before == [] and isinstance(after, list):
+        return []
     return [] if before == after else [f"{at} was {before!r} and is {after!r}"]
 
 

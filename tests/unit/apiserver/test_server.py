@@ -504,22 +504,22 @@ def test_kinds_that_are_not_reconciled_result_in_a_warning(api: ApiUnderTest) ->
     """At each create and update, once; not when a status is set, and not for kinds that are
     reconciled or that users have added.
     """
-    sequences = "/apis/flows.knative.dev/v1/namespaces/ns/sequences"
-    warnings = ['299 - "this version of Headrace does not reconcile Sequences"']
-    step = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
-    made = api.request("POST", sequences, {"metadata": {"name": "s"}, "spec": {"steps": [step]}})
+    sources = "/apis/sources.knative.dev/v1/namespaces/ns/pingsources"
+    warnings = ['299 - "this version of Headrace does not reconcile PingSources"']
+    sink = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
+    made = api.request("POST", sources, {"metadata": {"name": "s"}, "spec": {"sink": sink}})
     assert (201, warnings) == (made.status, _warnings(made))
     merge = {"Content-Type": "application/merge-patch+json"}
     assert warnings == _warnings(
-        api.request("PATCH", f"{sequences}/s", {"spec": {"steps": [step, step]}}, headers=merge)
+        api.request("PATCH", f"{sources}/s", {"spec": {"data": "{}"}}, headers=merge)
     )
     assert [] == _warnings(
         api.request(
-            "PATCH", f"{sequences}/s/status", {"status": {"observedGeneration": 2}}, headers=merge
+            "PATCH", f"{sources}/s/status", {"status": {"observedGeneration": 2}}, headers=merge
         )
     )
-    assert [] == _warnings(api.request("GET", f"{sequences}/s"))
-    assert [] == _warnings(api.request("DELETE", f"{sequences}/s"))
+    assert [] == _warnings(api.request("GET", f"{sources}/s"))
+    assert [] == _warnings(api.request("DELETE", f"{sources}/s"))
     policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
     warnings = ['299 - "this version of Headrace does not reconcile EventPolicies"']
     assert warnings == _warnings(

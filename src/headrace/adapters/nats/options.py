@@ -2,7 +2,6 @@
 passed to every adapter of this package.
 """
 
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -59,6 +58,8 @@ class NatsOptions:
         if self.credentials_file is not None:
             settings["user_credentials"] = str(self.credentials_file)
         if self.encrypted:
+            import ssl  # Here, because the process that only reads settings needs none of it.
+
             context = ssl.create_default_context(
                 cafile=None if self.ca_file is None else str(self.ca_file)
             )
