@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
-from tests.support.manifests import ORDERED, Manifest, broker, broker_config, trigger
+from tests.support.manifests import (
+    ORDERED,
+    Manifest,
+    broker,
+    broker_config,
+    channel,
+    subscription,
+    trigger,
+)
 from tests.support.rates import percentile
 from tests.support.wait_until import wait_until
 
@@ -25,7 +33,8 @@ from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 
-CASES = ("ingress", "dispatcher", "drain", "together", "full")
+CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full")
+SUBSCRIPTIONS = (1, 100)
 TRIGGERS = (1, 10, 100)
 DRAIN_SECONDS = 240.0
 SETTLE_SECONDS = 1.0
@@ -83,6 +92,8 @@ class Bench:
         for count in triggers if "dispatcher" in cases else ():
             for ordered in (False, True):
                 self._dispatcher(count, ordered=ordered)
+        for count in SUBSCRIPTIONS if "channels" in cases else ():
+            self._channel(count)
         if "drain" in cases:
             for url in (self._sink.slow_url, self._sink.url):
                 for figures in beside_a_drain(
@@ -142,12 +153,29 @@ class Bench:
     def _dispatcher(self, count: int, *, ordered: bool) -> None:
         name = f"{'ordered' if ordered else 'unordered'}-{count}"
         manifests = self._establish(name, count, url=self._sink.url, ordered=ordered)
+        total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
+        order = "ordered" if ordered else "unordered"
+        self._deliver("dispatcher", count, order, total, f"knative-broker-{NAMESPACE}-{name}")
+        self._system.delete(*manifests, seconds=120.0)
+
+    def _channel(self, count: int) -> None:
+        """A Channel with Subscriptions, to compare with a Broker with Triggers without a filter."""
+        name = f"channel-{count}"
+        target = channel(NAMESPACE, name, kind="KafkaChannel", spec={"numPartitions": PARTITIONS})
+        readers = [
+            subscription(target, f"{name}-{number}", self._sink.url) for number in range(count)
+        ]
+        self._system.apply(target, *readers)
+        self._system.wait_ready(target, *readers, seconds=120.0)
+        topic = f"knative-messaging-kafka.{NAMESPACE}.{name}"
+        self._deliver("dispatcher, Channel", count, "unordered", self._sizes.deliveries, topic)
+        self._system.delete(*readers, target, seconds=120.0)
+
+    def _deliver(self, work: str, count: int, order: str, total: int, topic: str) -> None:
+        """Let a dispatcher that starts deliver a backlog of a topic to its subscriptions."""
         process = self._system.services["dispatcher-0"]
         process.stop()
-        total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
-        write_backlog(
-            self._system.log.bootstrap_servers, f"knative-broker-{NAMESPACE}-{name}", total // count
-        )
+        write_backlog(self._system.log.bootstrap_servers, topic, total // count)
         deliveries = Deliveries(self._sink)
         started = time.monotonic()
         self._system.run("dispatcher-0")
@@ -164,9 +192,9 @@ class Bench:
         seconds, done = time.monotonic() - first, total - already
         self._add(
             Figures(
-                work="dispatcher",
+                work=work,
                 triggers=count,
-                order="ordered" if ordered else "unordered",
+                order=order,
                 events=total,
                 per_second=done / seconds,
                 dispatcher_us=meter.micros_per(done),
@@ -175,7 +203,6 @@ class Bench:
                 start_seconds=first - started,
             )
         )
-        self._system.delete(*manifests, seconds=120.0)
 
     def _together(self, count: int) -> None:
         name = f"together-{count}"
