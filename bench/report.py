@@ -17,8 +17,8 @@ class Figures:
     """One measured case; what does not apply is None."""
 
     work: str
-    """`ingress` with or without keys, `dispatcher` (of a Broker, or of a Channel), `together`, or `quiet` (a paced subscription
-    alone, and beside one that drains).
+    """`ingress` with or without keys, `dispatcher` (of a Broker, or of a Channel), `together`, or
+    `quiet` (a paced subscription alone, and beside one that drains).
     """
     triggers: int
     order: str = "-"
