@@ -83,7 +83,13 @@ def measure(
     paced = wrk(
         port, path, seconds=seconds, connections=PACED_CONNECTIONS, per_second=PACED_PER_SECOND
     )
-    wait_until(lambda: len(sink.latencies_ms()) >= paced.requests, 30.0, "paced events", every=0.5)
+    arrived = paced.requests - paced.refused
+    wait_until(
+        lambda: len(sink.latencies_ms()) >= arrived,
+        30.0,
+        f"{arrived} paced events",
+        every=0.5,
+    )
     latencies = sink.latencies_ms()
     system.delete(subscription(target, timed, sink.timed_url), target)
     return Measured(
