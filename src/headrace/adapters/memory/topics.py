@@ -102,11 +102,14 @@ class MemoryTopics:
             case Subscription():
                 self._groups.delete(route.group)
                 self._groups.delete(route.retry_topic)
+                self._appended(route.topic, _FIRST)
                 for topic in (route.retry_topic, route.dead_topic):
                     self._log.delete(topic)
 
     def _appended(self, topic: str, number: int) -> None:
-        """Drop an event that no subscription wants."""
+        """Drop events that no subscription wants."""
+        if topic not in self._log.topics:
+            return
         if topic in self._channels and not self._groups.has_reader(Partition(topic, number)):
             self._log.trim(topic, number, self._log.topics[topic][number].end)
 

@@ -108,6 +108,18 @@ async def test_an_event_without_a_subscription_is_not_kept(served: Served) -> No
     assert 3 == served.log.topics[ORDERS.topic][0].end
 
 
+async def test_what_the_last_subscription_had_not_read_is_dropped(served: Served) -> None:
+    """Otherwise a channel that was full would stay full."""
+    await served.put(ORDERS, BILLING)
+    await served.append(ORDERS.topic, 3)
+    assert 3 == len(served.log.topics[ORDERS.topic][0])
+
+    await served.remove(BILLING)
+
+    assert 0 == len(served.log.topics[ORDERS.topic][0])
+    assert 0 == served.log.stored_bytes
+
+
 async def test_dead_letters_are_read_while_there_is_a_sink(served: Served) -> None:
     await served.put(ORDERS, BILLING)
     await served.append(BILLING.dead_topic, 2)
