@@ -169,12 +169,12 @@ class EmbeddedTopicFull(LogFull):
     """A topic has more unread data than the embedded Kafka can keep."""
 
     def __init__(self, topic: str, bytes_max: int) -> None:
-        super().__init__(topic, bytes_max)
-        message = (
+        super().__init__(
+            topic,
+            bytes_max,
             f"{bytes_max} bytes in topic {topic} have not been read, and the embedded Kafka keeps"
-            " no more; --kafka apache does"
+            " no more; --kafka apache does",
         )
-        self.args = (message,)
 
 
 class UnreadLimitedLog:

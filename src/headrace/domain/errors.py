@@ -33,10 +33,12 @@ class OutcomeUnknown(LogUnavailable):
 class LogFull(Temporary):
     """Records that are not stored yet use up the byte budget of this topic."""
 
-    def __init__(self, topic: str, bytes_max: int) -> None:
+    def __init__(self, topic: str, bytes_max: int, message: str = "") -> None:
+        """`message` is for another limit than that of records that are not stored yet."""
         super().__init__(
-            f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken until"
-            " some are"
+            message
+            or f"{bytes_max} bytes are waiting to be stored in topic {topic}; no more are taken"
+            " until some are"
         )
         self.topic = topic
         self.bytes_max = bytes_max

@@ -39,15 +39,18 @@ OnLost = Callable[[str, int], None]
 
 
 class BacklogFull(LogFull):
-    """The records of a topic that are not delivered yet use up the memory they may take."""
+    """Records that are not delivered yet use up the memory they may take: those of the topic, or
+    those of all topics together.
+    """
 
-    def __init__(self, topic: str, bytes_max: int) -> None:
-        super().__init__(topic, bytes_max)
-        message = (
-            f"topic {topic} has {bytes_max} bytes of events that are not delivered yet, and no"
-            " more are kept in memory; no more are taken until some are delivered"
+    def __init__(self, topic: str, bytes_max: int, *, together: bool) -> None:
+        whose = "all topics together have" if together else f"topic {topic} has"
+        super().__init__(
+            topic,
+            bytes_max,
+            f"{whose} {bytes_max} bytes of events that are not delivered yet, and no more are kept"
+            f" in memory; topic {topic} takes no more until some are delivered",
         )
-        self.args = (message,)
 
 
 class MemoryPartition(list[StoredRecord]):
@@ -73,16 +76,16 @@ class MemoryPartition(list[StoredRecord]):
     def trim(self, before: int) -> int:
         """Remove the records below this offset; return how many bytes they had."""
         count = min(max(before - self.start, 0), len(self))
-        removed = sum(stored_size(record) for record in self[:count])
+        removed = sum(stored_size(record.size) for record in self[:count])
         del self[:count]
         self.start += count
         self.stored_bytes -= removed
         return removed
 
 
-def stored_size(record: Record | StoredRecord) -> int:
+def stored_size(record_size: int) -> int:
     """Return the memory that a stored record takes, approximately."""
-    return record.size + RECORD_OVERHEAD_BYTES
+    return record_size + RECORD_OVERHEAD_BYTES
 
 
 class MemoryLog:
@@ -114,7 +117,8 @@ class MemoryLog:
         self.topic_bytes_max = topic_bytes_max
         self.record_bytes_max = record_bytes_max
         self._open: dict[str, int] = {}
-        self._waiting: list[tuple[str, Record, OnStored]] = []
+        self._waiting: list[tuple[str, Record, int, OnStored]] = []
+        """Topic, record, its size (which is computed once), and whom to tell."""
         self._scheduled = False
         self._held = False
         self._failure: HeadraceError | None = None
@@ -174,13 +178,13 @@ class MemoryLog:
         size = record.size
         if size > self.record_bytes_max:
             raise RecordTooLarge(size, self.record_bytes_max)
-        waiting, needed = self._open.get(topic, 0), stored_size(record)
+        waiting, needed = self._open.get(topic, 0), stored_size(size)
         if waiting and waiting + needed > self.topic_bytes_max:
             raise LogFull(topic, self.topic_bytes_max)
         if self.stored_bytes_max is not None:
             self._make_room(topic, waiting + needed, self.stored_bytes_max)
         self._open[topic] = waiting + needed
-        self._waiting.append((topic, record, stored))
+        self._waiting.append((topic, record, size, stored))
         self._schedule()
 
     def _make_room(self, topic: str, needed: int, bytes_max: int) -> None:
@@ -191,7 +195,8 @@ class MemoryLog:
         if stored + needed <= share and self.stored_bytes + needed <= bytes_max:
             return
         if topic not in self.drops_oldest:
-            raise BacklogFull(topic, share)
+            together = stored + needed <= share
+            raise BacklogFull(topic, bytes_max if together else share, together=together)
         for number, records in enumerate(partitions):
             # A quarter at once: the front of a list is not removed for every record.
             count = -(-len(records) // TOPIC_SHARE)
@@ -223,9 +228,9 @@ class MemoryLog:
         if self._held:
             return
         waiting, self._waiting = self._waiting, []
-        for topic, record, stored in waiting:
-            self._open[topic] -= stored_size(record)
-            outcome = self._store_one(topic, record)
+        for topic, record, size, stored in waiting:
+            self._open[topic] -= stored_size(size)
+            outcome = self._store_one(topic, record, size)
             try:
                 stored(outcome)
             except Exception:
@@ -233,7 +238,7 @@ class MemoryLog:
         if not self._waiting:
             self._emptied.set()
 
-    def _store_one(self, topic: str, record: Record) -> HeadraceError | None:
+    def _store_one(self, topic: str, record: Record, size: int) -> HeadraceError | None:
         if (failure := self._failure or self._refused.get(topic)) is not None:
             return failure
         partitions = self.topics.get(topic)
@@ -249,11 +254,11 @@ class MemoryLog:
             key=record.key,
             value=record.value,
             headers=record.headers,
-            size=record.size,
+            size=size,
         )
         records.append(stored)
-        records.stored_bytes += stored_size(stored)
-        self.stored_bytes += stored_size(stored)
+        records.stored_bytes += stored_size(size)
+        self.stored_bytes += stored_size(size)
         for appended in self._watchers:
             appended(topic, partition)
         return None

@@ -88,7 +88,7 @@ async def test_all_topics_together_have_a_limit(bounded: Bounded) -> None:
         bounded.log.create(f"t{number}")
         await bounded.append(TOPIC_RECORDS, f"t{number}")
 
-    with pytest.raises(BacklogFull):
+    with pytest.raises(BacklogFull, match="all topics together have 40000 bytes"):
         bounded.log.append("orders", RECORD, lambda _: None)
 
     bounded.log.delete("t0")
