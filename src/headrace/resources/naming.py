@@ -52,6 +52,11 @@ def channel_service(name: str) -> str:
     return f"{name}-kn-channel"
 
 
+def channel_host(namespace: str, name: str, domain: str) -> str:
+    """The host by which a channel is addressed: the DNS name of its Service in a cluster."""
+    return f"{channel_service(name)}.{namespace}.svc.{domain}"
+
+
 def broker_host(namespace: str, name: str, domain: str) -> str:
     """The host by which clients of Knative 0.5 reach a Broker: the DNS name of its Service then."""
     return f"{name}-broker.{namespace}.svc.{domain}"

@@ -216,6 +216,16 @@ class Reference(NamedTuple):
         """The API group; empty for core kinds."""
         return self.api_version.rpartition("/")[0]
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """The reference as a manifest has it (KReference)."""
+        return {
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": self.name,
+            "namespace": self.namespace,
+        }
+
 
 def kind_of_reference(api_version: str, kind: str) -> ResourceKind:
     """The kind of a reference; its plural is guessed as Kubernetes' own tools (and Knative's

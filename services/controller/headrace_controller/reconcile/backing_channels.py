@@ -26,13 +26,18 @@ from headrace.resources.conditions import (
 )
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import SERVICE
-from headrace.resources.naming import channel_service, channel_topic
+from headrace.resources.naming import channel_host, channel_service, channel_topic
 from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace_controller.reconcile.addressable import AddressableSpec, reconcile_addressable
 from headrace_controller.reconcile.backend import Progress
 from headrace_controller.reconcile.channel_lookup import BACKENDS, subscriptions_of
 from headrace_controller.reconcile.finalization import finalize
-from headrace_controller.reconcile.objects import ensure_object, reference_to, remove_object
+from headrace_controller.reconcile.objects import (
+    ensure_object,
+    named_object,
+    reference_to,
+    remove_object,
+)
 from headrace_controller.reconcile.references import dead_letter_sink_of, named
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
@@ -98,8 +103,7 @@ def decide(backing: BackingChannel, request: ReconcileRequest) -> None:
     resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
     service = _ensure_service(request, observed.installation.ingress_of(backing.backend))
     request.conditions[CHANNEL_SERVICE_READY] = service
-    host = f"{channel_service(channel.name)}.{channel.namespace}.svc"
-    host += f".{observed.installation.cluster_domain}"
+    host = channel_host(channel.namespace, channel.name, observed.installation.cluster_domain)
     has_name = service == HAPPY
     reconcile_addressable(
         request,
@@ -152,8 +156,7 @@ def _external_name(ingress_url: str) -> str | None:
 
 
 def _service(channel: Resource) -> Resource:
-    metadata = {"name": channel_service(channel.name), "namespace": channel.namespace}
-    return Resource(SERVICE, {"metadata": metadata})
+    return named_object(SERVICE, channel.namespace, channel_service(channel.name))
 
 
 def _subscribers(request: ReconcileRequest) -> list[Mapping[str, Any]]:

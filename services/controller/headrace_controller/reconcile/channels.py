@@ -38,6 +38,7 @@ from headrace_controller.reconcile.foreign_channels import (
 from headrace_controller.reconcile.objects import (
     ensure_created,
     ensure_object,
+    named_object,
     readiness_of,
     reference_to,
 )
@@ -128,12 +129,7 @@ def _unsupported(problem: str) -> Condition:
 
 def _show(request: ReconcileRequest, backing: Resource) -> None:
     """Show the address, the subscribers and the dead letter sink of the backing object."""
-    request.status["channel"] = {
-        "apiVersion": backing.kind.api_version,
-        "kind": backing.kind.kind,
-        "name": backing.name,
-        "namespace": backing.namespace,
-    }
+    request.status["channel"] = reference_to(backing).fields
     status = backing.status
     if foreign_kind(backing.object) is not None:
         # Its controller need not resolve it: the Subscriptions pass it on as a URL.
@@ -158,18 +154,13 @@ def _wanted(channel: Resource, kind: ResourceKind) -> Resource:
     spec = dict(channel.spec["channelTemplate"].get("spec") or {})
     if channel.spec.get("delivery") is not None:
         spec["delivery"] = channel.spec["delivery"]
-    return Resource(kind, {**_named_as(channel, kind).object, "spec": spec})
-
-
-def _named_as(channel: Resource, kind: ResourceKind) -> Resource:
-    metadata = {"name": channel.name, "namespace": channel.namespace}
-    return Resource(kind, {"metadata": metadata})
+    return named_object(kind, channel.namespace, channel.name, spec=spec)
 
 
 def _children(channel: Resource) -> Iterator[Reference]:
     served = backing_kind(channel.spec.get("channelTemplate"))
     for kind in (*((served,) if served else ()), *foreign_kinds(channel)):
-        yield reference_to(_named_as(channel, kind))
+        yield Reference(kind.api_version, kind.kind, channel.namespace, channel.name)
 
 
 def _references(channel: Resource) -> Iterator[Reference]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from headrace.resources.conditions import READY, Condition, ConditionStatus
 from headrace.resources.kinds import SUBSCRIPTION
-from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.resource import Reference, Resource, ResourceKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +32,7 @@ class Child:
             None,
         )
         return {
-            field: {
-                "apiVersion": self.kind.api_version,
-                "kind": self.kind.kind,
-                "name": self.name,
-                "namespace": namespace,
-            },
+            field: Reference(self.kind.api_version, self.kind.kind, namespace, self.name).fields,
             "ready": ready or _no_ready(self.kind, self.condition),
         }
 

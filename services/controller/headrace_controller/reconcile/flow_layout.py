@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.resources.kinds import SUBSCRIPTION
-from headrace.resources.resource import Resource, ResourceKind
+from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace.resources.server_side_apply import is_applied
 from headrace_controller.reconcile.channel_lookup import BACKENDS, backing_kind, owned_channel
-from headrace_controller.reconcile.objects import is_owned, owned
+from headrace_controller.reconcile.objects import is_owned, named_object, owned
 from headrace_controller.reconcile.observed_state import ObservedState
 
 ChannelKinds = Mapping[str, ResourceKind]
@@ -88,7 +88,7 @@ def kinds_of_channels(observed: ObservedState, layout: FlowLayout) -> ChannelKin
 def wanted_channel(flow: Resource, name: str, kind: ResourceKind) -> Resource:
     """A channel of the flow as it is created."""
     spec = dict(flow.spec["channelTemplate"].get("spec") or {})
-    return Resource(kind, {**_named(flow, name), "spec": spec})
+    return named_object(kind, flow.namespace, name, spec=spec)
 
 
 def wanted_subscription(layout: FlowLayout, link: Link, kinds: ChannelKinds) -> Resource:
@@ -105,7 +105,7 @@ def wanted_subscription(layout: FlowLayout, link: Link, kinds: ChannelKinds) -> 
         spec["reply"] = reply or link.reply
     if link.delivery is not None:
         spec["delivery"] = link.delivery
-    return Resource(SUBSCRIPTION, {**_named(flow, link.name), "spec": spec})
+    return named_object(SUBSCRIPTION, flow.namespace, link.name, spec=spec)
 
 
 def owned_subscription(observed: ObservedState, flow: Resource, name: str) -> Resource | None:
@@ -119,16 +119,6 @@ def is_as_wanted(flow: Resource, wanted: Resource, found: Resource) -> bool:
     return is_applied(owned(flow, wanted), found)
 
 
-def _named(flow: Resource, name: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": flow.namespace}}
-
-
 def _destination(flow: Resource, name: str, kinds: ChannelKinds) -> Mapping[str, Any]:
     kind = kinds[name]
-    ref = {
-        "apiVersion": kind.api_version,
-        "kind": kind.kind,
-        "name": name,
-        "namespace": flow.namespace,
-    }
-    return {"ref": ref}
+    return {"ref": Reference(kind.api_version, kind.kind, flow.namespace, name).fields}

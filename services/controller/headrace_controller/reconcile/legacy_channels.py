@@ -12,11 +12,12 @@ from headrace.resources.condition_types import ADDRESSABLE
 from headrace.resources.conditions import READY, Condition, failed, happy, unknown
 from headrace.resources.destination import Unresolved
 from headrace.resources.kinds import CHANNEL, LEGACY_CHANNEL
-from headrace.resources.naming import channel_service
+from headrace.resources.naming import channel_host
 from headrace.resources.resource import Reference, Resource
 from headrace_controller.reconcile.objects import (
     condition_from,
     ensure_object,
+    named_object,
     owned_object,
     reference_to,
 )
@@ -36,7 +37,7 @@ def decide(request: ReconcileRequest) -> None:
         return
     channel, conditions = request.resource, request.conditions
     try:
-        child = owned_object(request, _named_as(channel))
+        child = owned_object(request, named_object(CHANNEL, channel.namespace, channel.name))
     except Unresolved as error:
         conditions[rules.PROVISIONED] = unknown("ChannelUnknown", str(error))
         set_status(request, rules.CONDITIONS)
@@ -63,7 +64,8 @@ def decide(request: ReconcileRequest) -> None:
 def _create(request: ReconcileRequest, found: ProvisionedTemplate) -> Condition:
     """Plan today's Channel; the condition until it is there."""
     spec = {"channelTemplate": dict(found.template)}
-    wanted = Resource(CHANNEL, {**_named_as(request.resource).object, "spec": spec})
+    channel = request.resource
+    wanted = named_object(CHANNEL, channel.namespace, channel.name, spec=spec)
     problem = ensure_object(request, wanted)
     return condition_of_problem(problem) if problem else unknown()
 
@@ -92,30 +94,16 @@ def _show(request: ReconcileRequest, child: Resource) -> None:
     """Show the state and the address of today's Channel."""
     request.conditions[rules.PROVISIONED] = condition_from(child, READY)
     request.conditions[ADDRESSABLE] = condition_from(child, ADDRESSABLE)
-    request.status["internal"] = {
-        "apiVersion": child.kind.api_version,
-        "kind": child.kind.kind,
-        "name": child.name,
-        "namespace": child.namespace,
-    }
+    request.status["internal"] = reference_to(child).fields
     address = child.status.get("address")
     if isinstance(address, dict) and address.get("url"):
-        request.status["address"] = {**address, "hostname": _hostname(request)}
-
-
-def _hostname(request: ReconcileRequest) -> str:
-    """The host by which the ingress knows the channel: in a cluster its Service's name too."""
-    channel, domain = request.resource, request.observed.installation.cluster_domain
-    return f"{channel_service(channel.name)}.{channel.namespace}.svc.{domain}"
-
-
-def _named_as(channel: Resource) -> Resource:
-    metadata = {"name": channel.name, "namespace": channel.namespace}
-    return Resource(CHANNEL, {"metadata": metadata})
+        domain = request.observed.installation.cluster_domain
+        hostname = channel_host(child.namespace, child.name, domain)
+        request.status["address"] = {**address, "hostname": hostname}
 
 
 def _children(channel: Resource) -> Iterable[Reference]:
-    return (reference_to(_named_as(channel)),)
+    return (Reference(CHANNEL.api_version, CHANNEL.kind, channel.namespace, channel.name),)
 
 
 RECONCILER = KindReconciler(

@@ -12,8 +12,8 @@ from headrace.resources.subscription import CHANNEL_READY, REFERENCES_RESOLVED
 from headrace_controller.reconcile.objects import (
     condition_from,
     ensure_object,
+    named_object,
     owned_object,
-    reference_to,
 )
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
@@ -38,11 +38,11 @@ def decide(request: ReconcileRequest) -> None:
     if set_invalid_status(request, rules.CONDITIONS, rules.RESOLVED):
         return
     subscription = request.resource
-    named = _named_as(subscription)
     spec = rules.todays_spec(subscription)
+    wanted = named_object(SUBSCRIPTION, subscription.namespace, subscription.name, spec=spec)
     try:
-        problem = ensure_object(request, Resource(SUBSCRIPTION, {**named.object, "spec": spec}))
-        child = owned_object(request, named)
+        problem = ensure_object(request, wanted)
+        child = owned_object(request, wanted)
     except Unresolved as error:
         request.conditions[rules.RESOLVED] = unknown("SubscriptionUnknown", str(error))
     else:
@@ -63,13 +63,9 @@ def _show(request: ReconcileRequest, child: Resource) -> None:
         request.status["physicalSubscription"] = shown
 
 
-def _named_as(subscription: Resource) -> Resource:
-    metadata = {"name": subscription.name, "namespace": subscription.namespace}
-    return Resource(SUBSCRIPTION, {"metadata": metadata})
-
-
 def _children(subscription: Resource) -> Iterable[Reference]:
-    return (reference_to(_named_as(subscription)),)
+    name = (subscription.namespace, subscription.name)
+    return (Reference(SUBSCRIPTION.api_version, SUBSCRIPTION.kind, *name),)
 
 
 RECONCILER = KindReconciler(

@@ -1,5 +1,7 @@
 """Objects of any kind that a resource owns: created, kept as wanted, and deleted with it."""
 
+from typing import Any
+
 from headrace.resources.conditions import (
     READY,
     Condition,
@@ -8,7 +10,7 @@ from headrace.resources.conditions import (
     unknown,
 )
 from headrace.resources.destination import Unresolved
-from headrace.resources.resource import Reference, Resource
+from headrace.resources.resource import Reference, Resource, ResourceKind
 from headrace.resources.server_side_apply import is_applied
 from headrace_controller.reconcile.backend import Progress
 from headrace_controller.reconcile.plan import (
@@ -37,6 +39,11 @@ def owned(owner: Resource, wanted: Resource) -> Resource:
         **wanted.object,
     }
     return Resource(wanted.kind, document).with_metadata(ownerReferences=[reference])
+
+
+def named_object(kind: ResourceKind, namespace: str, name: str, **fields: Any) -> Resource:
+    """An object as it is wanted, with `fields` such as `spec` beside its name."""
+    return Resource(kind, {"metadata": {"name": name, "namespace": namespace}, **fields})
 
 
 def reference_to(child: Resource) -> Reference:
