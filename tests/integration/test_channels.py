@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
+from tests.support.embedded_headrace import EmbeddedHeadrace
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
     Refused,
     condition,
-    headrace_in,
-    kafka_for_headrace,
     path_of,
     wait_for_events,
 )
+from tests.support.installations import installation
 from tests.support.ledger import Numbered, numbered
 from tests.support.manifests import (
     Manifest,
@@ -70,29 +69,10 @@ def headrace(
         request.addfinalizer(server.kill)
         server.start()
         env["HEADRACE_NATS_SERVERS"] = server.url
-    if where == "apache":
-        in_memory = kind == "InMemoryChannel"
-        with headrace_in(directory, in_memory=in_memory, env=env) as started:
-            started.use_channels(kind)
-            yield started
-    elif where == "embedded":
-        with embedded_headrace_in(directory, env=env) as started:
-            started.use_channels(kind)
-            yield started
-    else:
-        kubernetes = request.getfixturevalue("kubernetes")
-        with kafka_for_headrace(directory) as apache:
-            system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
-            try:
-                if kind == "InMemoryChannel":
-                    system.run_in_memory()
-                system.start().use_channels(kind)
-                yield system
-            except BaseException:
-                print(system.processes.report())
-                raise
-            finally:
-                system.close()
+    in_memory = kind == "InMemoryChannel"
+    with installation(where, request, directory, env=env, in_memory=in_memory) as started:
+        started.use_channels(kind)
+        yield started
 
 
 def address(headrace: HeadraceUnderTest, name: str) -> str:

@@ -9,17 +9,16 @@ from typing import Any
 
 import pytest
 
-from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
+from tests.support.embedded_headrace import EmbeddedHeadrace
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
     Refused,
     condition,
-    headrace_in,
-    kafka_for_headrace,
     stays_true,
     wait_for_events,
 )
+from tests.support.installations import EVERYWHERE, installation
 from tests.support.ledger import numbered
 from tests.support.manifests import (
     Manifest,
@@ -38,36 +37,14 @@ NAMESPACE = "flows"
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("apache", marks=pytest.mark.kafka),
-        pytest.param("kubernetes", marks=pytest.mark.kafka),
-        "embedded",
-    ],
-)
+@pytest.fixture(scope="module", params=EVERYWHERE)
 def headrace(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HeadraceUnderTest]:
     """One installation for all tests here; each has flows of its own."""
     directory = tmp_path_factory.mktemp("flows")
-    if request.param == "apache":
-        with headrace_in(directory) as started:
-            yield started
-    elif request.param == "embedded":
-        with embedded_headrace_in(directory) as started:
-            yield started
-    else:
-        kubernetes = request.getfixturevalue("kubernetes")
-        with kafka_for_headrace(directory) as apache:
-            system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
-            try:
-                yield system.start()
-            except BaseException:
-                print(system.processes.report())
-                raise
-            finally:
-                system.close()
+    with installation(request.param, request, directory) as started:
+        yield started
 
 
 def sequence(name: str, *steps: Mapping[str, Any], **spec: Any) -> Manifest:

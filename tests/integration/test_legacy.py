@@ -14,16 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
+from tests.support.embedded_headrace import EmbeddedHeadrace
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
     Refused,
     condition,
-    headrace_in,
-    kafka_for_headrace,
     lasting_port,
 )
+from tests.support.installations import EVERYWHERE, installation
 from tests.support.manifests import Manifest
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
@@ -37,36 +36,14 @@ pytestmark = pytest.mark.timeout(120)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("apache", marks=pytest.mark.kafka),
-        pytest.param("kubernetes", marks=pytest.mark.kafka),
-        "embedded",
-    ],
-)
+@pytest.fixture(scope="module", params=EVERYWHERE)
 def headrace(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HeadraceUnderTest]:
     """One installation for all tests here; each has a namespace of its own."""
     directory = tmp_path_factory.mktemp("legacy")
-    if request.param == "apache":
-        with headrace_in(directory) as started:
-            yield started
-    elif request.param == "embedded":
-        with embedded_headrace_in(directory) as started:
-            yield started
-    else:
-        kubernetes = request.getfixturevalue("kubernetes")
-        with kafka_for_headrace(directory) as apache:
-            system = HeadraceOnKubernetes(apache.bootstrap_servers, directory, kubernetes)
-            try:
-                yield system.start()
-            except BaseException:
-                print(system.processes.report())
-                raise
-            finally:
-                system.close()
+    with installation(request.param, request, directory) as started:
+        yield started
 
 
 def example(headrace: HeadraceUnderTest, name: str, **hosts: str) -> str:

@@ -228,6 +228,15 @@ class ControllerHarness:
         return [record for kind in RECONCILERS.stored_kinds for record in self.store.list(kind)]
 
 
+async def settled(*resources: Resource, **harness: Any) -> ControllerHarness:
+    """An installation in which these resources were applied."""
+    made = ControllerHarness(**harness)
+    await made.restart()
+    await made.apply(*resources)
+    await made.settle()
+    return made
+
+
 def _renamed(key: str, names: Mapping[str, str]) -> str:
     return names.get(key.partition("/")[2], key)
 

@@ -26,6 +26,7 @@ from tests.unit.controller.harness import (
     broker,
     config_map,
     manifest,
+    settled,
 )
 
 MESSAGING = "messaging.knative.dev/v1"
@@ -62,15 +63,6 @@ def subscription(
         spec.setdefault("subscriber", {"uri": "http://sink.example/"})
     named = {"apiVersion": MESSAGING, "kind": kind, "name": of}
     return manifest(SUBSCRIPTION, name, annotations=annotations, spec={"channel": named, **spec})
-
-
-async def settled(*resources: Resource, **harness: Any) -> ControllerHarness:
-    """An installation in which these resources were applied."""
-    made = ControllerHarness(**harness)
-    await made.restart()
-    await made.apply(*resources)
-    await made.settle()
-    return made
 
 
 def subscribed(harness: ControllerHarness) -> dict[str, Subscription]:

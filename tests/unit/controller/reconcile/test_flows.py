@@ -18,7 +18,7 @@ from headrace.resources.kinds import (
 )
 from headrace.resources.resource import Resource, ResourceKind
 from headrace_controller.reconcile.plan import PutRoute
-from tests.unit.controller.harness import ControllerHarness, config_map, manifest
+from tests.unit.controller.harness import ControllerHarness, config_map, manifest, settled
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 LAST = {"uri": "http://last.example/"}
@@ -43,15 +43,6 @@ def branch(name: str, *, filtered: bool = True, **fields: Any) -> dict[str, Any]
     """A branch, with or without a filter."""
     own = {"filter": step(f"filter-{name}")} if filtered else {}
     return {**own, "subscriber": step(name), **fields}
-
-
-async def settled(*resources: Resource, **harness: Any) -> ControllerHarness:
-    """An installation in which these resources were applied."""
-    made = ControllerHarness(**harness)
-    await made.restart()
-    await made.apply(*resources)
-    await made.settle()
-    return made
 
 
 def names(harness: ControllerHarness, kind: ResourceKind) -> list[str]:

@@ -14,7 +14,12 @@ from headrace.resources.kinds import (
 )
 from headrace.resources.resource import Resource
 from tests.support.api_admission import refusal, warnings_of
-from tests.unit.controller.harness import NAMESPACE, ControllerHarness, config_map, manifest
+from tests.unit.controller.harness import (
+    NAMESPACE,
+    config_map,
+    manifest,
+    settled,
+)
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 URL = f"http://127.0.0.1:8080/{NAMESPACE}/kafkachannels/orders"
@@ -30,15 +35,6 @@ def legacy_channel(name: str = "orders", *, provisioner: str = "kafka", **spec: 
             "name": provisioner,
         }
     return manifest(LEGACY_CHANNEL, name, spec=spec)
-
-
-async def settled(*resources: Resource, **harness: Any) -> ControllerHarness:
-    """An installation in which these resources were applied."""
-    made = ControllerHarness(**harness)
-    await made.restart()
-    await made.apply(*resources)
-    await made.settle()
-    return made
 
 
 async def test_a_channel_becomes_a_channel_of_today_and_shows_its_address() -> None:

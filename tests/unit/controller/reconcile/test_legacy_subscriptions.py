@@ -8,13 +8,12 @@ from headrace.domain.routing import Reply, Subscription
 from headrace.resources.kinds import LEGACY_SUBSCRIPTION, SUBSCRIPTION
 from headrace.resources.resource import Resource
 from tests.support.api_admission import refusal
-from tests.unit.controller.harness import NAMESPACE, ControllerHarness, manifest
+from tests.unit.controller.harness import NAMESPACE, ControllerHarness, manifest, settled
 from tests.unit.controller.reconcile.test_legacy_channels import (
     FALSE,
     TRUE,
     UNKNOWN,
     legacy_channel,
-    settled,
 )
 
 OLD = "eventing.knative.dev/v1alpha1"
