@@ -118,7 +118,7 @@ class MemoryLog:
         self.record_bytes_max = record_bytes_max
         self._open: dict[str, int] = {}
         self._waiting: list[tuple[str, Record, int, OnStored]] = []
-        """Topic, record, its size (which is computed once), and whom to tell."""
+        """Topic, record, its size (which is computed once), and its callback."""
         self._scheduled = False
         self._held = False
         self._failure: HeadraceError | None = None
