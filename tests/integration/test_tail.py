@@ -51,7 +51,7 @@ def _check(servers: str, topic: str) -> None:
     with closing(KafkaTail(KafkaOptions(bootstrap_servers=servers), seconds=SECONDS)) as tail:
         assert 10 == tail.record_counts(topic)[topic]
         windows = list(tail.read_newest_first(topic, 3, _value))
-        assert ["9", "7"] == windows[0][:2]
+        assert ["9", "7"] == windows[0][:2], windows
         assert sorted("012345679") == sorted(value for window in windows for value in window)
         with pytest.raises(TopicMissing):
             tail.watermarks("no-such-topic")

@@ -140,7 +140,10 @@ class KafkaTail:
             error = message.error()
             if error is not None:
                 if is_partition_end(error):
-                    open_ends.pop(number, None)
+                    # The client may report an end before it has read up to the watermark. That
+                    # end is not the window's, and the records follow.
+                    if offset >= open_ends.get(number, 0):
+                        open_ends.pop(number, None)
                 elif error.fatal():
                     raise call_error(error, f"topic {topic}")
                 continue
