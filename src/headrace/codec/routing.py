@@ -23,6 +23,7 @@ from headrace.domain.routing import (
     DeliveryOrder,
     Destination,
     EventSchema,
+    EventSource,
     Format,
     RemovedRoute,
     Reply,
@@ -53,6 +54,8 @@ def write(entry: Route | RemovedRoute) -> bytes:
             members = _subscription(entry)
         case EventSchema():
             members = _event_schema(entry)
+        case EventSource():
+            members = _event_source(entry)
         case Delays():
             members = _delays(entry)
         case RemovedRoute():
@@ -177,14 +180,7 @@ def _subscription(route: Subscription) -> dict[str, Any]:
         "deadTopic": route.dead_topic,
         "subscriber": _destination(route.subscriber),
         "filters": route.filters,
-        "delivery": {
-            "retry": route.delivery.retry,
-            "timeoutSeconds": float(route.delivery.timeout_seconds),
-            "backoff": route.delivery.backoff,
-            "delaySeconds": float(route.delivery.delay_seconds),
-            "backoffMaxSeconds": float(route.delivery.backoff_max_seconds),
-            "retryAfterMaxSeconds": float(route.delivery.retry_after_max_seconds),
-        },
+        "delivery": _delivery(route.delivery),
         "order": route.order,
         "format": route.format,
         "breaker": route.breaker,
@@ -202,6 +198,45 @@ def _subscription(route: Subscription) -> dict[str, Any]:
     if route.dead_letter_sink is not None:
         members["deadLetterSink"] = _destination(route.dead_letter_sink)
     return members
+
+
+def _event_source(route: EventSource) -> dict[str, Any]:
+    members: dict[str, Any] = {
+        "kind": "source",
+        "uid": route.uid,
+        "generation": route.generation,
+        "epoch": route.epoch,
+        "namespace": route.namespace,
+        "name": route.name,
+        "resourceKind": route.kind,
+        "adapter": route.adapter,
+        "config": route.config,
+        "delivery": _delivery(route.delivery),
+    }
+    if route.sink is not None:
+        members["sink"] = _destination(route.sink)
+    if route.sink_topic is not None:
+        members["sinkTopic"] = route.sink_topic
+    if route.dead_letter_sink is not None:
+        members["deadLetterSink"] = _destination(route.dead_letter_sink)
+    if route.extensions:
+        members["extensions"] = route.extensions
+    if route.published:
+        members["published"] = route.published
+    if route.finalizing:
+        members["finalizing"] = True
+    return members
+
+
+def _delivery(policy: DeliveryPolicy) -> dict[str, Any]:
+    return {
+        "retry": policy.retry,
+        "timeoutSeconds": float(policy.timeout_seconds),
+        "backoff": policy.backoff,
+        "delaySeconds": float(policy.delay_seconds),
+        "backoffMaxSeconds": float(policy.backoff_max_seconds),
+        "retryAfterMaxSeconds": float(policy.retry_after_max_seconds),
+    }
 
 
 def _destination(destination: Destination | Reply) -> dict[str, Any]:
@@ -296,6 +331,11 @@ class _Members:
     def mapping(self) -> Mapping[str, Any]:
         return self._value
 
+    def text_mapping(self) -> Mapping[str, str]:
+        if not all(isinstance(value, str) for value in self._value.values()):
+            raise BadRoutingRecord(f"{self.where}: must hold strings")
+        return self._value
+
 
 def _read_addressable(source: _Members) -> Addressable:
     return Addressable(
@@ -365,6 +405,28 @@ def _read_subscription(source: _Members) -> Subscription:
     )
 
 
+def _read_event_source(source: _Members) -> EventSource:
+    return EventSource(
+        uid=source.text("uid"),
+        generation=source.integer("generation"),
+        epoch=source.integer("epoch"),
+        namespace=source.text("namespace"),
+        name=source.text("name"),
+        kind=source.text("resourceKind", ""),
+        adapter=source.text("adapter"),
+        config=source.object("config").mapping(),
+        sink=_read_destination(source.object("sink")) if source.has("sink") else None,
+        sink_topic=source.optional_text("sinkTopic"),
+        extensions=source.object("extensions").text_mapping(),
+        delivery=_read_delivery(source.object("delivery")),
+        dead_letter_sink=_read_destination(source.object("deadLetterSink"))
+        if source.has("deadLetterSink")
+        else None,
+        published=source.object("published").mapping(),
+        finalizing=source.flag("finalizing", default=False),
+    )
+
+
 def _read_destination(source: _Members) -> Destination:
     return Destination(
         url=source.text("url"),
@@ -420,5 +482,6 @@ _READERS: dict[str, Callable[[_Members], Route | RemovedRoute]] = {
     "subscription": _read_subscription,
     "delays": _read_delays,
     "schema": _read_event_schema,
+    "source": _read_event_source,
     "removed": _read_removed_route,
 }

@@ -23,6 +23,7 @@ from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
+from headrace.domain.source_report import SourceReport
 
 OnStored = Callable[[HeadraceError | None], None]
 """Called once for each appended record: with None when all in-sync replicas have it, else with the
@@ -294,6 +295,8 @@ class Instance:
     """By uid of an addressable that only warns, the newest event that did not conform to its
     schema, as a text for users.
     """
+    sources: Mapping[str, SourceReport] = field(default_factory=dict)
+    """By uid, the sources that it runs."""
 
 
 class Instances(Protocol):

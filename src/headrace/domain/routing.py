@@ -195,7 +195,36 @@ class EventSchema:
     """A JSON Schema, as JSON text without unnecessary white space."""
 
 
-Route = Addressable | Subscription | Delays | EventSchema
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSource:
+    """An outside system whose events the sources service sends to a sink."""
+
+    uid: str
+    generation: int
+    epoch: int
+    namespace: str
+    name: str
+    kind: str = ""
+    """See `Addressable.kind`."""
+    adapter: str
+    """Name of the code that reads the outside system."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What the adapter needs to know, as JSON. Secrets are in it by reference only."""
+    sink: Destination | None = None
+    """Where events are posted. None in a record with `finalizing`."""
+    sink_topic: str | None = None
+    """The topic of the addressable at that URL, if there is one."""
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    """Extension attributes that are set in every event (`ceOverrides`)."""
+    delivery: DeliveryPolicy = field(default_factory=DeliveryPolicy)
+    dead_letter_sink: Destination | None = None
+    published: Mapping[str, Any] = field(default_factory=dict)
+    """The status fields that the source published before (see `SourceReport.fields`)."""
+    finalizing: bool = False
+    """The resource is being deleted: remove what the source has in the outside system."""
+
+
+Route = Addressable | Subscription | Delays | EventSchema | EventSource
 """One record of the routing table."""
 
 
@@ -254,8 +283,10 @@ class RoutingTable:
     def _serves(self, entry: Route | RemovedRoute | None) -> bool:
         if self.backends is None or entry is None or isinstance(entry, RemovedRoute):
             return True
-        # A schema is small, and of use only with its addressable.
-        return isinstance(entry, EventSchema) or backend_of_route(entry) in self.backends
+        # A schema is small, and of use only with its addressable. Sources are in no backend.
+        return (
+            isinstance(entry, EventSchema | EventSource) or backend_of_route(entry) in self.backends
+        )
 
     def _is_older(self, key: str, entry: Route | RemovedRoute | None, old: Route | None) -> bool:
         if entry is None:
@@ -305,6 +336,10 @@ class RoutingTable:
         """Return all subscriptions, in no particular order."""
         return (route for route in self._routes.values() if isinstance(route, Subscription))
 
+    def sources(self) -> Iterator[EventSource]:
+        """Return all sources, in no particular order."""
+        return (route for route in self._routes.values() if isinstance(route, EventSource))
+
     def schemas(self) -> Mapping[str, tuple[EventSchema, ...]]:
         """Return the schemas of each addressable, by its uid, sorted by their own uids."""
         found: dict[str, list[EventSchema]] = defaultdict(list)
@@ -348,6 +383,11 @@ def subscription_key(uid: str) -> str:
     return f"subscription/{uid}"
 
 
+def source_key(uid: str) -> str:
+    """Return the key of the record of the source with this uid."""
+    return f"source/{uid}"
+
+
 def delays_key(backend: str) -> str:
     """Return the key of the record that names the delay topics of a backend."""
     return DELAYS_KEY if backend == KAFKA else f"{DELAYS_KEY}/{backend}"
@@ -355,7 +395,7 @@ def delays_key(backend: str) -> str:
 
 def route_key(route: Route) -> str:
     """Return the key of a route's record: `addressable/<uid>`, `subscription/<uid>`,
-    `schema/<uid>`, or that of the delay topics.
+    `schema/<uid>`, `source/<uid>`, or that of the delay topics.
     """
     match route:
         case Addressable():
@@ -364,5 +404,7 @@ def route_key(route: Route) -> str:
             return subscription_key(route.uid)
         case EventSchema():
             return schema_key(route.uid)
+        case EventSource():
+            return source_key(route.uid)
         case Delays():
             return delays_key(route.backend)

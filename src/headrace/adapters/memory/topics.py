@@ -18,6 +18,7 @@ from headrace.domain.routing import (
     Addressable,
     Delays,
     EventSchema,
+    EventSource,
     Route,
     RoutingTable,
     Subscription,
@@ -46,7 +47,10 @@ class MemoryTopics:
             route = table.get(key)
             if route is None:
                 self._remove(self._routes.pop(key, None))
-            elif not isinstance(route, EventSchema) and backend_of_route(route) == IN_MEMORY:
+            elif (
+                not isinstance(route, EventSchema | EventSource)
+                and backend_of_route(route) == IN_MEMORY
+            ):
                 self._routes[key] = route
                 self._create(route)
 

@@ -18,6 +18,7 @@ from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
 from headrace.domain.schema_faults import REPORTED_MAX, TEXT_MAX
+from headrace.domain.source_report import read_sources
 
 REPORT_SECONDS = 5.0
 LIVE_SECONDS = 10.0
@@ -142,6 +143,8 @@ def write(instance: Instance) -> bytes:
         members["backends"] = list(instance.backends)
     if instance.schema_faults:
         members["schemaFaults"] = dict(instance.schema_faults)
+    if instance.sources:
+        members["sources"] = {uid: each.to_json() for uid, each in instance.sources.items()}
     return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -163,6 +166,7 @@ def read(value: bytes) -> Instance | None:
             types=_types(members.get("types")),
             backends=tuple(map(str, members.get("backends") or (KAFKA,))),
             schema_faults=_schema_faults(members.get("schemaFaults")),
+            sources=read_sources(members.get("sources")),
         )
     except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

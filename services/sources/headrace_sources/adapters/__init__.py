@@ -1,0 +1,1 @@
+"""The adapters: one module for each outside system. A module is imported when it is first used."""
