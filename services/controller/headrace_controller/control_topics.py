@@ -66,7 +66,7 @@ def verify(spec: TopicSpec, facts: TopicDescription | None) -> None:
             f"topic {spec.name} was created but does not appear; look at the brokers' logs"
         )
     if facts.partitions != spec.partitions:
-        found = f"topic {spec.name} has {facts.partitions} partitions instead of 1"
+        found = f"topic {spec.name} has {facts.partitions} partitions instead of {spec.partitions}"
         raise Permanent(
             f"{found}; its records have no order. Delete it if it is not in use, or choose another"
             " Kafka"

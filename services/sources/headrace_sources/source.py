@@ -22,6 +22,7 @@ it when the resource is deleted or changed, the process stops, or another proces
 over. Cancellation is the only way in which it is stopped; `run` may use up to 5 s for cleaning up.
 """
 
+import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from headrace.domain.errors import Temporary
-from headrace.domain.event import Event
+from headrace.domain.event import Event, Value
 from headrace.domain.ports import Clock
 
 DEPLOYED = "Deployed"
@@ -176,6 +177,12 @@ class SourceContext(Protocol):
         """
         ...
 
+    async def lead(self) -> None:
+        """Wait until this process is the one that has the lease of this source. When it loses it,
+        the source is restarted. For a source that every process runs, and of which one does more.
+        """
+        ...
+
     def receive(self, handler: WebhookHandler) -> AbstractContextManager[str]:
         """Handle the requests that arrive at the address of this source while the context manager
         is open; its value is the public URL of that address.
@@ -196,3 +203,30 @@ class Source(Protocol):
     async def run(self, emit: Emit) -> None:
         """Read from the outside and emit, until cancelled."""
         ...
+
+
+def new_event(
+    type: str,
+    source: str,
+    data: bytes | None = None,
+    *,
+    id: str | None = None,
+    content_type: str | None = None,
+    **attributes: Value | None,
+) -> Event:
+    """Return an event with these attributes, without those that are None.
+
+    `id` should come from the outside, so that an event that is read twice has the same one; without
+    it, a random one is made. `content_type` is the attribute `datacontenttype`.
+    """
+    given = {**attributes, "datacontenttype": content_type}
+    return Event(
+        {
+            "specversion": "1.0",
+            "id": id or str(uuid.uuid4()),
+            "source": source,
+            "type": type,
+            **{name: value for name, value in given.items() if value is not None},
+        },
+        data,
+    )

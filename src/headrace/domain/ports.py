@@ -315,6 +315,49 @@ class Instances(Protocol):
         ...
 
 
+class LeaseListener(Protocol):
+    """Is told which leases this process holds."""
+
+    def on_acquired(self) -> None:
+        """This process holds more leases than before."""
+        ...
+
+    async def on_released(self) -> None:
+        """This process holds fewer leases than before. Return when the work that needs them has
+        ended; another process waits for that, for some seconds.
+        """
+        ...
+
+
+class SourceLeases(Protocol):
+    """Which process runs a source that one process runs at a time, and where that source is.
+
+    There is a lease for every uid. The processes share them, and no two hold the same one.
+    """
+
+    async def start(self, listener: LeaseListener) -> None:
+        """Begin to take part. Returns at once; leases are held some time later."""
+        ...
+
+    def holds(self, uid: str) -> bool:
+        """Whether this process holds the lease of this source, as far as is known for sure."""
+        ...
+
+    def cursor(self, uid: str) -> str | None:
+        """Return what was saved last for a source whose lease is held; None if nothing was."""
+        ...
+
+    async def save_cursor(self, uid: str, cursor: str | None) -> None:
+        """Save where a source is; None removes it. Raises `LogUnavailable`, and `Fenced` if the
+        lease is not held.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Release all leases. The listener is not told."""
+        ...
+
+
 class Clock(Protocol):
     """The time, as a port so that tests can control it."""
 

@@ -22,6 +22,7 @@ from headrace.domain.backend_name import KAFKA
 from headrace.domain.errors import HeadraceError, TopicMissing
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.ports import Clock, Instance, Instances, RoutingReader
+from headrace.domain.source_report import SourceReport
 
 logger = structlog.get_logger(__name__)
 
@@ -37,7 +38,8 @@ class Heartbeat:
     """Sends the reports of one process, from `start` to `stop`.
 
     `groups` returns the states of its subscriptions to report, `types` the observed event types to
-    report next, `schema_faults` the events that did not conform to a schema.
+    report next, `schema_faults` the events that did not conform to a schema, `sources` the sources
+    that it runs.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Heartbeat:
         groups: Callable[[], Mapping[str, str]] = dict,
         types: Callable[[], Sequence[ObservedEventType]] = tuple,
         schema_faults: Callable[[], Mapping[str, str]] = dict,
+        sources: Callable[[], Mapping[str, SourceReport]] = dict,
     ) -> None:
         self._service = service
         self._id = instance_id
@@ -60,6 +63,7 @@ class Heartbeat:
         self._groups = groups
         self._types = types
         self._schema_faults = schema_faults
+        self._sources = sources
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._acknowledged_at: float | None = None
@@ -103,6 +107,10 @@ class Heartbeat:
             f" ({seconds:.0f} s)"
         )
 
+    def report_soon(self) -> None:
+        """Report at once: what is reported has changed."""
+        self._changed.set()
+
     def _on_change(self, keys: Collection[str]) -> None:
         del keys
         self._changed.set()
@@ -120,6 +128,7 @@ class Heartbeat:
                 self._types(),
                 self._routes.table.backends or (KAFKA,),
                 dict(self._schema_faults()),
+                dict(self._sources()),
             )
             try:
                 await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)

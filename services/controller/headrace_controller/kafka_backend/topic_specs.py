@@ -8,6 +8,7 @@ event can be written there together with its private headers.
 from collections.abc import Iterable
 
 from headrace.domain.backend_name import KAFKA
+from headrace.domain.control_topics import control_topic_partitions
 from headrace.resources.broker_config import (
     BYTES_MAX,
     MAX_MESSAGE_BYTES,
@@ -69,11 +70,13 @@ def delay_topic_specs(*, bytes_max: int, brokers: int, backend: str = KAFKA) -> 
 
 
 def control_topic_specs(names: Iterable[str], *, brokers: int) -> list[TopicSpec]:
-    """Compacted topics of one partition: the routing table, the resources, the instances."""
+    """Compacted topics: the routing table, the resources and the instances, of one partition; and
+    the positions of sources.
+    """
     return [
         TopicSpec(
             name=name,
-            partitions=1,
+            partitions=control_topic_partitions(name),
             replication=effective_replication(None, brokers)[0],
             settings={
                 "cleanup.policy": "compact",

@@ -1,0 +1,193 @@
+"""The composition root of the sources process.
+
+`compose` is the one place that creates `Sources`, over any adapters; `kafka_backends` creates those
+used in production.
+"""
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from headrace.adapters.by_backend import LogByBackend
+from headrace.adapters.http.client import HttpSender
+from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.kafka.control.instances import KafkaInstances
+from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
+from headrace.adapters.kafka.control.source_leases import KafkaSourceLeases
+from headrace.adapters.kafka.options import LogOptions
+from headrace.adapters.kafka.producer import KafkaLog
+from headrace.domain.backend_name import JETSTREAM, KAFKA
+from headrace.domain.egress import EgressPolicy, ProtectedPort
+from headrace.domain.ports import Instances, Log, RoutingReader, SourceLeases
+from headrace.runtime.clock import SystemClock
+from headrace.runtime.heartbeat import instance_name
+from headrace.runtime.management import add_management
+from headrace.runtime.metrics import Metrics
+from headrace.runtime.process import ExitCode, tune_gc
+from headrace.runtime.service import CloseOnStop, Component, Service
+from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
+from headrace.runtime.sockets import (
+    CONTROLLER_MANAGEMENT_PORT,
+    CONTROLLER_PORT,
+    DISPATCHER_MANAGEMENT_PORT,
+    IN_MEMORY_MANAGEMENT_PORT,
+    MANAGEMENT_PORT,
+    SOURCES_MANAGEMENT_PORT,
+)
+from headrace.runtime.watchdog import Watchdog
+from headrace_sources.emitter import EmitterContext
+from headrace_sources.receiver import Receiver
+from headrace_sources.running_source import SourceServices
+from headrace_sources.secrets import NoSecrets, SecretReader, Secrets
+from headrace_sources.settings import SourcesSettings
+from headrace_sources.sources import Sources
+
+_STOP_SECONDS = 15.0
+OTHER_SERVICES_PORTS = (
+    ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
+    ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
+    ProtectedPort("::", DISPATCHER_MANAGEMENT_PORT, "the management port of the dispatcher"),
+    ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
+    ProtectedPort("::", IN_MEMORY_MANAGEMENT_PORT, "the management port of in-memory channels"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcesBackends:
+    """The adapters of this service. `components` start before it, in this order, and stop after
+    it.
+    """
+
+    log: Log
+    routes: RoutingReader
+    instances: Instances
+    leases: SourceLeases
+    secrets: SecretReader
+    components: tuple[tuple[str, Component], ...] = ()
+
+    def adding(
+        self, backend: str, log: Log, *components: tuple[str, Component]
+    ) -> "SourcesBackends":
+        """Return these, with the log of one more backend for events."""
+        return replace(
+            self,
+            log=LogByBackend.adding(self.log, backend, log),
+            components=(*self.components, *components),
+        )
+
+
+def kafka_backends(
+    settings: SourcesSettings,
+    kafka: KafkaSettings,
+    *,
+    secrets: SecretReader,
+    served: Collection[str] = (KAFKA,),
+) -> SourcesBackends:
+    """Adapters for Kafka. `served` are the backends whose routes are read."""
+    options = kafka.options("headrace-sources")
+    log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
+    instances = KafkaInstances(options, log, SystemClock(), follow=False)
+    return SourcesBackends(
+        log=log,
+        routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS, backends=served),
+        instances=instances,
+        leases=KafkaSourceLeases(options, log, instance=settings.instance),
+        secrets=secrets,
+        components=(("sources log", log), ("sources instances", instances)),
+    )
+
+
+def all_backends(
+    settings: SourcesSettings, kafka: KafkaSettings, nats: NatsSettings, *, secrets: SecretReader
+) -> SourcesBackends:
+    """The backends of a process: those of Kafka, with JetStream if NATS servers are set."""
+    served = (KAFKA, JETSTREAM) if nats.servers else (KAFKA,)
+    backends = kafka_backends(settings, kafka, secrets=secrets, served=served)
+    return with_jetstream(backends, settings, nats)
+
+
+def with_jetstream(
+    backends: SourcesBackends, settings: SourcesSettings, nats: NatsSettings
+) -> SourcesBackends:
+    """The backends, with JetStream if NATS servers are set."""
+    connection = nats.options("headrace-sources")
+    if connection is None:
+        return backends
+    from headrace.adapters.nats.log import JetStreamLog
+    from headrace.adapters.nats.options import JetStreamLogOptions
+
+    log = JetStreamLog(
+        connection, log=JetStreamLogOptions(topic_bytes_max=settings.append_bytes_max)
+    )
+    return backends.adding(JETSTREAM, log, ("sources JetStream log", log))
+
+
+def compose(
+    service: Service,
+    settings: SourcesSettings,
+    backends: SourcesBackends,
+    metrics: Metrics,
+    egress: EgressPolicy,
+) -> Sources:
+    """Put the sources and what they need into `service`. `egress` says where they may post to.
+    Raises what `Receiver` raises.
+    """
+    clock = SystemClock()
+    sender = HttpSender(ClientOptions(address_denied=egress))
+    receiver, secrets = Receiver(settings), Secrets(backends.secrets)
+    services = SourceServices(
+        emitters=EmitterContext(
+            log=backends.log,
+            sender=sender,
+            clock=clock,
+            table=backends.routes.table,
+            jitter=lambda: random.uniform(-1.0, 1.0),
+        ),
+        secrets=secrets,
+        leases=backends.leases,
+        receiver=receiver,
+        clock=clock,
+    )
+    sources = Sources(
+        instance_id=instance_name("sources"),
+        services=services,
+        routes=backends.routes,
+        instances=backends.instances,
+        metrics=metrics,
+    )
+    for name, component in backends.components:
+        service.add(name, component)
+    service.add("sources sender", CloseOnStop(sender.stop))
+    service.add("secrets", secrets)
+    service.add("receiver", receiver)
+    service.add("sources", sources)
+    service.health.add("sources-kafka", sources.unacknowledged_since)
+    return sources
+
+
+async def run(
+    settings: SourcesSettings,
+    kafka: KafkaSettings,
+    nats: NatsSettings,
+    management: ManagementSettings,
+) -> ExitCode:
+    """Run sources until a signal is received; return the exit code."""
+    metrics = Metrics()
+    service = Service(
+        "sources", drain_seconds=settings.drain_seconds + _STOP_SECONDS, stop_seconds=_STOP_SECONDS
+    )
+    service.add("watchdog", Watchdog("sources", settings.watchdog_seconds))
+    own = add_management(service, metrics, management, default_port=SOURCES_MANAGEMENT_PORT)
+    ports = (
+        ProtectedPort(own.host, own.port, "the management port of the sources"),
+        *OTHER_SERVICES_PORTS,
+    )
+    backends = all_backends(settings, kafka, nats, secrets=secret_reader(settings))
+    compose(service, settings, backends, metrics, settings.egress(protected_ports=ports))
+    return await service.run(tune_gc)
+
+
+def secret_reader(settings: SourcesSettings) -> SecretReader:
+    """Where this process reads Secrets."""
+    del settings
+    return NoSecrets()

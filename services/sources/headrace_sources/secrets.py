@@ -1,0 +1,124 @@
+"""Secrets, which sources refer to: read when they are needed, checked for changes while they are in
+use, never stored.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.runtime.service import end_task
+from headrace_sources.source import SecretKeyRef, SourceFault
+
+logger = structlog.get_logger(__name__)
+
+CHECK_SECONDS: Final = 10.0
+"""How often the Secrets in use are read again."""
+_NOT_FOUND: Final = "SecretNotFound"
+_UNREADABLE: Final = "SecretUnreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretData:
+    """The data of a Secret, decoded. `version` changes with it."""
+
+    version: str
+    data: Mapping[str, bytes] = field(repr=False)
+
+
+class SecretReader(Protocol):
+    """Reads Secrets from where this process has access to them."""
+
+    async def read(self, namespace: str, name: str) -> SecretData | None:
+        """Return a Secret; None if there is none. Raises a `HeadraceError` if it cannot be read."""
+        ...
+
+
+class NoSecrets:
+    """Implements `SecretReader` for a process that has access to none."""
+
+    async def read(self, namespace: str, name: str) -> SecretData | None:
+        """Raise `SourceFault` that says how to give access."""
+        raise SourceFault(
+            _UNREADABLE,
+            f"the sources service has no access to Secret {namespace}/{name}; set"
+            " HEADRACE_SOURCES_API_URL, or run it in a cluster with --kubernetes",
+        )
+
+
+class Secrets:
+    """The Secrets that the sources of this process use. A component of the service."""
+
+    def __init__(self, reader: SecretReader) -> None:
+        self._reader = reader
+        self._used: dict[tuple[str, str], dict[str, Callable[[], None]]] = {}
+        """By Secret, what to call when it changes, by uid of the source."""
+        self._versions: dict[tuple[str, str], str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to look for changes."""
+        self._task = asyncio.create_task(self._check(), name="secrets")
+
+    async def stop(self) -> None:
+        """Stop looking for changes."""
+        task, self._task = self._task, None
+        await end_task(task)
+
+    async def read(
+        self, namespace: str, reference: SecretKeyRef, uid: str, changed: Callable[[], None]
+    ) -> bytes:
+        """Return one value, and call `changed` when it may have another one. Raises
+        `SourceFault`.
+        """
+        key = (namespace, reference.name)
+        self._used.setdefault(key, {})[uid] = changed
+        try:
+            found = await self._reader.read(namespace, reference.name)
+        except SourceFault:
+            raise
+        except HeadraceError as error:
+            raise SourceFault(
+                _UNREADABLE, f"Secret {namespace}/{reference.name} cannot be read: {error}"
+            ) from None
+        self._versions[key] = found.version if found is not None else ""
+        if found is None:
+            raise SourceFault(
+                _NOT_FOUND,
+                f"Secret {namespace}/{reference.name} does not exist; create it",
+            )
+        if reference.key not in found.data:
+            present = ", ".join(sorted(found.data)[:10]) or "none"
+            raise SourceFault(
+                _NOT_FOUND,
+                f"Secret {namespace}/{reference.name} has no key {reference.key[:100]}; its keys:"
+                f" {present}",
+            )
+        return found.data[reference.key]
+
+    def forget(self, uid: str) -> None:
+        """The source does not use any Secret now."""
+        for key, users in list(self._used.items()):
+            users.pop(uid, None)
+            if not users:
+                del self._used[key]
+                self._versions.pop(key, None)
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            for key in list(self._used):
+                try:
+                    found = await self._reader.read(*key)
+                except HeadraceError as error:
+                    # The value that was read before stays in use.
+                    logger.warning("secret_unreadable", secret="/".join(key), error=str(error))
+                    continue
+                version = found.version if found is not None else ""
+                if version != self._versions.get(key, version):
+                    self._versions[key] = version
+                    for changed in list(self._used.get(key, {}).values()):
+                        changed()

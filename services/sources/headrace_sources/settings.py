@@ -1,0 +1,70 @@
+"""The settings of the sources service: `HEADRACE_SOURCES_*`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from headrace.domain.egress import EgressPolicy, ProtectedPort, parse_networks
+from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Gt, Le, Pattern, Settings
+from headrace.runtime.sockets import LOOPBACK, SOURCES_PORT
+
+DENY_SETTING = "HEADRACE_SOURCES_EGRESS_DENY"
+ALLOW_SETTING = "HEADRACE_SOURCES_EGRESS_ALLOW"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcesSettings(Settings):
+    """What an operator may set for one process of the sources service."""
+
+    env_prefix: ClassVar[str] = "HEADRACE_SOURCES_"
+
+    host: str = LOOPBACK
+    """Address that the receiver of webhooks listens on."""
+    port: Annotated[int, Ge(0), Le(65535)] = SOURCES_PORT
+    """Port of the receiver of webhooks; 0: any free one."""
+    public_url: str = ""
+    """URL under which outside systems reach the receiver; default: its own address."""
+    hosts: str = ""
+    """Further values of the Host header, separated by commas, on a loopback address."""
+    request_bytes_max: Annotated[int, Ge(1024), Le(64 * 1024 * 1024)] = 26 * 1024 * 1024
+    """Bytes of one request to the receiver. GitHub sends up to 25 MiB."""
+    instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._-]{1,100}$")] = None
+    """Stable name of this process (for example the pod name in a StatefulSet): it keeps its sources
+    over a restart.
+    """
+    api_url: str = ""
+    """URL of the controller's API, where the Secrets of sources are read; without it, and outside a
+    cluster, no Secret can be read.
+    """
+    api_token_file: Path | None = None
+    """File with a bearer token for that API."""
+    api_ca_file: Path | None = None
+    """CA (PEM) of that API; default: the system's."""
+    egress_deny: str = ""
+    """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
+    default.
+    """
+    egress_allow: str = ""
+    """Networks that events may be posted to though a wider one, or the default, denies them."""
+    append_bytes_max: Annotated[int, Ge(2 * 1024 * 1024)] = 16 * 1024 * 1024
+    """Bytes being appended to one topic."""
+    bytes_max: Annotated[int, Ge(8 * 1024 * 1024)] = 64 * 1024 * 1024
+    """Bytes of records held and prefetched by the sources that read from Kafka, all together."""
+    drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
+    """Time to finish what is in flight when the process stops."""
+    watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
+    """How long the event loop may stall before the process is ended (exit code 27); 0: no limit."""
+
+    def __post_init__(self) -> None:
+        self.egress()
+
+    def egress(
+        self, *, loopback: bool = False, protected_ports: tuple[ProtectedPort, ...] = ()
+    ) -> EgressPolicy:
+        """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError."""
+        return EgressPolicy(
+            deny=parse_networks(self.egress_deny, DENY_SETTING),
+            allow=parse_networks(self.egress_allow, ALLOW_SETTING),
+            loopback=loopback,
+            protected_ports=protected_ports,
+        )
