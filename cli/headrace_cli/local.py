@@ -15,6 +15,7 @@ import headrace_controller.app
 import headrace_controller.controller_runtime
 import headrace_dispatcher.app
 import headrace_ingress.app
+import headrace_sources.app
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.server_local_guard import is_local_bind
 from headrace.adapters.kafka.local.mock_cluster import MockCluster
@@ -29,6 +30,7 @@ from headrace.adapters.memory.routing import (
     MemoryRoutingReader,
     MemoryRoutingWriter,
 )
+from headrace.adapters.memory.source_leases import MemorySourceLeases
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.egress import ProtectedPort
@@ -50,9 +52,11 @@ from headrace_cli.in_memory_backend import (
     add_to_ingress,
     measure_memory,
 )
+from headrace_cli.stored_secrets import StoredSecrets
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
+from headrace_sources.settings import SourcesSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -68,6 +72,7 @@ class LocalSettings:
 
     ingress: IngressSettings
     dispatcher: DispatcherSettings
+    sources: SourcesSettings
     controller: ControllerSettings
     management: ManagementSettings
     logs: LogSettings
@@ -79,12 +84,13 @@ class LocalSettings:
     """
 
     def watchdog_seconds(self) -> float:
-        """Return the shortest limit of the three services, which share one event loop here; 0 if
+        """Return the shortest limit of the services, which share one event loop here; 0 if
         all watchdogs are disabled.
         """
         limits = (
             self.ingress.watchdog_seconds,
             self.dispatcher.watchdog_seconds,
+            self.sources.watchdog_seconds,
             self.controller.watchdog_seconds,
         )
         return min((seconds for seconds in limits if seconds), default=0.0)
@@ -110,6 +116,12 @@ class LocalSettings:
                     "the management port (health, metrics)",
                     "--management-port",
                 ),
+                RequiredPort(
+                    self.sources.host,
+                    self.sources.port,
+                    "the receiver of sources",
+                    "--sources-port",
+                ),
                 RequiredPort("127.0.0.1", self.viewer_port, "the event viewer", "--viewer-port"),
             ]
         )
@@ -123,6 +135,7 @@ class LocalBackends:
 
     controller: headrace_controller.controller_runtime.ControllerBackends
     dispatcher: headrace_dispatcher.app.DispatcherBackends
+    sources: headrace_sources.app.SourcesBackends
     ingress: headrace_ingress.app.IngressBackends | KafkaSettings
     """Settings if there are several ingress processes, which create their backends themselves."""
     bootstrap_servers: str
@@ -140,9 +153,16 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     several = settings.ingress.workers > 1
     # The memory of this process is not that of the workers.
     served = (KAFKA,) if several else SERVED
+    control = headrace_controller.app.kafka_backends(
+        controller, kafka.options("headrace-controller"), nats=settings.nats
+    )
     return LocalBackends(
-        controller=headrace_controller.app.kafka_backends(
-            controller, kafka.options("headrace-controller"), nats=settings.nats
+        controller=control,
+        sources=headrace_sources.app.all_backends(
+            replace(settings.sources, instance=settings.sources.instance or INSTANCE_NAME),
+            kafka,
+            settings.nats,
+            secrets=StoredSecrets(control.store),
         ),
         dispatcher=headrace_dispatcher.app.all_backends(
             dispatcher, kafka, settings.nats, served=served
@@ -197,7 +217,15 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         instances=instances,
         warm_up=events.warm_up,
     )
+    origin = headrace_sources.app.SourcesBackends(
+        log=log,
+        routes=MemoryRoutingReader(routing, (KAFKA, JETSTREAM) if nats.servers else (KAFKA,)),
+        instances=instances,
+        leases=MemorySourceLeases(),
+        secrets=StoredSecrets(control.store),
+    )
     return LocalBackends(
+        sources=headrace_sources.app.with_jetstream(origin, settings.sources, nats),
         controller=headrace_controller.app.with_jetstream(control, nats),
         dispatcher=headrace_dispatcher.app.with_jetstream(delivery, settings.dispatcher, nats),
         ingress=headrace_ingress.app.with_jetstream(acceptance, settings.ingress, nats),
@@ -333,6 +361,13 @@ class LocalServices:
             metrics,
             egress,
             poison_tracker=self._poison_tracker,
+        )
+        headrace_sources.app.compose(
+            self.service,
+            settings.sources,
+            backends.sources,
+            metrics,
+            settings.sources.egress(loopback=True, protected_ports=self._protected_ports()),
         )
         self.service.extend(ingress)
         return url

@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, Collection[str]] = {
     "filter": ("filter",),
     "viewer": ("viewer",),
     "health": ("health",),
-    "services": ("ingress", "dispatcher", "controller"),
+    "services": ("ingress", "dispatcher", "controller", "sources"),
     "in_memory": ("in-memory",),
 }
 """Modules of this package, in the order of the help page, and the commands that each registers."""

@@ -1,5 +1,5 @@
-"""`headrace ingress`, `headrace dispatcher`, `headrace controller`: run one service, as in
-production.
+"""`headrace ingress`, `headrace dispatcher`, `headrace controller`, `headrace sources`: run one
+service, as in production.
 
 Options override the environment, and the environment overrides the defaults. Settings without an
 option have an environment variable (`HEADRACE_<SERVICE>_*`).
@@ -49,7 +49,7 @@ ManagementPort = Annotated[
     typer.Option(
         "--management-port",
         help="Management port; default: 9464 ingress, 9465 dispatcher, 9466 controller,"
-        " 9467 in-memory.",
+        " 9467 in-memory, 9468 sources.",
     ),
 ]
 Host = Annotated[
@@ -60,7 +60,7 @@ Port = Annotated[
     typer.Option(
         "--port",
         help="Port to listen on, 0 for any free one; default: 8080 ingress, 8001 controller,"
-        " 8082 in-memory.",
+        " 8082 in-memory, 8084 sources.",
     ),
 ]
 IngressUrl = Annotated[
@@ -257,7 +257,42 @@ def controller(
     )
 
 
+def sources(
+    bootstrap_servers: BootstrapServers = None,
+    host: Host = None,
+    port: Port = None,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            "--public-url",
+            help="URL under which outside systems reach this port; default: its own address.",
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(
+            "--instance", help="Stable name of this process, to keep its sources after a crash."
+        ),
+    ] = None,
+    management_host: ManagementHost = None,
+    management_port: ManagementPort = None,
+) -> None:
+    """Run sources: read events from outside systems and send them to their sinks. The port receives
+    webhooks. More settings: environment variables HEADRACE_SOURCES_* and HEADRACE_KAFKA_*.
+    """
+    from headrace_sources.settings import SourcesSettings
+
+    serve(
+        "sources",
+        lambda: load(
+            SourcesSettings, host=host, port=port, public_url=public_url, instance=instance
+        ),
+        kafka={"bootstrap_servers": bootstrap_servers},
+        management={"host": management_host, "port": management_port},
+    )
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    for command in (ingress, dispatcher, controller):
+    for command in (ingress, dispatcher, controller, sources):
         app.command(rich_help_panel="Services")(command)

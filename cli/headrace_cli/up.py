@@ -74,6 +74,15 @@ ManagementPort = Annotated[
 ViewerPort = Annotated[
     int, typer.Option("--viewer-port", min=0, max=65_535, help="Port of the event viewer.")
 ]
+SourcesPort = Annotated[
+    int | None,
+    typer.Option(
+        "--sources-port",
+        min=0,
+        max=65_535,
+        help="Port that receives webhooks for sources.  [default: 8084]",
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -105,13 +114,14 @@ def up(
     port: Port = None,
     controller_port: ControllerPort = None,
     management_port: ManagementPort = None,
+    sources_port: SourcesPort = None,
     viewer_port: ViewerPort = VIEWER_PORT,
     workers: Workers = None,
     nats_servers: NatsServers = None,
     kubeconfig_out: KubeconfigOut = DATA_DIRECTORY / "kubeconfig",
 ) -> None:
-    """Run everything on this machine: Kafka, ingress, dispatcher, controller, an event viewer, and
-    sample resources.
+    """Run everything on this machine: Kafka, ingress, dispatcher, controller, sources, an event
+    viewer, and sample resources.
     """
     from headrace.runtime.process import ExitCode
     from headrace_cli.console import EscapingConsole
@@ -122,6 +132,7 @@ def up(
             port,
             controller_port,
             management_port,
+            sources_port,
             viewer_port,
             workers,
             kubeconfig_out,
@@ -173,6 +184,7 @@ def _settings(
     port: int | None,
     controller_port: int | None,
     management_port: int | None,
+    sources_port: int | None,
     viewer_port: int,
     workers: int | None,
     kubeconfig_out: Path,
@@ -194,6 +206,7 @@ def _settings(
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
+    from headrace_sources.settings import SourcesSettings
 
     reject_unknown_variables(
         [
@@ -204,6 +217,7 @@ def _settings(
             ControllerSettings,
             DispatcherSettings,
             IngressSettings,
+            SourcesSettings,
         ]
     )
     # The terminal shows events and, by default, only warnings, in one readable line each.
@@ -216,6 +230,7 @@ def _settings(
     return LocalSettings(
         ingress=load(IngressSettings, port=port, workers=workers),
         dispatcher=load(DispatcherSettings),
+        sources=load(SourcesSettings, port=sources_port),
         controller=load(
             ControllerSettings,
             port=controller_port,

@@ -112,6 +112,7 @@ class Observer:
             *table.addressables(),
             *table.subscriptions(),
             *table.all_delays(),
+            *table.sources(),
             *(schema for each in table.schemas().values() for schema in each),
         ]
         routes = {route_key(each): each for each in known}
@@ -125,21 +126,22 @@ class Observer:
         return routes
 
     def _processes(self) -> object:
-        """The live processes and what they report of their subscriptions. What they have applied is
-        left out, because it changes with every record; so are event types that were seen at an
-        earlier look, because a process reports its own again and again.
+        """The live processes and what they report of their subscriptions and sources. What they
+        have applied is left out, because it changes with every record; so are event types that were
+        seen at an earlier look, because a process reports its own again and again.
         """
         live = self._ports.instances.live()
         new = not self._seen_types.issuperset(seen for each in live for seen in each.types)
-        return new, sorted(
+        return new, [
             (
                 each.id,
                 each.service,
                 sorted(each.groups.items()),
                 sorted(each.schema_faults.items()),
+                dict(each.sources),
             )
-            for each in live
-        )
+            for each in sorted(live, key=lambda each: each.id)
+        ]
 
     def _mark_types_seen(self, observed: ObservedState) -> None:
         if len(self._seen_types) > _TYPES_MAX:

@@ -37,6 +37,7 @@ from headrace.runtime.sockets import (
 from headrace.runtime.watchdog import Watchdog
 from headrace_sources.emitter import EmitterContext
 from headrace_sources.receiver import Receiver
+from headrace_sources.registry import adapters_with
 from headrace_sources.running_source import SourceServices
 from headrace_sources.secrets import NoSecrets, SecretReader, Secrets
 from headrace_sources.settings import SourcesSettings
@@ -154,6 +155,7 @@ def compose(
         routes=backends.routes,
         instances=backends.instances,
         metrics=metrics,
+        adapters=adapters_with(settings.own_adapters()),
     )
     for name, component in backends.components:
         service.add(name, component)

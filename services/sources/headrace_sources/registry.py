@@ -1,9 +1,11 @@
 """The adapters that the service knows, by the name that routing records have for them."""
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from headrace_sources.source import Source, SourceConfig, SourceContext, SourceFault
@@ -35,7 +37,6 @@ class AdapterEntry:
     """One adapter, before its module is imported."""
 
     module: str
-    """A module of `headrace_sources.adapters`, or the full name of another one."""
     class_name: str
     placement: Placement
     extra: str = ""
@@ -49,16 +50,36 @@ class AdapterEntry:
         """Import the adapter. Raises `SourceFault` that names the extra if its library is
         missing.
         """
-        name = self.module if "." in self.module else f"headrace_sources.adapters.{self.module}"
         try:
-            return cast(SourceClass, getattr(importlib.import_module(name), self.class_name))
+            return cast(SourceClass, getattr(importlib.import_module(self.module), self.class_name))
         except ModuleNotFoundError as error:
-            if not self.extra or not (error.name or "").startswith(self.imports):
-                raise
+            if self.extra and (error.name or "").startswith(self.imports):
+                raise SourceFault(
+                    "LibraryMissing",
+                    f"the sources service lacks {error.name}; install headrace[{self.extra}]",
+                ) from error
             raise SourceFault(
-                "LibraryMissing",
-                f"the sources service lacks {error.name}; install headrace[{self.extra}]",
+                "AdapterNotFound", f"{self.module}:{self.class_name} cannot be imported: {error}"
+            ) from error
+        except AttributeError as error:
+            raise SourceFault(
+                "AdapterNotFound", f"module {self.module} has no class {self.class_name}"
             ) from error
 
 
 ADAPTERS: Mapping[str, AdapterEntry] = {}
+
+
+def adapters_with(own: Mapping[str, tuple[str, str]]) -> Mapping[str, AdapterEntry]:
+    """Return the adapters, with those of an operator (module and class by name). One process at a
+    time runs each source of the latter.
+    """
+    if own and (directory := str(Path.cwd())) not in sys.path:
+        sys.path.append(directory)
+    return {
+        **ADAPTERS,
+        **{
+            name: AdapterEntry(module, class_name, Placement.ONE_PROCESS)
+            for name, (module, class_name) in own.items()
+        },
+    }

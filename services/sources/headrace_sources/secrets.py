@@ -3,9 +3,12 @@ use, never stored.
 """
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -17,6 +20,9 @@ logger = structlog.get_logger(__name__)
 
 CHECK_SECONDS: Final = 10.0
 """How often the Secrets in use are read again."""
+FROM_ANNOTATION: Final = "headrace.dev/data-from"
+FILES_MAX: Final = 100
+FILE_BYTES_MAX: Final = 1_048_576
 _NOT_FOUND: Final = "SecretNotFound"
 _UNREADABLE: Final = "SecretUnreadable"
 
@@ -35,6 +41,37 @@ class SecretReader(Protocol):
     async def read(self, namespace: str, name: str) -> SecretData | None:
         """Return a Secret; None if there is none. Raises a `HeadraceError` if it cannot be read."""
         ...
+
+
+def decode(document: Mapping[str, Any]) -> SecretData:
+    """Return the data of a Secret as the API has it. With the annotation `headrace.dev/data-from`,
+    the values are the files in that directory. Raises `SourceFault` if it cannot be read.
+    """
+    metadata = document.get("metadata") or {}
+    version = str(metadata.get("resourceVersion") or "")
+    directory = (metadata.get("annotations") or {}).get(FROM_ANNOTATION)
+    if directory:
+        return _read_directory(Path(str(directory)), version)
+    data = document.get("data") or {}
+    return SecretData(version, {str(key): b64decode(str(value)) for key, value in data.items()})
+
+
+def _read_directory(directory: Path, version: str) -> SecretData:
+    try:
+        files = [each for each in directory.iterdir() if each.is_file()][:FILES_MAX]
+        large = next((each for each in files if each.stat().st_size > FILE_BYTES_MAX), None)
+        if large is not None:
+            raise SourceFault(
+                _UNREADABLE, f"{large} is larger than the {FILE_BYTES_MAX} bytes of a Secret"
+            )
+        data = {each.name: each.read_bytes() for each in files}
+    except OSError as error:
+        raise SourceFault(
+            _UNREADABLE,
+            f"the directory in annotation {FROM_ANNOTATION} cannot be read: {error}",
+        ) from None
+    digest = sha256(repr(sorted(data.items())).encode()).hexdigest()
+    return SecretData(f"{version}/{digest}", data)
 
 
 class NoSecrets:

@@ -1,5 +1,7 @@
 """The settings of the sources service: `HEADRACE_SOURCES_*`."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -8,6 +10,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort, parse_networks
 from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Gt, Le, Pattern, Settings
 from headrace.runtime.sockets import LOOPBACK, SOURCES_PORT
 
+_ADAPTER = re.compile(r"([a-z0-9][a-z0-9-]*)=([A-Za-z_][\w.]*):([A-Za-z_]\w*)").fullmatch
 DENY_SETTING = "HEADRACE_SOURCES_EGRESS_DENY"
 ALLOW_SETTING = "HEADRACE_SOURCES_EGRESS_ALLOW"
 
@@ -40,6 +43,10 @@ class SourcesSettings(Settings):
     """File with a bearer token for that API."""
     api_ca_file: Path | None = None
     """CA (PEM) of that API; default: the system's."""
+    adapters: str = ""
+    """Adapters of your own, as `name=module:Class`, separated by commas. The module is found as
+    Python finds it, or in the working directory.
+    """
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default.
@@ -57,6 +64,20 @@ class SourcesSettings(Settings):
 
     def __post_init__(self) -> None:
         self.egress()
+        self.own_adapters()
+
+    def own_adapters(self) -> Mapping[str, tuple[str, str]]:
+        """Module and class by adapter name, from `adapters`. Raises ValueError."""
+        found = {}
+        for entry in filter(None, (each.strip() for each in self.adapters.split(","))):
+            match = _ADAPTER(entry)
+            if match is None:
+                raise ValueError(
+                    f"HEADRACE_SOURCES_ADAPTERS: {entry[:100]} is not name=module:Class with a name"
+                    " of lower-case letters, digits and -"
+                )
+            found[match[1]] = (match[2], match[3])
+        return found
 
     def egress(
         self, *, loopback: bool = False, protected_ports: tuple[ProtectedPort, ...] = ()

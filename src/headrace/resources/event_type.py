@@ -27,6 +27,7 @@ Shown only if the Broker or channel asks for checks.
 """
 CONDITIONS = ConditionSet(REFERENCE_EXISTS)
 
+SENT_BY = "Event Type sent by"
 AUTO_CREATED = "Event Type auto-created by controller"
 """Description of EventTypes that were created from events that were seen."""
 _NAME_PREFIX, _NAME_MAX = "et-", 253
@@ -206,6 +207,21 @@ def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
             },
         },
     )
+
+
+def source_event_type(
+    source: Resource, reference: Mapping[str, Any], sent: ObservedEventType
+) -> Resource:
+    """The EventType for events that `source` sends to the object that `reference` names; it is
+    deleted with the source.
+    """
+    seen = auto_created(source, sent)
+    spec = {
+        **seen.spec,
+        "reference": dict(reference),
+        "description": f"{SENT_BY} {source.kind.kind} {source.namespace}/{source.name}",
+    }
+    return Resource(EVENT_TYPE, {**seen.object, "spec": spec})
 
 
 RULES = KindRules(SHAPE, set_defaults=default, validate=validate)

@@ -121,6 +121,14 @@ PARALLEL = ResourceKind(
     singular="parallel",
 )
 
+PING_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1",
+    kind="PingSource",
+    plural="pingsources",
+    singular="pingsource",
+)
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

@@ -10,7 +10,13 @@ again.
 
 from collections.abc import Iterable
 
-from headrace.domain.routing import Addressable, Subscription, addressable_key, subscription_key
+from headrace.domain.routing import (
+    Addressable,
+    EventSource,
+    Subscription,
+    addressable_key,
+    subscription_key,
+)
 from headrace.resources.ownership_record import OwnershipRecord, TopicRole
 from headrace_controller.reconcile.backend import BackendDecisions, Progress
 from headrace_controller.reconcile.observed_state import FINALIZER, ObservedState
@@ -57,7 +63,12 @@ def remove_orphaned_routes(observed: ObservedState, owners: Iterable[str], draft
     """
     known = frozenset(owners)
     for key, route in observed.routes.items():
-        if isinstance(route, Addressable | Subscription) and route.uid not in known:
+        if (isinstance(route, Addressable | Subscription) and route.uid not in known) or (
+            # A source has no ownership record, so other namespaces are not known.
+            isinstance(route, EventSource)
+            and route.uid not in known
+            and observed.installation.serves(route.namespace)
+        ):
             draft.add(RemoveRoute(key))
 
 

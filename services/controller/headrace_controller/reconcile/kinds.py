@@ -25,6 +25,7 @@ from headrace_controller.reconcile import (
     legacy_subscriptions,
     nats_jetstream_channels,
     parallels,
+    ping_sources,
     sequences,
     subscriptions,
     triggers,
@@ -45,6 +46,7 @@ RECONCILERS = Reconcilers(
     cluster_channel_provisioners.RECONCILER,
     legacy_channels.RECONCILER,
     legacy_subscriptions.RECONCILER,
+    ping_sources.RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 from headrace.domain.backend_name import IN_MEMORY, KAFKA, backend_of
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Route
+from headrace.domain.source_report import SourceReport
+from headrace.domain.source_report import merge as merge_sources
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
@@ -23,6 +25,7 @@ T = TypeVar("T")
 
 INGRESS = "ingress"
 DISPATCHER = "dispatcher"
+SOURCES = "sources"
 FINALIZER = "headrace.dev/kafka"
 
 TOPICS_ANNOTATION = "headrace.dev/existing-topics"
@@ -173,6 +176,12 @@ class ObservedState:
         """The state of a subscription, merged over all dispatchers that report one."""
         return merge(
             read(instance.groups[uid]) for instance in self.instances if uid in instance.groups
+        )
+
+    def report_of(self, uid: str) -> SourceReport | None:
+        """What the processes report of a source; None if none of them runs it."""
+        return merge_sources(
+            instance.sources[uid] for instance in self.instances if uid in instance.sources
         )
 
     def blocked(self, name: str) -> StepFailure | None:

@@ -1,0 +1,348 @@
+"""What every source needs that the sources service runs: its sink, a record in the routing table,
+conditions from what the processes report, and EventTypes.
+
+A kind is a `SourceKind`: which adapter runs it, with which configuration, and which conditions and
+status fields the adapter reports.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.domain.backend_name import IN_MEMORY, backend_of
+from headrace.domain.delivery import DeliveryPolicy
+from headrace.domain.observed_event_types import ObservedEventType
+from headrace.domain.routing import Destination, EventSource, source_key
+from headrace.domain.source_report import SourceCondition, SourceReport
+from headrace.resources import source as common
+from headrace.resources.condition_types import (
+    DEAD_LETTER_SINK_RESOLVED,
+    DELIVERY_HEALTHY,
+    OIDC_IDENTITY_CREATED,
+)
+from headrace.resources.conditions import (
+    Condition,
+    ConditionSet,
+    ConditionStatus,
+    failed,
+    happy,
+    unknown,
+)
+from headrace.resources.delivery_spec import merge, parse
+from headrace.resources.event_type import source_event_type
+from headrace.resources.kind_rules import KindRules
+from headrace.resources.kinds import EVENT_TYPE
+from headrace.resources.resource import Reference, Resource, ResourceKind
+from headrace_controller.reconcile.observed_state import FINALIZER, SOURCES
+from headrace_controller.reconcile.plan import (
+    AddFinalizer,
+    CreateObject,
+    PutRoute,
+    RemoveFinalizer,
+    RemoveRoute,
+)
+from headrace_controller.reconcile.references import dead_letter_sink_of, named, ref_of
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
+from headrace_controller.reconcile.statuses import (
+    OIDC_DISABLED,
+    resolve_dead_letter_sink,
+    resolve_target,
+    set_fault_status,
+    set_invalid_status,
+    set_status,
+)
+
+SINK = "sink"
+_NO_PROCESS = (
+    "no process of the sources service is alive; start one (headrace sources), and look at its log"
+)
+_FIELDS_MAX = 16
+
+
+class InvalidSource(Exception):
+    """The spec passed validation and cannot be run all the same; the message says what to change.
+
+    `condition` becomes False.
+    """
+
+    def __init__(self, reason: str, message: str, *, condition: str = common.DEPLOYED) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.condition = condition
+
+
+EventTypes = Sequence[tuple[str, str]]
+"""Type and source of the events that a source sends: `status.ceAttributes`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceKind:
+    """One kind of sources."""
+
+    kind: ResourceKind
+    rules: KindRules
+    adapter: str | Callable[[Resource], str]
+    config: Callable[[ReconcileRequest], Mapping[str, Any]]
+    """The configuration of the adapter. Raises InvalidSource."""
+    conditions: ConditionSet
+    event_types: Callable[[Resource], EventTypes] = lambda _: ()
+    fields: tuple[str, ...] = ()
+    """The fields of the status that the adapter publishes."""
+    finalizes: bool = False
+    """Whether the adapter has something to remove in the outside system."""
+    is_off: Callable[[Resource], bool] = lambda _: False
+    """Whether the spec switches the source off, beside the annotation."""
+    references: Callable[[Resource], Iterable[Reference]] = lambda _: ()
+    """Objects that the configuration depends on, beside the sinks."""
+
+    def reconciler(self) -> KindReconciler:
+        """What the registry needs."""
+        return KindReconciler(
+            kind=self.kind,
+            rules=self.rules,
+            references=self._references,
+            decide=self._decide,
+            finalize=self._finalize if self.finalizes else None,
+            creates=(EVENT_TYPE,),
+        )
+
+    def _references(self, source: Resource) -> Iterator[Reference]:
+        yield from named(source, ref_of(source.spec.get("sink")), dead_letter_sink_of(source))
+        yield from self.references(source)
+
+    def _decide(self, request: ReconcileRequest) -> None:
+        source = request.resource
+        if set_invalid_status(request, self.conditions, common.DEPLOYED):
+            return
+        if self.finalizes and FINALIZER not in source.finalizers:
+            request.draft.add(AddFinalizer(source))
+            return
+        sink = _resolve_sink(request)
+        dead_letter_sink = _resolve_dead_letter_sink(request)
+        request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
+        event_types = self.event_types(source)
+        request.status["ceAttributes"] = [
+            {"type": type_, "source": origin} for type_, origin in event_types
+        ]
+        if not request.status["ceAttributes"]:
+            del request.status["ceAttributes"]
+        self._keep_fields(request)
+        if common.is_paused(source) or self.is_off(source):
+            self._pause(request)
+        elif sink is not None:
+            try:
+                config = self.config(request)
+            except InvalidSource as error:
+                fault = failed(error.reason, str(error))
+                set_fault_status(request, self.conditions, error.condition, fault)
+                return
+            self._run(request, self._route(request, sink, dead_letter_sink, config))
+        else:
+            self._wait_for_sink(request)
+        _create_event_types(request, event_types)
+        set_status(request, self.conditions)
+
+    def _route(
+        self,
+        request: ReconcileRequest,
+        sink: Destination,
+        dead_letter_sink: Destination | None,
+        config: Mapping[str, Any],
+    ) -> EventSource:
+        source, observed = request.resource, request.observed
+        addressable = observed.addressable_at(sink.url)
+        topic = addressable.topic if addressable is not None else None
+        overrides = common.extensions_of(source)
+        return EventSource(
+            uid=source.uid,
+            generation=source.generation,
+            epoch=observed.epoch,
+            namespace=source.namespace,
+            name=source.name,
+            kind=source.kind.kind,
+            adapter=self._adapter(source),
+            config=config,
+            sink=sink,
+            sink_topic=topic if topic and backend_of(topic) != IN_MEMORY else None,
+            extensions={name.lower(): str(value) for name, value in overrides.items()},
+            delivery=_delivery_of(source),
+            dead_letter_sink=dead_letter_sink,
+            published=self._published(source),
+        )
+
+    def _adapter(self, source: Resource) -> str:
+        return self.adapter if isinstance(self.adapter, str) else self.adapter(source)
+
+    def _published(self, source: Resource) -> Mapping[str, Any]:
+        return {name: source.status[name] for name in self.fields if name in source.status}
+
+    def _keep_fields(self, request: ReconcileRequest) -> None:
+        """The published fields: as reported, else as they were."""
+        request.status.update(self._published(request.resource))
+        report = request.observed.report_of(request.resource.uid)
+        for name, value in (report.fields if report is not None else {}).items():
+            if name in self.fields and value is not None:
+                request.status[name] = value
+            elif name in self.fields:
+                request.status.pop(name, None)
+
+    def _run(self, request: ReconcileRequest, route: EventSource) -> None:
+        """Plan the record, and set the conditions that the processes report."""
+        observed, key = request.observed, source_key(route.uid)
+        if observed.routes.get(key) != route:
+            request.draft.add(PutRoute(route))
+        report = observed.report_of(route.uid)
+        names = [
+            name
+            for name in self.conditions.dependents
+            if name not in (common.SINK_PROVIDED, OIDC_IDENTITY_CREATED)
+        ]
+        if not observed.serves(SOURCES):
+            request.draft.wait("a process of the sources service")
+            waiting = unknown("NoSourcesProcess", _NO_PROCESS)
+            request.conditions.update(dict.fromkeys(names, waiting))
+        elif report is None or report.generation < route.generation:
+            waiting = unknown("Starting", "the source is being started")
+            request.conditions.update(dict.fromkeys(names, waiting))
+        else:
+            for name in names:
+                request.conditions[name] = _condition(report.conditions.get(name), report)
+            health = report.conditions.get(DELIVERY_HEALTHY)
+            request.conditions[DELIVERY_HEALTHY] = (
+                failed(health.reason, health.message) if health is not None else happy("")
+            )
+
+    def _pause(self, request: ReconcileRequest) -> None:
+        key = source_key(request.resource.uid)
+        if key in request.observed.routes:
+            request.draft.add(RemoveRoute(key))
+        off = happy("Paused", f"switched off; remove {common.PAUSED_ANNOTATION} to switch it on")
+        if not common.is_paused(request.resource):
+            off = happy("Paused", "switched off by the spec")
+        for name in self.conditions.dependents:
+            request.conditions.setdefault(name, off)
+
+    def _wait_for_sink(self, request: ReconcileRequest) -> None:
+        """Without a sink nothing is read, so that nothing is read in vain."""
+        key = source_key(request.resource.uid)
+        if key in request.observed.routes:
+            request.draft.add(RemoveRoute(key))
+        for name in self.conditions.dependents:
+            request.conditions.setdefault(name, unknown("NoSink", "there is no sink to send to"))
+
+    def _finalize(self, request: ReconcileRequest) -> None:
+        """Let the adapter remove what the source has outside; then the record, then the
+        finalizer.
+        """
+        observed, source, draft = request.observed, request.resource, request.draft
+        key = source_key(source.uid)
+        route = observed.routes.get(key)
+        report = observed.report_of(source.uid)
+        if FINALIZER not in source.finalizers:
+            return
+        published = self._published(source)
+        if not isinstance(route, EventSource) and not published:
+            draft.add(RemoveFinalizer(source))
+        elif report is not None and report.finalized:
+            draft.add(RemoveRoute(key), RemoveFinalizer(source))
+        else:
+            self._request_finalization(request, route if isinstance(route, EventSource) else None)
+
+    def _request_finalization(self, request: ReconcileRequest, present: EventSource | None) -> None:
+        observed, source = request.observed, request.resource
+        if present is None:
+            try:
+                config = self.config(request)
+            except InvalidSource:
+                request.draft.add(RemoveFinalizer(source))
+                return
+            present = EventSource(
+                uid=source.uid,
+                generation=source.generation,
+                epoch=observed.epoch,
+                namespace=source.namespace,
+                name=source.name,
+                kind=source.kind.kind,
+                adapter=self._adapter(source),
+                config=config,
+            )
+        wanted = EventSource(
+            uid=present.uid,
+            generation=source.generation,
+            epoch=observed.epoch,
+            namespace=present.namespace,
+            name=present.name,
+            kind=present.kind,
+            adapter=present.adapter,
+            config=present.config,
+            published=self._published(source),
+            finalizing=True,
+        )
+        if observed.routes.get(source_key(source.uid)) != wanted:
+            request.draft.add(PutRoute(wanted))
+        request.draft.wait(f"the sources service to remove what {source.name} has outside")
+        report = observed.report_of(source.uid)
+        fault = next(
+            (
+                failed(each.reason, f"{each.message}; the resource is deleted after that works")
+                for each in (report.conditions.values() if report is not None else ())
+                if each.status is False
+            ),
+            None
+            if observed.serves(SOURCES)
+            else unknown("NoSourcesProcess", f"{_NO_PROCESS}; the resource is deleted after that"),
+        )
+        if fault is not None:
+            set_fault_status(request, self.conditions, common.DEPLOYED, fault)
+
+
+def _condition(found: SourceCondition | None, report: SourceReport) -> Condition:
+    if found is None:
+        deployed = report.conditions.get(common.DEPLOYED)
+        if deployed is not None and deployed.status is False:
+            return unknown(deployed.reason, deployed.message)
+        return unknown("Starting", "the source has not reported it yet")
+    status = {
+        True: ConditionStatus.TRUE,
+        False: ConditionStatus.FALSE,
+        None: ConditionStatus.UNKNOWN,
+    }[found.status]
+    return Condition(status, found.reason, found.message)
+
+
+def _resolve_sink(request: ReconcileRequest) -> Destination | None:
+    found = resolve_target(
+        request, request.resource.spec["sink"], SINK, path="spec.sink", reason="NotFound"
+    )
+    request.conditions[common.SINK_PROVIDED] = found.condition
+    request.status.update(found.fields)
+    return found.destination
+
+
+def _resolve_dead_letter_sink(request: ReconcileRequest) -> Destination | None:
+    block = request.resource.spec.get("delivery")
+    sink = block.get("deadLetterSink") if isinstance(block, Mapping) else None
+    if not sink:
+        return None
+    destination = resolve_dead_letter_sink(request, sink, "spec.delivery.deadLetterSink")
+    # Shown beside the conditions of the kind, whose Ready does not depend on it.
+    del request.conditions[DEAD_LETTER_SINK_RESOLVED]
+    return destination
+
+
+def _delivery_of(source: Resource) -> DeliveryPolicy:
+    block = source.spec.get("delivery")
+    parsed, _ = parse(block if isinstance(block, Mapping) else {}, "spec.delivery")
+    return merge(parsed, None)
+
+
+def _create_event_types(request: ReconcileRequest, event_types: EventTypes) -> None:
+    """Plan an EventType for each kind of event that goes to an object, as Knative does."""
+    source = request.resource
+    reference = ref_of(source.spec.get("sink"))
+    if not isinstance(reference, Mapping):
+        return
+    for type_, origin in event_types[:_FIELDS_MAX]:
+        wanted = source_event_type(source, reference, ObservedEventType(source.uid, type_, origin))
+        if request.observed.get(EVENT_TYPE, wanted.namespace, wanted.name) is None:
+            request.draft.add(CreateObject(wanted))
