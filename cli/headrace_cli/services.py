@@ -274,6 +274,18 @@ def sources(
             "--instance", help="Stable name of this process, to keep its sources after a crash."
         ),
     ] = None,
+    kubernetes: Annotated[
+        bool,
+        typer.Option("--kubernetes", help="Read Secrets from the cluster that this runs in."),
+    ] = False,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            "--kubeconfig",
+            help="Kubeconfig of the API server that has the Secrets of sources: a cluster's, or the"
+            " one that the controller writes.",
+        ),
+    ] = None,
     management_host: ManagementHost = None,
     management_port: ManagementPort = None,
 ) -> None:
@@ -285,7 +297,13 @@ def sources(
     serve(
         "sources",
         lambda: load(
-            SourcesSettings, host=host, port=port, public_url=public_url, instance=instance
+            SourcesSettings,
+            host=host,
+            port=port,
+            public_url=public_url,
+            instance=instance,
+            kubernetes=kubernetes or None,
+            kubeconfig=kubeconfig,
         ),
         kafka={"bootstrap_servers": bootstrap_servers},
         management={"host": management_host, "port": management_port},

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headrace.domain.egress import ALLOW_SETTING
+from headrace_sources.settings import ALLOW_SETTING as SINKS_ALLOW_SETTING
 from tests.support.wait_until import wait_until
 
 TAIL_LINES = 60
@@ -20,6 +21,11 @@ LOOPBACK_SUBSCRIBERS = {ALLOW_SETTING: "127.0.0.0/8,::1/128"}
 """For every dispatcher process of tests and benchmarks, whose subscribers are on this machine; the
 default policy denies that.
 """
+
+LOOPBACK_SINKS = {SINKS_ALLOW_SETTING: "127.0.0.0/8,::1/128"}
+"""The same for the sources service."""
+ANY_SOURCES_PORT = {"HEADRACE_SOURCES_PORT": "0"}
+"""For every process, `headrace up` included: its default port may be in use."""
 
 
 class ServiceProcess:
@@ -43,7 +49,7 @@ class ServiceProcess:
         if self.running:
             raise RuntimeError(f"{self.name} already runs as process {self.pid}")
         with self.log.open("ab") as log:
-            environment = {**os.environ, **self.env, **(env or {})}
+            environment = {**ANY_SOURCES_PORT, **os.environ, **self.env, **(env or {})}
             self._process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
             )
@@ -148,6 +154,8 @@ class Processes:
         """Start the `headrace` command with these arguments."""
         if arguments[0] == "dispatcher":
             env = {**LOOPBACK_SUBSCRIBERS, **(env or {})}
+        if arguments[0] == "sources":
+            env = {**LOOPBACK_SINKS, **(env or {})}
         return self.start(
             name or arguments[0],
             [str(Path(sys.executable).with_name("headrace")), *arguments],

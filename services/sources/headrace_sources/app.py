@@ -39,7 +39,7 @@ from headrace_sources.emitter import EmitterContext
 from headrace_sources.receiver import Receiver
 from headrace_sources.registry import adapters_with
 from headrace_sources.running_source import SourceServices
-from headrace_sources.secrets import NoSecrets, SecretReader, Secrets
+from headrace_sources.secrets import ApiSecrets, NoSecrets, SecretReader, Secrets
 from headrace_sources.settings import SourcesSettings
 from headrace_sources.sources import Sources
 
@@ -191,5 +191,8 @@ async def run(
 
 def secret_reader(settings: SourcesSettings) -> SecretReader:
     """Where this process reads Secrets."""
-    del settings
-    return NoSecrets()
+    if settings.kubeconfig is None and not settings.kubernetes:
+        return NoSecrets()
+    from headrace.adapters.kubernetes.secret_reader import SecretApi
+
+    return ApiSecrets(SecretApi(settings.kubeconfig))

@@ -81,9 +81,29 @@ class NoSecrets:
         """Raise `SourceFault` that says how to give access."""
         raise SourceFault(
             _UNREADABLE,
-            f"the sources service has no access to Secret {namespace}/{name}; set"
-            " HEADRACE_SOURCES_API_URL, or run it in a cluster with --kubernetes",
+            f"the sources service has no access to Secret {namespace}/{name}; start it with"
+            " --kubeconfig, or in a cluster with --kubernetes",
         )
+
+
+class ReadObject(Protocol):
+    """Reads Secrets as the API has them."""
+
+    async def read(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Return a Secret as JSON, None if there is none."""
+        ...
+
+
+class ApiSecrets:
+    """Implements `SecretReader` with an API server."""
+
+    def __init__(self, api: ReadObject) -> None:
+        self._api = api
+
+    async def read(self, namespace: str, name: str) -> SecretData | None:
+        """See the port."""
+        found = await self._api.read(namespace, name)
+        return None if found is None else decode(found)
 
 
 class Secrets:

@@ -35,14 +35,12 @@ class SourcesSettings(Settings):
     """Stable name of this process (for example the pod name in a StatefulSet): it keeps its sources
     over a restart.
     """
-    api_url: str = ""
-    """URL of the controller's API, where the Secrets of sources are read; without it, and outside a
-    cluster, no Secret can be read.
+    kubernetes: bool = False
+    """Read Secrets from the cluster that this process runs in."""
+    kubeconfig: Path | None = None
+    """Kubeconfig of the API server that has the Secrets: that of a cluster, or the one that the
+    controller writes. Without it, and outside a cluster, no Secret can be read.
     """
-    api_token_file: Path | None = None
-    """File with a bearer token for that API."""
-    api_ca_file: Path | None = None
-    """CA (PEM) of that API; default: the system's."""
     adapters: str = ""
     """Adapters of your own, as `name=module:Class`, separated by commas. The module is found as
     Python finds it, or in the working directory.

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from lightkube import ApiError, AsyncClient, KubeConfig
-from lightkube.core.exceptions import ConfigError
+from lightkube import ApiError, AsyncClient
 from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericGlobalResource, GenericNamespacedResource
 from lightkube.types import PatchType
 
+from headrace.adapters.kubernetes.connection import open_client
 from headrace.domain.errors import Conflict, NotFound, Permanent, Temporary
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Resource, ResourceKind
 from headrace.resources.server_side_apply import FIELD_MANAGER
 
-CALL_SECONDS = 10.0
 PAGE = 500
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; a watch without events for longer is closed, because its
@@ -58,20 +57,8 @@ def connect(kubeconfig: Path | None = None, *, context: str | None = None) -> "K
     """Return a client for this kubeconfig. Without one, uses the pod's service account, or else
     $KUBECONFIG or the user's default kubeconfig. Raises Permanent.
     """
-    try:
-        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-        single = config.get(context_name=context)
-        if single is None:
-            raise Permanent(
-                "no Kubernetes API server is configured: set --kubeconfig, or run in a pod with a"
-                " service account"
-            )
-        client = AsyncClient(
-            single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager=FIELD_MANAGER
-        )
-    except (ConfigError, OSError) as error:
-        raise Permanent(f"the kubeconfig cannot be used: {error}") from error
-    return KubernetesClient(client, server=single.cluster.server)
+    client, server = open_client(kubeconfig, context=context, field_manager=FIELD_MANAGER)
+    return KubernetesClient(client, server=server)
 
 
 class KubernetesClient:

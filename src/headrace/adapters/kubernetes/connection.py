@@ -1,0 +1,33 @@
+"""Connecting to a Kubernetes API server: a cluster's, or Headrace's own."""
+
+from pathlib import Path
+
+import httpx2
+from lightkube import AsyncClient, KubeConfig
+from lightkube.core.exceptions import ConfigError
+
+from headrace.domain.errors import Permanent
+
+CALL_SECONDS = 10.0
+
+
+def open_client(
+    kubeconfig: Path | None = None, *, context: str | None = None, field_manager: str | None = None
+) -> tuple[AsyncClient, str]:
+    """Return a client for this kubeconfig, and the URL of the server. Without one, uses the pod's
+    service account, or else $KUBECONFIG or the user's default kubeconfig. Raises Permanent.
+    """
+    try:
+        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        single = config.get(context_name=context)
+        if single is None:
+            raise Permanent(
+                "no Kubernetes API server is configured: set --kubeconfig, or run in a pod with a"
+                " service account"
+            )
+        client = AsyncClient(
+            single, timeout=httpx2.Timeout(CALL_SECONDS), field_manager=field_manager
+        )
+    except (ConfigError, OSError) as error:
+        raise Permanent(f"the kubeconfig cannot be used: {error}") from error
+    return client, single.cluster.server
