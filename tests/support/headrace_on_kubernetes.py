@@ -7,10 +7,14 @@ from typing import Any
 
 import urllib3
 
+from headrace_controller.reconcile.kinds import RECONCILERS
 from tests.support.headrace_under_test import CALL_SECONDS, HeadraceUnderTest
-from tests.support.kubernetes import CONTROLLER_TOKEN, KubernetesUnderTest
+from tests.support.kubernetes import CONTROLLER_TOKEN, SOURCES_TOKEN, KubernetesUnderTest
 
 RBAC = Path(__file__).parents[2] / "examples" / "kubernetes" / "rbac.yaml"
+SOURCE_KINDS = tuple(
+    f"{each.plural}.{each.group}" for each in RECONCILERS.kinds if "sources" in each.group
+)
 
 
 class HeadraceOnKubernetes(HeadraceUnderTest):
@@ -31,6 +35,7 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         self.kubernetes = kubernetes
         kubernetes.kubectl("apply", "-f", str(rbac))
         self._as_controller = kubernetes.kubeconfig_of("controller", CONTROLLER_TOKEN)
+        self._as_sources = kubernetes.kubeconfig_of("sources", SOURCES_TOKEN)
         self._api = urllib3.PoolManager(
             timeout=urllib3.Timeout(CALL_SECONDS),
             retries=False,
@@ -41,6 +46,10 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
     def options_of_controller(self) -> list[str]:
         """As `HeadraceUnderTest.options_of_controller`: it has no API of its own."""
         return ["--kubeconfig", str(self._as_controller), "--ingress-url", self.ingress_url]
+
+    def options_of_sources(self) -> list[str]:
+        """As `HeadraceUnderTest.options_of_sources`, with the service account of the sources."""
+        return ["--kubeconfig", str(self._as_sources)]
 
     def request_api(
         self, method: str, path: str, content: bytes | None
@@ -62,6 +71,7 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
         defaults = ("configmap", "default-ch-webhook", "-n", "knative-eventing")
         self.kubernetes.kubectl("delete", *defaults, "--ignore-not-found", check=False)
         for kind in (
+            *SOURCE_KINDS,
             "subscriptions.eventing.knative.dev",
             "channels.eventing.knative.dev",
             "triggers",

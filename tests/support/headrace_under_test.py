@@ -24,7 +24,7 @@ from headrace.resources.resource import guess_plural
 from tests.support.ledger import Numbered, headers_of
 from tests.support.log_view import LogView
 from tests.support.manifests import CHANNEL_VERSIONS, Manifest
-from tests.support.processes import LOOPBACK_SUBSCRIBERS, Processes, ServiceProcess
+from tests.support.processes import LOOPBACK_SINKS, LOOPBACK_SUBSCRIBERS, Processes, ServiceProcess
 from tests.support.sink_process import SinkProcess
 from tests.support.wait_until import wait_until
 
@@ -150,13 +150,26 @@ class HeadraceUnderTest:
         kind = command or name.partition("-")[0]
         port = self._management[name] = lasting_port()
         subscribers = LOOPBACK_SUBSCRIBERS if kind in ("dispatcher", "in-memory") else {}
-        lasting = {**self._env, **subscribers, **self._own_env.get(kind, {})}
+        sinks = LOOPBACK_SINKS if kind == "sources" else {}
+        lasting = {**self._env, **subscribers, **sinks, **self._own_env.get(kind, {})}
         process = self.processes.headrace(
             kind, *own, "--management-port", str(port), name=name, env={**lasting, **(env or {})}
         )
         process.env = lasting
         self.services[name] = process
         return process
+
+    def run_sources(self, count: int = 1) -> None:
+        """Start `count` processes of the sources service, and wait until they are ready."""
+        for number in range(count):
+            name = f"sources-{number}"
+            self.run_with(name, ["--port", "0", "--instance", name, *self.options_of_sources()])
+        for number in range(count):
+            self.wait_until_ready(f"sources-{number}")
+
+    def options_of_sources(self) -> list[str]:
+        """Options of the sources service's command: where it reads Secrets."""
+        return ["--kubeconfig", str(self.kubeconfig)]
 
     def run_second_controller(self) -> None:
         """Start a second controller beside the first; resources are accessed through it from now

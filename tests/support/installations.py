@@ -27,10 +27,26 @@ def installation(
     *,
     env: Mapping[str, str] | None = None,
     in_memory: bool = False,
+    sources: int = 0,
 ) -> Iterator[HeadraceUnderTest]:
-    """A started installation; `in_memory` adds the process for in-memory channels, where they are
-    not served by `headrace up` itself.
+    """A started installation. `in_memory` adds the process for in-memory channels, `sources` that
+    many processes of the sources service, where `headrace up` does not have them itself.
     """
+    with _installation(where, request, directory, env=env, in_memory=in_memory) as started:
+        if sources:
+            started.run_sources(sources)
+        yield started
+
+
+@contextlib.contextmanager
+def _installation(
+    where: str,
+    request: pytest.FixtureRequest,
+    directory: Path,
+    *,
+    env: Mapping[str, str] | None,
+    in_memory: bool,
+) -> Iterator[HeadraceUnderTest]:
     if where == "apache":
         with headrace_in(directory, env=env, in_memory=in_memory) as started:
             yield started

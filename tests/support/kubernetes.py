@@ -119,6 +119,8 @@ def sweep_handshakes() -> None:
 
 CONTROLLER_TOKEN = secrets.token_hex(16)
 CONTROLLER_USER = "system:serviceaccount:knative-eventing:headrace-controller"
+SOURCES_TOKEN = secrets.token_hex(16)
+SOURCES_USER = "system:serviceaccount:knative-eventing:headrace-sources"
 
 
 def _start(
@@ -134,6 +136,7 @@ def _start(
     )
     tokens.write_text(
         f'{token},admin,admin,"system:masters"\n{CONTROLLER_TOKEN},{CONTROLLER_USER},controller,"system:serviceaccounts"\n'
+        f'{SOURCES_TOKEN},{SOURCES_USER},sources,"system:serviceaccounts"\n'
     )
     _run(
         processes,

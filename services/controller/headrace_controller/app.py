@@ -260,6 +260,7 @@ async def run(
         reconcilers = reconcilers_in_cluster(
             reconcilers,
             channels=cluster.channels,
+            sources=cluster.sources,
             legacy=cluster.legacy,
             namespaced=bool(cluster.served_namespaces()),
         )

@@ -165,6 +165,10 @@ class KubernetesSettings(Settings):
     `false` where Knative's own controllers of channels run: two controllers would change the same
     objects.
     """
+    sources: bool = True
+    """Whether the kinds of `sources.knative.dev` are reconciled; `false` where Knative's own
+    controllers of sources run.
+    """
     legacy: bool = True
     """Whether the kinds of Knative 0.5 are reconciled; with `false` their CRDs need not exist."""
     system_namespace: Annotated[str, Pattern(r"^[a-z0-9-]{1,63}$")] = "knative-eventing"

@@ -62,16 +62,22 @@ CHANNEL_KINDS = (
 """The kinds that a controller leaves alone where Knative's channel controllers run."""
 LEGACY_KINDS = (CLUSTER_CHANNEL_PROVISIONER, LEGACY_CHANNEL, LEGACY_SUBSCRIPTION)
 """The kinds of Knative 0.5 that are none of today's in an older version."""
+SOURCES_GROUP = "sources.knative.dev"
+"""The kinds of this group are left alone where Knative's controllers of sources run."""
+LEGACY_SOURCES_GROUP = "sources.eventing.knative.dev"
+"""The sources of Knative 0.5."""
 
 
 def reconcilers_in_cluster(
-    reconcilers: Reconcilers, *, channels: bool, legacy: bool, namespaced: bool
+    reconcilers: Reconcilers, *, channels: bool, sources: bool, legacy: bool, namespaced: bool
 ) -> Reconcilers:
-    """The kinds that a controller reconciles in a cluster: `channels` and `legacy` say whether
-    those above are among them, `namespaced` whether it serves some namespaces only.
+    """The kinds that a controller reconciles in a cluster: `channels`, `sources` and `legacy` say
+    whether those above are among them, `namespaced` whether it serves some namespaces only.
     """
     if not channels:
         reconcilers = reconcilers.without(*CHANNEL_KINDS)
     if not legacy:
-        reconcilers = reconcilers.without(*LEGACY_KINDS)
+        reconcilers = reconcilers.without(*LEGACY_KINDS).without_group(LEGACY_SOURCES_GROUP)
+    if not sources:
+        reconcilers = reconcilers.without_group(SOURCES_GROUP)
     return reconcilers.namespaced() if namespaced else reconcilers

@@ -115,6 +115,10 @@ class Reconcilers:
         """The others."""
         return Reconcilers(*(each for each in self if each.kind not in kinds))
 
+    def without_group(self, group: str) -> "Reconcilers":
+        """Those of other API groups."""
+        return Reconcilers(*(each for each in self if each.kind.group != group))
+
     def namespaced(self) -> "Reconcilers":
         """Those whose objects are in namespaces: a controller that serves some namespaces only may
         not read others.
