@@ -31,10 +31,12 @@ _CONTROLLER = (
     "uvicorn",
     "yaml",
 )
+_SOURCES = (*_DATA_PLANE, "httpx2", "lightkube")
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "ingress": _INGRESS,
     "dispatcher": _DATA_PLANE,
     "controller": _CONTROLLER,
+    "sources": _SOURCES,
     "all": (*_CONTROLLER, "rich", "urllib3"),
 }
 """Libraries that the commands that run services import, by extra. They are checked before the
@@ -45,6 +47,7 @@ EXTRAS: Mapping[str, str] = {
     "ingress": "ingress",
     "dispatcher": "dispatcher",
     "controller": "controller",
+    "sources": "sources",
     "in-memory": "ingress",
     "up": "all",
 }

@@ -62,3 +62,29 @@ def test_the_controller_may_write_what_it_writes(
 ) -> None:
     """The verbs of its steps."""
     assert verbs(path, group, resource) >= set(needed)
+
+
+@pytest.mark.clause("O6")
+def test_a_role_for_observers_may_see_every_kind_of_source() -> None:
+    """With the label of the duck type: aggregated roles of Knative find it."""
+    documents = list(yaml.safe_load_all(ROLES[0].read_text()))
+    [role] = [
+        each
+        for each in documents
+        if each["metadata"].get("labels", {}).get("duck.knative.dev/source") == "true"
+    ]
+    seen = {
+        (group, resource)
+        for each in role["rules"]
+        for group in each["apiGroups"]
+        for resource in each["resources"]
+        if set(each["verbs"]) == READ
+    }
+    specs = [yaml.safe_load(crd.read_text()) for crd in CRDS]
+    sources = {
+        (each["spec"]["group"], each["spec"]["names"]["plural"])
+        for each in specs
+        if each["metadata"].get("labels", {}).get("duck.knative.dev/source") == "true"
+    }
+    assert sources
+    assert seen >= sources

@@ -122,7 +122,7 @@ async def test_the_next_process_continues_where_the_last_one_was(kafka: KafkaUnd
         await first.stop()
         assert not _held(first)
         second = opened()
-        wrong = []
+        wrong: list[str] = []
 
         class Checks(Listener):
             def on_acquired(self) -> None:

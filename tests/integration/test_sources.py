@@ -56,7 +56,7 @@ def _bodies(headrace: HeadraceUnderTest, sink: str) -> list[bytes]:
     return [request.body for request in headrace.sinks.requests(sink)]
 
 
-@pytest.mark.clause("O1", "O8")
+@pytest.mark.clause("O2", "O8")
 def test_events_reach_a_broker_with_overrides(headrace: HeadraceUnderTest) -> None:
     """Straight into its topic; the status shows the sink and the kinds of events, and an EventType
     is created.

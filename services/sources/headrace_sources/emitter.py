@@ -21,7 +21,13 @@ from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.event import Event
 from headrace.domain.ports import Attempt, Clock, Log, Sender, Target
 from headrace.domain.record import Record
-from headrace.domain.routing import Addressable, EventSource, RoutingTable, SchemaValidation
+from headrace.domain.routing import (
+    Addressable,
+    EventSource,
+    RoutingTable,
+    SchemaValidation,
+    addressable_key,
+)
 from headrace_sources.metrics import SourceMetrics
 from headrace_sources.source import NotDelivered
 
@@ -142,7 +148,7 @@ class Emitter:
         if topic is None:
             return None
         found = self._addressable
-        if found is None or self._context.table.get(f"addressable/{found.uid}") is not found:
+        if found is None or self._context.table.get(addressable_key(found.uid)) is not found:
             found = next(
                 (each for each in self._context.table.addressables() if each.topic == topic), None
             )

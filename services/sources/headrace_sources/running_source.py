@@ -267,7 +267,12 @@ class RunningSource:
         except NotDelivered as error:
             return SourceFault("NotDelivered", str(error), condition=DELIVERY_HEALTHY)
         except Exception as error:
-            logger.exception("adapter_failed", namespace=self.namespace, name=self.name)
+            logger.exception(
+                "adapter_failed",
+                namespace=self.namespace,
+                name=self.name,
+                error=str(error) or type(error).__name__,
+            )
             return SourceFault(
                 "AdapterFailed",
                 f"the adapter {self.route.adapter} has failed: {type(error).__name__}; see the log"

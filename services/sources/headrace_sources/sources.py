@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from headrace.domain.ports import Instances, RoutingReader
-from headrace.domain.routing import EventSource
+from headrace.domain.routing import EventSource, concerns_sources
 from headrace.domain.source_report import SourceReport
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
@@ -117,7 +117,7 @@ class Sources:
     # What runs.
 
     def _on_routes_changed(self, keys: Collection[str]) -> None:
-        if any(key.startswith("source/") for key in keys):
+        if any(map(concerns_sources, keys)):
             self._apply()
 
     def _apply(self) -> None:

@@ -24,6 +24,7 @@ DELAYS_KEY = "delays"
 """The key of the record that names the delay topics in Kafka."""
 _ADDRESSABLE = "addressable/"
 _SCHEMA = "schema/"
+_SOURCE = "source/"
 
 
 class DeliveryOrder(StrEnum):
@@ -385,7 +386,12 @@ def subscription_key(uid: str) -> str:
 
 def source_key(uid: str) -> str:
     """Return the key of the record of the source with this uid."""
-    return f"source/{uid}"
+    return _SOURCE + uid
+
+
+def concerns_sources(key: str) -> bool:
+    """Whether the record under this key is that of a source."""
+    return key.startswith(_SOURCE)
 
 
 def delays_key(backend: str) -> str:

@@ -154,7 +154,7 @@ def test_missing_optional_members_have_their_defaults() -> None:
 
 def test_kinds_and_versions_of_the_future_are_skipped() -> None:
     """They are not errors: processes of the next version read them."""
-    assert read("source/x", b'{"v":1,"kind":"source","uid":"x"}') is None
+    assert read("policy/x", b'{"v":1,"kind":"policy","uid":"x"}') is None
     assert read("addressable/b1", b'{"v":2,"kind":"addressable","anything":"goes"}') is None
 
 

@@ -24,6 +24,7 @@ from headrace_cli.in_memory_settings import InMemorySettings
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
+from headrace_sources.settings import SourcesSettings
 from tests.unit.tree.sources import ROOT
 
 PAGE = ROOT / "docs" / "settings.md"
@@ -35,6 +36,7 @@ KINDS: dict[type[Settings], str] = {
     IngressSettings: "Ingress",
     DispatcherSettings: "Dispatcher",
     InMemorySettings: "In-memory channels",
+    SourcesSettings: "Sources",
     ControllerSettings: "Controller",
     KubernetesSettings: "Controller in a cluster",
 }

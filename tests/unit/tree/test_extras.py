@@ -5,12 +5,14 @@ import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions
+from itertools import chain
 from typing import Any
 
 import grimp
 import pytest
 
 from headrace_cli.entry_point import LIBRARIES
+from headrace_sources.registry import ADAPTERS
 from tests.unit.tree.sources import ROOT
 
 PACKAGES = (
@@ -19,6 +21,7 @@ PACKAGES = (
     "headrace_dispatcher",
     "headrace_apiserver",
     "headrace_controller",
+    "headrace_sources",
     "headrace_cli",
 )
 START = ("headrace_cli.entry_point", "headrace_cli.main")
@@ -35,6 +38,7 @@ ROOTS = {
     "ingress": (*START, "headrace_cli.services", "headrace_ingress.__main__"),
     "dispatcher": (*START, "headrace_cli.services", "headrace_dispatcher.__main__"),
     "controller": (*START, "headrace_cli.services", "headrace_controller.__main__"),
+    "sources": (*START, "headrace_cli.services", "headrace_sources.__main__"),
     "cli": (*START, *COMMANDS),
     "all": (
         *START,
@@ -43,9 +47,17 @@ ROOTS = {
         "headrace_ingress.__main__",
         "headrace_dispatcher.__main__",
         "headrace_controller.__main__",
+        "headrace_sources.__main__",
     ),
 }
 """The modules that the commands of an extra start from; what they import at run time follows."""
+PROVIDERS: dict[str, list[str]] = {}
+"""The adapters that need the extra with a provider's SDK. The service imports them by name, so that
+nothing above reaches them.
+"""
+for _entry in ADAPTERS.values():
+    if _entry.extra:
+        PROVIDERS.setdefault(_entry.extra, []).append(_entry.module)
 
 
 @cache
@@ -104,14 +116,23 @@ def test_the_library_has_no_dependencies() -> None:
 
 def test_there_is_an_extra_for_each_service_and_the_command() -> None:
     """And one for all of them."""
-    assert set(ROOTS) == set(_project()["optional-dependencies"])
+    assert set(ROOTS) | set(PROVIDERS) == set(_project()["optional-dependencies"])
 
 
 @pytest.mark.parametrize("extra", ROOTS)
 def test_an_extra_lists_what_its_command_imports(extra: str) -> None:
     """The distributions of the packages that the import graph reaches at run time."""
-    imported = {_distribution(each) for each in _libraries(ROOTS[extra])}
+    providers = chain.from_iterable(PROVIDERS.values()) if extra == "all" else ()
+    roots = [*ROOTS[extra], *providers]
+    imported = {_distribution(each) for each in _libraries(roots)}
     assert imported == _listed(extra)
+
+
+@pytest.mark.parametrize("extra", PROVIDERS)
+def test_the_extra_of_a_provider_lists_its_sdk(extra: str) -> None:
+    """What its adapters import beyond the service itself."""
+    own = _libraries(PROVIDERS[extra]) - _libraries(ROOTS["sources"])
+    assert {_distribution(each) for each in own} == _listed(extra)
 
 
 @pytest.mark.parametrize("extra", LIBRARIES)

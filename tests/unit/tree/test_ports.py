@@ -4,7 +4,7 @@ import ast
 
 from tests.unit.tree.sources import modules
 
-PARTS = {"FeedListener", "Attempt", "Target"}
+PARTS = {"FeedListener", "LeaseListener", "Attempt", "Target"}
 """Protocols that are not ports: what a port calls, and what it returns."""
 
 

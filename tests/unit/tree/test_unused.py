@@ -18,6 +18,8 @@ CALLED_BY_LIBRARIES = {
     "_Loader.construct_yaml_float",
     "_Loader.construct_yaml_int",
     "_Loader.construct_yaml_str",
+    "SourceConfig.model_config",
+    "_Secret._api_info",
 }
 FOR_TESTS_AND_DOCUMENTS = {
     "HttpServer.uvicorn_protocol",  # docs/decisions/0006
