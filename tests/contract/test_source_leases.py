@@ -27,7 +27,7 @@ PARTITIONS = 8
 
 
 class Listener:
-    """Counts, and waits in `on_released` until it may go on."""
+    """Counts, and waits in `on_released` until the test lets it return."""
 
     def __init__(self) -> None:
         self.acquired = 0

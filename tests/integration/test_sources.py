@@ -105,11 +105,11 @@ def test_a_missing_sink_is_named_and_found_later(headrace: HeadraceUnderTest) ->
     source = ping(name, to_broker(name))
     headrace.apply(source)
 
-    def told() -> bool:
+    def shown() -> bool:
         found = condition(headrace.get(source) or {}, "SinkProvided")
         return found.get("status") == "False" and f'"{name}" not found' in found.get("message", "")
 
-    wait_until(told, 20, "the missing sink is named")
+    wait_until(shown, 20, "the missing sink is named")
     headrace.establish(broker(NAMESPACE, name))
     headrace.wait_ready(source)
     headrace.delete(source)
@@ -122,11 +122,11 @@ def test_a_fault_is_a_condition_that_says_what_to_do(headrace: HeadraceUnderTest
     source = ping(name, {"uri": headrace.sinks.url(name)}, data="fail")
     headrace.apply(source)
 
-    def told() -> bool:
+    def shown() -> bool:
         found = condition(headrace.get(source) or {}, "Ready")
         return (found.get("status"), found.get("reason")) == ("False", "Refused")
 
-    wait_until(told, 20, "the fault is shown")
+    wait_until(shown, 20, "the fault is shown")
     ready = condition(headrace.get(source) or {}, "Ready")
     assert ready["message"] == "the outside refuses; ask it nicely"
     source["spec"]["data"] = ""

@@ -250,7 +250,7 @@ class Emitter:
             done(error)
 
     def forget(self, pending: "_Pending") -> None:
-        """Its caller does not want the result any more."""
+        """Its caller no longer wants the result."""
         self._pending.discard(pending)
 
 

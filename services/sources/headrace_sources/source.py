@@ -58,12 +58,13 @@ class SecretKeyRef(SourceConfig):
 
 class NotDelivered(Temporary):
     """The sink has not taken an event, and every retry of the delivery policy is used up; nor has
-    a dead letter sink, if there is one. The outside must not be told that the event was taken.
+    a dead letter sink, if there is one. The adapter must not confirm the event to the outside
+    system.
     """
 
 
 class SourceFault(Temporary):
-    """The adapter cannot work until somebody acts or something recovers.
+    """The adapter cannot work until a user acts or something recovers.
 
     The condition `condition` of the resource becomes False with this reason and message, and `run`
     is called again after a backoff. The message says what to do and contains no secret.

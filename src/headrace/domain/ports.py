@@ -316,7 +316,7 @@ class Instances(Protocol):
 
 
 class LeaseListener(Protocol):
-    """Is told which leases this process holds."""
+    """Learns which leases this process holds."""
 
     def on_acquired(self) -> None:
         """This process holds more leases than before."""
@@ -354,7 +354,7 @@ class SourceLeases(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Release all leases. The listener is not told."""
+        """Release all leases. The listener is not called."""
         ...
 
 

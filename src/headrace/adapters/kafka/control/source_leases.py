@@ -7,7 +7,7 @@ until the work has ended, as it does for events in flight.
 
 A process that was suspended may have lost its partitions without knowing it. So leases count as not
 held for a while after the thread has not run for as long as a session lasts; the next heartbeat,
-every third of a session, tells the truth.
+every third of a session, shows whether they are.
 """
 
 import asyncio
