@@ -53,6 +53,9 @@ from headrace_cli.in_memory_backend import (
     measure_memory,
 )
 from headrace_cli.stored_secrets import StoredSecrets
+from headrace_controller.custom_sources import with_custom_sources
+from headrace_controller.reconcile.kinds import RECONCILERS
+from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
@@ -94,6 +97,10 @@ class LocalSettings:
             self.controller.watchdog_seconds,
         )
         return min((seconds for seconds in limits if seconds), default=0.0)
+
+    def reconcilers(self) -> Reconcilers:
+        """Return the kinds that the controller reconciles. Raises `InvalidSourceDefinition`."""
+        return with_custom_sources(RECONCILERS, self.controller.source_crd_files())
 
     def check_ports(self) -> None:
         """Check that all ports are free, before anything starts. Raises `PortInUse` that names
@@ -154,7 +161,10 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     # The memory of this process is not that of the workers.
     served = (KAFKA,) if several else SERVED
     control = headrace_controller.app.kafka_backends(
-        controller, kafka.options("headrace-controller"), nats=settings.nats
+        controller,
+        kafka.options("headrace-controller"),
+        settings.reconcilers(),
+        nats=settings.nats,
     )
     return LocalBackends(
         controller=control,
@@ -347,6 +357,7 @@ class LocalServices:
             controller,
             backends.controller,
             metrics,
+            settings.reconcilers(),
             egress=settings.dispatcher.egress(
                 loopback=True, protected_ports=own, is_local=is_local
             ),

@@ -36,6 +36,7 @@ from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.listener import ApiListener
 from headrace_controller.control_topics import ControlTopics
 from headrace_controller.controller_runtime import ControllerBackends, ControllerRuntime
+from headrace_controller.custom_sources import with_custom_sources
 from headrace_controller.event_schema_reader import Fetch, refuse_to_fetch
 from headrace_controller.eventing_api import create_admission, create_api_server
 from headrace_controller.reconcile.kinds import RECONCILERS, reconcilers_in_cluster
@@ -253,6 +254,7 @@ async def run(
     service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
     add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
     options = kafka.options("headrace-controller")
+    reconcilers = with_custom_sources(reconcilers, settings.source_crd_files())
     if cluster is None:
         backends = kafka_backends(settings, options, reconcilers, nats=nats)
         compose(service, settings, backends, metrics, reconcilers)

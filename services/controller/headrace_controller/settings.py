@@ -47,6 +47,10 @@ class ControllerSettings(Settings):
     """
     cluster_domain: Annotated[str, Pattern(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] = "cluster.local"
     """DNS domain of references to v1 Services."""
+    source_crds: str = ""
+    """CRD files of sources of your own, separated by commas; each has the annotation
+    `headrace.dev/source-adapter`.
+    """
     dead_letter_grace_seconds: Annotated[int, Ge(0)] = 7 * 24 * 3600
     """How long a dead letter topic is kept after its Trigger was deleted."""
     instance: Annotated[str | None, Pattern(r"^[A-Za-z0-9._:-]{1,100}$")] = None
@@ -136,6 +140,10 @@ class ControllerSettings(Settings):
             ),
             is_local=is_local,
         )
+
+    def source_crd_files(self) -> tuple[Path, ...]:
+        """The paths in `source_crds`."""
+        return tuple(Path(each.strip()) for each in self.source_crds.split(",") if each.strip())
 
     def installation(self) -> Installation:
         """The settings that a reconcile uses."""

@@ -1,0 +1,110 @@
+"""Kinds of sources that an operator brings: a CRD file whose annotation names the adapter that runs
+them in the sources service.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace.adapters.manifests import InvalidManifest, read_manifests
+from headrace.domain.errors import Permanent
+from headrace.resources.delivery_rules import DELIVERY_SHAPE
+from headrace.resources.kind_rules import KindRules
+from headrace.resources.resource import ResourceKind
+from headrace.resources.source import (
+    default_source,
+    shape_of,
+    source_conditions,
+    source_warnings,
+    validate_source,
+)
+from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest, Reconcilers
+from headrace_controller.reconcile.sources import SourceKind
+
+ADAPTER_ANNOTATION = "headrace.dev/source-adapter"
+SETTING = "HEADRACE_CONTROLLER_SOURCE_CRDS"
+_COMMON_FIELDS = ("sink", "ceOverrides", "delivery", "serviceAccountName")
+_RULES = KindRules(
+    shape_of({"delivery": DELIVERY_SHAPE}),
+    set_defaults=default_source,
+    validate=validate_source,
+    warnings=source_warnings,
+)
+
+
+class InvalidSourceDefinition(Permanent):
+    """A file is not the CRD of a source; the message names the file and the field."""
+
+
+def with_custom_sources(reconcilers: Reconcilers, files: Sequence[Path]) -> Reconcilers:
+    """Return the kinds together with those of these CRD files. Raises
+    `InvalidSourceDefinition`.
+    """
+    custom = [each for file in files for each in _read(file)]
+    try:
+        return Reconcilers(*reconcilers, *custom) if custom else reconcilers
+    except ValueError as error:
+        raise InvalidSourceDefinition(f"{SETTING}: {error}") from None
+
+
+def _read(file: Path) -> list[KindReconciler]:
+    try:
+        manifests = read_manifests(file.read_bytes(), str(file))
+    except (OSError, InvalidManifest) as error:
+        raise InvalidSourceDefinition(f"{SETTING}: {error}") from None
+    found = [
+        _reconciler(each.document, each.place)
+        for each in manifests
+        if each.document.get("kind") == "CustomResourceDefinition"
+    ]
+    if not found:
+        raise InvalidSourceDefinition(f"{SETTING}: {file} contains no CustomResourceDefinition")
+    return found
+
+
+def _reconciler(document: Mapping[str, Any], place: str) -> KindReconciler:
+    annotations = (document.get("metadata") or {}).get("annotations") or {}
+    adapter = annotations.get(ADAPTER_ANNOTATION)
+    if not isinstance(adapter, str) or not adapter:
+        raise InvalidSourceDefinition(
+            f"{place}: metadata.annotations needs {ADAPTER_ANNOTATION}, the name of an adapter in"
+            " HEADRACE_SOURCES_ADAPTERS"
+        )
+    return SourceKind(
+        kind=_kind(document.get("spec") or {}, place),
+        rules=_RULES,
+        adapter=adapter,
+        config=_config,
+        conditions=source_conditions(),
+    ).reconciler()
+
+
+def _kind(spec: Mapping[str, Any], place: str) -> ResourceKind:
+    names = spec.get("names") or {}
+    stored = next(
+        (each for each in spec.get("versions") or () if each.get("storage") is True), None
+    )
+    if stored is None or spec.get("scope") != "Namespaced":
+        raise InvalidSourceDefinition(
+            f"{place}: a source is Namespaced and has a version with storage: true"
+        )
+    if "status" not in (stored.get("subresources") or {}):
+        raise InvalidSourceDefinition(f"{place}: version {stored.get('name')} has no status")
+    try:
+        return ResourceKind(
+            group=str(spec["group"]),
+            version=str(stored["name"]),
+            kind=str(names["kind"]),
+            plural=str(names["plural"]),
+            singular=str(names.get("singular") or str(names["kind"]).lower()),
+            short_names=tuple(map(str, names.get("shortNames") or ())),
+            categories=tuple(map(str, names.get("categories") or ())),
+        )
+    except KeyError as error:
+        raise InvalidSourceDefinition(f"{place}: spec has no {error.args[0]}") from None
+
+
+def _config(request: ReconcileRequest) -> Mapping[str, Any]:
+    """The fields of the spec that the adapter defines."""
+    spec = request.resource.spec
+    return {name: value for name, value in spec.items() if name not in _COMMON_FIELDS}
