@@ -373,12 +373,13 @@ class LocalServices:
             egress,
             poison_tracker=self._poison_tracker,
         )
-        headrace_sources.app.compose(
+        receiver = headrace_sources.app.compose(
             self.service,
             settings.sources,
             backends.sources,
             metrics,
             settings.sources.egress(loopback=True, protected_ports=self._protected_ports()),
         )
+        self.sources_url = receiver.url
         self.service.extend(ingress)
         return url

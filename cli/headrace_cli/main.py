@@ -16,6 +16,7 @@ from headrace import __version__
 COMMANDS: Mapping[str, Collection[str]] = {
     "up": ("up",),
     "resources": ("apply", "get", "delete"),
+    "send": ("send",),
     "event_types": ("types",),
     "dead_letters": ("dead-letters",),
     "filter": ("filter",),

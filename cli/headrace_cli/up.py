@@ -360,6 +360,7 @@ class UpConsole:
             ("ingress", local.ingress_url),
             ("controller API", local.controller.url),
             ("health, metrics", f"{local.management.url}/readyz  {local.management.url}/metrics"),
+            ("sources", f"{local.sources_url}  (receives webhooks for sources)"),
             ("event viewer", f"{viewer}  (prints the events it receives)"),
         )
         self.console.print(f"Headrace {__version__} runs:", style="bold")

@@ -4,6 +4,7 @@ A block of the language `console` in `docs/addressable-and-callable.md` has comm
 what they print. Of an answer the document shows the lines that matter, in their order.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,61 @@ def test_an_addressable_takes_events_and_a_callable_answers(
     for number in (1, 2):
         answer = f"id answer-to-{number}"
         wait_until(lambda answer=answer: answer in up.output(), 20, answer)  # type: ignore[misc]
+    assert up.stop() == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_source_of_ones_own_by_its_tutorial(processes: Processes, tmp_path: Path) -> None:
+    """Each way on the page: its own code, run as the page says."""
+    page = (ROOT / "docs" / "tutorials" / "custom-source.md").read_text()
+    custom = ROOT / "examples" / "sources" / "custom"
+    shown = page.partition("```python\n")[2].partition("```")[0]
+    assert shown in (custom / "weather.py").read_text()
+    ports = {usual: str(lasting_port()) for usual in ("8080", "8001", "8090")}
+
+    def moved(text: str) -> str:
+        for usual, port in ports.items():
+            text = text.replace(f"127.0.0.1:{usual}", f"127.0.0.1:{port}")
+        return text
+
+    [start] = [block for block in page.split("```") if "HEADRACE_SOURCES_ADAPTERS" in block]
+    given = dict(each.split("=", 1) for each in start.split() if "=" in each)
+    manifest = tmp_path / "broker.yaml"
+    manifest.write_text(moved((custom / "broker.yaml").read_text()))
+    headrace = str(Path(sys.executable).with_name("headrace"))
+    up = processes.start(
+        "up",
+        [
+            *("sh", "-c", 'cd "$0" && exec "$@"', str(custom), headrace, "up"),
+            *("-f", str(manifest)),
+            *("--port", ports["8080"], "--controller-port", ports["8001"]),
+            *("--viewer-port", ports["8090"], "--management-port", "0"),
+            *("--kubeconfig-out", str(tmp_path / "kubeconfig")),
+        ],
+        env={"KAFKA_BOOTSTRAP_SERVERS": "", **given},
+    )
+    up.wait_for("Ctrl-C ends.", UP_SECONDS)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HEADRACE_SERVER": f"http://127.0.0.1:{ports['8001']}",
+        "HEADRACE_INGRESS": f"http://127.0.0.1:{ports['8080']}",
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+    }
+    for command in commands(moved(page)):
+        done = subprocess.run(
+            ["bash", "-c", command.text],
+            cwd=custom,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, (command.text, done.stdout, done.stderr)
+        assert [] == missing(command, done.stdout), (command.text, done.stdout)
+    for type_ in ("com.example.hello", "com.example.number", "com.example.weather"):
+        wait_until(lambda type_=type_: type_ in up.output(), 20, type_)  # type: ignore[misc]
     assert up.stop() == 0
 
 

@@ -129,9 +129,9 @@ def compose(
     backends: SourcesBackends,
     metrics: Metrics,
     egress: EgressPolicy,
-) -> Sources:
-    """Put the sources and what they need into `service`. `egress` says where they may post to.
-    Raises what `Receiver` raises.
+) -> Receiver:
+    """Put the sources and what they need into `service`, and return the receiver of their webhooks.
+    `egress` says where they may post to. Raises what `Receiver` raises.
     """
     clock = SystemClock()
     sender = HttpSender(ClientOptions(address_denied=egress))
@@ -164,7 +164,7 @@ def compose(
     service.add("receiver", receiver)
     service.add("sources", sources)
     service.health.add("sources-kafka", sources.unacknowledged_since)
-    return sources
+    return receiver
 
 
 async def run(

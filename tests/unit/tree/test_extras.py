@@ -31,6 +31,7 @@ COMMANDS = (
     "headrace_cli.filter",
     "headrace_cli.health",
     "headrace_cli.resources",
+    "headrace_cli.send",
     "headrace_cli.services",
     "headrace_cli.viewer",
 )
