@@ -43,9 +43,9 @@ class Stack:
             "HEADRACE_KAFKA_PORT": str(free_port()),
             "COMPOSE_MENU": "false",
         }
-        for service in ("INGRESS", "CONTROLLER", "IN_MEMORY"):
+        for service in ("INGRESS", "CONTROLLER", "IN_MEMORY", "SOURCES"):
             self._environ[f"HEADRACE_{service}_PORT"] = "0"
-        for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY"):
+        for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY", "SOURCES"):
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
 
     def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:

@@ -1,0 +1,123 @@
+"""`headrace send`: what it makes of its options, and what it says of the answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from headrace_cli.main import application
+
+
+@dataclass
+class Server:
+    """An HTTP server that records requests and answers with `status`."""
+
+    url: str = ""
+    status: int = 202
+    body: bytes = b""
+    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """Started, on a free port."""
+    recorded = Server()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length") or 0)
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            recorded.requests.append((self.path, headers, self.rfile.read(length)))
+            self.send_response(recorded.status)
+            self.send_header("content-length", str(len(recorded.body)))
+            self.end_headers()
+            self.wfile.write(recorded.body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        recorded.url = f"http://127.0.0.1:{listening.server_port}"
+        thread = Thread(target=listening.serve_forever, args=(0.02,))
+        thread.start()
+        yield recorded
+        listening.shutdown()
+        thread.join()
+
+
+def send(*arguments: str, stdin: bytes | None = None) -> Result:
+    """Run the command."""
+    return CliRunner().invoke(application(["send"]), ["send", *arguments], input=stdin)
+
+
+def test_an_event_is_made_of_the_options(server: Server) -> None:
+    """In binary mode, to the Broker `default/default` of the ingress."""
+    options = ("--type", "order.created", "--id", "7", "-e", "amount=20", "-d", '{"order": 1}')
+    done = send("--ingress", server.url, *options)
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"202 Accepted  id=7  {server.url}/default/default\n",
+    )
+    [(path, headers, body)] = server.requests
+    assert (path, body) == ("/default/default", b'{"order": 1}')
+    found = {
+        name: value for name, value in headers.items() if name.startswith(("ce-", "content-t"))
+    }
+    assert found == {
+        "ce-specversion": "1.0",
+        "ce-id": "7",
+        "ce-source": "/headrace/send",
+        "ce-type": "order.created",
+        "ce-amount": "20",
+        "content-type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [("orders", "/default/orders"), ("shop/orders", "/shop/orders")]
+)
+def test_a_target_is_a_broker(server: Server, target: str, path: str) -> None:
+    """In the namespace `default` if none is named."""
+    assert send(target, "--ingress", server.url).exit_code == 0
+    assert server.requests[0][0] == path
+
+
+def test_data_comes_from_standard_input_and_the_mode_is_structured(server: Server) -> None:
+    """Text that is not JSON is text."""
+    done = send(f"{server.url}/x", "-d", "-", "--mode", "structured", "--id", "7", stdin=b"hello")
+    assert done.exit_code == 0
+    [(path, headers, body)] = server.requests
+    assert path == "/x"
+    assert headers["content-type"].startswith("application/cloudevents+json")
+    assert b'"datacontenttype":"text/plain"' in body
+    assert b"hello" in body
+
+
+def test_a_refusal_is_shown_with_its_reason(server: Server) -> None:
+    """The exit code is 1."""
+    server.status, server.body = 404, b'{"detail": "no Broker at /default/default"}'
+    done = send("--ingress", server.url)
+    assert done.exit_code == 1
+    assert "404 Not Found" in done.stdout
+    assert "no Broker at /default/default" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-e", "wrong"), "--extension wrong: give name=value"),
+        (("-e", "Wrong=1"), "'Wrong'"),
+        (("--type", ""), "'type'"),
+        (("ftp://here/",), "give an http or https URL"),
+        (("-d", "@/does/not/exist"), "No such file"),
+        (("--ingress", "http://127.0.0.1:1"), "is Headrace running? headrace up"),
+    ],
+)
+def test_what_cannot_be_sent_is_explained(arguments: tuple[str, ...], message: str) -> None:
+    """The exit code is 2, and nothing is sent."""
+    done = send(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
