@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import urllib3
 
+from headrace.domain.control_topics import SOURCES_TOPIC
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 from tests.upgrade import resources, view
@@ -115,6 +116,10 @@ def test_the_work_of_the_previous_version_is_continued(upgraded: Upgraded) -> No
     _reads_every_record(upgraded)
 
 
+NEW_CONTROL_TOPICS = (SOURCES_TOPIC,)
+"""Control topics that a previous version did not have."""
+
+
 def _left(sink: Sink) -> dict[str, list[str]]:
     """Events that have not arrived yet."""
     come = set(sink.accepted())
@@ -157,8 +162,12 @@ def _has_its_resources(upgraded: Upgraded) -> None:
 
 
 def _has_its_topics_and_groups(upgraded: Upgraded) -> None:
-    """The same topics; groups that routing records name; no offset decreased."""
-    assert upgraded.before["topics"] == upgraded.kafka.topics()
+    """The same topics, and the control topics that the previous version did not have; groups that
+    routing records name; no offset decreased.
+    """
+    topics = upgraded.kafka.topics()
+    new = {name: topics[name] for name in NEW_CONTROL_TOPICS if name in topics}
+    assert {**upgraded.before["topics"], **new} == topics
     groups = {each.get("group") for each in upgraded.before["routes"].values()} - {None}
     named = groups | {f"{each}.retry" for each in groups}
     before, after = upgraded.before["groups"], upgraded.kafka.groups()
@@ -222,7 +231,7 @@ def _makes_new_ones_alike(upgraded: Upgraded) -> None:
         "knative-trigger-shop-new.retry": "knative-trigger-shop-eu-audit.retry",
         "knative-trigger-shop-new.dead": "knative-trigger-shop-eu-audit.dead",
     }
-    assert set(alike) == set(after) - set(before)
+    assert set(alike) == set(after) - set(before) - set(NEW_CONTROL_TOPICS)
     for new, old in alike.items():
         assert before[old] | {"id": ""} == after[new] | {"id": ""}
     group = "knative-trigger-shop-new"
