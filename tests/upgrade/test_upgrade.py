@@ -169,7 +169,7 @@ def _has_its_topics_and_groups(upgraded: Upgraded) -> None:
     new = {name: topics[name] for name in NEW_CONTROL_TOPICS if name in topics}
     assert {**upgraded.before["topics"], **new} == topics
     groups = {each.get("group") for each in upgraded.before["routes"].values()} - {None}
-    named = groups | {f"{each}.retry" for each in groups}
+    named = groups | {f"{each}.retry" for each in groups} | {*NEW_CONTROL_TOPICS}
     before, after = upgraded.before["groups"], upgraded.kafka.groups()
     assert set(before) <= set(after) <= named
     for group, places in before.items():
