@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from headrace.adapters.http.client_options import AddressPolicy, deny_none
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.attributes import check
 from headrace.domain.event import Event
@@ -91,6 +92,7 @@ class RecordingContext:
         self.clock: Clock = clock or MemoryClock()
         self.secrets = dict(secrets or {})
         self.cursor = cursor
+        self.address_denied: AddressPolicy = deny_none
         self.conditions: dict[str, tuple[bool | None, str, str]] = {}
         self.fields: dict[str, Any] = dict(published or {})
         self.handler: WebhookHandler | None = None

@@ -148,6 +148,7 @@ def compose(
         leases=backends.leases,
         receiver=receiver,
         clock=clock,
+        address_denied=egress,
     )
     sources = Sources(
         instance_id=instance_name("sources"),

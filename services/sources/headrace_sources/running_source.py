@@ -9,6 +9,7 @@ from typing import Any, Final
 import structlog
 from pydantic import ValidationError
 
+from headrace.adapters.http.client_options import AddressPolicy
 from headrace.domain.backoff import Backoff
 from headrace.domain.ports import Clock, SourceLeases
 from headrace.domain.routing import EventSource
@@ -47,6 +48,7 @@ class SourceServices:
     leases: SourceLeases
     receiver: Receiver
     clock: Clock
+    address_denied: AddressPolicy
 
 
 class RunningSource:
@@ -120,6 +122,9 @@ class RunningSource:
         elif self._leads.is_set():
             self._leads.clear()
             if self._wants_lead:
+                # What it reported as the process that had the lease is the next one's to say.
+                self._fields.clear()
+                self._conditions = {DEPLOYED: self._conditions[DEPLOYED]}
                 self._restart.set()
 
     @property
@@ -156,6 +161,11 @@ class RunningSource:
     def clock(self) -> Clock:
         """See `SourceContext`."""
         return self._services.clock
+
+    @property
+    def address_denied(self) -> AddressPolicy:
+        """See `SourceContext`."""
+        return self._services.address_denied
 
     @property
     def published(self) -> Mapping[str, Any]:

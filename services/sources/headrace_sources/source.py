@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from headrace.adapters.http.client_options import AddressPolicy
 from headrace.domain.errors import Temporary
 from headrace.domain.event import Event, Value
 from headrace.domain.ports import Clock
@@ -139,6 +140,13 @@ class SourceContext(Protocol):
     @property
     def clock(self) -> Clock:
         """The time."""
+        ...
+
+    @property
+    def address_denied(self) -> AddressPolicy:
+        """Which addresses of an outside system may not be connected to when a user's URL names
+        it.
+        """
         ...
 
     def report(
