@@ -67,7 +67,10 @@ class AdapterEntry:
             ) from error
 
 
-ADAPTERS: Mapping[str, AdapterEntry] = {}
+_MODULES = "headrace_sources.adapters"
+ADAPTERS: Mapping[str, AdapterEntry] = {
+    "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
+}
 
 
 def adapters_with(own: Mapping[str, tuple[str, str]]) -> Mapping[str, AdapterEntry]:
