@@ -69,6 +69,7 @@ class AdapterEntry:
 
 _MODULES = "headrace_sources.adapters"
 ADAPTERS: Mapping[str, AdapterEntry] = {
+    "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
 }
 
