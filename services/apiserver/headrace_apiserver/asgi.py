@@ -83,5 +83,6 @@ class AsgiServer:
             return
         self._server.should_exit = True
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(task, STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await task
         self._socket.close()

@@ -311,7 +311,8 @@ class Dispatcher:
             if idle:
                 await self._open_backlogs(idle)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._added.wait(), BACKLOG_SECONDS)
+                async with asyncio.timeout(BACKLOG_SECONDS):
+                    await self._added.wait()
 
     async def _open_backlogs(self, idle: Mapping[str, SubscriptionWorker]) -> None:
         try:

@@ -99,7 +99,8 @@ class SubscriptionSupervisor:
             except Exception as error:  # Start the new one all the same.
                 logger.warning("worker_not_stopped", key=key, error=str(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(failed_worker.changed.wait(), BACKOFF.seconds(failures))
+                async with asyncio.timeout(BACKOFF.seconds(failures)):
+                    await failed_worker.changed.wait()
             failed_worker.changed.clear()
             failed_worker.failed_again = False
             try:

@@ -78,9 +78,8 @@ class UnknownAddresses:
         """Return whether the routing table was read to its end."""
         seconds = self._timeout_seconds
         try:
-            certain = await asyncio.wait_for(
-                self._routes.refresh(seconds), seconds + _REFRESH_MARGIN_SECONDS
-            )
+            async with asyncio.timeout(seconds + _REFRESH_MARGIN_SECONDS):
+                certain = await self._routes.refresh(seconds)
         except TimeoutError:
             return False
         except HeadraceError as error:

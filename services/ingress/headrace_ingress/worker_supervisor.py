@@ -113,7 +113,8 @@ class WorkerSupervisor:
             for worker in self._workers
         ]
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._ready.wait(), _READY_SECONDS)
+            async with asyncio.timeout(_READY_SECONDS):
+                await self._ready.wait()
 
     async def drain(self) -> None:
         """Stop all workers; each answers its requests in flight. Idempotent."""
@@ -199,7 +200,8 @@ class WorkerSupervisor:
         try:
             while unresponsive_seconds < self._unresponsive_seconds:
                 try:
-                    line = await asyncio.wait_for(reader.readline(), HEARTBEAT_SECONDS)
+                    async with asyncio.timeout(HEARTBEAT_SECONDS):
+                        line = await reader.readline()
                 except TimeoutError:
                     # Short steps: a suspension of the whole machine counts as one step.
                     unresponsive_seconds += HEARTBEAT_SECONDS

@@ -244,7 +244,8 @@ class RunningSource:
                 next_step=f"it is started again in {wait:g} s",
             )
             try:
-                await asyncio.wait_for(self._restart.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._restart.wait()
             except TimeoutError:
                 continue
 

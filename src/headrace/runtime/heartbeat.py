@@ -84,7 +84,8 @@ class Heartbeat:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         try:
-            await asyncio.wait_for(self._instances.deregister(self._id), _REPORT_SECONDS)
+            async with asyncio.timeout(_REPORT_SECONDS):
+                await self._instances.deregister(self._id)
         except (TimeoutError, HeadraceError) as error:
             logger.warning(
                 "deregistration_failed",
@@ -131,7 +132,8 @@ class Heartbeat:
                 dict(self._sources()),
             )
             try:
-                await asyncio.wait_for(self._instances.report(report), _REPORT_SECONDS)
+                async with asyncio.timeout(_REPORT_SECONDS):
+                    await self._instances.report(report)
                 self._acknowledged_at = self._clock.monotonic()
             except (
                 TopicMissing
@@ -144,7 +146,8 @@ class Heartbeat:
                     error=str(error) or "no answer in time",
                 )
             try:
-                await asyncio.wait_for(self._changed.wait(), _EVERY_SECONDS)
+                async with asyncio.timeout(_EVERY_SECONDS):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

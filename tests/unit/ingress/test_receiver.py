@@ -110,7 +110,9 @@ class ScriptedRoutes:
         del timeout_seconds
         self.refreshes += 1
         await asyncio.sleep(0.01)
-        return self._outcome()
+        outcome = self._outcome()
+        await asyncio.sleep(0)  # what the outcome has added to the table is applied
+        return outcome
 
 
 def away() -> bool:

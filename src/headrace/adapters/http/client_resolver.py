@@ -95,9 +95,8 @@ class Resolver:
         self, host: str, known: _CacheEntry | None, timeout_seconds: float
     ) -> _CacheEntry:
         try:
-            answer = await asyncio.wait_for(
-                asyncio.shield(self._running.get(host) or self._start(host)), timeout_seconds
-            )
+            async with asyncio.timeout(timeout_seconds):
+                answer = await asyncio.shield(self._running.get(host) or self._start(host))
         except TimeoutError:
             answer = OSError(f"no answer within {timeout_seconds:g} s")
         if not isinstance(answer, OSError) and answer:

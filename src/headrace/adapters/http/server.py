@@ -164,7 +164,8 @@ class HttpServer:
         if self.connection_table.connections and self._emptied is not None:
             self._emptied.clear()
             try:
-                await asyncio.wait_for(self._emptied.wait(), self.limits.drain_seconds)
+                async with asyncio.timeout(self.limits.drain_seconds):
+                    await self._emptied.wait()
             except TimeoutError:
                 logger.warning(
                     "connections_cut_at_drain_deadline",

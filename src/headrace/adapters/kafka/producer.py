@@ -120,7 +120,8 @@ class KafkaLog:
 
         self.append(topic, Record(b"warm-up", None), stored)
         try:
-            await asyncio.wait_for(done, max(deadline - time.monotonic(), 0.001))
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
+                await done
         except TimeoutError:
             raise LogUnavailable(
                 f"topic {topic} did not store the first record within {timeout_seconds:g} s"
@@ -167,7 +168,8 @@ class KafkaLog:
         if self._open_records:
             self._emptied.clear()
             try:
-                await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await self._emptied.wait()
             except TimeoutError:
                 return self._open_records
         return 0

@@ -209,7 +209,8 @@ class MemoryLog:
         if self._waiting:
             self._emptied.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await self._emptied.wait()
         return len(self._waiting)
 
     async def stop(self) -> None:

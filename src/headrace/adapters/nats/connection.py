@@ -102,7 +102,8 @@ class NatsConnection:
         """Return when the server has answered. Raises `LogUnavailable`."""
         self.start()
         try:
-            await asyncio.wait_for(self._connected.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._connected.wait()
         except TimeoutError:
             raise LogUnavailable(self._unavailable("NATS", timeout_seconds)) from None
 
@@ -285,7 +286,8 @@ class NatsConnection:
 
     async def _close_client(self, client: Client) -> None:
         with contextlib.suppress(*_FAILURES):
-            await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await client.close()
 
     def _on_connected(self) -> None:
         self.last_error = ""

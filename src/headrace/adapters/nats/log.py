@@ -151,7 +151,8 @@ class JetStreamLog:
         if self._open:
             self._emptied.clear()
             try:
-                await asyncio.wait_for(self._emptied.wait(), timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    await self._emptied.wait()
             except TimeoutError:
                 return len(self._open)
         return 0

@@ -101,7 +101,8 @@ class KafkaInstances:
 
         self._log.append(self._topic, record, stored)
         try:
-            await asyncio.wait_for(done, REPORT_SECONDS)
+            async with asyncio.timeout(REPORT_SECONDS):
+                await done
         except TimeoutError:
             raise LogUnavailable(
                 f"topic {self._topic} did not store a report within {REPORT_SECONDS:g} s"

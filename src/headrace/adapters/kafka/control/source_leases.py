@@ -103,7 +103,8 @@ class KafkaSourceLeases:
         record = Record(uid.encode(), value, ())
         self._log.append(self._topic, record, lambda error: _settle(stored, error))
         try:
-            await asyncio.wait_for(stored, _SAVE_SECONDS)
+            async with asyncio.timeout(_SAVE_SECONDS):
+                await stored
         except TimeoutError:
             raise LogUnavailable(
                 f"topic {self._topic} did not store a cursor within {_SAVE_SECONDS:g} s"
