@@ -70,6 +70,7 @@ class AdapterEntry:
 _MODULES = "headrace_sources.adapters"
 ADAPTERS: Mapping[str, AdapterEntry] = {
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
+    "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
     "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
 }
 

@@ -152,7 +152,9 @@ class Harness:
 
     async def put(self, adapter: str = "steps", uid: str = "s", **more: Any) -> EventSource:
         """Write the record of a source."""
-        config = {name: more.pop(name) for name in ("step", "number", "wrong") if name in more}
+        config: dict[str, Any] = {
+            name: more.pop(name) for name in ("step", "number", "wrong") if name in more
+        }
         route = EventSource(
             uid=uid,
             generation=1,
@@ -179,8 +181,7 @@ class Harness:
 
     def report(self, uid: str = "s") -> SourceReport | None:
         """What was reported last."""
-        [live] = self.instances.live() or [None]
-        return live.sources.get(uid) if live is not None else None
+        return next((each.sources.get(uid) for each in self.instances.live()), None)
 
     async def reported(self, condition: str, reason: str, uid: str = "s") -> str:
         """Wait until a condition has this reason; its message."""

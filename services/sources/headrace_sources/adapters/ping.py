@@ -1,0 +1,180 @@
+"""PingSource: an event with the same data at each time of a schedule.
+
+One process fires. The cursor is the time of the newest firing, saved after its event was delivered;
+the id of an event is derived from the source and the time. So a process that takes over fires the
+times that are due since then, by the policy for missed times, and an event that was delivered right
+before a crash comes a second time with the same id.
+"""
+
+import asyncio
+from asyncio import sleep
+from base64 import b64decode
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import takewhile
+from math import inf
+from typing import ClassVar, Final
+from uuid import NAMESPACE_URL, uuid5
+
+import structlog
+
+from headrace.domain.event import Event
+from headrace_sources.adapters.schedule import Schedule
+from headrace_sources.source import (
+    Emit,
+    NotDelivered,
+    SourceConfig,
+    SourceContext,
+    SourceFault,
+    new_event,
+)
+
+logger = structlog.get_logger(__name__)
+
+MISSED_MAX: Final = 100
+"""Missed times that are fired at most, the newest ones."""
+LATE_SECONDS: Final = 10.0
+"""A time that is due for no longer was not missed: the process was busy, or is the next one."""
+FIRING_MAX: Final = 16
+"""Events on their way at a time."""
+SLEEP_SECONDS_MAX: Final = 60.0
+"""The clock of the machine may be set meanwhile."""
+
+
+class MissedRuns(StrEnum):
+    """What happens to times at which no process could fire."""
+
+    SKIP = "skip"
+    ONCE = "once"
+    """The newest of them is fired."""
+    ALL = "all"
+
+
+class PingConfig(SourceConfig):
+    """What is sent, and when."""
+
+    type: str
+    source: str
+    schedule: str = "* * * * *"
+    timezone: str = ""
+    content_type: str = ""
+    data: str = ""
+    data_base64: str = ""
+    missed_runs: MissedRuns = MissedRuns.SKIP
+
+
+class PingSource:
+    """The adapter."""
+
+    Config: ClassVar[type[SourceConfig]] = PingConfig
+
+    def __init__(self, config: PingConfig, context: SourceContext) -> None:
+        self._config = config
+        self._context = context
+        self._schedule = Schedule(config.schedule, config.timezone)
+        self._slots = asyncio.Semaphore(FIRING_MAX)
+        self._open: set[float] = set()
+        """Times whose events are on their way."""
+        self._done: set[float] = set()
+        """Delivered times that a time in `_open` comes before."""
+        try:
+            self._data = (
+                b64decode(config.data_base64, validate=True)
+                if config.data_base64
+                else config.data.encode()
+            )
+        except ValueError:
+            raise SourceFault(
+                "InvalidData", "spec.dataBase64 is not base64; text goes into spec.data"
+            ) from None
+
+    async def run(self, emit: Emit) -> None:
+        """Fire until cancelled."""
+        last = self._first_cursor()
+        async with asyncio.TaskGroup() as firing:
+            while True:
+                for due in self._due_since(last):
+                    await self._slots.acquire()
+                    self._open.add(due)
+                    firing.create_task(self._fire(emit, due))
+                    last = due
+                last = max(last, self._context.clock.now() - LATE_SECONDS)
+                await self._wait_until(self._schedule.after(last))
+
+    def _first_cursor(self) -> float:
+        """The time of the newest firing; now, for a source that has not fired yet."""
+        now = self._context.clock.now()
+        try:
+            return min(float(self._context.cursor or now), now)
+        except ValueError:
+            return now
+
+    def _due_since(self, last: float) -> list[float]:
+        """The times to fire now: those that are just due, and missed ones by the policy."""
+        now = self._context.clock.now()
+        due = _newest(takewhile(lambda each: each <= now, self._schedule.times_after(last)))
+        missed = [each for each in due if each < now - LATE_SECONDS]
+        kept = {
+            MissedRuns.SKIP: [],
+            MissedRuns.ONCE: missed[-1:],
+            MissedRuns.ALL: missed,
+        }[self._config.missed_runs]
+        if len(kept) < len(missed):
+            logger.warning(
+                "ping_times_skipped",
+                namespace=self._context.namespace,
+                name=self._context.name,
+                times=len(missed) - len(kept),
+                next_step="none; annotation headrace.dev/missed-runs can fire them",
+            )
+        return [*kept, *due[len(missed) :]]
+
+    async def _fire(self, emit: Emit, due: float) -> None:
+        """Deliver the event of one time; an event that cannot be delivered is logged and counted,
+        and the next time comes. A slow sink does not delay the next time.
+        """
+        try:
+            await emit(self._event(due))
+        except NotDelivered as error:
+            logger.warning(
+                "ping_not_delivered",
+                namespace=self._context.namespace,
+                name=self._context.name,
+                error=str(error),
+            )
+        finally:
+            self._slots.release()
+        self._open.discard(due)
+        self._done.add(due)
+        earlier = [each for each in self._done if each < min(self._open, default=inf)]
+        if earlier:
+            self._done.difference_update(earlier)
+            await self._context.save_cursor(repr(max(earlier)))
+
+    def _event(self, due: float) -> Event:
+        config = self._config
+        time = datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")
+        return new_event(
+            config.type,
+            config.source,
+            self._data if self._data else None,
+            id=str(uuid5(NAMESPACE_URL, f"{self._context.uid}/{due:.0f}")),
+            content_type=config.content_type or None,
+            time=time.replace("+00:00", "Z"),
+        )
+
+    async def _wait_until(self, due: float) -> None:
+        """Sleep until this time, or for a minute."""
+        left = due - self._context.clock.now()
+        if left > 0:
+            await sleep(min(left, SLEEP_SECONDS_MAX))
+
+
+def _newest(times: Iterator[float]) -> list[float]:
+    found: list[float] = []
+    for each in times:
+        found.append(each)
+        if len(found) > MISSED_MAX:
+            del found[0]
+    return found

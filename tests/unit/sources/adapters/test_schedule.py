@@ -1,0 +1,105 @@
+"""When cron expressions fire, changes of daylight saving time included."""
+
+from datetime import UTC, datetime
+from itertools import islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_sources.adapters.schedule import NAMES, Schedule
+from headrace_sources.source import SourceFault
+
+
+def times(expression: str, begin: str, count: int, timezone: str = "") -> list[str]:
+    """The first times after `begin`, in UTC."""
+    seconds = datetime.fromisoformat(begin).timestamp()
+    found = islice(Schedule(expression, timezone).times_after(seconds), count)
+    return [datetime.fromtimestamp(each, UTC).isoformat(timespec="seconds")[:19] for each in found]
+
+
+def test_five_fields_are_minutes() -> None:
+    """In UTC if no zone is named."""
+    assert times("*/15 9 * * MON", "2026-11-29T00:00Z", 3) == [
+        "2026-11-30T09:00:00",
+        "2026-11-30T09:15:00",
+        "2026-11-30T09:30:00",
+    ]
+
+
+def test_six_fields_begin_with_seconds() -> None:
+    """A question mark is an asterisk."""
+    assert times("*/20 0 0 ? * *", "2026-11-29T00:00Z", 3) == [
+        "2026-11-29T00:00:20",
+        "2026-11-29T00:00:40",
+        "2026-11-30T00:00:00",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_stand_for_expressions(name: str) -> None:
+    """All of them."""
+    assert times(name, "2026-11-29T10:10Z", 3) == times(NAMES[name], "2026-11-29T10:10Z", 3)
+
+
+@pytest.mark.parametrize("prefix", ["TZ=Asia/Tokyo ", "CRON_TZ=Asia/Tokyo "])
+def test_a_prefix_names_the_zone(prefix: str) -> None:
+    """The field `timezone` overrides it."""
+    assert times(f"{prefix}0 9 * * *", "2026-11-29T12:00Z", 1) == ["2026-11-30T00:00:00"]
+    assert times(f"{prefix}0 9 * * *", "2026-11-29T12:00Z", 1, "UTC") == ["2026-11-30T09:00:00"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "begin", "expected"),
+    [
+        # Lisbon, 29 March 2026: 01:00 becomes 02:00, which is 01:00 UTC.
+        ("30 1 * * *", "Europe/Lisbon", "2026-03-28T12:00Z", ["03-29T01:00", "03-30T00:30"]),
+        ("0 30 1 * * *", "Europe/Lisbon", "2026-03-28T12:00Z", ["03-29T01:00", "03-30T00:30"]),
+        ("30 * * * *", "Europe/Lisbon", "2026-03-29T00:00Z", ["03-29T00:30", "03-29T01:30"]),
+        # Lisbon, 25 October 2026: 02:00 becomes 01:00, which is 01:00 UTC.
+        ("30 1 * * *", "Europe/Lisbon", "2026-10-24T12:00Z", ["10-25T00:30", "10-26T01:30"]),
+        ("30 * * * *", "Europe/Lisbon", "2026-10-25T00:00Z", ["10-25T00:30", "10-25T01:30"]),
+        # New York, 8 March 2026: 02:00 becomes 03:00, which is 07:00 UTC.
+        ("30 2 * * *", "America/New_York", "2026-03-07T12:00Z", ["03-08T07:00", "03-09T06:30"]),
+        # New York, 1 November 2026: 02:00 becomes 01:00, which is 06:00 UTC.
+        ("30 1 * * *", "America/New_York", "2026-10-31T12:00Z", ["11-01T05:30", "11-02T06:30"]),
+        ("*/30 * * * *", "America/New_York", "2026-11-01T05:10Z", ["11-01T05:30", "11-01T06:00"]),
+    ],
+)
+def test_the_clock_is_put_forward_and_back(
+    expression: str, zone: str, begin: str, expected: list[str]
+) -> None:
+    """A time that does not exist comes when the clock is put forward, one that exists twice comes
+    once, and what follows the elapsed time is not disturbed.
+    """
+    assert [each[5:16] for each in times(expression, begin, 2, zone)] == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "words"),
+    [
+        ("* * *", "", "Wrong number of fields"),
+        ("61 * * * *", "", "Bad minute"),
+        ("@every 5s", "", "unsupported descriptor @every"),
+        ("* * * * *", "Mars/Base", "spec.timezone: Mars/Base"),
+        ("* * * * *", "../etc/passwd", "spec.timezone"),
+        ("TZ=Nowhere * * * * *", "", "spec.timezone: Nowhere"),
+        ("0 0 30 2 *", "", "Bad day-of-month"),
+        ("* * */20 * 1L", "", "never comes"),
+    ],
+)
+def test_what_is_wrong_is_named(expression: str, zone: str, words: str) -> None:
+    """With the field."""
+    with pytest.raises(SourceFault, match=words):
+        Schedule(expression, zone)
+
+
+@given(
+    begin=st.integers(0, 4_000_000_000),
+    fields=st.sampled_from(["* * * * *", "*/7 * * * *", "13 4 * * *", "5 * * * * *", "0 0 1 * 0"]),
+    zone=st.sampled_from(["UTC", "Europe/Lisbon", "America/New_York", "Australia/Lord_Howe"]),
+)
+def test_times_increase(begin: int, fields: str, zone: str) -> None:
+    """And all of them are after the given one."""
+    found = [begin, *islice(Schedule(fields, zone).times_after(begin), 5)]
+    assert sorted(set(found)) == found
