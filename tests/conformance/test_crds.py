@@ -123,6 +123,22 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         ("Topics", "BootstrapServers", *READY, "Age"),
     ),
     "githubsource": ("sources", "v1alpha1", (), "s", "eventing sources", (*READY, "Sink", "Age")),
+    "legacygithubsource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
+    "webhooksource": (
+        "sources.headrace.dev",
+        "v1alpha1",
+        (),
+        "s",
+        "sources",
+        ("URL", "Sink", "Age", *READY),
+    ),
 }
 OLD_COLUMNS = {
     "broker": (*READY, "Hostname", "Age"),
@@ -138,7 +154,11 @@ OLD_COLUMNS = {
     ),
 }
 """The columns of v1alpha1, where they are others than those of today."""
-KINDS = {"legacychannel": "channel", "legacysubscription": "subscription"}
+KINDS = {
+    "legacychannel": "channel",
+    "legacysubscription": "subscription",
+    "legacygithubsource": "githubsource",
+}
 """The kind in a file that has not its name: another group has a kind of this name too."""
 CLUSTER_SCOPED = {"clusterchannelprovisioner"}
 OLD_KINDS = CLUSTER_SCOPED | KINDS.keys()
@@ -235,7 +255,8 @@ def test_a_crd_has_the_names_and_versions_of_knative(kind: str) -> None:
     crd = CRDS[kind]
     spec = crd["spec"]
     scope = "Cluster" if kind in CLUSTER_SCOPED else "Namespaced"
-    assert (f"{group}.knative.dev", scope, {"strategy": "None"}) == (
+    domain = group if group.endswith(".dev") else f"{group}.knative.dev"
+    assert (domain, scope, {"strategy": "None"}) == (
         spec["group"],
         spec["scope"],
         spec["conversion"],

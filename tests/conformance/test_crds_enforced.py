@@ -29,6 +29,7 @@ EXPECTED_WARNINGS = (
     "can never be called",
     "has no effect",
     "is not used",
+    "spec.signature is not set",
 )
 Document = dict[str, Any]
 

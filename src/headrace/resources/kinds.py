@@ -129,6 +129,32 @@ PING_SOURCE = ResourceKind(
     singular="pingsource",
 )
 
+GITHUB_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1alpha1",
+    kind="GitHubSource",
+    plural="githubsources",
+    singular="githubsource",
+)
+
+LEGACY_GITHUB_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="GitHubSource",
+    plural="githubsources",
+    singular="githubsource",
+)
+"""The GitHubSource of Knative 0.5, in a group of its own."""
+
+WEBHOOK_SOURCE = ResourceKind(
+    group="sources.headrace.dev",
+    version="v1alpha1",
+    kind="WebhookSource",
+    plural="webhooksources",
+    singular="webhooksource",
+)
+"""Headrace's own."""
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

@@ -26,6 +26,7 @@ SOURCE_SHAPE: Shape = {
     "serviceAccountName": str,
 }
 """Of the spec, beside the fields of each kind, which have any type (`shape_of`)."""
+_REFERENCE_FIELDS = ("apiVersion", "kind", "name", "namespace")
 EXTENSION_VALUE_MAX = 8_192
 
 
@@ -48,12 +49,24 @@ def default_source(source: Resource, _system: SystemConfig = BUILT_IN) -> Resour
     return Resource(source.kind, {**source.object, "spec": spec})
 
 
-def validate_source(source: Resource, system: SystemConfig = BUILT_IN) -> list[FieldError]:
+def sink_of(source: Resource) -> Mapping[str, Any] | None:
+    """The sink as a destination; None without one. In Knative 0.5 it was the reference itself."""
+    sink = source.spec.get("sink")
+    if not isinstance(sink, Mapping) or sink.get("ref") or sink.get("uri"):
+        return sink if isinstance(sink, Mapping) else None
+    reference = {name: sink[name] for name in _REFERENCE_FIELDS if sink.get(name)}
+    return {"ref": {"namespace": source.namespace, **reference}} if reference else sink
+
+
+def validate_source(
+    source: Resource, system: SystemConfig = BUILT_IN, *, sink_required: bool = True
+) -> list[FieldError]:
     """The errors of what all sources have, with Knative's messages."""
-    spec = source.spec
-    errors = validate_destination(
-        spec.get("sink"), "spec.sink", grouped=system.features.kreference_group
-    )
+    grouped = system.features.kreference_group
+    if "sink" not in source.spec and not sink_required:
+        errors = []
+    else:
+        errors = validate_destination(sink_of(source), "spec.sink", grouped=grouped)
     for name, value in extensions_of(source).items():
         path = "spec.ceOverrides.extensions"
         if not name:
@@ -72,7 +85,7 @@ def validate_source(source: Resource, system: SystemConfig = BUILT_IN) -> list[F
 
 def source_warnings(source: Resource) -> list[str]:
     """Warnings about a valid source."""
-    problem = unsupported_uri(source.spec.get("sink"), "spec.sink")
+    problem = unsupported_uri(sink_of(source), "spec.sink")
     return [problem] if problem else []
 
 

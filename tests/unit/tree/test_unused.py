@@ -72,6 +72,11 @@ def _used(module: ast.Module) -> Iterator[str]:
             yield node.id if isinstance(node, ast.Name) else node.attr
         elif isinstance(node, ast.alias) and node.asname:
             yield node.name
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "AdapterEntry":
+            # The class of an adapter is imported by its name when a source needs it.
+            yield from (
+                str(each.value) for each in node.args[1:2] if isinstance(each, ast.Constant)
+            )
 
 
 def _defined(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
@@ -85,7 +90,7 @@ def _defined(node: ast.AST, owner: str) -> Iterator[tuple[str, str]]:
                 yield from _defined(child, f"{child.name}.")
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             if not any(
-                "command" in each or "callback" in each
+                "command" in each or "callback" in each or "_validator(" in each
                 for each in map(ast.unparse, child.decorator_list)
             ):
                 yield f"{owner}{child.name}", child.name

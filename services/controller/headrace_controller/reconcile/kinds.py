@@ -19,6 +19,7 @@ from headrace_controller.reconcile import (
     channels,
     cluster_channel_provisioners,
     event_types,
+    github_sources,
     in_memory_channels,
     kafka_channels,
     legacy_channels,
@@ -29,6 +30,7 @@ from headrace_controller.reconcile import (
     sequences,
     subscriptions,
     triggers,
+    webhook_sources,
 )
 from headrace_controller.reconcile.registry import Reconcilers
 
@@ -47,6 +49,9 @@ RECONCILERS = Reconcilers(
     legacy_channels.RECONCILER,
     legacy_subscriptions.RECONCILER,
     ping_sources.RECONCILER,
+    github_sources.RECONCILER,
+    github_sources.LEGACY_RECONCILER,
+    webhook_sources.RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

@@ -56,7 +56,8 @@ SINK = "sink"
 _NO_PROCESS = (
     "no process of the sources service is alive; start one (headrace sources), and look at its log"
 )
-_FIELDS_MAX = 16
+_EVENT_TYPES_MAX = 64
+"""EventTypes that are created for one source."""
 
 
 class InvalidSource(Exception):
@@ -107,7 +108,7 @@ class SourceKind:
         )
 
     def _references(self, source: Resource) -> Iterator[Reference]:
-        yield from named(source, ref_of(source.spec.get("sink")), dead_letter_sink_of(source))
+        yield from named(source, ref_of(common.sink_of(source)), dead_letter_sink_of(source))
         yield from self.references(source)
 
     def _decide(self, request: ReconcileRequest) -> None:
@@ -311,9 +312,12 @@ def _condition(found: SourceCondition | None, report: SourceReport) -> Condition
 
 
 def _resolve_sink(request: ReconcileRequest) -> Destination | None:
-    found = resolve_target(
-        request, request.resource.spec["sink"], SINK, path="spec.sink", reason="NotFound"
-    )
+    sink = common.sink_of(request.resource)
+    if sink is None:
+        text = "spec.sink is missing; set it to where the events go"
+        request.conditions[common.SINK_PROVIDED] = failed("Missing", text)
+        return None
+    found = resolve_target(request, sink, SINK, path="spec.sink", reason="NotFound")
     request.conditions[common.SINK_PROVIDED] = found.condition
     request.status.update(found.fields)
     return found.destination
@@ -339,10 +343,10 @@ def _delivery_of(source: Resource) -> DeliveryPolicy:
 def _create_event_types(request: ReconcileRequest, event_types: EventTypes) -> None:
     """Plan an EventType for each kind of event that goes to an object, as Knative does."""
     source = request.resource
-    reference = ref_of(source.spec.get("sink"))
+    reference = ref_of(common.sink_of(source))
     if not isinstance(reference, Mapping):
         return
-    for type_, origin in event_types[:_FIELDS_MAX]:
+    for type_, origin in event_types[:_EVENT_TYPES_MAX]:
         wanted = source_event_type(source, reference, ObservedEventType(source.uid, type_, origin))
         if request.observed.get(EVENT_TYPE, wanted.namespace, wanted.name) is None:
             request.draft.add(CreateObject(wanted))

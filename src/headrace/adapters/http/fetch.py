@@ -33,11 +33,11 @@ class HttpFetcher:
         Raises Permanent for a URL that cannot be used, and Temporary if the document could not be
         read, with the reason.
         """
-        answer = await self._requester.request("GET", url, _ACCEPT, refuse=_refuse)
+        answer = await self._requester.request("GET", url, _ACCEPT, check_status=_check)
         return answer.body
 
 
-def _refuse(status: int) -> str:
+def _check(status: int) -> str:
     """Only a complete document with status 200 is one."""
     if 300 <= status < 400:
         return f"status {status}; redirects are not followed"

@@ -23,7 +23,7 @@ _HEAD_BYTES_MAX: Final = 65_536
 _REASON_MAX: Final = 200
 _FIELDS: Final = {"accept-encoding": "identity", "user-agent": "headrace", "connection": "close"}
 
-Refuse = Callable[[int], str]
+CheckStatus = Callable[[int], str]
 """Why an answer with this status is not read, or an empty string if it is."""
 
 
@@ -64,7 +64,7 @@ class HttpRequester:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         *,
-        refuse: Refuse = lambda _: "",
+        check_status: CheckStatus = lambda _: "",
     ) -> HttpAnswer:
         """Send a request to an http or https URL and return the answer, whatever its status.
 
@@ -78,13 +78,13 @@ class HttpRequester:
             raise Permanent(f"{url[:_REASON_MAX]}: {error}") from None
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._send(parsed, head + (body or b""), refuse)
+                return await self._send(parsed, head + (body or b""), check_status)
         except TimeoutError:
             raise Temporary(f"no complete answer within {self._seconds:g} s") from None
         except DialFailed as error:
             raise Temporary(str(error)[:_REASON_MAX]) from None
 
-    async def _send(self, url: TargetUrl, request: bytes, refuse: Refuse) -> HttpAnswer:
+    async def _send(self, url: TargetUrl, request: bytes, check_status: CheckStatus) -> HttpAnswer:
         loop = asyncio.get_running_loop()
         if self._addresses is None:
             seconds = self._options.addresses_seconds
@@ -94,7 +94,7 @@ class HttpRequester:
         answer: asyncio.Future[HttpAnswer] = loop.create_future()
         try:
             connection = await dialer.dial(
-                lambda: _Exchange(request, answer, self._bytes_max, refuse)
+                lambda: _Exchange(request, answer, self._bytes_max, check_status)
             )
             try:
                 return await answer
@@ -126,12 +126,12 @@ class _Exchange(asyncio.Protocol):
         request: bytes,
         answer: "asyncio.Future[HttpAnswer]",
         bytes_max: int,
-        refuse: Refuse,
+        check_status: CheckStatus,
     ) -> None:
         self._request = request
         self._answer = answer
         self._bytes_max = bytes_max
-        self._refuse = refuse
+        self._check_status = check_status
         self._transport: asyncio.BaseTransport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
@@ -180,7 +180,7 @@ class _Exchange(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Look at the status."""
         self._in_head = False
-        if reason := self._refuse(self._parser.get_status_code()):
+        if reason := self._check_status(self._parser.get_status_code()):
             self._fail(reason)
 
     def on_header(self, name: bytes, value: bytes) -> None:
