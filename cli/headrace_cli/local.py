@@ -59,6 +59,7 @@ from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
+from headrace_sources.api_server import ApiServer
 from headrace_sources.settings import SourcesSettings
 
 logger = structlog.get_logger(__name__)
@@ -322,12 +323,16 @@ class LocalServices:
 
     def client(self) -> ApiClient:
         """Return a client of the controller's API."""
-        tokens = read_tokens(self._tokens) if self._tokens else {}
         return ApiClient(
             self.controller.url,
-            token=next(iter(tokens), ""),
+            token=self._token(),
             certificate_authority=self._certificate,
         )
+
+    def _token(self) -> str:
+        """Return a token of the controller's API, empty if it needs none."""
+        tokens = read_tokens(self._tokens) if self._tokens else {}
+        return next(iter(tokens), "")
 
     def _compose(self, settings: LocalSettings, backends: LocalBackends, metrics: Metrics) -> str:
         """Add the services and return the URL of the ingress."""
@@ -379,6 +384,11 @@ class LocalServices:
             backends.sources,
             metrics,
             settings.sources.egress(loopback=True, protected_ports=self._protected_ports()),
+            api_server=ApiServer(
+                url=self.controller.url,
+                token=self._token,
+                certificate_authority=self._certificate,
+            ),
         )
         self.sources_url = receiver.url
         self.service.extend(ingress)

@@ -17,7 +17,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,19 @@ class KubernetesUnderTest:
     kubeconfig: Path
     ca: Path
     token: str
+    etcd: int
+    """Port of etcd."""
+
+    @contextlib.contextmanager
+    def another_api_server(self) -> "Iterator[KubernetesUnderTest]":
+        """A second API server over the same objects, which has just started: it has no history, so
+        a watch from an earlier resourceVersion is 410 Gone.
+        """
+        directory = self.directory / f"another-{secrets.token_hex(4)}"
+        directory.mkdir()
+        binaries = {"kube-apiserver": str(tool("kube-apiserver"))}
+        with contextlib.ExitStack() as processes:
+            yield _serve(directory, self.directory, binaries, processes, self.etcd, self.token)
 
     @property
     def authorization(self) -> dict[str, str]:
@@ -126,7 +139,7 @@ SOURCES_USER = "system:serviceaccount:knative-eventing:headrace-sources"
 def _start(
     directory: Path, binaries: dict[str, str], processes: contextlib.ExitStack
 ) -> KubernetesUnderTest:
-    etcd, peer, api = (lasting_port() for _ in range(3))
+    etcd, peer = lasting_port(), lasting_port()
     key, tokens, token = directory / "sa.key", directory / "tokens.csv", secrets.token_hex(16)
     subprocess.run(
         [binaries["openssl"], "genrsa", "-out", str(key), "2048"],
@@ -143,6 +156,20 @@ def _start(
         directory / "etcd.log",
         _etcd(binaries["etcd"], directory / "etcd", client=etcd, peer=peer),
     )
+    return _serve(directory, directory, binaries, processes, etcd, token)
+
+
+def _serve(
+    directory: Path,
+    credentials: Path,
+    binaries: Mapping[str, str],
+    processes: contextlib.ExitStack,
+    etcd: int,
+    token: str,
+) -> KubernetesUnderTest:
+    """Start an API server; `credentials` is the directory with the key and the tokens."""
+    api = lasting_port()
+    key, tokens = credentials / "sa.key", credentials / "tokens.csv"
     _run(
         processes,
         directory / "kube-apiserver.log",
@@ -159,7 +186,7 @@ def _start(
     )
     kubeconfig = directory / "kubeconfig"
     write_kubeconfig(kubeconfig, server, ca, token)
-    return KubernetesUnderTest(server, directory, kubeconfig, ca, token)
+    return KubernetesUnderTest(server, directory, kubeconfig, ca, token, etcd)
 
 
 def _etcd(binary: str, data: Path, *, client: int, peer: int) -> list[str]:

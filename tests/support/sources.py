@@ -11,6 +11,7 @@ from headrace.adapters.memory.clock import MemoryClock
 from headrace.domain.attributes import check
 from headrace.domain.event import Event
 from headrace.domain.ports import Clock
+from headrace_sources.api_server import ApiServer
 from headrace_sources.source import (
     NotDelivered,
     SecretKeyRef,
@@ -97,6 +98,7 @@ class RecordingContext:
         self.fields: dict[str, Any] = dict(published or {})
         self.handler: WebhookHandler | None = None
         """What receives requests at the moment."""
+        self.api_server: ApiServer | None = None
         self.leader = asyncio.Event()
         self.leader.set()
 

@@ -35,6 +35,7 @@ from headrace.runtime.sockets import (
     SOURCES_MANAGEMENT_PORT,
 )
 from headrace.runtime.watchdog import Watchdog
+from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import EmitterContext
 from headrace_sources.receiver import Receiver
 from headrace_sources.registry import adapters_with
@@ -129,9 +130,12 @@ def compose(
     backends: SourcesBackends,
     metrics: Metrics,
     egress: EgressPolicy,
+    *,
+    api_server: ApiServer | None = None,
 ) -> Receiver:
     """Put the sources and what they need into `service`, and return the receiver of their webhooks.
-    `egress` says where they may post to. Raises what `Receiver` raises.
+    `egress` says where they may post to; `api_server` is by default that of the settings. Raises
+    what `Receiver` raises.
     """
     clock = SystemClock()
     sender = HttpSender(ClientOptions(address_denied=egress))
@@ -149,6 +153,7 @@ def compose(
         receiver=receiver,
         clock=clock,
         address_denied=egress,
+        api_server=api_server or api_server_of(settings),
     )
     sources = Sources(
         instance_id=instance_name("sources"),
@@ -188,6 +193,13 @@ async def run(
     backends = all_backends(settings, kafka, nats, secrets=secret_reader(settings))
     compose(service, settings, backends, metrics, settings.egress(protected_ports=ports))
     return await service.run(tune_gc)
+
+
+def api_server_of(settings: SourcesSettings) -> ApiServer | None:
+    """The API server that the settings name, None if they name none."""
+    if settings.kubeconfig is None and not settings.kubernetes:
+        return None
+    return ApiServer(kubeconfig=settings.kubeconfig)
 
 
 def secret_reader(settings: SourcesSettings) -> SecretReader:

@@ -71,6 +71,9 @@ _MODULES = "headrace_sources.adapters"
 ADAPTERS: Mapping[str, AdapterEntry] = {
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
+    "kubernetes": AdapterEntry(
+        f"{_MODULES}.kubernetes.source", "KubernetesSource", Placement.ONE_PROCESS
+    ),
     "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
 }
 

@@ -15,6 +15,7 @@ from headrace.domain.ports import Clock, SourceLeases
 from headrace.domain.routing import EventSource
 from headrace.domain.source_report import SourceCondition, SourceReport
 from headrace.runtime.service import end_task
+from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import Emitter, EmitterContext
 from headrace_sources.metrics import SourceMetrics
 from headrace_sources.receiver import Receiver
@@ -49,6 +50,7 @@ class SourceServices:
     receiver: Receiver
     clock: Clock
     address_denied: AddressPolicy
+    api_server: ApiServer | None = None
 
 
 class RunningSource:
@@ -207,6 +209,11 @@ class RunningSource:
         """See `SourceContext`."""
         self._wants_lead = True
         await self._leads.wait()
+
+    @property
+    def api_server(self) -> ApiServer | None:
+        """See `SourceContext`."""
+        return self._services.api_server
 
     @contextmanager
     def receive(self, handler: WebhookHandler) -> Iterator[str]:

@@ -36,10 +36,11 @@ class SourcesSettings(Settings):
     over a restart.
     """
     kubernetes: bool = False
-    """Read Secrets from the cluster that this process runs in."""
+    """Read Secrets, and what ApiServerSources watch, from the cluster that this process runs in."""
     kubeconfig: Path | None = None
-    """Kubeconfig of the API server that has the Secrets: that of a cluster, or the one that the
-    controller writes. Without it, and outside a cluster, no Secret can be read.
+    """Kubeconfig of the API server that has the Secrets and what ApiServerSources watch: that of a
+    cluster, or the one that the controller writes. Without it, and outside a cluster, neither is
+    read.
     """
     adapters: str = ""
     """Adapters of your own, as `name=module:Class`, separated by commas. The module is found as

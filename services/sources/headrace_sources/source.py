@@ -35,6 +35,7 @@ from headrace.adapters.http.client_options import AddressPolicy
 from headrace.domain.errors import Temporary
 from headrace.domain.event import Event, Value
 from headrace.domain.ports import Clock
+from headrace_sources.api_server import ApiServer
 
 DEPLOYED = "Deployed"
 """The condition of every source: a process of this service runs it."""
@@ -189,6 +190,13 @@ class SourceContext(Protocol):
     async def lead(self) -> None:
         """Wait until this process is the one that has the lease of this source. When it loses it,
         the source is restarted. For a source that every process runs, and of which one does more.
+        """
+        ...
+
+    @property
+    def api_server(self) -> ApiServer | None:
+        """The Kubernetes API server that this process uses: that of its cluster, or the
+        controller's. None if it has none.
         """
         ...
 

@@ -1,0 +1,1 @@
+"""ApiServerSource and KubernetesEventSource: changes of objects in a Kubernetes API."""
