@@ -11,6 +11,7 @@ import pytest
 
 from headrace.runtime.logging import configure
 from headrace.runtime.settings import LogFormat, LogSettings
+from tests.support.aws_server import aws
 from tests.support.kafka import (
     UNPROVEN,
     KafkaUnderTest,
@@ -28,6 +29,7 @@ from tests.support.xdist_scheduling import (
 )
 
 __all__ = [
+    "aws",
     "embedded_kafka",
     "kafka",
     "kubernetes",

@@ -69,6 +69,13 @@ class AdapterEntry:
 
 _MODULES = "headrace_sources.adapters"
 ADAPTERS: Mapping[str, AdapterEntry] = {
+    "aws-sqs": AdapterEntry(
+        f"{_MODULES}.aws.sqs",
+        "AwsSqsSource",
+        Placement.EVERY_PROCESS,
+        extra="sources-aws",
+        imports="aiobotocore",
+    ),
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
     "kubernetes": AdapterEntry(
