@@ -123,6 +123,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         ("Topics", "BootstrapServers", *READY, "Age"),
     ),
     "githubsource": ("sources", "v1alpha1", (), "s", "eventing sources", (*READY, "Sink", "Age")),
+    "legacycronjobsource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Schedule", "Sink", "Age"),
+    ),
     "legacygithubsource": (
         "sources.eventing",
         "v1alpha1",
@@ -157,6 +165,7 @@ OLD_COLUMNS = {
 KINDS = {
     "legacychannel": "channel",
     "legacysubscription": "subscription",
+    "legacycronjobsource": "cronjobsource",
     "legacygithubsource": "githubsource",
 }
 """The kind in a file that has not its name: another group has a kind of this name too."""

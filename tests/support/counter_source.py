@@ -24,6 +24,7 @@ class CounterConfig(SourceConfig):
     schedule: str = ""
     data: str = ""
     content_type: str = ""
+    missed_runs: str = ""
 
 
 class CounterSource:

@@ -155,6 +155,15 @@ WEBHOOK_SOURCE = ResourceKind(
 )
 """Headrace's own."""
 
+CRON_JOB_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="CronJobSource",
+    plural="cronjobsources",
+    singular="cronjobsource",
+)
+"""Of Knative 0.5; PingSource has replaced it."""
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

@@ -49,6 +49,7 @@ RECONCILERS = Reconcilers(
     legacy_channels.RECONCILER,
     legacy_subscriptions.RECONCILER,
     ping_sources.RECONCILER,
+    ping_sources.CRON_JOB_RECONCILER,
     github_sources.RECONCILER,
     github_sources.LEGACY_RECONCILER,
     webhook_sources.RECONCILER,

@@ -1,10 +1,11 @@
-"""PingSource: the adapter `ping`."""
+"""PingSource, and CronJobSource of Knative 0.5: the adapter `ping`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from headrace.resources import ping_source as rules
-from headrace.resources.kinds import PING_SOURCE
+from headrace.resources.kinds import CRON_JOB_SOURCE, PING_SOURCE
+from headrace.resources.resource import Resource
 from headrace_controller.reconcile.registry import ReconcileRequest
 from headrace_controller.reconcile.sources import SourceKind
 
@@ -14,9 +15,27 @@ _FIELDS = ("schedule", "timezone", "contentType", "data", "dataBase64")
 def _config(request: ReconcileRequest) -> Mapping[str, Any]:
     spec = request.resource.spec
     return {
-        "type": rules.EVENT_TYPE,
-        "source": rules.event_source(request.resource),
+        **_common(request.resource, rules.EVENT_TYPE),
         **{name: spec[name] for name in _FIELDS if spec.get(name)},
+    }
+
+
+def _cron_job_config(request: ReconcileRequest) -> Mapping[str, Any]:
+    spec = request.resource.spec
+    config = {
+        **_common(request.resource, rules.CRON_JOB_EVENT_TYPE),
+        "schedule": spec["schedule"],
+        "contentType": "application/json",
+    }
+    data = spec.get("data")
+    return {**config, "data": rules.cron_job_data(data)} if data else config
+
+
+def _common(source: Resource, type_: str) -> Mapping[str, Any]:
+    return {
+        "type": type_,
+        "source": rules.event_source(source),
+        "missedRuns": rules.missed_runs(source),
     }
 
 
@@ -27,4 +46,12 @@ RECONCILER = SourceKind(
     config=_config,
     conditions=rules.CONDITIONS,
     event_types=lambda source: ((rules.EVENT_TYPE, rules.event_source(source)),),
+).reconciler()
+CRON_JOB_RECONCILER = SourceKind(
+    kind=CRON_JOB_SOURCE,
+    rules=rules.CRON_JOB_RULES,
+    adapter="ping",
+    config=_cron_job_config,
+    conditions=rules.CONDITIONS,
+    event_types=lambda source: ((rules.CRON_JOB_EVENT_TYPE, rules.event_source(source)),),
 ).reconciler()

@@ -65,12 +65,9 @@ class Timer:
 @contextmanager
 def sleeping(timer: Timer) -> Iterator[None]:
     """The source sleeps by the timer."""
-    original = ping.sleep
-    ping.sleep = timer.sleep
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ping, "sleep", timer.sleep)
         yield
-    finally:
-        ping.sleep = original
 
 
 @asynccontextmanager

@@ -1,0 +1,96 @@
+"""PingSource and CronJobSource on the clock of the machine, by their examples."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.headrace_under_test import HeadraceUnderTest, condition
+from tests.support.installations import EVERYWHERE, installation
+from tests.support.manifests import broker, trigger
+from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
+
+NAMESPACE = "clocks"
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module", params=EVERYWHERE)
+def headrace(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HeadraceUnderTest]:
+    """One installation for all tests here, with two processes of the sources service."""
+    directory = tmp_path_factory.mktemp("clocks")
+    with installation(request.param, request, directory, sources=2) as started:
+        yield started
+
+
+def example(path: str, **spec: Any) -> list[dict[str, Any]]:
+    """The manifests of an example, in the namespace of these tests."""
+    found = list(yaml.safe_load_all((ROOT / "examples" / path).read_text()))
+    for each in found:
+        each["metadata"]["namespace"] = NAMESPACE
+        each["spec"] |= spec
+    return found
+
+
+def test_the_example_sends_an_event_at_each_time(headrace: HeadraceUnderTest) -> None:
+    """Every second instead of every minute here; each time once, from two processes."""
+    headrace.sinks.script("ping", Script(record=True))
+    headrace.establish(broker(NAMESPACE))
+    headrace.establish(trigger(NAMESPACE, "ping", headrace.sinks.url("ping")))
+    every, morning = example("sources/ping/pingsource.yaml")
+    every["spec"]["schedule"] = "* * * * * *"
+    headrace.establish(every, morning)
+    wait_until(lambda: len(headrace.sinks.requests("ping")) >= 4, 20, "events arrive")
+    requests = headrace.sinks.requests("ping")
+    assert json.loads(requests[0].body) == {"message": "Hello world!"}
+    assert requests[0].headers["content-type"] == "application/json"
+    times = [each.headers["ce-time"] for each in requests]
+    assert times == sorted(set(times))
+    assert len({each.headers["ce-id"] for each in requests}) == len(requests)
+    headrace.delete(every, morning)
+
+
+def test_the_example_of_2019_sends_its_data(headrace: HeadraceUnderTest) -> None:
+    """To a sink that is a reference, with the type of then."""
+    headrace.sinks.script("cron", Script(record=True))
+    headrace.establish(broker(NAMESPACE, "crons"))
+    headrace.establish(trigger(NAMESPACE, "cron", headrace.sinks.url("cron"), broker="crons"))
+    sink = {"apiVersion": "eventing.knative.dev/v1alpha1", "kind": "Broker", "name": "crons"}
+    [source] = example("legacy/cronjobsource.yaml", schedule="* * * * * *", sink=sink)
+    headrace.establish(source)
+    wait_until(lambda: headrace.sinks.requests("cron"), 20, "an event arrives")
+    [first, *_] = headrace.sinks.requests("cron")
+    assert json.loads(first.body) == {"message": "Hello world!"}
+    assert first.headers["ce-type"] == "dev.knative.cronjob.event"
+    assert first.headers["ce-source"].endswith("/cronjobsources/test-cronjob-source")
+    headrace.delete(source)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"schedule": "61 * * * *"}, "InvalidSchedule"),
+        ({"timezone": "Mars/Base"}, "InvalidTimeZone"),
+    ],
+)
+def test_what_is_wrong_is_shown_within_seconds(
+    headrace: HeadraceUnderTest, spec: dict[str, str], reason: str
+) -> None:
+    """With the field in the message."""
+    [source, _] = example("sources/ping/pingsource.yaml", **spec)
+    source["metadata"]["name"] = reason.lower()
+    headrace.establish(broker(NAMESPACE))
+    headrace.apply(source)
+
+    def shown() -> bool:
+        found = condition(headrace.get(source) or {}, "Ready")
+        return found.get("reason") == reason and "spec." in found.get("message", "")
+
+    wait_until(shown, 15, f"{reason} is shown")
+    headrace.delete(source)
