@@ -1,9 +1,9 @@
 """GitHub: registers a webhook, and sends what GitHub reports to it as events.
 
 Every process receives; one of them, which has the lease, keeps the webhook at GitHub as it should
-be: it finds its own by the stored id or by its URL, so that it never makes a second one. GitHub
-does not repeat a request that has failed, but keeps it for three days: the same process lets GitHub
-send such requests again.
+be. The URL of the webhook has the uid of the resource, by which each process finds it before it
+creates one, and under another public URL too. GitHub does not repeat a request that has failed, but
+keeps it for three days: the same process lets GitHub send such requests again.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ VALUE_INVALID: Final = "SecretInvalid"
 VALUE_MISSING: Final = "SecretNotFound"
 """The reason of `SourceContext.secret`."""
 WEBSITE: Final = "https://github.com/"
+_QUERY: Final = "source"
 BACKOFF: Final = Backoff((1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 60.0))
 
 
@@ -115,7 +116,7 @@ class GitHubSource:
             return f"{hooks.url}/{id}"
         # A process may have ended after it had created the hook and before that was stored.
         with self._context.receive(_gone) as url:
-            hook = await hooks.find(self._url(url))
+            hook = next(iter(await self._present(hooks, self._url(url))), None)
         return f"{hooks.url}/{hook.id}" if hook is not None else ""
 
     def _log_left(self, fault: SourceFault) -> None:
@@ -155,8 +156,8 @@ class GitHubSource:
     def _url(self, address: str) -> str:
         """What GitHub calls."""
         if self._config.secure and address.startswith("http://"):
-            return "https://" + address.removeprefix("http://")
-        return address
+            address = "https://" + address.removeprefix("http://")
+        return f"{address}?{_QUERY}={self._context.uid}"
 
     # The webhook at GitHub.
 
@@ -210,12 +211,30 @@ class GitHubSource:
         published = self._context.published
         address, id = str(published.get(ADDRESS_FIELD) or ""), str(published.get(ID_FIELD) or "")
         if address and address.rpartition("/")[0] != hooks.url:
-            await self._remove_former(hooks, address)
+            await self._remove(hooks, address)
             id = ""
-        return (await hooks.get(id) if id else None) or await hooks.find(url)
+        stored = await hooks.get(id) if id else None
+        first, *others = [stored, *await self._present(hooks, url, besides=id)]
+        if first is None and others:
+            first = others.pop(0)
+        for each in others:
+            # Two processes have created one each, while the lease went from one to the other.
+            if each is not None and each.url.partition("?")[2] == url.partition("?")[2]:
+                await self._remove(hooks, f"{hooks.url}/{each.id}")
+        return first
 
-    async def _remove_former(self, hooks: GitHubHooks, address: str) -> None:
-        """The source was for another repository before."""
+    async def _present(self, hooks: GitHubHooks, url: str, *, besides: str = "") -> list[Hook]:
+        """The hooks that are for this source; the one with the id `besides` is left out."""
+        base, _, query = url.partition("?")
+        return [
+            each
+            for each in await hooks.all()
+            if str(each.id) != besides
+            and (each.url.partition("?")[0] == base or each.url.partition("?")[2] == query)
+        ]
+
+    async def _remove(self, hooks: GitHubHooks, address: str) -> None:
+        """Remove a hook that is not needed; leave it if that is not allowed."""
         try:
             await hooks.delete(address)
         except GitHubFault as fault:
@@ -230,10 +249,10 @@ class GitHubSource:
             return await hooks.create(url, secret, events)
         except GitHubFault as fault:
             # A request without an answer may have created it, and another process too.
-            present = await hooks.find(url) if fault.status == 422 else None
-            if present is None:
+            present = await self._present(hooks, url) if fault.status == 422 else []
+            if not present:
                 raise
-            return await hooks.update(present.id, url, secret, events)
+            return await hooks.update(present[0].id, url, secret, events)
 
 
 def _differs(hook: Hook, url: str, events: tuple[str, ...]) -> bool:

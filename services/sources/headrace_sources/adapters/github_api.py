@@ -113,15 +113,16 @@ class GitHubHooks:
                 return None
             raise
 
-    async def find(self, url: str) -> Hook | None:
-        """Return the hook that calls this URL, None if there is none."""
+    async def all(self) -> list[Hook]:
+        """Return all hooks, at most 1,000."""
+        found: list[Hook] = []
         for page in range(1, PAGES_MAX + 1):
             answer = await self._send("GET", f"{self.url}?per_page={PAGE_SIZE}&page={page}")
-            found = _read(answer, _list_of(Hook.of))
-            hook = next((each for each in found if each.url == url), None)
-            if hook is not None or len(found) < PAGE_SIZE:
-                return hook
-        return None
+            hooks = _read(answer, _list_of(Hook.of))
+            found += hooks
+            if len(hooks) < PAGE_SIZE:
+                break
+        return found
 
     async def create(self, url: str, secret: str, events: Sequence[str]) -> Hook:
         """Create a hook."""

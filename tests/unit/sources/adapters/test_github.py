@@ -1,6 +1,7 @@
 """GitHubSource: the webhook at GitHub, from its creation to its removal."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from headrace_sources.source import SourceFault
 from tests.support.github_server import Answer, GitHubServer, github_server
 from tests.support.sources import RecordingContext, RecordingEmit, running
 
-URL = "http://127.0.0.1:8084/default/source"
+URL = "http://127.0.0.1:8084/default/source?source=uid-1"
 SCOPE = "repos/knative/docs"
 SECRETS = {("github", "token"): b"ghp_right\n", ("github", "secret"): b"sesame\n"}
 
@@ -113,6 +114,27 @@ async def test_the_webhook_that_is_there_is_used(github: GitHubServer) -> None:
         assert context.fields["webhookIDKey"] == str(own)
         assert github.hooks[SCOPE][own]["config"]["secret"] == "sesame"
         assert github.count("POST") == 0
+
+
+@pytest.mark.parametrize(
+    "url", ["https://before.example/x/y?source=uid-1", "http://127.0.0.1:8084/default/source"]
+)
+async def test_a_webhook_is_found_by_the_uid_or_the_address(github: GitHubServer, url: str) -> None:
+    """Before its id was stored, under another public URL, or as that of a source that is gone."""
+    own = github.add_hook(SCOPE, url)
+    github.add_hook(SCOPE, "https://before.example/x/y?source=uid-2")
+    async with configured(github, context_of()) as context:
+        assert context.fields["webhookIDKey"] == str(own)
+        assert github.hooks[SCOPE][own]["config"]["url"] == URL
+        assert len(github.all_hooks) == 2
+
+
+async def test_a_second_webhook_is_removed(github: GitHubServer) -> None:
+    """Two processes may have created one each, at the moment when the lease changed hands."""
+    first = github.add_hook(SCOPE, "http://127.0.0.1:1/default/source?source=uid-1")
+    github.add_hook(SCOPE, "http://127.0.0.1:2/default/source?source=uid-1")
+    async with configured(github, context_of()):
+        assert [each["id"] for each in github.all_hooks] == [first]
 
 
 async def test_a_webhook_moves_with_its_url(github: GitHubServer) -> None:
@@ -270,6 +292,14 @@ async def test_a_secret_that_cannot_be_used(
         await GitHubSource(config(github), context_of(secrets=secrets)).run(RecordingEmit())
     assert caught.value.condition == "SecretsProvided"
     assert "default/github" in str(caught.value)
+
+
+async def test_github_sends_again_what_was_not_taken(github: GitHubServer) -> None:
+    """The process that keeps the webhook asks for it."""
+    async with configured(github, context_of()):
+        [hook] = github.all_hooks
+        lost = github.note(hook["id"], "guid", 502, time.time() - 60)
+        await until(lambda: github.count("POST", f"/deliveries/{lost.id}/attempts") == 1)
 
 
 # Removal.
