@@ -163,6 +163,13 @@ CRON_JOB_SOURCE = ResourceKind(
     singular="cronjobsource",
 )
 """Of Knative 0.5; PingSource has replaced it."""
+INTEGRATION_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1alpha1",
+    kind="IntegrationSource",
+    plural="integrationsources",
+    singular="integrationsource",
+)
 
 SERVICE = ResourceKind(
     group="",

@@ -21,6 +21,7 @@ from headrace_controller.reconcile import (
     event_types,
     github_sources,
     in_memory_channels,
+    integration_sources,
     kafka_channels,
     legacy_channels,
     legacy_subscriptions,
@@ -53,6 +54,7 @@ RECONCILERS = Reconcilers(
     github_sources.RECONCILER,
     github_sources.LEGACY_RECONCILER,
     webhook_sources.RECONCILER,
+    integration_sources.RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

@@ -1,0 +1,217 @@
+"""IntegrationSources of SQS queues, from a manifest to a subscriber, with moto's server."""
+
+import base64
+import copy
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.aws_server import REGION, AwsServer, Queue
+from tests.support.headrace_under_test import HeadraceUnderTest, condition
+from tests.support.installations import installation
+from tests.support.manifests import Manifest, broker, trigger
+from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
+
+EXAMPLE = Path(__file__).parents[2] / "examples/sources/aws-sqs/aws-sqs.yaml"
+NAMESPACE = "aws"
+MESSAGES = 300
+FAULT_SECONDS = 20.0
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"]
+)
+def headrace(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HeadraceUnderTest]:
+    """One installation for all tests here, with the Secret that the sources name."""
+    directory = tmp_path_factory.mktemp("sqs")
+    with installation(request.param, request, directory, sources=2) as started:
+        data = {
+            key: base64.b64encode(b"testing").decode() for key in ("aws.accessKey", "aws.secretKey")
+        }
+        metadata = {"name": "aws", "namespace": NAMESPACE}
+        started.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        yield started
+
+
+def to_uri(url: str) -> Manifest:
+    """A sink outside."""
+    return {"uri": url}
+
+
+def example(aws: AwsServer, name: str, arn: str, **sqs: Any) -> Manifest:
+    """The example, for a queue of moto's server."""
+    manifest: Manifest = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    manifest["metadata"] |= {"namespace": NAMESPACE, "name": name}
+    manifest["spec"]["aws"]["sqs"] |= {
+        "arn": arn,
+        "overrideEndpoint": True,
+        "uriEndpointOverride": aws.url,
+        **sqs,
+    }
+    return manifest
+
+
+def queue_of(aws: AwsServer, suffix: str = "", **attributes: str) -> Queue:
+    """A queue of this test."""
+    return aws.queue(f"s-{uuid.uuid4().hex[:12]}{suffix}", **attributes)
+
+
+def bodies(headrace: HeadraceUnderTest, sink: str) -> list[str]:
+    """The bodies that a sink has got."""
+    return [request.body.decode() for request in headrace.sinks.requests(sink)]
+
+
+def test_the_example_fills_a_broker(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
+    """The events have Knative's attributes, and an EventType is created for them."""
+    queue, name = queue_of(aws), "default"
+    headrace.sinks.script(name, Script(record=True))
+    headrace.establish(broker(NAMESPACE, name))
+    headrace.establish(trigger(NAMESPACE, name, headrace.sinks.url(name), broker=name))
+    source = example(aws, "orders", queue.arn)
+    id = queue.send('{"item": 1}')
+    headrace.establish(source)
+    wait_until(lambda: bodies(headrace, name), 30, "the event arrives")
+    [request] = headrace.sinks.requests(name)
+    assert request.body == b'{"item": 1}'
+    shown = {each: request.headers[f"ce-{each}"] for each in ("type", "source", "subject", "id")}
+    assert shown == {
+        "type": "dev.knative.eventing.aws-sqs",
+        "source": "dev.knative.eventing.aws-sqs-source",
+        "subject": "aws-sqs-source",
+        "id": id,
+    }
+    assert request.headers["content-type"] == "application/json"
+    wait_until(lambda: queue.is_empty, 10, "the message is deleted")
+    status = (headrace.get(source) or {})["status"]
+    assert status["ceAttributes"] == [{"type": shown["type"], "source": shown["source"]}]
+    types = headrace.call(
+        "GET", f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
+    )
+    assert shown["type"] in [each["spec"]["type"] for each in types["items"]]
+    headrace.delete(source)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "said"),
+    [
+        ({"arn": "nowhere"}, "QueueNotFound", "queue nowhere in region eu-north-1 does not exist"),
+        ({"arn": "arn:aws:s3:::orders"}, "InvalidQueue", "arn:aws:sqs:<region>"),
+        (
+            {"arn": "orders", "region": "mars", "overrideEndpoint": False},
+            "UnknownRegion",
+            "'mars' is not a region of AWS",
+        ),
+        ({"uriEndpointOverride": "localhost"}, "InvalidEndpoint", "uriEndpointOverride"),
+    ],
+)
+def test_what_is_wrong_is_a_condition(
+    headrace: HeadraceUnderTest, aws: AwsServer, change: dict[str, Any], reason: str, said: str
+) -> None:
+    """Within seconds, with what to do, and gone once it is right."""
+    queue, name = queue_of(aws), f"wrong-{uuid.uuid4().hex[:8]}"
+    headrace.sinks.script(name, Script(record=True))
+    right = example(aws, name, queue.arn)
+    right["spec"]["sink"] = to_uri(headrace.sinks.url(name))
+    wrong = copy.deepcopy(right)
+    wrong["spec"]["aws"]["sqs"] |= change
+    headrace.apply(wrong)
+
+    def is_shown() -> bool:
+        found = condition(headrace.get(wrong) or {}, "Ready")
+        return (found.get("status"), found.get("reason")) == ("False", reason)
+
+    wait_until(is_shown, FAULT_SECONDS, f"{reason} is shown")
+    assert said in condition(headrace.get(wrong) or {}, "Ready")["message"]
+    headrace.establish(right)
+    queue.send("hello")
+    wait_until(lambda: bodies(headrace, name) == ["hello"], 30, "the event arrives")
+    headrace.delete(right)
+
+
+def test_a_missing_secret_is_named(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
+    """Nothing of it is shown when it is there."""
+    queue, name = queue_of(aws), "secretless"
+    source = example(aws, name, queue.arn)
+    source["spec"]["sink"] = to_uri(headrace.sinks.url(name))
+    source["spec"]["aws"]["auth"]["secret"]["ref"]["name"] = "nothing"
+    headrace.apply(source)
+
+    def is_shown() -> bool:
+        found = condition(headrace.get(source) or {}, "Ready")
+        return "Secret aws/nothing does not exist" in found.get("message", "")
+
+    wait_until(is_shown, FAULT_SECONDS, "the missing Secret is named")
+    headrace.delete(source)
+
+
+def test_another_variant_is_a_condition(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
+    """S3 is not supported."""
+    source = example(aws, "objects", "orders")
+    source["spec"]["sink"] = to_uri(headrace.sinks.url("objects"))
+    source["spec"]["aws"]["s3"] = {"arn": "arn:aws:s3:::orders", "region": REGION}
+    del source["spec"]["aws"]["sqs"]
+    headrace.apply(source)
+
+    def is_shown() -> bool:
+        found = condition(headrace.get(source) or {}, "Ready")
+        return found.get("reason") == "NotSupported" and "spec.aws.s3" in found.get("message", "")
+
+    wait_until(is_shown, FAULT_SECONDS, "it is named")
+    headrace.delete(source)
+
+
+def test_a_sink_that_fails_leaves_messages_in_the_queue(
+    headrace: HeadraceUnderTest, aws: AwsServer
+) -> None:
+    """Until it takes them: they are hidden from other readers, not deleted."""
+    queue, name = queue_of(aws, VisibilityTimeout="2"), "refusing"
+    headrace.sinks.script(name, Script(status=503, record=True))
+    source = example(aws, name, queue.arn)
+    source["spec"]["sink"] = to_uri(headrace.sinks.url(name))
+    queue.send("hello")
+    headrace.establish(source)
+    wait_until(lambda: headrace.sinks.counts(name).get("requests", 0) >= 4, 30, "it is tried")
+    assert not queue.is_empty
+    headrace.sinks.script(name, Script(record=True))
+    wait_until(lambda: queue.is_empty, 60, "the message is deleted")
+    headrace.delete(source)
+
+
+def test_killed_processes_lose_nothing(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
+    """Both processes of the service are killed in the middle of a queue: what they had read comes
+    again after its visibility timeout, and every message arrives.
+    """
+    if "sources-1" not in headrace.services:
+        pytest.skip("`headrace up` is one process, and its resources end with it")
+    queue, name = queue_of(aws, VisibilityTimeout="5"), "ledger"
+    headrace.sinks.script(name, Script(record=True, delay_seconds=0.05))
+    source = example(aws, name, queue.arn)
+    source["spec"]["sink"] = to_uri(headrace.sinks.url(name))
+    sent = [f"{number:04}" for number in range(MESSAGES)]
+    for body in sent:
+        queue.send(body)
+    headrace.establish(source)
+    for number, holder in enumerate(("sources-0", "sources-1")):
+        least = (number + 1) * MESSAGES // 4
+        wait_until(lambda least=least: len(bodies(headrace, name)) >= least, 60, "some arrived")  # type: ignore[misc]
+        headrace.services[holder].kill()
+        headrace.run_with(
+            holder, ["--port", "0", "--instance", holder, *headrace.options_of_sources()]
+        )
+        headrace.wait_until_ready(holder)
+    began = time.monotonic()
+    wait_until(lambda: queue.is_empty, 90, "every message is deleted")
+    print(f"queue empty after {time.monotonic() - began:.1f} s")
+    arrived = bodies(headrace, name)
+    assert set(arrived) == set(sent)
+    assert len(arrived) < 2 * MESSAGES
+    headrace.delete(source)
