@@ -29,8 +29,8 @@ EVENT_TYPE = "dev.headrace.webhook"
 """The type of an event whose request has none."""
 NO_SCHEME = "None"
 NOT_SIGNED = (
-    "spec.signature is not set: any client that knows the URL can send events; set the scheme of the"
-    " provider and its secret"
+    "spec.signature is not set: any client that knows the URL can send events; set the scheme of"
+    " the provider and its secret"
 )
 SHAPE = shape_of(
     {

@@ -1,7 +1,7 @@
 """No task of the services ignores its cancellation.
 
 In Python 3.11, `asyncio.wait_for` returns a result that is there at the moment of the cancellation
-and drops the cancellation: a loop that waits for an event with it continues for ever. `async with
+and drops the cancellation: a loop that waits for an event with it never ends. `async with
 asyncio.timeout(...)` does not.
 """
 

@@ -56,6 +56,8 @@ PROVIDERS: dict[str, list[str]] = {}
 """The adapters that need the extra with a provider's SDK. The service imports them by name, so that
 nothing above reaches them.
 """
+OWN_ADAPTERS = [each.module for each in ADAPTERS.values() if not each.extra]
+"""The other adapters, which the service imports by name too."""
 for _entry in ADAPTERS.values():
     if _entry.extra:
         PROVIDERS.setdefault(_entry.extra, []).append(_entry.module)
@@ -123,8 +125,9 @@ def test_there_is_an_extra_for_each_service_and_the_command() -> None:
 @pytest.mark.parametrize("extra", ROOTS)
 def test_an_extra_lists_what_its_command_imports(extra: str) -> None:
     """The distributions of the packages that the import graph reaches at run time."""
+    adapters = OWN_ADAPTERS if extra in ("sources", "all") else []
     providers = chain.from_iterable(PROVIDERS.values()) if extra == "all" else ()
-    roots = [*ROOTS[extra], *providers]
+    roots = [*ROOTS[extra], *adapters, *providers]
     imported = {_distribution(each) for each in _libraries(roots)}
     assert imported == _listed(extra)
 
@@ -132,7 +135,7 @@ def test_an_extra_lists_what_its_command_imports(extra: str) -> None:
 @pytest.mark.parametrize("extra", PROVIDERS)
 def test_the_extra_of_a_provider_lists_its_sdk(extra: str) -> None:
     """What its adapters import beyond the service itself."""
-    own = _libraries(PROVIDERS[extra]) - _libraries(ROOTS["sources"])
+    own = _libraries(PROVIDERS[extra]) - _libraries([*ROOTS["sources"], *OWN_ADAPTERS])
     assert {_distribution(each) for each in own} == _listed(extra)
 
 

@@ -219,7 +219,7 @@ class GitHubSource:
             first = others.pop(0)
         for each in others:
             # Two processes have created one each, while the lease went from one to the other.
-            if each is not None and each.url.partition("?")[2] == url.partition("?")[2]:
+            if each.url.partition("?")[2] == url.partition("?")[2]:
                 await self._remove(hooks, f"{hooks.url}/{each.id}")
         return first
 

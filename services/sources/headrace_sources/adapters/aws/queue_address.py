@@ -17,7 +17,6 @@ _AWS_HOST: Final = re.compile(
 """https://docs.aws.amazon.com/general/latest/gr/sqs-service.html"""
 _OLD_REGION: Final = "us-east-1"
 """The region of `queue.amazonaws.com`, the only one of these hosts without a region."""
-DEFAULT_HOST: Final = "amazonaws.com"
 
 
 @dataclass(frozen=True, slots=True)

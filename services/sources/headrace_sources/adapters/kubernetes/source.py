@@ -257,7 +257,8 @@ class KubernetesSource:
     async def _save_last(self) -> None:
         if self._moved.is_set():
             with contextlib.suppress(HeadraceError, TimeoutError):
-                await asyncio.wait_for(self._save(), _STOP_SECONDS)
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._save()
 
     async def _end_streams(self, keys: list[str]) -> None:
         """Stop reading, give the events on their way a moment, and end."""
