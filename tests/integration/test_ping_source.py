@@ -94,3 +94,21 @@ def test_what_is_wrong_is_shown_within_seconds(
 
     wait_until(shown, 15, f"{reason} is shown")
     headrace.delete(source)
+
+
+def test_the_example_of_a_timer_sends_its_message(headrace: HeadraceUnderTest) -> None:
+    """IntegrationSource `timer`, ten times as fast, three times."""
+    headrace.sinks.script("timer", Script(record=True))
+    headrace.establish(broker(NAMESPACE, "timers"))
+    headrace.establish(trigger(NAMESPACE, "timer", headrace.sinks.url("timer"), broker="timers"))
+    [source] = example("sources/timer/integrationsource.yaml")
+    source["spec"]["sink"]["ref"]["name"] = "timers"
+    source["spec"]["timer"] |= {"period": 500, "repeatCount": 3}
+    headrace.establish(source)
+    wait_until(lambda: len(headrace.sinks.requests("timer")) == 3, 20, "three events arrive")
+    first = headrace.sinks.requests("timer")[0]
+    assert first.body == b"Hello world!"
+    assert first.headers["ce-type"] == "dev.knative.eventing.timer"
+    assert first.headers["ce-source"] == "dev.knative.eventing.timer-source"
+    assert first.headers["ce-subject"] == "timer-source"
+    headrace.delete(source)

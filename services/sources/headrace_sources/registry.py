@@ -81,6 +81,7 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
     "kubernetes": AdapterEntry(
         f"{_MODULES}.kubernetes.source", "KubernetesSource", Placement.ONE_PROCESS
     ),
+    "timer": AdapterEntry(f"{_MODULES}.timer", "TimerSource", Placement.ONE_PROCESS),
     "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
 }
 

@@ -10,8 +10,20 @@ from headrace_controller.reconcile import aws_sources
 from headrace_controller.reconcile.registry import ReconcileRequest
 from headrace_controller.reconcile.sources import InvalidSource, SourceKind
 
+_TIMER_FIELDS = ("period", "message", "contentType", "repeatCount")
+
+
+def _timer_config(request: ReconcileRequest) -> Mapping[str, Any]:
+    type_, source = rules.event_type(request.resource)
+    given = rules.variant_spec(request.resource, rules.TIMER) or {}
+    fields = {name: given[name] for name in _TIMER_FIELDS if given.get(name) is not None}
+    subject = rules.event_subject(rules.TIMER)
+    return {"type": type_, "source": source, "subject": subject, "message": "", **fields}
+
+
 Config = Callable[[ReconcileRequest], Mapping[str, Any]]
 VARIANTS: Mapping[str, tuple[str, Config]] = {
+    rules.TIMER: ("timer", _timer_config),
     rules.SQS: ("aws-sqs", aws_sources.sqs_config),
 }
 """Adapter and configuration of each variant that is supported."""
