@@ -68,6 +68,8 @@ class StepsSource:
                     self.log.append(value.decode())
                 case "lead":
                     await self._context.lead()
+                    self._context.report("Registered", True)
+                    self._context.publish(registration="1")
                     self.log.append("leads")
             await asyncio.Event().wait()
         finally:
@@ -301,9 +303,14 @@ async def test_of_those_that_every_process_runs_one_leads(harness: Harness) -> N
     """A lost lease starts it again, and it waits."""
     await harness.put("every", step="lead")
     await harness.logged("run lead 0", "leads")
+    [running] = harness.sources.running.values()
+    assert running.state.conditions["Registered"].status is True
+    assert running.published == {"registration": "1"}
     harness.leases.held = False
     await harness.leases.listener.on_released()
     await harness.logged("leads", "ended", "run lead 0")
+    assert "Registered" not in running.state.conditions, "that is the next process's to say"
+    assert running.published == {}
     harness.leases.held = True
     harness.leases.listener.on_acquired()
     await harness.logged("run lead 0", "leads")
