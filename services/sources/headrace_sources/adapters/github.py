@@ -214,14 +214,14 @@ class GitHubSource:
             await self._remove(hooks, address)
             id = ""
         stored = await hooks.get(id) if id else None
-        first, *others = [stored, *await self._present(hooks, url, besides=id)]
-        if first is None and others:
-            first = others.pop(0)
-        for each in others:
+        present = await self._present(hooks, url, besides=id)
+        if stored is not None:
+            present.insert(0, stored)
+        for each in present[1:]:
             # Two processes have created one each, while the lease went from one to the other.
             if each.url.partition("?")[2] == url.partition("?")[2]:
                 await self._remove(hooks, f"{hooks.url}/{each.id}")
-        return first
+        return present[0] if present else None
 
     async def _present(self, hooks: GitHubHooks, url: str, *, besides: str = "") -> list[Hook]:
         """The hooks that are for this source; the one with the id `besides` is left out."""
