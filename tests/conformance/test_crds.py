@@ -131,6 +131,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "eventing sources",
         (*READY, "Schedule", "Sink", "Age"),
     ),
+    "legacyawssqssource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
     "legacygithubsource": (
         "sources.eventing",
         "v1alpha1",
@@ -166,6 +174,7 @@ KINDS = {
     "legacychannel": "channel",
     "legacysubscription": "subscription",
     "legacycronjobsource": "cronjobsource",
+    "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
 }
 """The kind in a file that has not its name: another group has a kind of this name too."""

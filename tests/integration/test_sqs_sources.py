@@ -1,24 +1,28 @@
-"""IntegrationSources of SQS queues, from a manifest to a subscriber, with moto's server."""
+"""IntegrationSources and AwsSqsSources of SQS queues, from a manifest to a subscriber, with moto's
+server.
+"""
 
 import base64
 import copy
+import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support.aws_server import REGION, AwsServer, Queue
+from headrace_sources.adapters.aws.client import DEFAULT_REGION
+from tests.support.aws_server import ANY_KEY, REGION, AwsServer, Queue
 from tests.support.headrace_under_test import HeadraceUnderTest, condition
 from tests.support.installations import installation
 from tests.support.manifests import Manifest, broker, trigger
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
 
-EXAMPLE = Path(__file__).parents[2] / "examples/sources/aws-sqs/aws-sqs.yaml"
+EXAMPLES = Path(__file__).parents[2] / "examples/sources/aws-sqs"
 NAMESPACE = "aws"
 MESSAGES = 300
 FAULT_SECONDS = 20.0
@@ -31,15 +35,20 @@ pytestmark = pytest.mark.timeout(180)
 def headrace(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here, with the Secret that the sources name."""
+    """One installation for all tests here, with the Secrets that the sources name."""
     directory = tmp_path_factory.mktemp("sqs")
     with installation(request.param, request, directory, sources=2) as started:
-        data = {
-            key: base64.b64encode(b"testing").decode() for key in ("aws.accessKey", "aws.secretKey")
-        }
-        metadata = {"name": "aws", "namespace": NAMESPACE}
-        started.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        key, secret = ANY_KEY.id.encode(), ANY_KEY.secret.encode()
+        started.apply(secret_of("aws", {"aws.accessKey": key, "aws.secretKey": secret}))
+        started.apply(secret_of("aws-file", {"credentials": ANY_KEY.file}))
         yield started
+
+
+def secret_of(name: str, values: Mapping[str, bytes]) -> Manifest:
+    """A Secret."""
+    metadata = {"name": name, "namespace": NAMESPACE}
+    data = {key: base64.b64encode(value).decode() for key, value in values.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
 
 
 def to_uri(url: str) -> Manifest:
@@ -49,7 +58,7 @@ def to_uri(url: str) -> Manifest:
 
 def example(aws: AwsServer, name: str, arn: str, **sqs: Any) -> Manifest:
     """The example, for a queue of moto's server."""
-    manifest: Manifest = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    manifest: Manifest = yaml.safe_load((EXAMPLES / "aws-sqs.yaml").read_text(encoding="utf-8"))
     manifest["metadata"] |= {"namespace": NAMESPACE, "name": name}
     manifest["spec"]["aws"]["sqs"] |= {
         "arn": arn,
@@ -97,6 +106,34 @@ def test_the_example_fills_a_broker(headrace: HeadraceUnderTest, aws: AwsServer)
         "GET", f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
     )
     assert shown["type"] in [each["spec"]["type"] for each in types["items"]]
+    headrace.delete(source)
+
+
+def test_the_kind_of_knative_05_sends_what_it_sent(
+    headrace: HeadraceUnderTest, aws: AwsServer
+) -> None:
+    """The whole message, of a queue named by its URL, with a credentials file, to an object that is
+    the sink itself.
+    """
+    # The URL of moto's server has no region.
+    queue, name = aws.queue(f"s-{uuid.uuid4().hex[:12]}", region=DEFAULT_REGION), "old"
+    headrace.sinks.script(name, Script(record=True))
+    headrace.establish(broker(NAMESPACE, name))
+    headrace.establish(trigger(NAMESPACE, name, headrace.sinks.url(name), broker=name))
+    source: Manifest = yaml.safe_load((EXAMPLES / "legacy.yaml").read_text(encoding="utf-8"))
+    source["metadata"]["namespace"] = NAMESPACE
+    source["spec"]["queueUrl"] = queue.url
+    source["spec"]["sink"]["name"] = name
+    id = queue.send("hello", colour="red")
+    headrace.establish(source)
+    wait_until(lambda: bodies(headrace, name), 30, "the event arrives")
+    [request] = headrace.sinks.requests(name)
+    shown = {each: request.headers[f"ce-{each}"] for each in ("type", "source", "id")}
+    assert shown == {"type": "aws.sqs.message", "source": queue.url, "id": id}
+    message = json.loads(request.body)
+    assert (message["MessageId"], message["Body"]) == (id, "hello")
+    assert message["MessageAttributes"]["colour"]["StringValue"] == "red"
+    wait_until(lambda: queue.is_empty, 10, "the message is deleted")
     headrace.delete(source)
 
 

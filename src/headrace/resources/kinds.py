@@ -171,6 +171,15 @@ INTEGRATION_SOURCE = ResourceKind(
     singular="integrationsource",
 )
 
+LEGACY_AWS_SQS_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="AwsSqsSource",
+    plural="awssqssources",
+    singular="awssqssource",
+)
+"""Of Knative 0.5; today it is an IntegrationSource."""
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

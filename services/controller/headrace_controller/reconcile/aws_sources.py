@@ -1,13 +1,17 @@
-"""What a source of AWS becomes in the configuration of its adapter."""
+"""Sources of AWS: what their specs become in the configuration of the adapter, and AwsSqsSource of
+Knative 0.5.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from headrace.resources import aws_sqs_source as legacy_rules
 from headrace.resources import integration_source as rules
+from headrace.resources.kinds import LEGACY_AWS_SQS_SOURCE
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.registry import ReconcileRequest
-from headrace_controller.reconcile.sources import InvalidSource
+from headrace_controller.reconcile.sources import InvalidSource, SourceKind
 
 ACCESS_KEY, SECRET_KEY = "aws.accessKey", "aws.secretKey"
 """Keys of the Secret, as in Knative."""
@@ -74,3 +78,31 @@ def _auth(source: Resource) -> Mapping[str, Any]:
         "accessKey": {"name": reference, "key": ACCESS_KEY},
         "secretKey": {"name": reference, "key": SECRET_KEY},
     }
+
+
+def _legacy_config(request: ReconcileRequest) -> Mapping[str, Any]:
+    """As the receiver of 0.5 polled: 10 messages, 3 s, without a pause."""
+    source = request.resource
+    secret = source.spec.get("awsCredsSecret")
+    auth = {"credentialsFile": {"name": secret["name"], "key": secret["key"]}} if secret else {}
+    return {
+        "type": legacy_rules.EVENT_TYPE,
+        "source": legacy_rules.event_source(source),
+        "wholeMessage": True,
+        "queueUrl": source.spec["queueUrl"],
+        "auth": auth,
+        "greedy": True,
+        "delay": 0,
+        "maxMessagesPerPoll": 10,
+        "waitTimeSeconds": 3,
+    }
+
+
+LEGACY_RECONCILER = SourceKind(
+    kind=LEGACY_AWS_SQS_SOURCE,
+    rules=legacy_rules.RULES,
+    adapter="aws-sqs",
+    config=_legacy_config,
+    conditions=legacy_rules.CONDITIONS,
+    event_types=lambda source: ((legacy_rules.EVENT_TYPE, legacy_rules.event_source(source)),),
+).reconciler()

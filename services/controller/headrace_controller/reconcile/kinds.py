@@ -15,6 +15,7 @@ from headrace.resources.kinds import (
     SUBSCRIPTION,
 )
 from headrace_controller.reconcile import (
+    aws_sources,
     brokers,
     channels,
     cluster_channel_provisioners,
@@ -55,6 +56,7 @@ RECONCILERS = Reconcilers(
     github_sources.LEGACY_RECONCILER,
     webhook_sources.RECONCILER,
     integration_sources.RECONCILER,
+    aws_sources.LEGACY_RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

@@ -37,7 +37,12 @@ def test_the_region_is_in_the_url_of_a_queue(url: str, region: str) -> None:
 
 
 def test_the_url_of_another_server_says_where_its_api_is() -> None:
-    """Which has no region."""
+    """Which has no region, unless its name has one."""
+    local = address_of(url="http://sqs.eu-north-1.localhost.localstack.cloud:4566/0/orders")
+    assert (local.endpoint, local.region) == (
+        "http://sqs.eu-north-1.localhost.localstack.cloud:4566",
+        "eu-north-1",
+    )
     found = address_of(url="http://127.0.0.1:4566/000000000000/orders.fifo")
     assert (found.endpoint, found.region, found.is_fifo) == ("http://127.0.0.1:4566", "", True)
 

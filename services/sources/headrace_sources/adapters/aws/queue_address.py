@@ -15,6 +15,8 @@ _AWS_HOST: Final = re.compile(
     r"\.(?:vpce\.)?amazonaws\.(?:com|com\.cn|eu)"
 )
 """https://docs.aws.amazon.com/general/latest/gr/sqs-service.html"""
+_LIKE_AWS: Final = re.compile(r"sqs\.([a-z]{2,4}(?:-[a-z]+)+-\d)\..+")
+"""Hosts of other servers that have the region where AWS has it."""
 _OLD_REGION: Final = "us-east-1"
 """The region of `queue.amazonaws.com`, the only one of these hosts without a region."""
 
@@ -87,7 +89,8 @@ def _of_url(url: str, region: str, endpoint: str) -> QueueAddress:
     matched = _AWS_HOST.fullmatch(host)
     if matched is None:
         own = endpoint or f"{parsed.scheme}://{parsed.netloc}"
-        return QueueAddress(url, name, "", region, own)
+        like_aws = _LIKE_AWS.fullmatch(host)
+        return QueueAddress(url, name, "", region or (like_aws[1] if like_aws else ""), own)
     found = region or matched["modern"] or matched["old"] or _OLD_REGION
     return QueueAddress(url, name, "", found, endpoint)
 
