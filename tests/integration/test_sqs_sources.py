@@ -79,6 +79,7 @@ def bodies(headrace: HeadraceUnderTest, sink: str) -> list[str]:
     return [request.body.decode() for request in headrace.sinks.requests(sink)]
 
 
+@pytest.mark.clause("O2", "O8")
 def test_the_example_fills_a_broker(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
     """The events have Knative's attributes, and an EventType is created for them."""
     queue, name = queue_of(aws), "default"
