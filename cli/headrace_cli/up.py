@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -227,10 +228,12 @@ def _settings(
         format=None if os.environ.get("HEADRACE_LOG_FORMAT") else LogFormat.PRETTY,
     )
     configure(logs)
+    sources = load(SourcesSettings, port=sources_port)
     return LocalSettings(
         ingress=load(IngressSettings, port=port, workers=workers),
         dispatcher=load(DispatcherSettings),
-        sources=load(SourcesSettings, port=sources_port),
+        # Who may create resources here owns this machine.
+        sources=replace(sources, camel=sources.camel is not False),
         controller=load(
             ControllerSettings,
             port=controller_port,

@@ -12,6 +12,7 @@ from headrace.domain.attributes import check
 from headrace.domain.event import Event
 from headrace.domain.ports import Clock
 from headrace_sources.api_server import ApiServer
+from headrace_sources.settings import SourcesSettings
 from headrace_sources.source import (
     NotDelivered,
     SecretKeyRef,
@@ -87,10 +88,12 @@ class RecordingContext:
         cursor: str | None = None,
         clock: Clock | None = None,
         published: Mapping[str, Any] | None = None,
+        settings: SourcesSettings | None = None,
     ) -> None:
         """`secrets` are values by name and key of their Secret."""
         self.namespace, self.name, self.uid = namespace, name, uid
         self.clock: Clock = clock or MemoryClock()
+        self.settings = settings or SourcesSettings()
         self.secrets = dict(secrets or {})
         self.cursor = cursor
         self.address_denied: AddressPolicy = deny_none

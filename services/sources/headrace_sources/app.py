@@ -154,6 +154,7 @@ def compose(
         clock=clock,
         address_denied=egress,
         api_server=api_server or api_server_of(settings),
+        settings=settings,
     )
     sources = Sources(
         instance_id=instance_name("sources"),

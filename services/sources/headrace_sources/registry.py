@@ -76,6 +76,13 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
         extra="sources-aws",
         imports="aiobotocore",
     ),
+    "camel": AdapterEntry(
+        f"{_MODULES}.camel.source",
+        "CamelSource",
+        Placement.ONE_PROCESS,
+        extra="sources-camel",
+        imports="yaml",
+    ),
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
     "kubernetes": AdapterEntry(

@@ -21,6 +21,7 @@ from headrace_sources.metrics import SourceMetrics
 from headrace_sources.receiver import Receiver
 from headrace_sources.registry import AdapterEntry, Placement
 from headrace_sources.secrets import Secrets
+from headrace_sources.settings import SourcesSettings
 from headrace_sources.source import (
     DEPLOYED,
     NotDelivered,
@@ -50,6 +51,7 @@ class SourceServices:
     receiver: Receiver
     clock: Clock
     address_denied: AddressPolicy
+    settings: SourcesSettings
     api_server: ApiServer | None = None
 
 
@@ -168,6 +170,11 @@ class RunningSource:
     def address_denied(self) -> AddressPolicy:
         """See `SourceContext`."""
         return self._services.address_denied
+
+    @property
+    def settings(self) -> SourcesSettings:
+        """See `SourceContext`."""
+        return self._services.settings
 
     @property
     def published(self) -> Mapping[str, Any]:

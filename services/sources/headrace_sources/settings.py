@@ -46,6 +46,12 @@ class SourcesSettings(Settings):
     """Adapters of your own, as `name=module:Class`, separated by commas. The module is found as
     Python finds it, or in the working directory.
     """
+    camel: bool | None = None
+    """Whether CamelSources run: their routes can do all that this process may do on its machine.
+    Default: no; in `headrace up`: yes.
+    """
+    camel_heap_mb: Annotated[int, Ge(32), Le(65536)] = 128
+    """Heap of the Java process of each CamelSource, in MiB; it uses about 100 MiB more."""
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default.

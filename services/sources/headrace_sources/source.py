@@ -36,6 +36,7 @@ from headrace.domain.errors import Temporary
 from headrace.domain.event import Event, Value
 from headrace.domain.ports import Clock
 from headrace_sources.api_server import ApiServer
+from headrace_sources.settings import SourcesSettings
 
 DEPLOYED = "Deployed"
 """The condition of every source: a process of this service runs it."""
@@ -148,6 +149,11 @@ class SourceContext(Protocol):
         """Which addresses of an outside system may not be connected to when a user's URL names
         it.
         """
+        ...
+
+    @property
+    def settings(self) -> SourcesSettings:
+        """What the operator has set for this service."""
         ...
 
     def report(

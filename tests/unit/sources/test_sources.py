@@ -138,6 +138,7 @@ class Harness:
                 receiver=self.receiver,
                 clock=clock,
                 address_denied=deny_none,
+                settings=SourcesSettings(),
             ),
             routes=routes,
             instances=self.instances,

@@ -4,6 +4,7 @@ import ast
 import importlib
 from collections.abc import Iterator
 
+from headrace_sources.registry import ADAPTERS
 from tests.unit.tree.sources import modules
 
 CALLED_BY_LIBRARIES = {
@@ -55,6 +56,7 @@ def test_the_exceptions_are_exceptions() -> None:
 
 def _unused() -> set[str]:
     used = {name for module in modules().values() for name in _used(module)}
+    used |= {entry.class_name for entry in ADAPTERS.values()}
     for name in LIBRARY:
         used |= set(importlib.import_module(f"headrace.{name}").__all__)
     return {

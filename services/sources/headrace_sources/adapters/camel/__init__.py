@@ -1,0 +1,1 @@
+"""CamelSource: routes of Apache Camel, which runs beside this process and posts to it."""
