@@ -41,8 +41,8 @@ Schema = Mapping[str, Any]
 
 READY = ("Ready", "Reason")
 TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = {
-    # kind: group, versions (storage first), short names, labels of `LABELS`, categories besides all
-    # and knative, columns
+    # kind: group (Knative's without its domain), versions (storage first), short names, labels of
+    # `LABELS`, categories besides all and knative, columns
     "broker": ("eventing", "v1 v1alpha1", (), "a", "eventing", ("URL", "Age", *READY, "Class")),
     "trigger": (
         "eventing",
@@ -155,6 +155,22 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "sources",
         ("URL", "Sink", "Age", *READY),
     ),
+    "camelsource": (
+        "sources.headrace.dev",
+        "v1alpha1",
+        (),
+        "s",
+        "sources",
+        ("Sink", "Age", *READY),
+    ),
+    "legacycamelsource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        ("Sink", "Age", *READY),
+    ),
 }
 OLD_COLUMNS = {
     "broker": (*READY, "Hostname", "Age"),
@@ -176,6 +192,7 @@ KINDS = {
     "legacycronjobsource": "cronjobsource",
     "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
+    "legacycamelsource": "camelsource",
 }
 """The kind in a file that has not its name: another group has a kind of this name too."""
 CLUSTER_SCOPED = {"clusterchannelprovisioner"}
@@ -186,7 +203,10 @@ LABELS = {
     "c": {"duck.knative.dev/channelable", "messaging.knative.dev/subscribable"},
     "s": {"duck.knative.dev/source", "eventing.knative.dev/source"},
 }
-FREE_FIELDS = ("metadata", "spec", "containers", "subscribers", "all", "any", "not", "arguments")
+FREE_FIELDS = (
+    *("metadata", "spec", "containers", "subscribers", "all", "any", "not", "arguments"),
+    *("flow", "integration"),
+)
 
 
 class Place(NamedTuple):
@@ -365,7 +385,7 @@ def test_schemas_are_structural() -> None:
 
 def test_unknown_fields_are_kept_only_where_necessary() -> None:
     """Only where another schema validates them: below a template, in filters deeper than two
-    levels, and in the arguments of a provisioner.
+    levels, in the arguments of a provisioner, and in what was given to Camel K.
     """
     for place in PLACES:
         if place.schema.get(FREE):
@@ -375,7 +395,7 @@ def test_unknown_fields_are_kept_only_where_necessary() -> None:
             assert (
                 {"template", "channelTemplate", "channelTemplateSpec"} & set(names)
                 or nesting == 2
-                or names[-1] == "arguments"
+                or names[-1] in ("arguments", "flow", "integration")
                 or place.kind == "channel"
             ), place.path
 

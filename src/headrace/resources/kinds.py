@@ -180,6 +180,23 @@ LEGACY_AWS_SQS_SOURCE = ResourceKind(
 )
 """Of Knative 0.5; today it is an IntegrationSource."""
 
+CAMEL_SOURCE = ResourceKind(
+    group="sources.headrace.dev",
+    version="v1alpha1",
+    kind="CamelSource",
+    plural="camelsources",
+    singular="camelsource",
+)
+
+LEGACY_CAMEL_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="CamelSource",
+    plural="camelsources",
+    singular="camelsource",
+)
+"""The CamelSource of Knative 0.5 to 0.7."""
+
 SERVICE = ResourceKind(
     group="",
     version="v1",

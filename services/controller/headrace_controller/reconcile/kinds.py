@@ -17,6 +17,7 @@ from headrace.resources.kinds import (
 from headrace_controller.reconcile import (
     aws_sources,
     brokers,
+    camel_sources,
     channels,
     cluster_channel_provisioners,
     event_types,
@@ -57,6 +58,8 @@ RECONCILERS = Reconcilers(
     webhook_sources.RECONCILER,
     integration_sources.RECONCILER,
     aws_sources.LEGACY_RECONCILER,
+    camel_sources.RECONCILER,
+    camel_sources.LEGACY_RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

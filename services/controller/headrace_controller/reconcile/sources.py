@@ -6,7 +6,7 @@ status fields the adapter reports.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from headrace.domain.backend_name import IN_MEMORY, backend_of
@@ -95,6 +95,10 @@ class SourceKind:
     """Whether the spec switches the source off, beside the annotation."""
     references: Callable[[Resource], Iterable[Reference]] = lambda _: ()
     """Objects that the configuration depends on, beside the sinks."""
+    todays: Callable[[Resource], Resource] = lambda source: source
+    """The resource with the spec of today that has the same effect, for a kind of Knative 0.5.
+    Everything but the rules of the kind sees this one.
+    """
 
     def reconciler(self) -> KindReconciler:
         """What the registry needs."""
@@ -107,9 +111,14 @@ class SourceKind:
             creates=(EVENT_TYPE,),
         )
 
-    def _references(self, source: Resource) -> Iterator[Reference]:
+    def _references(self, resource: Resource) -> Iterator[Reference]:
+        source = self.todays(resource)
         yield from named(source, ref_of(common.sink_of(source)), dead_letter_sink_of(source))
         yield from self.references(source)
+
+    def _as_todays(self, request: ReconcileRequest) -> ReconcileRequest:
+        """Only for reading: what is written to the resource has its own spec."""
+        return replace(request, resource=self.todays(request.resource))
 
     def _decide(self, request: ReconcileRequest) -> None:
         source = request.resource
@@ -118,6 +127,8 @@ class SourceKind:
         if self.finalizes and FINALIZER not in source.finalizers:
             request.draft.add(AddFinalizer(source))
             return
+        request = self._as_todays(request)
+        source = request.resource
         sink = _resolve_sink(request)
         dead_letter_sink = _resolve_dead_letter_sink(request)
         request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
@@ -253,7 +264,7 @@ class SourceKind:
         observed, source = request.observed, request.resource
         if present is None:
             try:
-                config = self.config(request)
+                config = self.config(self._as_todays(request))
             except InvalidSource:
                 request.draft.add(RemoveFinalizer(source))
                 return
