@@ -114,7 +114,13 @@ async def fetch(artifacts: Collection[Artifact], progress: Progress) -> Path:
     `SourceFault`.
     """
     digest = hashlib.sha256("\n".join(map(":".join, sorted(artifacts))).encode()).hexdigest()
-    directory = maven.cache_directory("camel", CAMEL_VERSION, digest[:24])
+    try:
+        directory = maven.cache_directory("camel", CAMEL_VERSION, digest[:24])
+    except RuntimeError:
+        raise SourceFault(
+            NOT_FETCHED,
+            "the sources service has no home directory to fetch Camel to; set XDG_CACHE_HOME",
+        ) from None
     if directory.is_dir():
         return directory
     missing = maven.missing_maven(f"Apache Camel {CAMEL_VERSION}")

@@ -47,7 +47,7 @@ class CamelFiles:
             "camel.main.routesIncludePattern": f"file:{self.directory}/{_ROUTES}/*",
             "camel.main.autoConfigurationLogSummary": "false",
             "camel.main.startupSummaryLevel": "Oneline",
-            "camel.main.shutdownTimeout": "3",
+            "camel.main.shutdownTimeout": "2",
             **(_KNATIVE_BEAN if "knative.yaml" in files else {}),
         }
         self._write("application.properties", properties_text({**properties, **own}))

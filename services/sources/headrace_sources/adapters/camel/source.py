@@ -32,8 +32,8 @@ logger = structlog.get_logger(__name__)
 START_SECONDS: Final = 60.0
 _STACK: Final = ("\tat ", "\t... ")
 """Lines of stack traces, which are not logged."""
-STOP_SECONDS: Final = 3.5
-"""Time for the exchanges in flight; Camel itself waits 3 s for them."""
+STOP_SECONDS: Final = 2.5
+"""Time for the exchanges in flight; Camel itself waits 2 s for them."""
 
 
 class CamelSource:
