@@ -17,7 +17,7 @@ from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
-from headrace.domain.feed import AlarmKind, FeedBounds, OutOfRange
+from headrace.domain.feed import AlarmKind, FeedBounds, InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 from headrace.runtime.failpoints import Failpoint
 from tests.contract.feeds import KafkaFeedHarness, RecordingListener
@@ -286,6 +286,20 @@ async def test_expired_records_may_stop_a_partition(harness: KafkaFeedHarness) -
     assert listener.records == []
     assert [alarm.kind for alarm in listener.alarms] == [AlarmKind.EXPIRED]
     await committed_is(harness, {0: 0})
+
+
+async def test_group_that_begins_at_the_end_commits_it(harness: KafkaFeedHarness) -> None:
+    """Without an alarm, and before it has read anything."""
+    await harness.append(3)
+    harness.group += "-new"
+    listener = RecordingListener(finish=True)
+    feed = harness.feed(listener, initial_offset=InitialOffset.LATEST)
+    await committed_is(harness, {0: 3})
+    await harness.append(1)
+    await wait_until_async(lambda: listener.records, 15, "a record")
+    await feed.stop()
+    assert [record.offset for record in listener.records] == [3]
+    assert listener.alarms == []
 
 
 @pytest.mark.parametrize(

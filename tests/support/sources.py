@@ -50,8 +50,9 @@ class RecordingEmit:
         async with self._arrived:
             self._arrived.notify_all()
 
-    def start(self, event: Event, done: Callable[[Exception | None], None]) -> None:
+    def start(self, event: Event, done: Callable[[Exception | None], None]) -> Callable[[], None]:
         """See `Emit`."""
+        check({"specversion": "1.0", **event.attributes})
 
         async def emit() -> None:
             error: Exception | None = None
@@ -61,7 +62,8 @@ class RecordingEmit:
                 error = failure
             done(error)
 
-        asyncio.get_running_loop().create_task(emit())
+        task = asyncio.get_running_loop().create_task(emit())
+        return lambda: _cancel(task)
 
     async def wait_for(self, count: int, seconds: float = 10.0) -> list[Event]:
         """Wait until the sink has taken `count` events."""
@@ -73,6 +75,10 @@ class RecordingEmit:
         """Wait until `count` events were emitted, taken or not."""
         async with asyncio.timeout(seconds), self._arrived:
             await self._arrived.wait_for(lambda: self.attempts >= count)
+
+
+def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
 
 
 class RecordingContext:

@@ -100,9 +100,9 @@ class Emitter:
             finally:
                 pending.cancel()
 
-    def start(self, event: Event, done: OnDone) -> None:
+    def start(self, event: Event, done: OnDone) -> Callable[[], None]:
         """See `Emit`."""
-        self._begin(event, done)
+        return self._begin(event, done).cancel
 
     def close(self) -> None:
         """Give up what is on its way, without reporting it, and close the connections."""

@@ -85,6 +85,7 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
     ),
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
+    "kafka": AdapterEntry(f"{_MODULES}.kafka", "KafkaSource", Placement.EVERY_PROCESS),
     "kubernetes": AdapterEntry(
         f"{_MODULES}.kubernetes.source", "KubernetesSource", Placement.ONE_PROCESS
     ),

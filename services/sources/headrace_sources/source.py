@@ -91,9 +91,12 @@ class Emit(Protocol):
         """
         ...
 
-    def start(self, event: Event, done: Callable[[Exception | None], None]) -> None:
+    def start(self, event: Event, done: Callable[[Exception | None], None]) -> Callable[[], None]:
         """The same without a coroutine, for many events at once: `done` is called once on the event
-        loop, with what the call would have raised. The caller bounds how many are under way.
+        loop, with None or `NotDelivered`. The caller bounds how many are under way.
+
+        Returns a function that gives the event up: `done` is not called after it. Raises
+        `InvalidEvent`.
         """
         ...
 

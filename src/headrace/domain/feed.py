@@ -116,6 +116,10 @@ class InitialOffset(StrEnum):
     """
     EARLIEST = "earliest"
     """At the oldest record, without an alarm. No initial offset is committed for such a group."""
+    LATEST = "latest"
+    """At the end, without an alarm. It is committed at once. Adapters of this installation's own
+    logs, whose groups have initial offsets, read it as `COMMITTED`.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

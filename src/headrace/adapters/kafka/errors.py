@@ -153,6 +153,11 @@ def proves_membership(error: KafkaError) -> bool:
     return error.code() in _FROM_MEMBERS_ONLY
 
 
+def is_from_no_member(error: KafkaError) -> bool:
+    """Whether a group refuses offsets because it has members and they come from none of them."""
+    return error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+
+
 def is_commit_retriable(error: KafkaError) -> bool:
     """Whether the same commit of a group member may succeed later."""
     return (

@@ -126,6 +126,14 @@ class Assignment:
             state = self._states[start.partition] = PartitionState(start, now)
             self._check_topic_id(state)
 
+    def commit_starts(self, partitions: Collection[Partition]) -> None:
+        """Commit where these partitions begin, although nothing of them is done."""
+        for partition in partitions:
+            state = self._states.get(partition)
+            if state is not None:
+                state.forget_commit()
+                self._mark_changed(state)
+
     def on_batch(
         self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]
     ) -> None:

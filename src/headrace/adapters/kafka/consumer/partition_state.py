@@ -41,7 +41,7 @@ class PartitionState:
         self.changed = False
         self.high_watermark = start.offset
         """The end of the log, as last reported."""
-        self._committed = (start.offset, start.metadata)
+        self._committed: tuple[int, str] | None = (start.offset, start.metadata)
         self._commit_in_flight: tuple[int, str] | None = None
         self._done_prefix = start.offset
         self._progressed_at = now
@@ -76,6 +76,10 @@ class PartitionState:
         if offset > self.tracker.next and not self.buffered:
             self.tracker.reach(offset)
             self.changed = True
+
+    def forget_commit(self) -> None:
+        """Nothing is committed, not even the start."""
+        self._committed = None
 
     def next_commit(self, now: float, *, again: bool = False) -> Position | None:
         """Return what should be committed; None when it is committed already, unless `again`.

@@ -25,7 +25,7 @@ from headrace.adapters.kafka.errors import (
 )
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import client_logger
-from headrace.domain.feed import AlarmKind
+from headrace.domain.feed import AlarmKind, InitialOffset
 from headrace.domain.record import Partition
 from headrace.runtime.failpoints import Failpoint, failpoint
 
@@ -360,6 +360,9 @@ class PollLoop:
         starts = self._resolver.resolve(self._consumer, assigned, _REQUEST_SECONDS)
         self._without_offset.update(starts.without_offset)
         self._call_on_loop(self._assignment.on_partitions_assigned, starts.positions)
+        if starts.without_offset and self._config.initial_offset is InitialOffset.LATEST:
+            # A member that dies before its first commit must not skip what came meanwhile.
+            self._call_on_loop(self._assignment.commit_starts, list(starts.without_offset))
         for missing in starts.missing:
             self._call_on_loop(
                 self._assignment.raise_alarm,

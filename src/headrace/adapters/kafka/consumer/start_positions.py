@@ -50,13 +50,14 @@ class PositionResolver:
         partition without one, in a topic where others have one, was therefore added later: it
         begins at 0. If no partition has one, the offsets of the group are lost, which is an alarm.
         Where no offsets are committed beforehand (`InitialOffset.EARLIEST`), reading begins at the
-        oldest record. Raises KafkaException when no coordinator answers in time, after retries.
+        oldest record; with `InitialOffset.LATEST` at the end, if no partition of the topic has one.
+        Raises KafkaException when no coordinator answers in time, after retries.
         """
         found = _committed(consumer, partitions, timeout_seconds)
         starts = StartPositions(list(found.values()), {}, [])
         unknown = [each for each in partitions if each not in found]
         forgotten: set[str] = set()
-        if self._initial_offset is InitialOffset.COMMITTED:
+        if self._initial_offset is not InitialOffset.EARLIEST:
             forgotten = {
                 topic
                 for topic in {each.topic for each in unknown}
@@ -66,6 +67,10 @@ class PositionResolver:
             begin = 0
             if self._initial_offset is InitialOffset.EARLIEST:
                 begin, _ = consumer.get_watermark_offsets(
+                    _topic_partition(partition), timeout=_QUERY_SECONDS
+                )
+            elif partition.topic in forgotten and self._initial_offset is InitialOffset.LATEST:
+                _, begin = consumer.get_watermark_offsets(
                     _topic_partition(partition), timeout=_QUERY_SECONDS
                 )
             elif partition.topic in forgotten:
