@@ -147,6 +147,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "eventing sources",
         (*READY, "Sink", "Age"),
     ),
+    "legacykafkasource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
     "webhooksource": (
         "sources.headrace.dev",
         "v1alpha1",
@@ -193,6 +201,7 @@ KINDS = {
     "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
     "legacycamelsource": "camelsource",
+    "legacykafkasource": "kafkasource",
 }
 """The kind in a file that has not its name: another group has a kind of this name too."""
 CLUSTER_SCOPED = {"clusterchannelprovisioner"}

@@ -129,6 +129,24 @@ PING_SOURCE = ResourceKind(
     singular="pingsource",
 )
 
+KAFKA_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1beta1",
+    kind="KafkaSource",
+    plural="kafkasources",
+    singular="kafkasource",
+)
+"""In the version that is stored."""
+
+LEGACY_KAFKA_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="KafkaSource",
+    plural="kafkasources",
+    singular="kafkasource",
+)
+"""The KafkaSource of Knative 0.5, in a group of its own."""
+
 GITHUB_SOURCE = ResourceKind(
     group="sources.knative.dev",
     version="v1alpha1",

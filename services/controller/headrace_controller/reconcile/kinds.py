@@ -25,6 +25,7 @@ from headrace_controller.reconcile import (
     in_memory_channels,
     integration_sources,
     kafka_channels,
+    kafka_sources,
     legacy_channels,
     legacy_subscriptions,
     nats_jetstream_channels,
@@ -60,6 +61,8 @@ RECONCILERS = Reconcilers(
     aws_sources.LEGACY_RECONCILER,
     camel_sources.RECONCILER,
     camel_sources.LEGACY_RECONCILER,
+    kafka_sources.RECONCILER,
+    kafka_sources.LEGACY_RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

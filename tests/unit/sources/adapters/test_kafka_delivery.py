@@ -101,7 +101,7 @@ class Sending:
         self.delivery.on_lost([Partition("t", each) for each in partitions])
 
     def drained(self) -> int:
-        """How often a revocation was told that it is drained."""
+        """How often a revocation was reported as drained."""
         return len(self._drained)
 
     @property

@@ -22,8 +22,9 @@ class HeldEmit:
     async def __call__(self, event: Event) -> None:
         raise NotImplementedError
 
-    def start(self, event: Event, done: Callable[[Exception | None], None]) -> None:
+    def start(self, event: Event, done: Callable[[Exception | None], None]) -> Callable[[], None]:
         self.started.append(done)
+        return lambda: self.started.remove(done)
 
 
 class Setup:
