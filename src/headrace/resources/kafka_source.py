@@ -1,4 +1,4 @@
-"""KafkaSource (`sources.knative.dev/v1` and `v1beta1`, and of Knative 0.5): validation, defaults and
+"""KafkaSource (`sources.knative.dev/v1` and `v1beta1`, and Knative 0.5): validation, defaults and
 conditions.
 """
 
