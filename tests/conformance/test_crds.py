@@ -123,6 +123,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         ("Topics", "BootstrapServers", *READY, "Age"),
     ),
     "githubsource": ("sources", "v1alpha1", (), "s", "eventing sources", (*READY, "Sink", "Age")),
+    "legacykuberneteseventsource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
     "legacycronjobsource": (
         "sources.eventing",
         "v1alpha1",
@@ -200,6 +208,7 @@ KINDS = {
     "legacycronjobsource": "cronjobsource",
     "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
+    "legacykuberneteseventsource": "kuberneteseventsource",
     "legacycamelsource": "camelsource",
     "legacykafkasource": "kafkasource",
 }

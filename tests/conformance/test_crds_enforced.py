@@ -83,7 +83,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """One of the two."""
     if request.param == "headrace":
         with running_api() as api:
-            yield Server(api.url, has_kind_rules=True)
+            yield _with_features(Server(api.url, has_kind_rules=True))
         return
     kubernetes: KubernetesUnderTest = request.getfixturevalue("kubernetes")
     yield Server(
@@ -92,6 +92,19 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         ca_certs=str(kubernetes.ca),
         headers=kubernetes.authorization,
     )
+
+
+def _with_features(server: Server) -> Server:
+    """With the features whose fields the samples have."""
+    flags = {"new-apiserversource-filters": "enabled"}
+    config = {"metadata": {"name": "config-features"}, "data": flags}
+    namespace = "/api/v1/namespaces/knative-eventing"
+    code, made, _ = server.call("POST", f"{namespace}/configmaps", config)
+    if code == 404:
+        server.call("POST", "/api/v1/namespaces", {"metadata": {"name": "knative-eventing"}})
+        code, made, _ = server.call("POST", f"{namespace}/configmaps", config)
+    assert code == 201, made.get("message")
+    return server
 
 
 def path_of(document: Document) -> str:

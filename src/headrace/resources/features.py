@@ -34,6 +34,8 @@ class Features:
     """`brokerRef.namespace` of Triggers, `channel.namespace` of Subscriptions."""
     eventtype_auto_create: bool = False
     """EventTypes are created from events that are seen."""
+    api_server_source_filters: bool = False
+    """`filters` of ApiServerSources."""
 
 
 _SWITCHES = {
@@ -43,6 +45,7 @@ _SWITCHES = {
     "kreference-group": "kreference_group",
     "cross-namespace-event-links": "cross_namespace_event_links",
     "eventtype-auto-create": "eventtype_auto_create",
+    "new-apiserversource-filters": "api_server_source_filters",
 }
 
 _NOT_IMPLEMENTED: Mapping[str, tuple[tuple[str, ...], str]] = {

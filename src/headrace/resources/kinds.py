@@ -129,6 +129,23 @@ PING_SOURCE = ResourceKind(
     singular="pingsource",
 )
 
+API_SERVER_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1",
+    kind="ApiServerSource",
+    plural="apiserversources",
+    singular="apiserversource",
+)
+
+KUBERNETES_EVENT_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="KubernetesEventSource",
+    plural="kuberneteseventsources",
+    singular="kuberneteseventsource",
+)
+"""The source of Knative 0.5 that ApiServerSource has taken the place of."""
+
 KAFKA_SOURCE = ResourceKind(
     group="sources.knative.dev",
     version="v1beta1",

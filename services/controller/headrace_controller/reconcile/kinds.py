@@ -15,6 +15,7 @@ from headrace.resources.kinds import (
     SUBSCRIPTION,
 )
 from headrace_controller.reconcile import (
+    api_server_sources,
     aws_sources,
     brokers,
     camel_sources,
@@ -26,6 +27,7 @@ from headrace_controller.reconcile import (
     integration_sources,
     kafka_channels,
     kafka_sources,
+    kubernetes_event_sources,
     legacy_channels,
     legacy_subscriptions,
     nats_jetstream_channels,
@@ -53,6 +55,8 @@ RECONCILERS = Reconcilers(
     legacy_channels.RECONCILER,
     legacy_subscriptions.RECONCILER,
     ping_sources.RECONCILER,
+    api_server_sources.RECONCILER,
+    kubernetes_event_sources.RECONCILER,
     ping_sources.CRON_JOB_RECONCILER,
     github_sources.RECONCILER,
     github_sources.LEGACY_RECONCILER,
