@@ -165,6 +165,51 @@ def test_after_a_restart_there_is_no_storm(headrace: HeadraceUnderTest) -> None:
     headrace.delete(wanted)
 
 
+def test_no_change_is_lost_when_the_service_is_killed(headrace: HeadraceUnderTest) -> None:
+    """With changes under way; a few are sent twice, with the same id."""
+    if "sources-0" not in headrace.services:
+        pytest.skip("`headrace up` on the embedded Kafka keeps nothing over a restart")
+    name = "killed"
+    headrace.sinks.script(name, Script(record=True))
+    wanted = source(name, {"uri": headrace.sinks.url(name)})
+    headrace.establish(wanted)
+    names = [f"{name}-{number}" for number in range(60)]
+    for each in names:
+        headrace.apply(config_map(each, name))
+        if each in (names[0], names[30]):
+            headrace.services["sources-0"].kill()
+            headrace.run("sources-0")
+    wait_until(
+        lambda: {name for _, name in _types(headrace, name)} == set(names), 60, "all are sent"
+    )
+    requests = headrace.sinks.requests(name)
+    assert {each.headers["ce-type"].rpartition(".")[2] for each in requests} == {"add"}
+    assert len({each.headers["ce-id"] for each in requests}) == len(names)
+    headrace.delete(wanted)
+
+
+def test_an_api_server_that_is_away_for_a_while(headrace: HeadraceUnderTest) -> None:
+    """The source shows it, and continues: the controller's API has no history after its start."""
+    if "controller" not in headrace.services or isinstance(headrace, HeadraceOnKubernetes):
+        pytest.skip("only the controller's API can be stopped alone")
+    name = "away"
+    headrace.sinks.script(name, Script(record=True))
+    wanted = source(name, {"uri": headrace.sinks.url(name)})
+    headrace.establish(wanted)
+    headrace.apply(config_map("kept", name), config_map("changed", name))
+    wait_until(lambda: len(_types(headrace, name)) == 2, 20, "both are sent")
+    headrace.services["controller"].terminate()
+    headrace.services["controller"].wait(15.0)
+    wait_until(lambda: "watch_failed" in headrace.services["sources-0"].output(), 20, "it is seen")
+    headrace.run("controller")
+    headrace.wait_until_ready("controller")
+    headrace.apply(config_map("changed", name, data="2"))
+    wait_until(lambda: len(_types(headrace, name)) >= 3, 40, "the change is sent")
+    assert _types(headrace, name)[2:] == [("update", "changed")]
+    headrace.wait_ready(wanted)
+    headrace.delete(wanted)
+
+
 def test_filters_need_the_feature(headrace: HeadraceUnderTest) -> None:
     """With Knative's message, from the API itself or in the status."""
     name = "filtered"

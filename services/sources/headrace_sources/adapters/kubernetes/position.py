@@ -19,7 +19,7 @@ from headrace_sources.adapters.kubernetes.events import Verb
 CURSOR_MAX: Final = 60 * 1024
 """Characters of a cursor."""
 NAMES_MAX: Final = 5_000
-"""Objects of one kind whose names are kept over a restart; with more, none are."""
+"""Objects whose names are kept over a restart."""
 UID_LENGTH: Final = 8
 """Characters of a uid in a cursor: enough to know an object from its successor of the same name."""
 _FORMAT: Final = 1
@@ -122,15 +122,11 @@ def _created(found: Mapping[str, Any]) -> float:
 def encode(server: str, positions: Mapping[str, Position], now: float) -> str:
     """Return a cursor of at most `CURSOR_MAX` characters. `now` is the Unix time.
 
-    The names of the objects are left out, of the kind with the most objects first, if there is no
-    space for them.
+    Where there is no space for all names, those of the kinds with the most objects are left out.
     """
-    named = {
-        key
-        for key, each in positions.items()
-        if each.complete and each.version and len(each.objects) <= NAMES_MAX
-    }
+    names_max = NAMES_MAX
     while True:
+        named = _named(positions, names_max)
         document = {
             "format": _FORMAT,
             "server": server,
@@ -143,7 +139,19 @@ def encode(server: str, positions: Mapping[str, Position], now: float) -> str:
         text = b64encode(packed).decode()
         if len(text) <= CURSOR_MAX or not named:
             return text
-        named.discard(max(named, key=lambda key: len(positions[key].objects)))
+        names_max //= 2
+
+
+def _named(positions: Mapping[str, Position], names_max: int) -> set[str]:
+    """Those whose names are kept."""
+    known = [(len(each.objects), key) for key, each in positions.items() if each.complete]
+    named, total = set(), 0
+    for count, key in sorted(known):
+        total += count
+        if total > names_max:
+            break
+        named.add(key)
+    return named
 
 
 def _encoded(position: Position, named: bool) -> list[Any]:

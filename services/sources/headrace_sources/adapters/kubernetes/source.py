@@ -47,6 +47,8 @@ SAVE_SECONDS: Final = 2.0
 """How often the cursor is saved at most: what was sent since is sent again after a crash."""
 STREAMS_MAX: Final = 500
 """Watches of one source: kinds times namespaces."""
+_START_SECONDS: Final = 0.2
+"""How often it is saved until all watches are open."""
 _STOP_SECONDS: Final = 2.0
 
 
@@ -220,7 +222,6 @@ class KubernetesSource:
                         reached=self._reached,
                     ),
                 )
-        self._moved.set()
         self._reached("")
 
     def _start(self, key: str, stream: Stream) -> None:
@@ -233,21 +234,28 @@ class KubernetesSource:
     def _reached(self, problem: str) -> None:
         if problem:
             self._context.report(DEPLOYED, False, "ApiServerUnavailable", problem)
-            return
-        self._context.report(DEPLOYED, True)
-        if all(stream.open for stream, _ in self._streams.values()):
-            self._context.report(SUFFICIENT_PERMISSIONS, True)
+        else:
+            self._context.report(DEPLOYED, True)
+            self._moved.set()
+
+    @property
+    def _open(self) -> bool:
+        return all(stream.open for stream, _ in self._streams.values())
 
     async def _save_positions(self) -> None:
         while True:
             await self._moved.wait()
+            is_open = self._open
             try:
                 await self._save()
+                if is_open:
+                    # What changes from now on is not missed, even after a crash.
+                    self._context.report(SUFFICIENT_PERMISSIONS, True)
             except HeadraceError as error:
                 # What is sent again after a crash is more, nothing is lost.
                 logger.warning("cursor_not_saved", name=self._context.name, error=str(error))
                 self._moved.set()
-            await asyncio.sleep(SAVE_SECONDS)
+            await asyncio.sleep(SAVE_SECONDS if is_open else _START_SECONDS)
 
     async def _save(self) -> None:
         self._moved.clear()
