@@ -35,7 +35,7 @@ class Outside:
     def __init__(self, address: str, topic: str, partitions: int) -> None:
         self.address, self.topic, self.partitions = address, topic, partitions
         self.group = f"group-{uuid.uuid4().hex[:8]}"
-        self._producer = Producer({"bootstrap.servers": address, "linger.ms": 5})
+        self._producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "log_level": 0})
 
     def config(self, **more: object) -> KafkaConfig:
         """The configuration, with other fields by their names in the spec."""

@@ -1,6 +1,4 @@
-"""KafkaSource (`sources.knative.dev/v1` and `v1beta1`, and Knative 0.5): validation, defaults and
-conditions.
-"""
+"""KafkaSource, today's and that of Knative 0.5: validation, defaults and conditions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -6,8 +6,7 @@ after the sink has taken its event.
 
 import asyncio
 from collections.abc import Sequence
-from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 import structlog
 from pydantic import Field
@@ -38,20 +37,6 @@ _BOUNDS: Final = FeedBounds(records_max=2000, bytes_max=8 * 1024 * 1024)
 _CONNECTION_ALARMS: Final = (AlarmKind.TOPIC_MISSING, AlarmKind.REFUSED, AlarmKind.UNAVAILABLE)
 
 
-class Ordering(StrEnum):
-    """Whether records with the same key are sent one after the other."""
-
-    ORDERED = "ordered"
-    UNORDERED = "unordered"
-
-
-class Start(StrEnum):
-    """Where a group begins that has committed nothing."""
-
-    EARLIEST = "earliest"
-    LATEST = "latest"
-
-
 class KafkaConfig(SourceConfig):
     """The spec of a KafkaSource."""
 
@@ -59,8 +44,8 @@ class KafkaConfig(SourceConfig):
     topics: tuple[str, ...] = Field(min_length=1)
     consumer_group: str = Field(min_length=1)
     consumers: int = Field(1, ge=1)
-    initial_offset: Start = Start.LATEST
-    ordering: Ordering = Ordering.ORDERED
+    initial_offset: Literal["earliest", "latest"] = "latest"
+    ordering: Literal["ordered", "unordered"] = "ordered"
     key_type: KeyType = KeyType.STRING
     source: str
     """The attribute of the events, without `#` and the topic."""
@@ -86,7 +71,7 @@ class KafkaSource:
         partitions = await self._cluster.check(options, config.topics)
         self._context.report(CONNECTION_ESTABLISHED, True)
         self._context.report(KEY_TYPE_CORRECT, True)
-        initial = InitialOffset(config.initial_offset.value)
+        initial = InitialOffset(config.initial_offset)
         await self._cluster.commit_initial_offsets(
             options, config.consumer_group, config.topics, initial
         )
@@ -119,7 +104,7 @@ class KafkaSource:
         delivery = Delivery(
             emit,
             RecordReader(config.source, config.key_type),
-            ordered=config.ordering is Ordering.ORDERED,
+            ordered=config.ordering == "ordered",
         )
         delivery.feed = feed
         feed.start(delivery)
