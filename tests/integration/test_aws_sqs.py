@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from headrace.domain.event import Event
 from headrace.runtime.clock import SystemClock
 from headrace_sources.adapters.aws.client import AwsAuth
+from headrace_sources.adapters.aws.queue import Failed, SqsQueue
 from headrace_sources.adapters.aws.sqs import AwsSqsConfig, AwsSqsSource
 from headrace_sources.adapters.aws.sqs_reader import HELD_MAX
 from headrace_sources.source import DEPLOYED, NotDelivered, SecretKeyRef, SourceFault
@@ -266,6 +267,25 @@ async def test_a_source_that_is_stopped_gives_back_what_it_has(aws: AwsServer) -
     [left] = queue.receive()
     assert left["Body"] == "held"
     assert queue.counts() == (0, 1)
+
+
+async def test_a_source_that_is_stopped_deletes_what_was_delivered(
+    aws: AwsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although the request is still to be sent: the message would be delivered twice."""
+    queue, emit, may_delete = new_queue(aws), RecordingEmit(), asyncio.Event()
+    delete = SqsQueue.delete
+
+    async def slow(self: SqsQueue, receipts: Sequence[str]) -> Sequence[Failed]:
+        await may_delete.wait()
+        return await delete(self, receipts)
+
+    monkeypatch.setattr(SqsQueue, "delete", slow)
+    queue.send("taken")
+    async with running(AwsSqsSource(config(aws, queue.arn), context()), emit):
+        await emit.wait_for(1)
+        asyncio.get_running_loop().call_later(0.3, may_delete.set)
+    assert queue.is_empty
 
 
 async def test_a_queue_is_created_if_that_is_asked_for(aws: AwsServer) -> None:
