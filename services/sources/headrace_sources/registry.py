@@ -91,6 +91,13 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
     ),
     "timer": AdapterEntry(f"{_MODULES}.timer", "TimerSource", Placement.ONE_PROCESS),
     "webhook": AdapterEntry(f"{_MODULES}.webhook", "WebhookSource", Placement.EVERY_PROCESS),
+    "gcp-pubsub": AdapterEntry(
+        f"{_MODULES}.gcp_pubsub",
+        "GcpPubSubSource",
+        Placement.EVERY_PROCESS,
+        extra="sources-pubsub",
+        imports="google",
+    ),
 }
 
 

@@ -61,6 +61,8 @@ OWN_ADAPTERS = [each.module for each in ADAPTERS.values() if not each.extra]
 for _entry in ADAPTERS.values():
     if _entry.extra:
         PROVIDERS.setdefault(_entry.extra, []).append(_entry.module)
+SHARED = {"google": "google-cloud-pubsub"}
+"""The distribution that is meant, of packages that several unrelated ones fill."""
 
 
 @cache
@@ -95,6 +97,8 @@ def _libraries(roots: Iterable[str]) -> set[str]:
 
 def _distribution(package: str) -> str:
     """The distribution to install for a package; the shortest name where several fill one."""
+    if package in SHARED:
+        return SHARED[package]
     names = packages_distributions()[package]
     return min((each.lower().replace("_", "-") for each in names), key=len)
 
