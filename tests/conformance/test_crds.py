@@ -163,6 +163,22 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "eventing sources",
         (*READY, "Sink", "Age"),
     ),
+    "cloudpubsubsource": (
+        "events.cloud.google.com",
+        "v1",
+        (),
+        "s",
+        "cloudpubsubsource sources",
+        (*READY, "Sink", "Age"),
+    ),
+    "legacygcppubsubsource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
     "webhooksource": (
         "sources.headrace.dev",
         "v1alpha1",
@@ -205,6 +221,7 @@ OLD_COLUMNS = {
 KINDS = {
     "legacychannel": "channel",
     "legacysubscription": "subscription",
+    "legacygcppubsubsource": "gcppubsubsource",
     "legacycronjobsource": "cronjobsource",
     "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
@@ -311,7 +328,7 @@ def test_a_crd_has_the_names_and_versions_of_knative(kind: str) -> None:
     crd = CRDS[kind]
     spec = crd["spec"]
     scope = "Cluster" if kind in CLUSTER_SCOPED else "Namespaced"
-    domain = group if group.endswith(".dev") else f"{group}.knative.dev"
+    domain = group if group.endswith((".dev", ".com")) else f"{group}.knative.dev"
     assert (domain, scope, {"strategy": "None"}) == (
         spec["group"],
         spec["scope"],
@@ -353,10 +370,11 @@ def test_registered_event_types_are_a_json_list() -> None:
         for kind, crd in CRDS.items()
     }
     lists = {kind: yaml.safe_load(text) for kind, text in found.items() if text}
-    assert {"pingsource", "apiserversource", "kafkasource", "githubsource"} == set(lists)
-    assert all(
-        each["type"].startswith("dev.knative.") for entries in lists.values() for each in entries
-    )
+    knative = {"pingsource", "apiserversource", "kafkasource", "githubsource"}
+    assert knative | {"cloudpubsubsource"} == set(lists)
+    assert all(each["type"].startswith("dev.knative.") for kind in knative for each in lists[kind])
+    published = "google.cloud.pubsub.topic.v1.messagePublished"
+    assert [published] == [each["type"] for each in lists["cloudpubsubsource"]]
 
 
 def test_every_field_is_described() -> None:

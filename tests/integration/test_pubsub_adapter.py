@@ -117,11 +117,12 @@ async def test_the_subscription_is_as_the_configuration_says(
     changed = source(
         context, ack_deadline_seconds=60, retention_seconds=86_400, retain_acked_messages=True
     )
-    async with running(changed, emit), running(source(context, ack_deadline_seconds=60), emit):
+    async with running(changed, emit), running(changed, emit):
         await _subscribed(server, context)
         found = server.subscription(SUBSCRIPTION)
         assert found is not None
-        assert found.ack_deadline_seconds == 60
+        assert (found.ack_deadline_seconds, found.retain_acked_messages) == (60, True)
+        assert found.message_retention_duration.days == 1
     await source(context).finalize()
     assert server.subscriptions() == []
     await source(context).finalize()
@@ -289,6 +290,20 @@ async def test_acknowledgements_are_sent_again_after_an_outage(
         server.refuse("Acknowledge", 0)
         await wait_until_async(server.all_acknowledged)
     assert emit.attempts == 1
+
+
+async def test_a_server_that_is_gone_is_a_fault_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, context: RecordingContext
+) -> None:
+    """After a few attempts to reach it again; its address is named."""
+    with pubsub_server_in() as server:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+        server.create_topic(TOPIC)
+        task = asyncio.create_task(source(context).run(RecordingEmit()))
+        await _subscribed(server, context)
+    with pytest.raises(SourceFault, match=server.address) as raised:
+        await asyncio.wait_for(task, 20)
+    assert raised.value.reason == "Unavailable"
 
 
 async def test_a_missing_topic_is_named(server: PubSubServer, context: RecordingContext) -> None:

@@ -121,6 +121,23 @@ PARALLEL = ResourceKind(
     singular="parallel",
 )
 
+CLOUD_PUBSUB_SOURCE = ResourceKind(
+    group="events.cloud.google.com",
+    version="v1",
+    kind="CloudPubSubSource",
+    plural="cloudpubsubsources",
+    singular="cloudpubsubsource",
+)
+
+LEGACY_GCP_PUBSUB_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="GcpPubSubSource",
+    plural="gcppubsubsources",
+    singular="gcppubsubsource",
+)
+"""Of Knative 0.5; CloudPubSubSource has replaced it."""
+
 PING_SOURCE = ResourceKind(
     group="sources.knative.dev",
     version="v1",
@@ -198,6 +215,7 @@ CRON_JOB_SOURCE = ResourceKind(
     singular="cronjobsource",
 )
 """Of Knative 0.5; PingSource has replaced it."""
+
 INTEGRATION_SOURCE = ResourceKind(
     group="sources.knative.dev",
     version="v1alpha1",

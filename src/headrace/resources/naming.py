@@ -108,6 +108,18 @@ class SubscriptionNames:
     dead_topic: str
 
 
+SUBSCRIPTION_ID_MAX = 255
+"""Characters that Google Cloud Pub/Sub allows in the id of a subscription."""
+
+
+def pubsub_subscription(namespace: str, name: str, uid: str) -> str:
+    """The subscription of a source in Google Cloud Pub/Sub, as in Knative 0.5. The uid makes it
+    unique; a long name is truncated.
+    """
+    head, tail = f"knative-eventing-{namespace}-", f"-{uid}"
+    return f"{head}{name[: SUBSCRIPTION_ID_MAX - len(head) - len(tail)]}{tail}"
+
+
 class NameAllocator:
     """Allocates names to owners. Kafka treats `a.b` and `a_b` as the same topic name, so the
     allocator does too.

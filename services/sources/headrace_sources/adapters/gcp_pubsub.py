@@ -33,8 +33,6 @@ from headrace_sources.source import (
 
 logger = structlog.get_logger(__name__)
 
-SUBSCRIBED: Final = "PullSubscriptionReady"
-"""The condition of CloudPubSubSource: the subscription exists and is read."""
 _DELETED_TOPIC: Final = "_deleted-topic_"
 _MUTABLE: Final = (
     "ack_deadline_seconds",
@@ -44,7 +42,7 @@ _MUTABLE: Final = (
 
 
 class GcpPubSubConfig(SourceConfig):
-    """See docs/sources/cloudpubsubsource.md."""
+    """See docs/sources/gcp-pubsub.md."""
 
     topic: str
     project: str = ""
@@ -57,6 +55,8 @@ class GcpPubSubConfig(SourceConfig):
     retain_acked_messages: bool = False
     retention_seconds: int = Field(default=604_800, ge=600, le=604_800)
     event_format: EventFormat = EventFormat.CLOUD_PUB_SUB
+    condition: str = "PullSubscriptionReady"
+    """Shows that the subscription exists and is read."""
 
 
 class GcpPubSubSource:
@@ -86,7 +86,7 @@ class GcpPubSubSource:
                 emit=emit,
                 clock=self._context.clock,
                 deadline_seconds=config.ack_deadline_seconds,
-                condition=SUBSCRIBED,
+                condition=self._config.condition,
             ).run()
 
     async def finalize(self) -> None:
@@ -115,7 +115,7 @@ class GcpPubSubSource:
             except exceptions.NotFound:
                 return
             except Errors as error:
-                raise _fault(error, f"deleting {names.subscription}") from None
+                raise self._fault(error, f"deleting {names.subscription}") from None
 
     def _names(self, connection: Connection) -> PubSubNames:
         published = self._context.published.get("projectId")
@@ -124,7 +124,7 @@ class GcpPubSubSource:
             raise SourceFault(
                 "ProjectUnknown",
                 "neither the spec nor the credentials name a project; set spec.project",
-                condition=SUBSCRIBED,
+                condition=self._config.condition,
             )
         return PubSubNames(str(project), self._config.topic, self._config.subscription)
 
@@ -144,8 +144,8 @@ class GcpPubSubSource:
                 await self._adjust(connection, wanted)
                 return
         except Errors as error:
-            raise _fault(error, what) from None
-        self._context.report(SUBSCRIBED, True)
+            raise self._fault(error, what) from None
+        self._context.report(self._config.condition, True)
 
     def _wanted(self, names: PubSubNames) -> types.Subscription:
         config = self._config
@@ -168,7 +168,7 @@ class GcpPubSubSource:
         if present.topic == _DELETED_TOPIC:
             # What it still has is read all the same.
             self._context.report(
-                SUBSCRIBED,
+                self._config.condition,
                 False,
                 "TopicDeleted",
                 f"{wanted.topic} was deleted, and a topic created later is another one; delete this"
@@ -179,7 +179,7 @@ class GcpPubSubSource:
             raise SourceFault(
                 "SubscriptionTaken",
                 f"{wanted.name} exists and belongs to {present.topic}; delete it",
-                condition=SUBSCRIBED,
+                condition=self._config.condition,
             )
         changed = [name for name in _MUTABLE if getattr(present, name) != getattr(wanted, name)]
         if changed:
@@ -189,8 +189,8 @@ class GcpPubSubSource:
                 retry=None,
                 timeout=CALL_SECONDS,
             )
-        self._context.report(SUBSCRIBED, True)
+        self._context.report(self._config.condition, True)
 
-
-def _fault(error: Exception, what: str) -> SourceFault:
-    return fault_of(error, what, SUBSCRIBED) or unavailable(error, what, SUBSCRIBED)
+    def _fault(self, error: Exception, what: str) -> SourceFault:
+        condition = self._config.condition
+        return fault_of(error, what, condition) or unavailable(error, what, condition)

@@ -6,7 +6,8 @@ is held at the same time is bounded by number and bytes, here and at Pub/Sub.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from itertools import chain
 from typing import Any, Final
 
@@ -106,11 +107,12 @@ class SubscriptionReader:
         failures = 0
         while True:
             try:
-                async for response in self._responses():
-                    failures = 0
-                    for received in response.received_messages:
-                        self._receive(received)
-                    await self._wait_for_room()
+                async with aclosing(self._responses()) as responses:
+                    async for response in responses:
+                        failures = 0
+                        for received in response.received_messages:
+                            self._receive(received)
+                        await self._wait_for_room()
                 # Pub/Sub ends each stream after some time.
                 await asyncio.sleep(RECONNECT.seconds(1))
                 failures = 0
@@ -124,7 +126,7 @@ class SubscriptionReader:
                     raise fault from None
                 await asyncio.sleep(RECONNECT.seconds(failures))
 
-    async def _responses(self) -> AsyncIterator[Any]:
+    async def _responses(self) -> AsyncGenerator[Any]:
         """The responses of one stream, as messages of protobuf."""
         stream: Any = None
         try:
