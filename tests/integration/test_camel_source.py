@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -262,6 +263,22 @@ async def test_what_is_wrong_is_named(config: dict[str, Any], reason: str, messa
     assert fault.reason == reason
     assert message in str(fault)
     assert camel_processes() == []
+
+
+async def test_a_consumer_that_cannot_read_is_a_condition() -> None:
+    """Until it can: Camel tries again by itself."""
+    context, emit = RecordingContext(settings=ALLOWED), RecordingEmit()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        uri = f"ftp://orders@127.0.0.1:{port}/in?password={{{{password}}}}&delay=200"
+        source = source_of(context, uri=uri, properties={"password": "wrong"})
+        async with running(source, emit), asyncio.timeout(SECONDS):
+            while context.conditions.get("Deployed", ("", "", ""))[1] != "ConsumerFailed":
+                await asyncio.sleep(0.05)
+    message = context.conditions["Deployed"][2]
+    assert "Camel cannot read: " in message
+    assert "wrong" not in message
 
 
 async def test_camel_is_off_unless_an_operator_allows_it() -> None:

@@ -6,7 +6,7 @@ The path is random, and only Camel knows it. The number of requests that wait is
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
@@ -36,7 +36,11 @@ _RETRY: Final = ((b"retry-after", b"5"),)
 class SinkEndpoint:
     """Turns the requests of one Camel process into events."""
 
-    def __init__(self, config: CamelConfig, clock: Clock, emit: Emit) -> None:
+    def __init__(
+        self, config: CamelConfig, clock: Clock, emit: Emit, received: Callable[[], None]
+    ) -> None:
+        """`received` is called for each request."""
+        self._received = received
         self._config = config
         self._clock = clock
         self._emit = emit
@@ -80,6 +84,7 @@ class SinkEndpoint:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, exchange: Exchange) -> None:
+        self._received()
         try:
             async with asyncio.timeout(HANDLE_SECONDS):
                 headers = [(name.decode("latin-1"), value) for name, value in exchange.headers]

@@ -16,6 +16,7 @@ from headrace.runtime.guarded_program import GuardedProgram
 from headrace_sources.adapters.camel import artifacts
 from headrace_sources.adapters.camel.config import CamelConfig
 from headrace_sources.adapters.camel.endpoint import SinkEndpoint
+from headrace_sources.adapters.camel.health import ConsumerHealth
 from headrace_sources.adapters.camel.process import (
     STARTED,
     CamelFiles,
@@ -46,6 +47,7 @@ class CamelSource:
         self._context = context
         self._started = asyncio.Event()
         self._secrets: tuple[str, ...] = ()
+        self._health = ConsumerHealth(context)
 
     async def run(self, emit: Emit) -> None:
         """Run Camel until it ends, which is a fault."""
@@ -64,7 +66,7 @@ class CamelSource:
             wanted = artifacts.artifacts_of(routes, self._config.dependencies, catalog)
         jars = await artifacts.fetch(wanted, self._progress)
         properties = await self._properties()
-        endpoint = SinkEndpoint(self._config, self._context.clock, emit)
+        endpoint = SinkEndpoint(self._config, self._context.clock, emit, self._health.works)
         files = CamelFiles()
         try:
             async with endpoint.listening() as url:
@@ -76,6 +78,7 @@ class CamelSource:
         except OSError as error:
             raise SourceFault("CamelNotStarted", f"Camel could not be started: {error}") from None
         finally:
+            self._health.close()
             files.remove()
 
     def _progress(self, text: str) -> None:
@@ -107,7 +110,7 @@ class CamelSource:
             if self._started.is_set():
                 # Camel has read them.
                 files.remove()
-                self._context.report(DEPLOYED, True)
+                self._health.started()
             elif not run.done():
                 raise SourceFault(
                     "CamelNotStarted", f"Camel did not start its routes in {START_SECONDS:.0f} s"
@@ -125,12 +128,14 @@ class CamelSource:
             self._started.set()
         if line.startswith(_STACK):
             return
+        shown = without_secrets(line, self._secrets)
+        self._health.read_line(shown)
         level = logger.error if line.startswith("ERROR ") else logger.info
         if line.startswith("WARN "):
             level = logger.warning
         level(
             "camel",
-            line=without_secrets(line, self._secrets),
+            line=shown,
             namespace=self._context.namespace,
             name=self._context.name,
         )

@@ -73,7 +73,8 @@ async def post(url: str, path: str | None = None) -> str:
 async def test_the_answer_is_that_of_the_sink() -> None:
     """Without the path there is none."""
     emit = RecordingEmit()
-    async with SinkEndpoint(CONFIG, MemoryClock(), emit).listening() as url:
+    endpoint = SinkEndpoint(CONFIG, MemoryClock(), emit, lambda: None)
+    async with endpoint.listening() as url:
         assert await post(url) == "204 No Content"
         emit.refuse = 1
         assert (await post(url)).startswith("503")
