@@ -61,6 +61,8 @@ EVENTS = frozenset(
     ]
 )
 DELIVERY_SECONDS = 10.0
+AT_ONCE_MAX = 50
+"""Deliveries that a test may have under way at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,9 @@ class GitHubServer:
         self.url = ""
         self._ids = 109_948_940
         self._lock = threading.RLock()
-        self._http = urllib3.PoolManager(timeout=DELIVERY_SECONDS, retries=False)
+        self._http = urllib3.PoolManager(
+            timeout=DELIVERY_SECONDS, retries=False, maxsize=AT_ONCE_MAX
+        )
 
     def add_hook(self, scope: str, url: str, **more: Any) -> int:
         """Add a webhook as another client would."""
