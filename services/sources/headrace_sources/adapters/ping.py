@@ -1,25 +1,27 @@
 """PingSource: an event with the same data at each time of a schedule.
 
-One process fires. The cursor is the time of the newest firing, saved after its event was delivered;
-the id of an event is derived from the source and the time. So a process that takes over fires the
-times that are due since then, by the policy for missed times, and an event that was delivered right
-before a crash comes a second time with the same id.
+One process fires. The cursor is the time up to which all is fired, saved after the events were
+delivered; the id of an event is derived from the source and the time. So a process that takes over
+fires the times that are due since then, by the policy for missed times, and an event that was
+delivered right before a crash comes a second time with the same id. The cursor has the schedule
+too: times of another schedule, before the spec was changed, were not missed.
 """
 
 import asyncio
-from asyncio import sleep
+import json
 from base64 import b64decode
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import takewhile
 from math import inf
 from typing import ClassVar, Final
 from uuid import NAMESPACE_URL, uuid5
 
 import structlog
 
-from headrace.domain.event import Event
+from headrace.domain.attributes import check
+from headrace.domain.errors import HeadraceError
+from headrace.domain.event import Event, InvalidEvent
+from headrace_sources.adapters.due_time import sleep_towards
 from headrace_sources.adapters.schedule import Schedule
 from headrace_sources.source import (
     Emit,
@@ -38,8 +40,10 @@ LATE_SECONDS: Final = 10.0
 """A time that is due for no longer was not missed: the process was busy, or is the next one."""
 FIRING_MAX: Final = 16
 """Events on their way at a time."""
-SLEEP_SECONDS_MAX: Final = 60.0
-"""The clock of the machine may be set meanwhile."""
+CLOCK_SKEW_SECONDS: Final = 300.0
+"""How far the clock of the process before may have been ahead of this one's. A cursor that is later
+was saved with a wrong clock.
+"""
 
 
 class MissedRuns(StrEnum):
@@ -88,10 +92,17 @@ class PingSource:
             raise SourceFault(
                 "InvalidData", "spec.dataBase64 is not base64; text goes into spec.data"
             ) from None
+        try:
+            check(self._event(0.0).attributes)
+        except InvalidEvent as error:
+            raise SourceFault("InvalidData", f"change spec.contentType: {error}") from None
 
     async def run(self, emit: Emit) -> None:
         """Fire until cancelled."""
         last = self._first_cursor()
+        if self._cursor_at(last) != self._context.cursor:
+            # A process that takes over before the first firing has to know what it missed.
+            await self._save(last)
         async with asyncio.TaskGroup() as firing:
             while True:
                 for due in self._due_since(last):
@@ -100,20 +111,42 @@ class PingSource:
                     firing.create_task(self._fire(emit, due))
                     last = due
                 last = max(last, self._context.clock.now() - LATE_SECONDS)
-                await self._wait_until(self._schedule.after(last))
+                await sleep_towards(self._context.clock, self._schedule.after(last))
 
     def _first_cursor(self) -> float:
-        """The time of the newest firing; now, for a source that has not fired yet."""
+        """The time up to which all is fired; now, for a source that is new or has another schedule
+        than before.
+        """
         now = self._context.clock.now()
         try:
-            return min(float(self._context.cursor or now), now)
-        except ValueError:
+            saved = json.loads(self._context.cursor or "{}")
+            time, schedule = float(saved["time"]), saved["schedule"]
+        except (ValueError, TypeError, KeyError):
             return now
+        if schedule != str(self._schedule) or time > now + CLOCK_SKEW_SECONDS:
+            return now
+        return time
+
+    def _cursor_at(self, time: float) -> str:
+        return json.dumps({"time": time, "schedule": str(self._schedule)})
+
+    async def _save(self, time: float) -> None:
+        """Store the cursor. If that fails, an event may come again after a crash, with its id."""
+        try:
+            await self._context.save_cursor(self._cursor_at(time))
+        except HeadraceError as error:
+            logger.warning(
+                "ping_cursor_not_saved",
+                namespace=self._context.namespace,
+                name=self._context.name,
+                error=str(error),
+                next_step="none; the next firing saves it",
+            )
 
     def _due_since(self, last: float) -> list[float]:
         """The times to fire now: those that are just due, and missed ones by the policy."""
         now = self._context.clock.now()
-        due = _newest(takewhile(lambda each: each <= now, self._schedule.times_after(last)))
+        due = self._schedule.newest(last, now, MISSED_MAX)
         missed = [each for each in due if each < now - LATE_SECONDS]
         kept = {
             MissedRuns.SKIP: [],
@@ -150,7 +183,7 @@ class PingSource:
         earlier = [each for each in self._done if each < min(self._open, default=inf)]
         if earlier:
             self._done.difference_update(earlier)
-            await self._context.save_cursor(repr(max(earlier)))
+            await self._save(max(earlier))
 
     def _event(self, due: float) -> Event:
         config = self._config
@@ -163,18 +196,3 @@ class PingSource:
             content_type=config.content_type or None,
             time=time.replace("+00:00", "Z"),
         )
-
-    async def _wait_until(self, due: float) -> None:
-        """Sleep until this time, or for a minute."""
-        left = due - self._context.clock.now()
-        if left > 0:
-            await sleep(min(left, SLEEP_SECONDS_MAX))
-
-
-def _newest(times: Iterator[float]) -> list[float]:
-    found: list[float] = []
-    for each in times:
-        found.append(each)
-        if len(found) > MISSED_MAX:
-            del found[0]
-    return found

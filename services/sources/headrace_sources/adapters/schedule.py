@@ -2,15 +2,16 @@
 
 Five fields, or six with seconds before them; `@hourly` and the other names; `TZ=` or `CRON_TZ=`
 with a name of the time zone database before the fields. At a change of daylight saving time the
-rules are those of Debian's cron, by the library: a time of day that does not exist fires when the
-clock has been put forward, and one that exists twice fires the first time. An expression with `*`
-in its minutes or hours, or with seconds, follows the elapsed time instead.
+rules are those of Debian's cron: a time of day that does not exist fires when the clock has been
+put forward, and one that exists twice fires the first time. An expression whose minutes or hours
+begin with `*` follows the elapsed time instead.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
+from itertools import islice, takewhile
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -27,6 +28,7 @@ NAMES: Final = {
 }
 _ZONE_PREFIXES: Final = ("CRON_TZ=", "TZ=")
 _WITH_SECONDS: Final = 6
+_MINUTE: Final = 60.0
 
 
 class Schedule:
@@ -40,29 +42,84 @@ class Schedule:
         fields = rest.strip() if prefix is not None else expression.strip()
         self._zone = _zone(timezone or (first.removeprefix(prefix) if prefix is not None else ""))
         self._fields = _fields(fields)
+        self._seconds = _fixed_seconds(self._fields)
         self.after(0.0)
+
+    def __str__(self) -> str:
+        """The fields and the time zone: two schedules with the same text fire at the same times."""
+        return f"{self._fields} {self._zone}"
 
     def after(self, seconds: float) -> float:
         """Return the first time after this one; both are Unix seconds."""
         return next(self.times_after(seconds))
 
+    def newest(self, begin: float, end: float, count_max: int) -> list[float]:
+        """Return the times after `begin` and up to `end`, the newest `count_max` of them, without
+        going through all of them.
+        """
+        found = self._between(begin, end, count_max + 1)
+        if len(found) <= count_max:
+            return found
+        # There are more after `low`, and no more after `high`. Times are whole seconds.
+        low, high = begin, end
+        while high - low > 1.0:
+            middle = (low + high) / 2
+            if len(self._between(middle, end, count_max + 1)) > count_max:
+                low = middle
+            else:
+                high = middle
+        return self._between(low, end, count_max + 1)[-count_max:]
+
     def times_after(self, seconds: float) -> Iterator[float]:
-        """Return the times after this one, in Unix seconds, for the next 50 years at least."""
-        begin = datetime.fromtimestamp(seconds, UTC).astimezone(self._zone)
-        try:
-            times = CronSim(self._fields, begin)
-        except CronSimError as error:
-            raise SourceFault(
-                "InvalidSchedule", f"spec.schedule: {self._fields[:100]}: {error}"
-            ) from None
-        found = False
-        for each in times:
-            found = True
-            yield each.timestamp()
-        if not found:
+        """Return the times after this one, in Unix seconds, each later than the one before, for the
+        next 50 years at least.
+        """
+        last = seconds
+        for each in self._times(seconds):
+            # The library returns one time for each time of day that does not exist, and begins in
+            # the first of two equal hours when it is asked in the second.
+            if each > last:
+                last = each
+                yield each
+        if last == seconds:
             raise SourceFault(
                 "InvalidSchedule", f"spec.schedule: {self._fields[:100]} never comes; change it"
             )
+
+    def _between(self, begin: float, end: float, count_max: int) -> list[float]:
+        times = takewhile(lambda each: each <= end, self.times_after(begin))
+        return list(islice(times, count_max))
+
+    def _times(self, seconds: float) -> Iterator[float]:
+        if not self._seconds:
+            yield from self._simulate(self._fields, seconds)
+            return
+        # The library has the rules of Debian's cron for five fields only.
+        minutes = self._fields.partition(" ")[2]
+        for minute in self._simulate(minutes, seconds - _MINUTE):
+            for second in self._seconds:
+                yield minute + second
+
+    def _simulate(self, fields: str, seconds: float) -> Iterator[float]:
+        begin = datetime.fromtimestamp(seconds, UTC).astimezone(self._zone)
+        for each in _simulation(fields, begin):
+            yield each.timestamp()
+
+
+def _simulation(fields: str, begin: datetime) -> CronSim:
+    try:
+        return CronSim(fields, begin)
+    except CronSimError as error:
+        raise SourceFault("InvalidSchedule", f"spec.schedule: {fields[:100]}: {error}") from None
+
+
+def _fixed_seconds(fields: str) -> list[int]:
+    """The seconds of an expression of six fields that names its times of day; none for others."""
+    simulation = _simulation(fields, datetime.fromtimestamp(0, UTC))
+    given = fields.split()
+    if len(given) != _WITH_SECONDS or given[1].startswith("*") or given[2].startswith("*"):
+        return []
+    return sorted(simulation.seconds)
 
 
 def _fields(text: str) -> str:
@@ -74,19 +131,18 @@ def _fields(text: str) -> str:
                 f" {', '.join(NAMES)}",
             )
         return NAMES[text]
-    fields = ["*" if each == "?" else each for each in text.split()]
-    # Seconds of 0 mean the same as none, also at a change of daylight saving time.
-    if len(fields) == _WITH_SECONDS and fields[0] == "0":
-        fields = fields[1:]
-    return " ".join(fields)
+    return " ".join("*" if each == "?" else each for each in text.split())
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
+    if name in ("", "UTC"):
+        return UTC
     try:
-        return ZoneInfo(name or "UTC")
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        missing = "" if available_timezones() else "; this machine has none: install tzdata"
         raise SourceFault(
             "InvalidTimeZone",
             f"spec.timezone: {name[:64]} is no name of the IANA time zone database, such as"
-            " Europe/Lisbon",
+            f" Europe/Lisbon{missing}",
         ) from None
