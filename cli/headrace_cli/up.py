@@ -139,6 +139,7 @@ def up(
             kubeconfig_out,
             nats_servers,
         )
+        settings = _with_containers(settings, bootstrap_servers)
         code = _run(
             settings,
             EscapingConsole(soft_wrap=True),
@@ -245,6 +246,22 @@ def _settings(
         viewer_port=viewer_port,
         ingress_url_given=bool(os.environ.get("HEADRACE_CONTROLLER_INGRESS_URL")),
     )
+
+
+def _with_containers(settings: "LocalSettings", servers: str | None) -> "LocalSettings":
+    """Let ContainerSources run, unless something else is set: who may create resources here owns
+    this machine. That is not so where others reach the API, or the Kafka that has the resources.
+    """
+    from dataclasses import replace
+
+    from headrace.adapters.http.server_local_guard import is_local_bind
+    from headrace_sources.settings import ContainersMode
+
+    sources = settings.sources
+    if sources.containers is not None or servers or not is_local_bind(settings.controller.host):
+        return settings
+    allowed = replace(sources, containers=ContainersMode.PROCESS_AND_DOCKER)
+    return replace(settings, sources=allowed)
 
 
 def _run(

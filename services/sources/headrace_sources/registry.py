@@ -83,6 +83,9 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
         extra="sources-camel",
         imports="yaml",
     ),
+    "container": AdapterEntry(
+        f"{_MODULES}.container.source", "ContainerSource", Placement.ONE_PROCESS
+    ),
     "github": AdapterEntry(f"{_MODULES}.github", "GitHubSource", Placement.EVERY_PROCESS),
     "ping": AdapterEntry(f"{_MODULES}.ping", "PingSource", Placement.ONE_PROCESS),
     "kafka": AdapterEntry(f"{_MODULES}.kafka", "KafkaSource", Placement.EVERY_PROCESS),

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -13,6 +14,17 @@ from headrace.runtime.sockets import LOOPBACK, SOURCES_PORT
 _ADAPTER = re.compile(r"([a-z0-9][a-z0-9-]*)=([A-Za-z_][\w.]*):([A-Za-z_]\w*)").fullmatch
 DENY_SETTING = "HEADRACE_SOURCES_EGRESS_DENY"
 ALLOW_SETTING = "HEADRACE_SOURCES_EGRESS_ALLOW"
+
+
+class ContainersMode(StrEnum):
+    """What runs the containers of ContainerSources."""
+
+    OFF = "off"
+    DOCKER = "docker"
+    PROCESS = "process"
+    """The commands of the containers, as processes of this machine, without their images."""
+    PROCESS_AND_DOCKER = "process+docker"
+    """Docker if it runs, else processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +64,12 @@ class SourcesSettings(Settings):
     """
     camel_heap_mb: Annotated[int, Ge(32), Le(65536)] = 128
     """Heap of the Java process of each CamelSource, in MiB; it uses about 100 MiB more."""
+    containers: ContainersMode | None = None
+    """What runs the containers of ContainerSources: `docker`, `process` (their commands, as
+    processes), `process+docker` (Docker if it runs, else processes), or `off`. Containers can do
+    what this process may do on its machine. Default: `off`; in `headrace up`, with a Kafka of its
+    own and an API on the loopback address: `process+docker`.
+    """
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default.

@@ -65,9 +65,11 @@ class GuardedProgram:
         stop_seconds: float,
         directory: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        working_directory: str | None = None,
     ) -> "GuardedProgram":
         """Start a program. When it is to end, it gets SIGTERM, and SIGKILL `stop_seconds` later.
-        `directory` is removed when it has ended. Raises OSError if there can be no more processes.
+        `directory` is removed when it has ended. Raises OSError if there can be no more processes,
+        or if there is no such `working_directory`.
         """
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -81,6 +83,7 @@ class GuardedProgram:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=passed_on() if environment is None else environment,
+            cwd=working_directory,
             # Ctrl-C on the terminal ends this process, which ends the program.
             start_new_session=True,
         )

@@ -1,0 +1,1 @@
+"""The adapter `container`: see `source`."""
