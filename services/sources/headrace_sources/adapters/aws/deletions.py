@@ -13,6 +13,10 @@ logger = structlog.get_logger(__name__)
 
 ATTEMPTS_MAX: Final = 3
 PAUSE_SECONDS: Final = 0.5
+LINGER_SECONDS: Final = 0.003
+"""For the messages of one poll, whose events are taken at about the same time: AWS charges for each
+request.
+"""
 
 
 class Deletions:
@@ -35,6 +39,7 @@ class Deletions:
         try:
             while True:
                 await self._wake.wait()
+                await asyncio.sleep(LINGER_SECONDS)
                 self._wake.clear()
                 while self._waiting:
                     await self._delete_next()
