@@ -260,15 +260,9 @@ def test_events_of_a_namespace_as_in_knative_0_5(headrace: HeadraceUnderTest) ->
     headrace.sinks.script(name, Script(record=True))
     headrace.establish(broker(NAMESPACE, name))
     headrace.establish(trigger(NAMESPACE, name, headrace.sinks.url(name), broker=name))
-    wanted = {
-        "apiVersion": "sources.eventing.knative.dev/v1alpha1",
-        "kind": "KubernetesEventSource",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {
-            "namespace": name,
-            "sink": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": name},
-        },
-    }
+    wanted = yaml.safe_load((EXAMPLE / "kuberneteseventsource.yaml").read_text())
+    wanted["metadata"]["namespace"] = NAMESPACE
+    wanted["spec"]["namespace"] = wanted["spec"]["sink"]["name"] = name
     headrace.establish(wanted)
     about = {"apiVersion": "v1", "kind": "Pod", "name": "busybox", "namespace": name}
     event = {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.kubernetes.watcher import Scope
 from headrace.domain.event import Event
 from headrace_sources.adapters.kubernetes.config import KubernetesConfig
 from headrace_sources.adapters.kubernetes.position import decode, encode
@@ -128,6 +129,24 @@ async def test_references(cluster: Cluster) -> None:
     assert context.fields["namespaces"] == [namespace]
     kinds = [each["type"] for each in context.fields["ceAttributes"]]
     assert kinds == [f"dev.knative.apiserver.ref.{verb}" for verb in ("add", "update", "delete")]
+
+
+async def test_references_are_read_without_the_content(cluster: Cluster) -> None:
+    """The server leaves it out: what is in a Secret never gets here."""
+    cluster.put("one", "secret")
+    server = cluster.context().api_server
+    assert server is not None
+    async with server.open() as api:
+        kind = await api.find("v1", "ConfigMap")
+        scope = Scope(kind=kind, namespace=cluster.namespace, metadata_only=True)
+        page = await api.list_page(scope)
+        [found] = [each for each in page.items if each["metadata"]["name"] == "one"]
+        assert "data" not in found
+        cluster.put("two", "secret")
+        async with api.watch(scope, page.version) as changes:
+            first = await anext(changes)
+        assert first.object["metadata"]["name"] == "two"
+        assert "data" not in first.object
 
 
 async def test_resources_with_selector_and_owner(cluster: Cluster) -> None:
