@@ -11,7 +11,13 @@ from typing import Any
 
 from headrace.domain.errors import Permanent
 from headrace.resources import event_type_conversion, trigger_conversion
-from headrace.resources.kinds import CHANNEL, EVENT_TYPE, TRIGGER
+from headrace.resources.kinds import (
+    CHANNEL,
+    EVENT_TYPE,
+    GITHUB_SOURCE,
+    TRIGGER,
+    WEBHOOK_SOURCE,
+)
 from headrace_apiserver.kinds.catalog import Catalog
 from headrace_apiserver.kinds.core_definitions import core_definitions, read_definitions
 from headrace_controller.reconcile.kinds import RECONCILERS
@@ -33,8 +39,8 @@ def load_catalog(reconcilers: Reconcilers = RECONCILERS) -> Catalog:
             (EVENT_TYPE.group, EVENT_TYPE.kind): event_type_conversion.convert_spec,
             (TRIGGER.group, TRIGGER.kind): trigger_conversion.convert_spec,
         },
-        # `kubectl get channels` means those of today, not those of Knative 0.5.
-        first_groups=(CHANNEL.group,),
+        # `kubectl get channels` means those of today, not those of Knative 0.5; sources likewise.
+        first_groups=(CHANNEL.group, GITHUB_SOURCE.group, WEBHOOK_SOURCE.group),
     )
 
 
