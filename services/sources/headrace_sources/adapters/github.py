@@ -199,7 +199,8 @@ class GitHubSource:
         events = tuple(sorted(set(self._config.event_types)))
         hook = await self._own(hooks, url)
         if hook is None:
-            hook = await self._create(hooks, url, secret, events)
+            # If another one was created meanwhile, GitHub refuses, and it is found the next time.
+            hook = await hooks.create(url, secret, events)
         elif write or _differs(hook, url, events):
             hook = await hooks.update(hook.id, url, secret, events)
         self._context.publish(**{ID_FIELD: str(hook.id), ADDRESS_FIELD: f"{hooks.url}/{hook.id}"})
@@ -241,18 +242,6 @@ class GitHubSource:
             if fault.reason in TEMPORARY:
                 raise
             self._log_left(fault)
-
-    async def _create(
-        self, hooks: GitHubHooks, url: str, secret: str, events: tuple[str, ...]
-    ) -> Hook:
-        try:
-            return await hooks.create(url, secret, events)
-        except GitHubFault as fault:
-            # A request without an answer may have created it, and another process too.
-            present = await self._present(hooks, url) if fault.status == 422 else []
-            if not present:
-                raise
-            return await hooks.update(present[0].id, url, secret, events)
 
 
 def _differs(hook: Hook, url: str, events: tuple[str, ...]) -> bool:

@@ -116,6 +116,23 @@ async def test_the_webhook_that_is_there_is_used(github: GitHubServer) -> None:
         assert github.count("POST") == 0
 
 
+async def test_a_webhook_with_another_secret_is_given_todays(github: GitHubServer) -> None:
+    """GitHub does not show the secret, so it is written when the source starts."""
+    own = github.add_hook(SCOPE, URL, events=["issues", "push"])
+    async with configured(github, context_of(published={"webhookIDKey": str(own)})):
+        assert github.hooks[SCOPE][own]["config"]["secret"] == "sesame"
+
+
+async def test_a_webhook_that_appears_meanwhile_is_used(github: GitHubServer) -> None:
+    """Another process has created it between the look and the creation."""
+    own = github.add_hook(SCOPE, URL)
+    github.next.append(Answer(200, []))
+    async with configured(github, context_of()) as context:
+        assert context.fields["webhookIDKey"] == str(own)
+        assert github.hooks[SCOPE][own]["config"]["secret"] == "sesame"
+    assert github.count("POST") == 1
+
+
 @pytest.mark.parametrize(
     "url", ["https://before.example/x/y?source=uid-1", "http://127.0.0.1:8084/default/source"]
 )

@@ -41,7 +41,7 @@ def signed(scheme: Scheme, secret: bytes, body: bytes = BODY, at: float = NOW) -
             return {"x-hub-signature-256": f"sha256={digest(body).hex()}"}
         case Scheme.STRIPE:
             found = digest(time.encode() + b"." + body).hex()
-            return {"stripe-signature": f"t={time},v1={'0' * 64},v1={found},v0=abc"}
+            return {"stripe-signature": f"t={time},v1={'0' * 64},v1={found},v1={'1' * 64},v0=abc"}
         case Scheme.SLACK:
             found = digest(b"v0:" + time.encode() + b":" + body).hex()
             return {"x-slack-request-timestamp": time, "x-slack-signature": f"v0={found}"}
@@ -50,7 +50,7 @@ def signed(scheme: Scheme, secret: bytes, body: bytes = BODY, at: float = NOW) -
             return {
                 "webhook-id": "msg_1",
                 "webhook-timestamp": time,
-                "webhook-signature": f"v1a,AAAA v1,AAAA v1,{found}",
+                "webhook-signature": f"v1a,AAAA v1,AAAA v1,{found} v1,AAAA",
             }
     return {}
 
