@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.adapters.kafka.errors import (
     call_error,
+    is_commit_retriable,
     is_denied,
     is_from_no_member,
     is_missing,
@@ -126,22 +127,29 @@ class _GroupClient:
         )
 
     def commit_starts(self, topics: dict[str, int], initial_offset: InitialOffset) -> int:
-        try:
-            starts = [
-                start
-                for topic, count in topics.items()
-                for start in self._starts(topic, count, initial_offset)
-            ]
-            if starts:
-                answers = self._consumer.commit(offsets=starts, asynchronous=False) or []
-                refused = next((each.error for each in answers if each.error is not None), None)
-                if refused is not None:
-                    raise KafkaException(refused)
-        except KafkaException as error:
-            what = f"group {self._group}"
-            if is_from_no_member(error.args[0]):
-                raise Conflict(f"{what} has members: {error.args[0].str()}") from error
-            raise call_error(error.args[0], what) from error
+        while True:
+            try:
+                return self._commit_starts(topics, initial_offset)
+            except KafkaException as error:
+                what = f"group {self._group}"
+                if is_from_no_member(error.args[0]):
+                    raise Conflict(f"{what} has members: {error.args[0].str()}") from error
+                # The coordinator of a group is moved or loads for a while after a broker started.
+                if not is_commit_retriable(error.args[0]) or time.monotonic() >= self._deadline:
+                    raise call_error(error.args[0], what) from error
+            time.sleep(0.1)
+
+    def _commit_starts(self, topics: dict[str, int], initial_offset: InitialOffset) -> int:
+        starts = [
+            start
+            for topic, count in topics.items()
+            for start in self._starts(topic, count, initial_offset)
+        ]
+        if starts:
+            answers = self._consumer.commit(offsets=starts, asynchronous=False) or []
+            refused = next((each.error for each in answers if each.error is not None), None)
+            if refused is not None:
+                raise KafkaException(refused)
         return len(starts)
 
     def _starts(
