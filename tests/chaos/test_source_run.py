@@ -1,11 +1,13 @@
 """The ledger run for sources: what an outside system still has, or was informed of as taken,
 reaches a subscriber, although the sources service and the ingress are killed again and again.
 
-The outside systems are a Kafka topic, an SQS queue, a sender of webhooks that repeats what was not
-accepted, and the clock.
+The outside systems are a Kafka topic, an SQS queue, a topic of Google Cloud Pub/Sub (where its
+server can be built), a sender of webhooks that repeats what was not accepted, and the clock.
 """
 
 import base64
+import contextlib
+import json
 import random
 import threading
 import time
@@ -25,6 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 from tests.support.aws_server import ANY_KEY, AwsServer
 from tests.support.headrace_under_test import HeadraceUnderTest, headrace_in, lasting_port
 from tests.support.manifests import broker, trigger
+from tests.support.pubsub_server import PROJECT, PubSubServer, pubsub_server_in
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
 
@@ -65,11 +68,14 @@ class Outside:
 class SourceRun:
     """The installation, the outside systems and the faults."""
 
-    def __init__(self, headrace: HeadraceUnderTest, aws: AwsServer) -> None:
+    def __init__(
+        self, headrace: HeadraceUnderTest, aws: AwsServer, pubsub: PubSubServer | None
+    ) -> None:
         self.headrace = headrace
         self.receivers = {f"sources-{number}": lasting_port() for number in range(2)}
         self.queue = aws.queue("outside")
         self._aws = aws
+        self._pubsub = pubsub
         self._http = urllib3.PoolManager(timeout=urllib3.Timeout(40.0), retries=False, maxsize=4)
         servers = headrace.log.bootstrap_servers
         self._producer = Producer({"bootstrap.servers": servers, "acks": -1, "log_level": 0})
@@ -78,6 +84,9 @@ class SourceRun:
             Outside("sqs", self._queue_up, 0.05),
             Outside("webhook", self._post, 0.03),
         ]
+        if pubsub is not None:
+            pubsub.create_topic("outside")
+            self.outsides.append(Outside("pubsub", self._publish, 0.05))
 
     def start(self) -> None:
         """Start two processes of the service, and establish the sources."""
@@ -89,7 +98,7 @@ class SourceRun:
         admin = AdminClient({"bootstrap.servers": self.headrace.log.bootstrap_servers})
         for future in admin.create_topics([NewTopic("outside", 4, 1)]).values():
             future.result(20.0)
-        for name in ("kafka", "sqs", "webhook", "ping"):
+        for name in ("kafka", "sqs", "webhook", "ping", "pubsub"):
             self.headrace.sinks.script(name, Script(record=True))
         # Its data is looked at, so that these events go through the ingress.
         checked = broker(NAMESPACE, "webhook")
@@ -134,7 +143,7 @@ class SourceRun:
             "uriEndpointOverride": self._aws.url,
         }
         knative = "sources.knative.dev"
-        return [
+        found = [
             source(
                 "KafkaSource",
                 f"{knative}/v1beta1",
@@ -154,6 +163,12 @@ class SourceRun:
             source("WebhookSource", "sources.headrace.dev/v1alpha1", "webhook"),
             source("PingSource", f"{knative}/v1", "ping", schedule="* * * * * *"),
         ]
+        if self._pubsub is not None:
+            topic = {"topic": "outside", "project": PROJECT, "ackDeadline": "10s"}
+            sink = {"uri": self.headrace.sinks.url("pubsub")}
+            version = "events.cloud.google.com/v1"
+            found.append(source("CloudPubSubSource", version, "pubsub", **topic, sink=sink))
+        return found
 
     def _produce(self, body: str) -> bool:
         failed: list[object] = []
@@ -165,6 +180,11 @@ class SourceRun:
 
     def _queue_up(self, body: str) -> bool:
         self.queue.send(body)
+        return True
+
+    def _publish(self, body: str) -> bool:
+        assert self._pubsub is not None
+        self._pubsub.publish("outside", body.encode(), key=body[-1])
         return True
 
     def _post(self, body: str) -> bool:
@@ -188,17 +208,32 @@ class SourceRun:
 
     def bodies(self, name: str) -> list[str]:
         """The bodies of what a subscriber has got."""
-        return [request.body.decode() for request in self.headrace.sinks.requests(name)]
+        found = [request.body for request in self.headrace.sinks.requests(name)]
+        if name == "pubsub":
+            found = [base64.b64decode(json.loads(body)["message"]["data"]) for body in found]
+        return [body.decode() for body in found]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[SourceRun]:
+def pubsub() -> Iterator[PubSubServer | None]:
+    """A server; None, with the reason in the output, where it cannot be built."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(pubsub_server_in())
+        except pytest.skip.Exception as error:
+            print(error)
+            server = None
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path: Path, pubsub: PubSubServer | None) -> Iterator[SourceRun]:
     """A started run."""
     aws = AwsServer(tmp_path)
     aws.start()
     try:
-        with headrace_in(tmp_path) as headrace:
-            started = SourceRun(headrace, aws)
+        with headrace_in(tmp_path, env=pubsub.env if pubsub is not None else None) as headrace:
+            started = SourceRun(headrace, aws, pubsub)
             started.start()
             yield started
     finally:
