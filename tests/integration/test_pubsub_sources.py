@@ -98,7 +98,7 @@ def _has_more_than(headrace: HeadraceUnderTest, sink: str, count: int) -> bool:
     return len(message_ids(headrace, sink)) > count
 
 
-@pytest.mark.clause("O1", "O2", "O8")
+@pytest.mark.clause("O2", "O8")
 def test_the_example_delivers_messages(headrace: HeadraceUnderTest, server: PubSubServer) -> None:
     """The subscription exists while the source does, and is deleted with it."""
     with topic_in(server, "orders") as topic:
