@@ -61,8 +61,8 @@ def event_source(source: Resource) -> str:
 def cron_job_data(text: str) -> str:
     """The data of a CronJobSource's events: JSON as it is, other text in an object."""
     try:
-        json.loads(text)
-    except ValueError:
+        _read_json(text)
+    except (ValueError, RecursionError):
         return json.dumps({"body": text}, separators=(",", ":"), ensure_ascii=False)
     return text
 
@@ -87,10 +87,20 @@ def _wrong_encoded(encoded: str, content_type: str) -> list[FieldError]:
 
 def _is_json_object(data: str | bytes) -> bool:
     try:
-        found: Any = json.loads(data)
+        return isinstance(_read_json(data), dict)
     except (ValueError, RecursionError):
         return False
-    return isinstance(found, dict)
+
+
+def _read_json(data: str | bytes) -> Any:
+    """Python reads NaN and Infinity too, which are not JSON. Raises ValueError, and RecursionError
+    for what is nested too deep.
+    """
+
+    def reject(name: str) -> None:
+        raise ValueError(f"{name} is not JSON")
+
+    return json.loads(data, parse_constant=reject)
 
 
 def _no_object(path: str) -> FieldError:

@@ -22,13 +22,12 @@ def _config(request: ReconcileRequest) -> Mapping[str, Any]:
 
 def _cron_job_config(request: ReconcileRequest) -> Mapping[str, Any]:
     spec = request.resource.spec
-    config = {
+    return {
         **_common(request.resource, rules.CRON_JOB_EVENT_TYPE),
         "schedule": spec["schedule"],
         "contentType": "application/json",
+        "data": rules.cron_job_data(spec.get("data") or ""),
     }
-    data = spec.get("data")
-    return {**config, "data": rules.cron_job_data(data)} if data else config
 
 
 def _common(source: Resource, type_: str) -> Mapping[str, Any]:
