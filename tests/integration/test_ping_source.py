@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,4 +112,50 @@ def test_the_example_of_a_timer_sends_its_message(headrace: HeadraceUnderTest) -
     assert first.headers["ce-type"] == "dev.knative.eventing.timer"
     assert first.headers["ce-source"] == "dev.knative.eventing.timer-source"
     assert first.headers["ce-subject"] == "timer-source"
+    headrace.delete(source)
+
+
+def _holder(headrace: HeadraceUnderTest, name: str) -> str:
+    """The process that runs a PingSource, by its metrics."""
+    line = f'headrace_source_running{{kind="PingSource",name="{name}",namespace="{NAMESPACE}"}} 1.0'
+    names = [each for each in headrace.services if each.startswith("sources")]
+    [found] = [
+        each for each in names if headrace.services[each].running and line in headrace.metrics(each)
+    ]
+    return found
+
+
+def test_a_killed_process_costs_no_time_and_no_second_firing(headrace: HeadraceUnderTest) -> None:
+    """With the policy `all`: every second has its event, and one that comes twice, because the
+    process was killed before it could store its cursor, has the same id.
+    """
+    if "sources-1" not in headrace.services:
+        pytest.skip("`headrace up` is one process, and no process survives it")
+    headrace.sinks.script("killed", Script(record=True))
+    [source, _] = example("sources/ping/pingsource.yaml")
+    source["metadata"] |= {"name": "killed", "annotations": {"headrace.dev/missed-runs": "all"}}
+    source["spec"] |= {"schedule": "* * * * * *", "sink": {"uri": headrace.sinks.url("killed")}}
+    headrace.establish(source)
+
+    def times() -> list[str]:
+        return [each.headers["ce-time"] for each in headrace.sinks.requests("killed")]
+
+    wait_until(lambda: len(times()) >= 3, 20, "events arrive")
+    holder = _holder(headrace, "killed")
+    headrace.services[holder].kill()
+    before = len(times())
+
+    def is_complete() -> bool:
+        """No second is missing, whatever order they came in."""
+        seconds = {int(datetime.fromisoformat(each).timestamp()) for each in times()}
+        return len(times()) > before + 3 and len(seconds) == max(seconds) - min(seconds) + 1
+
+    wait_until(is_complete, 40, "another process continues, and every second has its event")
+    assert _holder(headrace, "killed") != holder
+    requests = headrace.sinks.requests("killed")
+    seconds = {each.headers["ce-time"] for each in requests}
+    assert len({each.headers["ce-id"] for each in requests}) == len(seconds)
+    assert len(requests) - len(seconds) <= 2
+    headrace.run_with(holder, ["--port", "0", "--instance", holder, *headrace.options_of_sources()])
+    headrace.wait_until_ready(holder)
     headrace.delete(source)
