@@ -235,6 +235,8 @@ class RunningSource:
         while True:
             self._restart.clear()
             self._wants_lead = False
+            # The emitter knows whether events are delivered.
+            self._conditions.pop(DELIVERY_HEALTHY, None)
             self.on_leases_changed()
             started = self.clock.monotonic()
             fault = await self._run_until_restart()

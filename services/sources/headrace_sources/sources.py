@@ -1,12 +1,13 @@
 """The sources of this process: follows the routing table and the leases, and runs what they say."""
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 
 import structlog
 
+from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instances, RoutingReader
-from headrace.domain.routing import EventSource, concerns_sources
+from headrace.domain.routing import EventSource, concerns_sources, uid_of_source
 from headrace.domain.source_report import SourceReport
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
@@ -42,6 +43,9 @@ class Sources:
         self.running: dict[str, RunningSource] = {}
         """By uid."""
         self._stopping_uids: dict[str, asyncio.Task[None]] = {}
+        self._deleted: set[str] = set()
+        """Deleted sources whose cursors are still to be dropped."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._reason: str | None = "still starting"
         self._preparing: asyncio.Task[None] | None = None
@@ -117,7 +121,11 @@ class Sources:
     # What runs.
 
     def _on_routes_changed(self, keys: Collection[str]) -> None:
-        if any(map(concerns_sources, keys)):
+        changed = [key for key in keys if concerns_sources(key)]
+        for key in changed:
+            if self._routes.table.get(key) is None:
+                self._deleted.add(uid_of_source(key))
+        if changed:
             self._apply()
 
     def _apply(self) -> None:
@@ -134,8 +142,27 @@ class Sources:
                 present = None
             if present is None and uid not in self._stopping_uids:
                 self._start(source)
+        self._deleted = {uid for uid in self._deleted if self._services.leases.holds(uid)}
+        for uid in self._deleted - self._stopping_uids.keys():
+            self._deleted.discard(uid)
+            if self._services.leases.cursor(uid) is not None:
+                self._spawn(self._forget_cursor(uid))
+
+    async def _forget_cursor(self, uid: str) -> None:
+        """Drop the cursor of a deleted source."""
+        try:
+            await self._services.leases.save_cursor(uid, None)
+        except HeadraceError as error:
+            logger.warning("cursor_not_removed", uid=uid, error=str(error))
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _runs_here(self, source: EventSource) -> bool:
+        if source.paused:
+            return False
         entry = self._adapters.get(source.adapter)
         every = entry is not None and entry.placement is Placement.EVERY_PROCESS
         return (every and not source.finalizing) or self._services.leases.holds(source.uid)

@@ -223,6 +223,8 @@ def _event_source(route: EventSource) -> dict[str, Any]:
         members["extensions"] = route.extensions
     if route.published:
         members["published"] = route.published
+    if route.paused:
+        members["paused"] = True
     if route.finalizing:
         members["finalizing"] = True
     return members
@@ -423,6 +425,7 @@ def _read_event_source(source: _Members) -> EventSource:
         if source.has("deadLetterSink")
         else None,
         published=source.object("published").mapping(),
+        paused=source.flag("paused", default=False),
         finalizing=source.flag("finalizing", default=False),
     )
 

@@ -221,6 +221,8 @@ class EventSource:
     dead_letter_sink: Destination | None = None
     published: Mapping[str, Any] = field(default_factory=dict)
     """The status fields that the source published before (see `SourceReport.fields`)."""
+    paused: bool = False
+    """No process runs it. Where it was stays known."""
     finalizing: bool = False
     """The resource is being deleted: remove what the source has in the outside system."""
 
@@ -387,6 +389,11 @@ def subscription_key(uid: str) -> str:
 def source_key(uid: str) -> str:
     """Return the key of the record of the source with this uid."""
     return _SOURCE + uid
+
+
+def uid_of_source(key: str) -> str:
+    """Return the uid of the source whose record has this key."""
+    return key.removeprefix(_SOURCE)
 
 
 def concerns_sources(key: str) -> bool:

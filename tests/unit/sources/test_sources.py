@@ -360,3 +360,20 @@ async def test_a_resource_that_is_deleted_is_finalized(harness: Harness) -> None
         10.0,
         what="it is finalized",
     )
+
+
+async def test_a_paused_source_is_stopped_and_keeps_its_cursor(harness: Harness) -> None:
+    """One that is deleted does not."""
+    route = await harness.put()
+    await harness.logged("run wait 0")
+    await harness.leases.save_cursor("s", "here")
+    await harness.write(replace(route, paused=True))
+    await harness.logged("run wait 0", "ended")
+    await harness.write(route)
+    await harness.logged("ended", "run wait 0")
+    assert harness.leases.cursor("s") == "here"
+    await harness.remove(route)
+    await harness.logged("run wait 0", "ended")
+    await wait_until_async(
+        lambda: harness.leases.cursor("s") is None, 10.0, what="the cursor is dropped"
+    )

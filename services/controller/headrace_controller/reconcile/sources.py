@@ -24,6 +24,7 @@ from headrace.resources.conditions import (
     Condition,
     ConditionSet,
     ConditionStatus,
+    condition_of,
     failed,
     happy,
     unknown,
@@ -145,10 +146,10 @@ class SourceKind:
             try:
                 config = self.config(request)
             except InvalidSource as error:
-                fault = failed(error.reason, str(error))
-                set_fault_status(request, self.conditions, error.condition, fault)
-                return
-            self._run(request, self._route(request, sink, dead_letter_sink, config))
+                request.conditions[error.condition] = failed(error.reason, str(error))
+                self._keep_conditions(request)
+            else:
+                self._run(request, self._route(request, sink, dead_letter_sink, config))
         else:
             self._wait_for_sink(request)
         _create_event_types(request, event_types)
@@ -224,10 +225,24 @@ class SourceKind:
                 failed(health.reason, health.message) if health is not None else happy("")
             )
 
+    def _keep_conditions(self, request: ReconcileRequest) -> None:
+        """What was set up before keeps running, and its conditions stay."""
+        for name in self.conditions.dependents:
+            present = condition_of(request.resource.status, name)
+            if present is not None:
+                request.conditions.setdefault(name, present)
+
+    def _stop(self, request: ReconcileRequest) -> None:
+        """Plan that no process runs the source. Its record stays: a removed one means that the
+        resource is gone, and the cursor with it.
+        """
+        route = request.observed.routes.get(source_key(request.resource.uid))
+        if isinstance(route, EventSource) and not route.paused:
+            epoch = request.observed.epoch
+            request.draft.add(PutRoute(replace(route, epoch=epoch, paused=True)))
+
     def _pause(self, request: ReconcileRequest) -> None:
-        key = source_key(request.resource.uid)
-        if key in request.observed.routes:
-            request.draft.add(RemoveRoute(key))
+        self._stop(request)
         off = happy("Paused", f"switched off; remove {common.PAUSED_ANNOTATION} to switch it on")
         if not common.is_paused(request.resource):
             off = happy("Paused", "switched off by the spec")
@@ -236,9 +251,7 @@ class SourceKind:
 
     def _wait_for_sink(self, request: ReconcileRequest) -> None:
         """Without a sink nothing is read, so that nothing is read in vain."""
-        key = source_key(request.resource.uid)
-        if key in request.observed.routes:
-            request.draft.add(RemoveRoute(key))
+        self._stop(request)
         for name in self.conditions.dependents:
             request.conditions.setdefault(name, unknown("NoSink", "there is no sink to send to"))
 
