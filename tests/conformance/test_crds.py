@@ -139,6 +139,14 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "eventing sources",
         (*READY, "Schedule", "Sink", "Age"),
     ),
+    "legacycontainersource": (
+        "sources.eventing",
+        "v1alpha1",
+        (),
+        "s",
+        "eventing sources",
+        (*READY, "Sink", "Age"),
+    ),
     "legacyawssqssource": (
         "sources.eventing",
         "v1alpha1",
@@ -223,6 +231,7 @@ KINDS = {
     "legacysubscription": "subscription",
     "legacygcppubsubsource": "gcppubsubsource",
     "legacycronjobsource": "cronjobsource",
+    "legacycontainersource": "containersource",
     "legacyawssqssource": "awssqssource",
     "legacygithubsource": "githubsource",
     "legacykuberneteseventsource": "kuberneteseventsource",

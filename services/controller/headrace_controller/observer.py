@@ -16,7 +16,7 @@ from headrace.resources.control_ports import (
 )
 from headrace.resources.kinds import OWNERSHIP_RECORD, STORE_IDENTITY
 from headrace.resources.ownership_record import OwnershipRecord, read_ownership_record
-from headrace.resources.resource import Resource
+from headrace.resources.resource import Resource, kind_of_reference
 from headrace_controller.event_schema_reader import EventSchemaReader
 from headrace_controller.plan_executor import PlanExecutor
 from headrace_controller.reconcile.backend import Backend
@@ -202,6 +202,10 @@ class Observer:
         named = SYSTEM_REFERENCES | self._reconcilers.references(
             resources, in_cluster=self._installation.in_cluster
         )
+        workloads = self._reconcilers.workloads(resources) if self._installation.in_cluster else ()
+        referenced = [found for each in named if (found := self._store.find(each)) is not None]
+        for api_version, kind, namespace in workloads:
+            referenced += self._store.list(kind_of_reference(api_version, kind), namespace)
         return ObservedState(
             installation=self._installation,
             now=self._ports.clock.now(),
@@ -211,8 +215,13 @@ class Observer:
             validation_errors=validation_errors,
             system=system,
             system_problems=dict(self._system_config.problems),
-            referenced=[found for each in named if (found := self._store.find(each)) is not None],
-            unreadable=self._store.track_kinds({(each.api_version, each.kind) for each in named}),
+            referenced=referenced,
+            unreadable=self._store.track_kinds(
+                {
+                    *((each.api_version, each.kind) for each in named),
+                    *(workload[:2] for workload in workloads),
+                }
+            ),
             ownership_records=ownership_records,
             backend=facts,
             routes=self.routes(),

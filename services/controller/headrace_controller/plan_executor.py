@@ -34,6 +34,7 @@ from headrace_controller.reconcile.plan import (
     RemoveFinalizer,
     RemoveRoute,
     RemoveSubscriber,
+    ReplaceObject,
     SaveOwnershipRecord,
     SetStatus,
     Step,
@@ -58,6 +59,7 @@ StoreStep = (
     | RemoveFinalizer
     | CreateObject
     | ApplyObject
+    | ReplaceObject
     | DeleteObject
     | PutSubscriber
     | RemoveSubscriber
@@ -128,7 +130,11 @@ class PlanExecutor:
             [step for step in steps if isinstance(step, DeleteOwnershipRecord | RemoveFinalizer)]
         )
         await self._write_all(
-            [step for step in steps if isinstance(step, CreateObject | ApplyObject | DeleteObject)]
+            [
+                step
+                for step in steps
+                if isinstance(step, CreateObject | ApplyObject | ReplaceObject | DeleteObject)
+            ]
         )
         await self._write_all(subscriber_lists(steps))
         await self._write_all([step for step in steps if isinstance(step, SetStatus)])
@@ -205,6 +211,8 @@ class PlanExecutor:
                 await self._store.create(self._admit(resource, None))
             case ApplyObject(resource):
                 await self._store.apply(resource)
+            case ReplaceObject(resource):
+                await self._store.replace(resource)
             case DeleteObject(resource):
                 await self._store.delete(
                     resource.kind,

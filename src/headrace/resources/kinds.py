@@ -138,6 +138,31 @@ LEGACY_GCP_PUBSUB_SOURCE = ResourceKind(
 )
 """Of Knative 0.5; CloudPubSubSource has replaced it."""
 
+CONTAINER_SOURCE = ResourceKind(
+    group="sources.knative.dev",
+    version="v1",
+    kind="ContainerSource",
+    plural="containersources",
+    singular="containersource",
+)
+
+LEGACY_CONTAINER_SOURCE = ResourceKind(
+    group="sources.eventing.knative.dev",
+    version="v1alpha1",
+    kind="ContainerSource",
+    plural="containersources",
+    singular="containersource",
+)
+"""The ContainerSource of Knative 0.5 to 0.7."""
+
+SINK_BINDING = ResourceKind(
+    group="sources.knative.dev",
+    version="v1",
+    kind="SinkBinding",
+    plural="sinkbindings",
+    singular="sinkbinding",
+)
+
 PING_SOURCE = ResourceKind(
     group="sources.knative.dev",
     version="v1",
@@ -249,6 +274,15 @@ LEGACY_CAMEL_SOURCE = ResourceKind(
     singular="camelsource",
 )
 """The CamelSource of Knative 0.5 to 0.7."""
+
+DEPLOYMENT = ResourceKind(
+    group="apps",
+    version="v1",
+    kind="Deployment",
+    plural="deployments",
+    singular="deployment",
+    served=False,
+)
 
 SERVICE = ResourceKind(
     group="",

@@ -22,6 +22,7 @@ from headrace_controller.reconcile import (
     channels,
     cloud_pubsub_sources,
     cluster_channel_provisioners,
+    container_sources,
     event_types,
     github_sources,
     in_memory_channels,
@@ -35,6 +36,7 @@ from headrace_controller.reconcile import (
     parallels,
     ping_sources,
     sequences,
+    sink_bindings,
     subscriptions,
     triggers,
     webhook_sources,
@@ -70,6 +72,9 @@ RECONCILERS = Reconcilers(
     camel_sources.LEGACY_RECONCILER,
     kafka_sources.RECONCILER,
     kafka_sources.LEGACY_RECONCILER,
+    container_sources.RECONCILER,
+    container_sources.LEGACY_RECONCILER,
+    sink_bindings.RECONCILER,
 )
 CHANNEL_KINDS = (
     CHANNEL,

@@ -209,6 +209,18 @@ class ObservedState:
             raise Unresolved(f"{kind} of {wanted.api_version} cannot be read: {reason}")
         return found
 
+    def all_of(self, api_version: str, kind: str, namespace: str) -> Sequence[Resource]:
+        """The objects of a kind in a namespace, which a resource is shown (see
+        `KindReconciler.workloads`). Raises Unresolved if the kind cannot be read.
+        """
+        if (api_version, kind) in self.unreadable:
+            reason = self.unreadable[api_version, kind]
+            raise Unresolved(f"{kind} of {api_version} cannot be read: {reason}")
+        group = api_version.rpartition("/")[0]
+        return [
+            found for key, found in self._objects.items() if key[:3] == (group, kind, namespace)
+        ]
+
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource | None:
         """The resource of a registered kind with that name."""
         return self._objects.get((kind.group, kind.kind, namespace, name))

@@ -102,6 +102,15 @@ class ApplyObject:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceObject:
+    """Write an object of another owner as it is here, unless it was written since it was
+    observed.
+    """
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteObject:
     """Delete this very object; another one of the same name stays."""
 
@@ -146,6 +155,7 @@ Step = (
     | WriteTombstone
     | CreateObject
     | ApplyObject
+    | ReplaceObject
     | DeleteObject
     | PutSubscriber
     | RemoveSubscriber

@@ -49,6 +49,10 @@ def _no_references(_resource: Resource) -> Iterable[Reference]:
     return ()
 
 
+def _no_workloads(_resource: Resource) -> Iterable[tuple[str, str]]:
+    return ()
+
+
 def _no_addressable(_observed: ObservedState, _resource: Resource) -> Resource | None:
     return None
 
@@ -83,6 +87,10 @@ class KindReconciler:
     """
     children: Callable[[Resource], Iterable[Reference]] = _no_references
     """The objects that a resource owns (see `owns`), which `ObservedState.lookup` must find."""
+    workloads: Callable[[Resource], Iterable[tuple[str, str]]] = _no_workloads
+    """The kinds, as apiVersion and kind, of which a resource is shown every object in its
+    namespace, where there is a cluster (see `ObservedState.all_of`).
+    """
     addressable: Callable[[ObservedState, Resource], Resource | None] = _no_addressable
     """The addressable that a subscription reads from; the backend observes its position there."""
     drained: Callable[[ObservedState, Resource], Iterable[Resource]] = _nothing_drained
@@ -164,6 +172,17 @@ class Reconcilers:
             for resource in resources.get(each.kind, ())
             for reference in each.children(resource)
         )
+
+    def workloads(
+        self, resources: Mapping[ResourceKind, Iterable[Resource]]
+    ) -> set[tuple[str, str, str]]:
+        """apiVersion, kind and namespace of all objects that a resource is to be shown."""
+        return {
+            (*kind, resource.namespace)
+            for each in self
+            for resource in resources.get(each.kind, ())
+            for kind in each.workloads(resource)
+        }
 
     def drained(self, observed: ObservedState) -> list[Resource]:
         """Every subscription that is about to be removed."""
