@@ -214,6 +214,42 @@ def test_kubectl_scales_it_to_zero_and_back(
     headrace.delete(source)
 
 
+@pytest.mark.parametrize("ordering", ["ordered", "unordered"])
+def test_a_killed_process_loses_nothing(
+    headrace: HeadraceUnderTest, secured: SecuredKafka, ordering: str
+) -> None:
+    """Every number that was written arrives, and few of them twice: those that were on their way in
+    the process that was killed.
+    """
+    if "sources-1" not in headrace.services:
+        pytest.skip("`headrace up` is one process, and no process survives it")
+    name = f"ledger-{uuid.uuid4().hex[:6]}"
+    sink = with_broker(headrace, name, Script(record=True))
+    given = made(secured, partitions=4)
+    [source, _] = example(
+        "sources/kafka/kafkasource.yaml",
+        bootstrapServers=[given.address],
+        topics=[given.topic],
+        consumerGroup=given.group,
+        ordering=ordering,
+        sink={"ref": sink},
+    )
+    headrace.establish(source)
+    for part in range(10):
+        given.produce(range(part * 200, part * 200 + 200), keys=50)
+        if part == 4:
+            wait_until(lambda: bodies(headrace, name), 40, "records arrive")
+            headrace.services["sources-1"].kill()
+    wait_until(lambda: set(bodies(headrace, name)) == set(range(2_000)), 60, "all arrive")
+    repeated = len(bodies(headrace, name)) - 2_000
+    print(f"{repeated} of 2000 arrived twice")
+    assert repeated <= 1_000
+    options = headrace.options_of_sources()
+    headrace.run_with("sources-1", ["--port", "0", "--instance", "sources-1", *options])
+    headrace.wait_until_ready("sources-1")
+    headrace.delete(source)
+
+
 def test_a_wrong_label_is_named(headrace: HeadraceUnderTest, secured: SecuredKafka) -> None:
     """With the values that it may have."""
     given = made(secured)
