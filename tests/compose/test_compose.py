@@ -161,6 +161,29 @@ def test_an_event_passes_an_in_memory_channel(stack: Stack) -> None:
     )
 
 
+def test_sources_send_events(stack: Stack) -> None:
+    """A timer, and a webhook whose token is in a Secret, which the service reads from the API."""
+    wait_until(
+        lambda: "  /clock  dev.knative.sources.ping" in stack.compose("logs", "viewer"),
+        ARRIVAL_SECONDS,
+        "the timer's event arrives",
+        every=0.5,
+    )
+    token = "replace-me-by-a-long-random-text"
+    with urllib3.PoolManager(retries=False, timeout=20.0) as pool:
+        url = f"{stack.url('sources', 8084)}/default/builds"
+        headers = {"content-type": "application/json", "authorization": f"Bearer {token}"}
+        assert pool.request("POST", url, body=b"{}", headers=headers).status in (200, 202)
+        wrong = {**headers, "authorization": "Bearer wrong"}
+        assert pool.request("POST", url, body=b"{}", headers=wrong).status in (400, 401, 403)
+    wait_until(
+        lambda: "  /builds  " in stack.compose("logs", "viewer"),
+        ARRIVAL_SECONDS,
+        "the webhook's event arrives",
+        every=0.5,
+    )
+
+
 def test_an_event_accepted_while_the_dispatcher_is_down_arrives_after_its_restart(
     stack: Stack,
 ) -> None:
@@ -186,7 +209,7 @@ def test_nothing_listens_beyond_the_loopback_and_no_service_runs_as_root(stack: 
         assert isinstance(publishers, list)
         published += [each["URL"] for each in publishers if each.get("PublishedPort")]
     assert {"127.0.0.1"} == set(published)
-    for service in ("ingress", "dispatcher", "controller", "viewer"):
+    for service in ("ingress", "dispatcher", "controller", "sources", "viewer"):
         assert (
             "65532"
             == stack.compose(
@@ -202,6 +225,9 @@ def test_health_and_metrics_are_served(stack: Stack) -> None:
             url = stack.url(service, port)
             assert 200 == pool.request("GET", f"{url}/readyz").status
             assert f"headrace_{service}_".encode() in pool.request("GET", f"{url}/metrics").data
+        sources = stack.url("sources", 9468)
+        assert pool.request("GET", f"{sources}/readyz").status == 200
+        assert b"headrace_source_events_total" in pool.request("GET", f"{sources}/metrics").data
 
 
 def test_the_api_requires_the_generated_token_and_checks_the_host(
