@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from headrace.cloudevents import write_http
@@ -165,7 +165,7 @@ class Emitter:
     def _append(self, pending: "_Pending", addressable: Addressable) -> None:
         record = pending.record
         if record is None:
-            arrival = ("ce_knativearrivaltime", _time_text(self._context.clock.now()).encode())
+            arrival = _arrival(int(self._context.clock.now() * 1000))
             record = pending.record = kafka.record(pending.event, (arrival,))
         if record.size > addressable.event_bytes_max:
             raise RecordTooLarge(record.size, addressable.event_bytes_max)
@@ -308,6 +308,10 @@ def _settle(done: asyncio.Future[None], error: Exception | None) -> None:
         done.set_exception(error)
 
 
-def _time_text(seconds: float) -> str:
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+@lru_cache(maxsize=16)
+def _arrival(milliseconds: int) -> tuple[str, bytes]:
+    """The header with the time at which an event was accepted, as the ingress sets it. Many events
+    come in one millisecond.
+    """
+    text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return "ce_knativearrivaltime", text.replace("+00:00", "Z").encode()

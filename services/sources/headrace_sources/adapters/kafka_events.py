@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from headrace.codec import kafka
@@ -163,6 +164,7 @@ _KEY_READERS: Final[Mapping[KeyType, Callable[[bytes], Value]]] = {
 """As Knative's: a key that has not the length of its type is read as a string."""
 
 
+@lru_cache(maxsize=256)
 def _time_text(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     text = datetime.fromtimestamp(seconds, UTC).isoformat()
