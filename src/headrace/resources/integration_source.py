@@ -62,7 +62,8 @@ def validate(source: Resource, system: SystemConfig = BUILT_IN) -> list[FieldErr
     errors = validate_source(source, system)
     given = variants_of(source)
     if len(given) > 1:
-        errors.append(FieldError("only one source type can be set", ("spec",)))
+        path = "spec.aws" if all(each.startswith("aws.") for each in given) else "spec"
+        errors.append(FieldError("only one source type can be set", (path,)))
     elif not given:
         errors.append(FieldError("at least one source type must be specified", ("spec",)))
     return errors
