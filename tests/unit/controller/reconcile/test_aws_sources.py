@@ -149,7 +149,7 @@ def test_what_is_given_in_vain_is_a_warning() -> None:
     [
         ({}, "at least one source type must be specified: spec"),
         ({"timer": {}, "aws": {"sqs": {}}}, "only one source type can be set: spec"),
-        ({"aws": {"sqs": {}, "s3": {}}}, "only one source type can be set: spec"),
+        ({"aws": {"sqs": {}, "s3": {}}}, "only one source type can be set: spec.aws"),
     ],
 )
 def test_one_variant_is_given(spec: dict[str, Any], said: str) -> None:
