@@ -17,6 +17,7 @@ from tests.support.wait_until import wait_until
 NAME = "github-ledger"
 EVENTS_MAX = 4_000
 EVENTS_PER_SECOND = 20.0
+TAKEN_MIN = 100
 KILLS = 3
 TAKE_OVER_SECONDS = 30.0
 REPAIRED_SECONDS = 60.0
@@ -49,13 +50,14 @@ def test_nothing_that_github_was_answered_202_for_is_lost(headrace: HeadraceUnde
         try:
             for _ in range(KILLS):
                 _kill_the_one_that_is_called(headrace, github)
+            wait_until(lambda: len(_taken(github)) > TAKEN_MIN, 60, "enough events are taken")
         finally:
             enough.set()
             sender.join()
         pushes = [each for each in _sent(github) if each.event == "push"]
         every = {each.guid for each in pushes}
         taken = {each.guid for each in pushes if each.status == 202}
-        assert len(taken) > 100
+        assert len(taken) > TAKEN_MIN
         assert taken < every, "no request has failed: nothing was shown"
         wait_until(lambda: taken <= _arrived(headrace), 60, "what was answered 202 arrives")
         _repair(github)
@@ -97,6 +99,11 @@ def _holder(headrace: HeadraceUnderTest, url: str) -> str:
         for each in ("sources-0", "sources-1")
         if f":{port}" in headrace.services[each].output()
     )
+
+
+def _taken(github: GitHubServer) -> set[str]:
+    """The pushes that were answered 202."""
+    return {each.guid for each in _sent(github) if each.event == "push" and each.status == 202}
 
 
 def _sent(github: GitHubServer) -> list[Sent]:

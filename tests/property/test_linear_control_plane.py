@@ -16,10 +16,18 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters import maven
 from headrace.adapters.manifests import read_manifests
 from headrace.codec.objects import BYTES_MAX, DEPTH_MAX, VALUES_MAX, check_values, read_object
 from headrace.domain.errors import HeadraceError
 from headrace.domain.target_url import parse_target_url
+from headrace.resources import (
+    api_server_source,
+    camel_source,
+    github_source,
+    label_selector,
+    webhook_source,
+)
 from headrace.resources.broker_config import (
     MAX_MESSAGE_BYTES,
     PARTITIONS_KEY,
@@ -391,6 +399,46 @@ READERS: Mapping[str, Reader] = {
             "ports": repeated(":1", before="http://a"),
             "brackets": repeated("[", before="http://"),
         },
+    ),
+    "step of the path of a webhook's attribute": Reader(
+        webhook_source._PATH,
+        BYTES_MAX,
+        own={
+            "names": repeated("a", before="$.", after="!"),
+            "steps": repeated(".a", after="!"),
+            "indexes": repeated("[1]", after="!"),
+        },
+        patterns=("webhook_source:_PATH", "webhook_source:_NAME"),
+    ),
+    "name of a webhook's attribute": Reader(webhook_source._NAME, BYTES_MAX),
+    "dependency of a Camel route": Reader(
+        camel_source._DEPENDENCY,
+        BYTES_MAX,
+        own={"parts": repeated("a:a:", after="!")},
+        patterns=("camel_source:_DEPENDENCY",),
+    ),
+    "repository at GitHub": Reader(
+        github_source._OWNER_AND_REPOSITORY,
+        BYTES_MAX,
+        patterns=("github_source:_OWNER_AND_REPOSITORY",),
+    ),
+    "version of a watched kind": Reader(
+        api_server_source._API_VERSION,
+        BYTES_MAX,
+        patterns=("api_server_source:_API_VERSION",),
+    ),
+    "label": Reader(
+        label_selector._NAME,
+        BYTES_MAX,
+        own={"hyphens": repeated("a-", after="!")},
+        patterns=("label_selector:_NAME", "label_selector:_PREFIX"),
+    ),
+    "prefix of a label": Reader(label_selector._PREFIX, BYTES_MAX),
+    "version that Java prints": Reader(
+        maven._JAVA_VERSION,
+        65_536,
+        own={"versions": repeated('version "1.')},
+        patterns=("maven:_JAVA_VERSION",),
     ),
     "duration": Reader(
         parse_duration,

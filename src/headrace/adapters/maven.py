@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 JAVA_VERSION_MIN = 17
@@ -102,6 +102,9 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+_JAVA_VERSION: Final = re.compile(r'version "(?:1\.)?(\d+)').search
+
+
 def _java_version() -> int:
     try:
         done = subprocess.run(
@@ -113,5 +116,5 @@ def _java_version() -> int:
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    found = re.search(r'version "(?:1\.)?(\d+)', done.stderr + done.stdout)
+    found = _JAVA_VERSION(done.stderr + done.stdout)
     return int(found.group(1)) if found else 0

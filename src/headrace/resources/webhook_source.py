@@ -47,7 +47,8 @@ SHAPE = shape_of(
 _NOT_MAPPED = ("specversion", "data", "datacontenttype")
 _ORIGINS = ("header", "path", "value")
 _NAME = re.compile(r"[a-z0-9]{1,64}").fullmatch
-_STEP = r"\.?[A-Za-z_][\w-]*|\[\d{1,6}\]|\['[^'\]]{1,100}'\]"
+# Possessive: without that, a name could be divided into steps in many ways.
+_STEP = r"\.?[A-Za-z_][\w-]*+|\[\d{1,6}\]|\['[^'\]]{1,100}'\]"
 _PATH = re.compile(rf"\$?(?:{_STEP})+").fullmatch
 
 

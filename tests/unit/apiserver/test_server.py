@@ -504,24 +504,21 @@ def test_kinds_that_are_not_reconciled_result_in_a_warning(api: ApiUnderTest) ->
     """At each create and update, once; not when a status is set, and not for kinds that are
     reconciled or that users have added.
     """
-    sources = "/apis/sources.knative.dev/v1/namespaces/ns/pingsources"
-    warnings = ['299 - "this version of Headrace does not reconcile PingSources"']
-    sink = {"ref": {"apiVersion": "v1", "kind": "Service", "name": "s"}}
-    made = api.request("POST", sources, {"metadata": {"name": "s"}, "spec": {"sink": sink}})
+    policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
+    warnings = ['299 - "this version of Headrace does not reconcile EventPolicies"']
+    made = api.request("POST", policies, {"metadata": {"name": "s"}, "spec": {}})
     assert (201, warnings) == (made.status, _warnings(made))
     merge = {"Content-Type": "application/merge-patch+json"}
     assert warnings == _warnings(
-        api.request("PATCH", f"{sources}/s", {"spec": {"data": "{}"}}, headers=merge)
+        api.request("PATCH", f"{policies}/s", {"metadata": {"labels": {"a": "b"}}}, headers=merge)
     )
     assert [] == _warnings(
         api.request(
-            "PATCH", f"{sources}/s/status", {"status": {"observedGeneration": 2}}, headers=merge
+            "PATCH", f"{policies}/s/status", {"status": {"observedGeneration": 2}}, headers=merge
         )
     )
-    assert [] == _warnings(api.request("GET", f"{sources}/s"))
-    assert [] == _warnings(api.request("DELETE", f"{sources}/s"))
-    policies = "/apis/eventing.knative.dev/v1alpha1/namespaces/ns/eventpolicies"
-    warnings = ['299 - "this version of Headrace does not reconcile EventPolicies"']
+    assert [] == _warnings(api.request("GET", f"{policies}/s"))
+    assert [] == _warnings(api.request("DELETE", f"{policies}/s"))
     assert warnings == _warnings(
         api.request("POST", f"{policies}?dryRun=All", {"metadata": {"name": "p"}, "spec": {}})
     )

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace.resources.features import Features
+from headrace.resources.system_config import SystemConfig
 from headrace_apiserver.admission.admit import Admitted, decode
 from headrace_apiserver.kinds.served import ServedKind
 from headrace_apiserver.requests.options import Strictness
@@ -17,6 +19,8 @@ from headrace_controller.builtin_crds import load_catalog
 from tests.support.api_admission import admit_document as admit
 
 CATALOG = load_catalog()
+ALL_FLAGS = SystemConfig(features=Features(api_server_source_filters=True))
+"""The flags that a sample needs."""
 SAMPLES = Path(__file__).parents[3] / "conformance" / "crds"
 
 
@@ -67,7 +71,7 @@ def _admit_sample(manifest: dict[str, Any], old: dict[str, Any] | None = None) -
     served = _served(document["apiVersion"], document["kind"])
     if served.kind.namespaced:
         document["metadata"].setdefault("namespace", "default")
-    return admit(served, document, old=old)
+    return admit(served, document, old=old, system=ALL_FLAGS)
 
 
 @pytest.mark.parametrize("sample", _load("valid"))

@@ -171,10 +171,12 @@ async def test_all_processes_end_with_the_source(tmp_path: Path) -> None:
         "time.sleep", "import subprocess; subprocess.Popen(['sleep', '600'])\ntime.sleep"
     )
     source, _ = create(container("main", script, str(out)))
+    # Other tests keep processes of their own, such as a Kafka.
+    before = set(psutil.Process().children(recursive=True))
     async with running(source, RecordingEmit()):
         await until(out)
         async with asyncio.timeout(10):
-            while len(below := psutil.Process().children(recursive=True)) < 3:
+            while len(below := set(psutil.Process().children(recursive=True)) - before) < 3:
                 await asyncio.sleep(0.02)
     assert [each for each in below if _alive(each)] == []
 
