@@ -44,17 +44,25 @@ class Measured:
     """Resident memory of its process at the end."""
 
 
-def stored(servers: str, topic: str) -> int:
-    """How many records are in a topic."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "bench-look", "log_level": 0})
-    try:
-        found = consumer.list_topics(topic, timeout=10.0).topics[topic].partitions
-        return sum(
-            consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=10.0)[1]
-            for each in found
+class Stored:
+    """How many records are in a topic, asked again and again over one connection."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self._consumer = Consumer(
+            {"bootstrap.servers": servers, "group.id": "bench-look", "log_level": 0}
         )
-    finally:
-        consumer.close()
+        found = self._consumer.list_topics(topic, timeout=10.0).topics[topic].partitions
+        self._partitions = [TopicPartition(topic, each) for each in found]
+
+    def count(self) -> int:
+        """The records now."""
+        return sum(
+            self._consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self._partitions
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
 
 
 def fill(servers: str, events: int) -> None:
@@ -68,8 +76,8 @@ def fill(servers: str, events: int) -> None:
     data = b"x" * EVENT_BYTES
     for number in range(events):
         producer.produce(OUTSIDE, data, key=f"k{number % KEYS}")
-        if not number % 1_000:
-            producer.poll(0)
+        if not number % 10_000:
+            producer.flush(60.0)
     if producer.flush(120.0):
         raise RuntimeError("the outside topic was not filled")
 
@@ -102,12 +110,12 @@ def measure_kafka(system: HeadraceUnderTest, servers: str, events: int) -> Measu
             initialOffset="earliest",
         )
     )
-    wait_until(lambda: stored(servers, topic) > 0, 60.0, "the source has begun", every=0.02)
-    began, first = time.monotonic(), stored(servers, topic)
-    wait_until(
-        lambda: stored(servers, topic) >= events, DRAIN_SECONDS, f"{events} events", every=0.05
-    )
+    look = Stored(servers, topic)
+    wait_until(lambda: look.count() > 0, 60.0, "the source has begun", every=0.02)
+    began, first = time.monotonic(), look.count()
+    wait_until(lambda: look.count() >= events, DRAIN_SECONDS, f"{events} events", every=0.1)
     seconds = time.monotonic() - began
+    look.close()
     return Measured(
         kind="KafkaSource",
         events=events,
