@@ -23,7 +23,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, exit_process, tune_gc
 from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
-from headrace.runtime.sockets import IN_MEMORY_MANAGEMENT_PORT
+from headrace.runtime.sockets import IN_MEMORY_MANAGEMENT_PORT, other_services_ports
 from headrace.runtime.watchdog import Watchdog
 from headrace_cli.in_memory_backend import add_to_dispatcher, add_to_ingress, measure_memory
 from headrace_cli.in_memory_settings import InMemorySettings
@@ -58,7 +58,7 @@ async def run(
     delivery = headrace_dispatcher.app.kafka_backends(dispatcher, kafka, served=_SERVED)
     ports = (
         ProtectedPort(own.host, own.port, "the management port of this process"),
-        *headrace_dispatcher.app.OTHER_SERVICES_PORTS,
+        *other_services_ports(),
     )
     headrace_dispatcher.app.compose(
         service,

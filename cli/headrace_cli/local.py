@@ -383,7 +383,9 @@ class LocalServices:
             settings.sources,
             backends.sources,
             metrics,
-            settings.sources.egress(loopback=True, protected_ports=self._protected_ports()),
+            settings.sources.egress(
+                loopback=True, protected_ports=self._protected_ports(), is_local=is_local
+            ),
             api_server=ApiServer(
                 url=self.controller.url,
                 token=self._token,

@@ -15,3 +15,6 @@ class StoredSecrets:
         """See the port."""
         found = self._store.find(Reference("v1", "Secret", namespace, name))
         return None if found is None else decode(found.object)
+
+    async def close(self) -> None:
+        """See the port."""

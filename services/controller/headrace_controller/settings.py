@@ -16,13 +16,7 @@ from headrace.domain.egress import (
     parse_networks,
 )
 from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Le, Pattern, Settings, Variables
-from headrace.runtime.sockets import (
-    CONTROLLER_MANAGEMENT_PORT,
-    CONTROLLER_PORT,
-    DISPATCHER_MANAGEMENT_PORT,
-    LOOPBACK,
-    MANAGEMENT_PORT,
-)
+from headrace.runtime.sockets import CONTROLLER_PORT, LOOPBACK, other_services_ports
 from headrace_apiserver.server_options import ApiServerOptions
 from headrace_controller.reconcile.observed_state import Installation
 
@@ -134,9 +128,8 @@ class ControllerSettings(Settings):
             allow=parse_networks(self.egress_allow, ALLOW_SETTING),
             protected_ports=(
                 ProtectedPort(self.host, self.port, "the controller's API"),
-                ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "a management port"),
-                ProtectedPort("::", DISPATCHER_MANAGEMENT_PORT, "a management port"),
-                ProtectedPort("::", MANAGEMENT_PORT, "a management port"),
+                # Its own management port may be another one, but this is its default.
+                *other_services_ports(CONTROLLER_PORT),
             ),
             is_local=is_local,
         )

@@ -27,13 +27,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
-from headrace.runtime.sockets import (
-    CONTROLLER_MANAGEMENT_PORT,
-    CONTROLLER_PORT,
-    DISPATCHER_MANAGEMENT_PORT,
-    IN_MEMORY_MANAGEMENT_PORT,
-    MANAGEMENT_PORT,
-)
+from headrace.runtime.sockets import DISPATCHER_MANAGEMENT_PORT, other_services_ports
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.metrics import measure_client
@@ -42,15 +36,6 @@ from headrace_dispatcher.settings import DispatcherSettings
 
 _LEAVE_SECONDS = 20.0
 """After draining: to leave the groups and see the last retry records and dead letters stored."""
-OTHER_SERVICES_PORTS = (
-    ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
-    ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
-    ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
-    ProtectedPort("::", IN_MEMORY_MANAGEMENT_PORT, "the management port of in-memory channels"),
-)
-"""Of the other services where they run on this machine under their default ports: this process is
-not configured with others.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +192,7 @@ async def run(
     own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
     ports = (
         ProtectedPort(own.host, own.port, "the management port of the dispatcher"),
-        *OTHER_SERVICES_PORTS,
+        *other_services_ports(DISPATCHER_MANAGEMENT_PORT),
     )
     egress = settings.egress(protected_ports=ports, is_local=is_local)
     compose(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from headrace.adapters.by_backend import LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
+from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.control.source_leases import KafkaSourceLeases
@@ -26,14 +27,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
-from headrace.runtime.sockets import (
-    CONTROLLER_MANAGEMENT_PORT,
-    CONTROLLER_PORT,
-    DISPATCHER_MANAGEMENT_PORT,
-    IN_MEMORY_MANAGEMENT_PORT,
-    MANAGEMENT_PORT,
-    SOURCES_MANAGEMENT_PORT,
-)
+from headrace.runtime.sockets import SOURCES_MANAGEMENT_PORT, other_services_ports
 from headrace.runtime.watchdog import Watchdog
 from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import EmitterContext
@@ -45,13 +39,6 @@ from headrace_sources.settings import SourcesSettings
 from headrace_sources.sources import Sources
 
 _STOP_SECONDS = 15.0
-OTHER_SERVICES_PORTS = (
-    ProtectedPort("::", CONTROLLER_PORT, "the controller's API"),
-    ProtectedPort("::", MANAGEMENT_PORT, "the management port of the ingress"),
-    ProtectedPort("::", DISPATCHER_MANAGEMENT_PORT, "the management port of the dispatcher"),
-    ProtectedPort("::", CONTROLLER_MANAGEMENT_PORT, "the management port of the controller"),
-    ProtectedPort("::", IN_MEMORY_MANAGEMENT_PORT, "the management port of in-memory channels"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,10 +176,16 @@ async def run(
     own = add_management(service, metrics, management, default_port=SOURCES_MANAGEMENT_PORT)
     ports = (
         ProtectedPort(own.host, own.port, "the management port of the sources"),
-        *OTHER_SERVICES_PORTS,
+        *other_services_ports(SOURCES_MANAGEMENT_PORT),
     )
     backends = all_backends(settings, kafka, nats, secrets=secret_reader(settings))
-    compose(service, settings, backends, metrics, settings.egress(protected_ports=ports))
+    compose(
+        service,
+        settings,
+        backends,
+        metrics,
+        settings.egress(protected_ports=ports, is_local=is_local),
+    )
     return await service.run(tune_gc)
 
 
@@ -205,7 +198,7 @@ def api_server_of(settings: SourcesSettings) -> ApiServer | None:
 
 def secret_reader(settings: SourcesSettings) -> SecretReader:
     """Where this process reads Secrets."""
-    if settings.kubeconfig is None and not settings.kubernetes:
+    if api_server_of(settings) is None:
         return NoSecrets()
     from headrace.adapters.kubernetes.secret_reader import SecretApi
 

@@ -8,7 +8,6 @@ at its data or to report its type.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from headrace.domain.routing import (
     addressable_key,
 )
 from headrace_sources.metrics import SourceMetrics
-from headrace_sources.source import NotDelivered
+from headrace_sources.source import NotDelivered, event_time
 
 CONNECTIONS_MAX: Final = 20
 """Connections from one process to one sink."""
@@ -313,5 +312,4 @@ def _arrival(milliseconds: int) -> tuple[str, bytes]:
     """The header with the time at which an event was accepted, as the ingress sets it. Many events
     come in one millisecond.
     """
-    text = datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
-    return "ce_knativearrivaltime", text.replace("+00:00", "Z").encode()
+    return "ce_knativearrivaltime", event_time(milliseconds / 1000).encode()

@@ -108,6 +108,8 @@ class RunningSource:
 
     def update(self, source: EventSource) -> bool:
         """Take a new record; False if the source has to be created again for it."""
+        if source is self.route:
+            return True
         if source.adapter != self.route.adapter or source.finalizing != self.route.finalizing:
             return False
         restart = source.config != self.route.config

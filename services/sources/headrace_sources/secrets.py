@@ -42,6 +42,10 @@ class SecretReader(Protocol):
         """Return a Secret; None if there is none. Raises a `HeadraceError` if it cannot be read."""
         ...
 
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
 
 def decode(document: Mapping[str, Any]) -> SecretData:
     """Return the data of a Secret as the API has it. With the annotation `headrace.dev/data-from`,
@@ -85,12 +89,19 @@ class NoSecrets:
             " --kubeconfig, or in a cluster with --kubernetes",
         )
 
+    async def close(self) -> None:
+        """See the port."""
+
 
 class ReadObject(Protocol):
     """Reads Secrets as the API has them."""
 
     async def read(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Return a Secret as JSON, None if there is none."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
         ...
 
 
@@ -104,6 +115,10 @@ class ApiSecrets:
         """See the port."""
         found = await self._api.read(namespace, name)
         return None if found is None else decode(found)
+
+    async def close(self) -> None:
+        """See the port."""
+        await self._api.close()
 
 
 class Secrets:
@@ -124,6 +139,7 @@ class Secrets:
         """Stop looking for changes."""
         task, self._task = self._task, None
         await end_task(task)
+        await self._reader.close()
 
     async def read(
         self, namespace: str, reference: SecretKeyRef, uid: str, changed: Callable[[], None]

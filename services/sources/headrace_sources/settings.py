@@ -1,9 +1,10 @@
 """The settings of the sources service: `HEADRACE_SOURCES_*`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -103,7 +104,11 @@ class SourcesSettings(Settings):
         return found
 
     def egress(
-        self, *, loopback: bool = False, protected_ports: tuple[ProtectedPort, ...] = ()
+        self,
+        *,
+        loopback: bool = False,
+        protected_ports: tuple[ProtectedPort, ...] = (),
+        is_local: Callable[[IPv4Address | IPv6Address], bool] = lambda address: address.is_loopback,
     ) -> EgressPolicy:
         """Which addresses events may be posted to; see `EgressPolicy`. Raises ValueError."""
         return EgressPolicy(
@@ -111,4 +116,5 @@ class SourcesSettings(Settings):
             allow=parse_networks(self.egress_allow, ALLOW_SETTING),
             loopback=loopback,
             protected_ports=protected_ports,
+            is_local=is_local,
         )

@@ -26,6 +26,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -229,6 +230,13 @@ class Source(Protocol):
     async def run(self, emit: Emit) -> None:
         """Read from the outside and emit, until cancelled."""
         ...
+
+
+def event_time(seconds: float, precision: str = "milliseconds") -> str:
+    """Return Unix seconds as the attribute `time` has them: RFC 3339, UTC. `precision` is the
+    `timespec` of `datetime.isoformat`. Raises what `datetime.fromtimestamp` raises.
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def new_event(

@@ -130,16 +130,21 @@ def apply(table: RoutingTable, records: Iterable[StoredRecord]) -> ApplyResult:
     return applied
 
 
-def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
-    members: dict[str, Any] = {
+def _identity(
+    kind: str, route: Addressable | Subscription | EventSchema | EventSource
+) -> dict[str, Any]:
+    return {
         "kind": kind,
         "uid": route.uid,
         "generation": route.generation,
         "epoch": route.epoch,
         "namespace": route.namespace,
         "name": route.name,
-        "topic": route.topic,
     }
+
+
+def _head(kind: str, route: Addressable | Subscription) -> dict[str, Any]:
+    members = _identity(kind, route) | {"topic": route.topic}
     return members | {"resourceKind": route.kind} if route.kind else members
 
 
@@ -158,12 +163,7 @@ def _addressable(route: Addressable) -> dict[str, Any]:
 
 def _event_schema(route: EventSchema) -> dict[str, Any]:
     return {
-        "kind": "schema",
-        "uid": route.uid,
-        "generation": route.generation,
-        "epoch": route.epoch,
-        "namespace": route.namespace,
-        "name": route.name,
+        **_identity("schema", route),
         "addressable": route.addressable,
         "type": route.type,
         **({"source": route.source} if route.source else {}),
@@ -202,12 +202,7 @@ def _subscription(route: Subscription) -> dict[str, Any]:
 
 def _event_source(route: EventSource) -> dict[str, Any]:
     members: dict[str, Any] = {
-        "kind": "source",
-        "uid": route.uid,
-        "generation": route.generation,
-        "epoch": route.epoch,
-        "namespace": route.namespace,
-        "name": route.name,
+        **_identity("source", route),
         "resourceKind": route.kind,
         "adapter": route.adapter,
         "config": route.config,
@@ -339,13 +334,19 @@ class _Members:
         return self._value
 
 
+def _read_identity(source: _Members) -> dict[str, Any]:
+    return {
+        "uid": source.text("uid"),
+        "generation": source.integer("generation"),
+        "epoch": source.integer("epoch"),
+        "namespace": source.text("namespace"),
+        "name": source.text("name"),
+    }
+
+
 def _read_addressable(source: _Members) -> Addressable:
     return Addressable(
-        uid=source.text("uid"),
-        generation=source.integer("generation"),
-        epoch=source.integer("epoch"),
-        namespace=source.text("namespace"),
-        name=source.text("name"),
+        **_read_identity(source),
         topic=source.text("topic"),
         kind=source.text("resourceKind", ""),
         paths=source.texts("paths"),
@@ -367,11 +368,7 @@ def _read_event_schema(source: _Members) -> EventSchema:
     if not isinstance(schema, dict | bool):
         raise BadRoutingRecord(f"{source.where}: schema must be an object, true or false")
     return EventSchema(
-        uid=source.text("uid"),
-        generation=source.integer("generation"),
-        epoch=source.integer("epoch"),
-        namespace=source.text("namespace"),
-        name=source.text("name"),
+        **_read_identity(source),
         addressable=source.text("addressable"),
         type=source.text("type"),
         source=source.text("source", ""),
@@ -382,11 +379,7 @@ def _read_event_schema(source: _Members) -> EventSchema:
 
 def _read_subscription(source: _Members) -> Subscription:
     return Subscription(
-        uid=source.text("uid"),
-        generation=source.integer("generation"),
-        epoch=source.integer("epoch"),
-        namespace=source.text("namespace"),
-        name=source.text("name"),
+        **_read_identity(source),
         topic=source.text("topic"),
         kind=source.text("resourceKind", ""),
         group=source.text("group"),
@@ -409,11 +402,7 @@ def _read_subscription(source: _Members) -> Subscription:
 
 def _read_event_source(source: _Members) -> EventSource:
     return EventSource(
-        uid=source.text("uid"),
-        generation=source.integer("generation"),
-        epoch=source.integer("epoch"),
-        namespace=source.text("namespace"),
-        name=source.text("name"),
+        **_read_identity(source),
         kind=source.text("resourceKind", ""),
         adapter=source.text("adapter"),
         config=source.object("config").mapping(),

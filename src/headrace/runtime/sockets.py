@@ -5,11 +5,12 @@ and not a partly started service.
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.domain.egress import ProtectedPort
 from headrace.domain.errors import Permanent
 
 BACKLOG = 2048
@@ -26,6 +27,27 @@ SOURCES_PORT = 8084
 SOURCES_MANAGEMENT_PORT = 9468
 VIEWER_PORT = 8090
 """Of `headrace viewer`, used in examples/quickstart/quickstart.yaml."""
+_SERVICE_PORTS: Mapping[int, str] = {
+    CONTROLLER_PORT: "the controller's API",
+    MANAGEMENT_PORT: "the management port of the ingress",
+    DISPATCHER_MANAGEMENT_PORT: "the management port of the dispatcher",
+    CONTROLLER_MANAGEMENT_PORT: "the management port of the controller",
+    IN_MEMORY_MANAGEMENT_PORT: "the management port of in-memory channels",
+    SOURCES_MANAGEMENT_PORT: "the management port of the sources",
+}
+"""Default ports that no event may be posted to."""
+
+
+def other_services_ports(*own: int) -> tuple[ProtectedPort, ...]:
+    """Return the ports of the other services where they run on this machine under their default
+    ports: a process is not configured with others. `own` are the default ports of this process,
+    which knows where it listens.
+    """
+    return tuple(
+        ProtectedPort("::", port, purpose)
+        for port, purpose in _SERVICE_PORTS.items()
+        if port not in own
+    )
 
 
 class PortInUse(Permanent):

@@ -111,6 +111,9 @@ class Vault:
         """See the port."""
         return SecretData(self.version, self.data) if name == "one" else None
 
+    async def close(self) -> None:
+        """See the port."""
+
 
 class Harness:
     """The component over memory."""

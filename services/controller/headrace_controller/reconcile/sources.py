@@ -166,20 +166,29 @@ class SourceKind:
         addressable = observed.addressable_at(sink.url)
         topic = addressable.topic if addressable is not None else None
         overrides = common.extensions_of(source)
-        return EventSource(
-            uid=source.uid,
-            generation=source.generation,
-            epoch=observed.epoch,
-            namespace=source.namespace,
-            name=source.name,
-            kind=source.kind.kind,
-            adapter=self._adapter(source),
-            config=config,
+        return replace(
+            self._bare_route(request, self._adapter(source), config),
             sink=sink,
             sink_topic=topic if topic and backend_of(topic) != IN_MEMORY else None,
             extensions={name.lower(): str(value) for name, value in overrides.items()},
             delivery=_delivery_of(source),
             dead_letter_sink=dead_letter_sink,
+        )
+
+    def _bare_route(
+        self, request: ReconcileRequest, adapter: str, config: Mapping[str, Any]
+    ) -> EventSource:
+        """The record without a sink."""
+        source = request.resource
+        return EventSource(
+            uid=source.uid,
+            generation=source.generation,
+            epoch=request.observed.epoch,
+            namespace=source.namespace,
+            name=source.name,
+            kind=source.kind.kind,
+            adapter=adapter,
+            config=config,
             published=self._published(source),
         )
 
@@ -275,34 +284,16 @@ class SourceKind:
 
     def _request_finalization(self, request: ReconcileRequest, present: EventSource | None) -> None:
         observed, source = request.observed, request.resource
-        if present is None:
+        if present is not None:
+            adapter, config = present.adapter, present.config
+        else:
             try:
                 config = self.config(self._as_todays(request))
             except InvalidSource:
                 request.draft.add(RemoveFinalizer(source))
                 return
-            present = EventSource(
-                uid=source.uid,
-                generation=source.generation,
-                epoch=observed.epoch,
-                namespace=source.namespace,
-                name=source.name,
-                kind=source.kind.kind,
-                adapter=self._adapter(source),
-                config=config,
-            )
-        wanted = EventSource(
-            uid=present.uid,
-            generation=source.generation,
-            epoch=observed.epoch,
-            namespace=present.namespace,
-            name=present.name,
-            kind=present.kind,
-            adapter=present.adapter,
-            config=present.config,
-            published=self._published(source),
-            finalizing=True,
-        )
+            adapter = self._adapter(source)
+        wanted = replace(self._bare_route(request, adapter, config), finalizing=True)
         if observed.routes.get(source_key(source.uid)) != wanted:
             request.draft.add(PutRoute(wanted))
         request.draft.wait(f"the sources service to remove what {source.name} has outside")

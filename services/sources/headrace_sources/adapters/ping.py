@@ -10,7 +10,6 @@ too: times of another schedule, before the spec was changed, were not missed.
 import asyncio
 import json
 from base64 import b64decode
-from datetime import UTC, datetime
 from enum import StrEnum
 from math import inf
 from typing import ClassVar, Final
@@ -29,6 +28,7 @@ from headrace_sources.source import (
     SourceConfig,
     SourceContext,
     SourceFault,
+    event_time,
     new_event,
 )
 
@@ -187,12 +187,11 @@ class PingSource:
 
     def _event(self, due: float) -> Event:
         config = self._config
-        time = datetime.fromtimestamp(due, UTC).isoformat(timespec="seconds")
         return new_event(
             config.type,
             config.source,
             self._data if self._data else None,
             id=str(uuid5(NAMESPACE_URL, f"{self._context.uid}/{due:.0f}")),
             content_type=config.content_type or None,
-            time=time.replace("+00:00", "Z"),
+            time=event_time(due, "seconds"),
         )

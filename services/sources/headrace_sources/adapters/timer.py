@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 from uuid import NAMESPACE_URL, uuid5
 
@@ -27,6 +26,7 @@ from headrace_sources.source import (
     SourceConfig,
     SourceContext,
     SourceFault,
+    event_time,
     new_event,
 )
 
@@ -122,7 +122,6 @@ class TimerSource:
 
     def _event(self, due: float) -> Event:
         config = self._config
-        time = datetime.fromtimestamp(due, UTC).isoformat(timespec="milliseconds")
         return new_event(
             config.type,
             config.source,
@@ -130,7 +129,7 @@ class TimerSource:
             id=str(uuid5(NAMESPACE_URL, f"{self._context.uid}/{self._count + 1}")),
             content_type=config.content_type or None,
             subject=config.subject,
-            time=time.replace("+00:00", "Z"),
+            time=event_time(due),
         )
 
 

@@ -5,7 +5,6 @@ body, or fixed. Pure.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -14,7 +13,7 @@ from pydantic import field_validator, model_validator
 from headrace.domain.attributes import is_timestamp
 from headrace.domain.event import Value
 from headrace_sources.adapters.webhook_signatures import Scheme
-from headrace_sources.source import SourceConfig
+from headrace_sources.source import SourceConfig, event_time
 
 DEFAULT_TYPE: Final = "dev.headrace.webhook"
 VALUE_MAX: Final = 2_048
@@ -207,6 +206,6 @@ def _time(found: Value) -> str | None:
     try:
         seconds = float(text)
         seconds = seconds / 1_000 if abs(seconds) >= _MILLISECONDS_FROM else seconds
-        return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+        return event_time(seconds, "auto")
     except (ValueError, OverflowError, OSError):
         return None

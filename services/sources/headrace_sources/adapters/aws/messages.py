@@ -4,11 +4,10 @@ import json
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace.domain.event import Event
-from headrace_sources.source import new_event
+from headrace_sources.source import event_time, new_event
 
 _JSON: Final = "application/json"
 
@@ -74,10 +73,9 @@ def _time(milliseconds: str | None) -> str | None:
     if milliseconds is None or not milliseconds.isdigit():
         return None
     try:
-        moment = datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+        return event_time(int(milliseconds) / 1000)
     except (OverflowError, ValueError, OSError):
         return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _shown(message: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -20,7 +19,7 @@ from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, Unsupporte
 from headrace.domain.ports import Clock
 from headrace.runtime.sockets import LOOPBACK, listen, port_of
 from headrace_sources.adapters.camel.config import CamelConfig
-from headrace_sources.source import Emit, NotDelivered
+from headrace_sources.source import Emit, NotDelivered, event_time
 
 logger = structlog.get_logger(__name__)
 
@@ -118,13 +117,12 @@ def read_events(
     pairs = [(name, value.decode("latin-1")) for name, value in headers]
     content_type = given.get("content-type")
     if content_type is None or mode(content_type) is ContentMode.BINARY:
-        time = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
         defaults = {
             "ce-specversion": "1.0",
             "ce-id": given.get(EXCHANGE_HEADER, b"").decode("latin-1"),
             "ce-type": config.type,
             "ce-source": config.source,
-            "ce-time": time.replace("+00:00", "Z"),
+            "ce-time": event_time(now),
         }
         pairs = [pair for pair in pairs if pair[0].startswith("ce-") or pair[0] == "content-type"]
         pairs += [(name, value) for name, value in defaults.items() if name not in given]

@@ -5,7 +5,6 @@ it when there is none yet, or when the API server no longer has the changes sinc
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from headrace_sources.adapters.kubernetes.position import (
     uid_of,
     version_of,
 )
-from headrace_sources.source import NotDelivered, SourceFault
+from headrace_sources.source import NotDelivered, SourceFault, event_time
 
 logger = structlog.get_logger(__name__)
 
@@ -173,8 +172,7 @@ class Stream:
                 await self._send(verb, found, partial(self._commit, key, current, ""))
 
     async def _send(self, verb: Verb, found: Mapping[str, Any], commit: Callable[[], None]) -> None:
-        now = datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds")
-        time = now.replace("+00:00", "Z")
+        time = event_time(self._clock.now())
         event = self._selection.format.make(self.scope.kind, verb, found, time)
         passes = self._selection.filter
         if event is None or (passes is not None and not passes.matches(event.attributes)):

@@ -5,15 +5,14 @@ A state is small (id, service, applied position, states of its groups). Only the
 process is kept.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
+from headrace.adapters.kafka.control.durable_append import append_durably
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.backend_name import KAFKA
 from headrace.domain.control_topics import INSTANCES_TOPIC
-from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.observed_event_types import BATCH_MAX, ObservedEventType
 from headrace.domain.ports import Clock, Instance, Log
 from headrace.domain.record import Record, StoredRecord
@@ -89,24 +88,9 @@ class KafkaInstances:
         return [instance for _, instance in self._reports.values()]
 
     async def _append(self, record: Record) -> None:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def stored(error: HeadraceError | None) -> None:
-            if done.done():
-                return
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self._log.append(self._topic, record, stored)
-        try:
-            async with asyncio.timeout(REPORT_SECONDS):
-                await done
-        except TimeoutError:
-            raise LogUnavailable(
-                f"topic {self._topic} did not store a report within {REPORT_SECONDS:g} s"
-            ) from None
+        await append_durably(
+            self._log, self._topic, record, seconds=REPORT_SECONDS, what="a report"
+        )
 
     def _on_records(self, records: Sequence[StoredRecord]) -> None:
         now = self._clock.monotonic()

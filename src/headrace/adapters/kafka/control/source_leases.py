@@ -16,16 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future as ThreadFuture
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
+from headrace.adapters.kafka.control.durable_append import append_durably
 from headrace.adapters.kafka.errors import call_error, is_partition_end
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.control_topics import SOURCES_PARTITIONS, SOURCES_TOPIC
-from headrace.domain.errors import Fenced, HeadraceError, LogUnavailable
+from headrace.domain.errors import Fenced
 from headrace.domain.ports import LeaseListener, Log
 from headrace.domain.record import Record
 
@@ -99,16 +100,8 @@ class KafkaSourceLeases:
         value = None if cursor is None else cursor.encode()
         if value is not None and len(value) > CURSOR_BYTES_MAX:
             raise ValueError(f"a cursor has at most {CURSOR_BYTES_MAX} bytes, not {len(value)}")
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         record = Record(uid.encode(), value, ())
-        self._log.append(self._topic, record, lambda error: _settle(stored, error))
-        try:
-            async with asyncio.timeout(_SAVE_SECONDS):
-                await stored
-        except TimeoutError:
-            raise LogUnavailable(
-                f"topic {self._topic} did not store a cursor within {_SAVE_SECONDS:g} s"
-            ) from None
+        await append_durably(self._log, self._topic, record, seconds=_SAVE_SECONDS, what="a cursor")
         cursors = self._held.get(self._partition(uid))
         if cursors is not None and cursor is not None:
             cursors[uid] = cursor
@@ -243,6 +236,7 @@ class KafkaSourceLeases:
             ended.result(_RELEASE_SECONDS)
 
 
+@lru_cache(maxsize=4096)
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition that Kafka's default partitioner (murmur2, as in the Java client)
     chooses for a record with this key.
@@ -267,12 +261,3 @@ def _spawn(coroutine: Any) -> None:
     task = asyncio.get_running_loop().create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-
-
-def _settle(stored: asyncio.Future[None], error: HeadraceError | None) -> None:
-    if stored.done():
-        return
-    if error is None:
-        stored.set_result(None)
-    else:
-        stored.set_exception(error)
