@@ -3,6 +3,7 @@ fault itself is over.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +18,15 @@ from tests.support.headrace_under_test import HeadraceUnderTest, Refused
 from tests.support.manifests import Manifest
 from tests.support.nemesis import Act, Fault, FaultKind
 from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
 
 CHURN_SECONDS = 3.0
+JOIN_SECONDS = 60.0
+LOOK_SECONDS = 5.0
 API_SECONDS = 100.0
-"""The controller's API may be unavailable with Kafka, or because it was killed."""
+"""The controller's API may be unavailable because the controller was killed. While Kafka is down
+this time does not count.
+"""
 
 
 class Faults:
@@ -31,6 +37,8 @@ class Faults:
     def __init__(self, system: HeadraceUnderTest, kafka: ApacheKafka) -> None:
         self._system = system
         self._kafka = kafka
+        self._kafka_back_at: float | None = 0.0
+        """Monotonic time of Kafka's latest start; None while it is down."""
         self.generations: list[Generation] = [Generation(A)]
         self.acts: Mapping[FaultKind, Act] = {
             FaultKind.KILL_INGRESS: lambda fault: self._kill("ingress", fault),
@@ -63,23 +71,33 @@ class Faults:
         return f"pid {process.pid} stood still for {fault.seconds:g} s"
 
     async def _churn(self, fault: Fault) -> str:
-        name, joined, codes = "dispatcher-2", 0, []
+        name, records, codes = "dispatcher-2", 0, []
         until = time.monotonic() + fault.seconds
         while time.monotonic() < until:
             process = await asyncio.to_thread(self._system.run, name)
             leaves_at = time.monotonic() + CHURN_SECONDS
             await asyncio.to_thread(self._system.wait_until_ready, name)
-            joined += 1
+            await asyncio.to_thread(
+                wait_until, lambda: self._records_read(name), JOIN_SECONDS, f"{name} reads records"
+            )
             await asyncio.sleep(max(0.0, leaves_at - time.monotonic()))
+            records += await asyncio.to_thread(self._records_read, name)
             codes.append(await asyncio.to_thread(process.stop, 20.0))
         if any(codes):
             raise RuntimeError(f"a dispatcher that left ended with {codes}")
-        return f"joined and left {joined} times"
+        return f"joined and left {len(codes)} times and read {records} records"
+
+    def _records_read(self, name: str) -> int:
+        page = self._system.metrics(name)
+        found = re.findall(r"^headrace_dispatcher_received_total\S* (\S+)$", page, re.MULTILINE)
+        return int(sum(map(float, found)))
 
     async def _interrupt(self, end: Callable[[], None], fault: Fault) -> str:
+        self._kafka_back_at = None
         await asyncio.to_thread(end)
         await asyncio.sleep(fault.seconds)
         await asyncio.to_thread(self._kafka.start)
+        self._kafka_back_at = time.monotonic()
         return "the same data"
 
     async def _storm(self, fault: Fault) -> str:
@@ -100,22 +118,25 @@ class Faults:
         manifest = BY_NAME["narrow"].manifest(self._system.sinks, filters=filters)
         manifest["spec"]["delivery"] = {"retry": retry}
         self.generations.append(generation)
-        await asyncio.to_thread(persist, self._system, manifest)
+        await asyncio.to_thread(self._persist, manifest)
         until = time.monotonic()
         self.generations[-2] = replace(self.generations[-2], until=until)
 
-
-def persist(system: HeadraceUnderTest, manifest: Manifest) -> None:
-    """Apply a manifest and wait until it is Ready, retrying failed requests."""
-    deadline = time.monotonic() + API_SECONDS
-    while True:
-        try:
-            system.apply(manifest)
-            system.wait_ready(manifest, seconds=max(1.0, deadline - time.monotonic()))
-            return
-        except (Refused, urllib3.exceptions.HTTPError) as error:
-            if time.monotonic() > deadline or (
-                isinstance(error, Refused) and error.status in (400, 403, 422)
-            ):
-                raise
-            time.sleep(0.2)
+    def _persist(self, manifest: Manifest) -> None:
+        """Apply a manifest and wait until it is Ready, retrying failed requests."""
+        started, applied = time.monotonic(), False
+        while True:
+            try:
+                if not applied:
+                    self._system.apply(manifest)
+                    applied = True
+                self._system.wait_ready(manifest, seconds=LOOK_SECONDS)
+                return
+            except (AssertionError, Refused, urllib3.exceptions.HTTPError) as error:
+                if isinstance(error, Refused) and error.status in (400, 403, 422):
+                    raise
+                back_at = self._kafka_back_at
+                since = time.monotonic() if back_at is None else max(started, back_at)
+                if time.monotonic() - since > API_SECONDS:
+                    raise
+                time.sleep(0.2)

@@ -48,22 +48,17 @@ async def fault_of(context: RecordingContext | None = None, **config: object) ->
     return found.value
 
 
-def camel_directories() -> set[Path]:
-    """The directories of files for Camel."""
-    return set(Path(tempfile.gettempdir()).glob("headrace-camel-*"))
-
-
-async def test_a_uri_becomes_events() -> None:
+async def test_a_uri_becomes_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the attributes of Camel, an id of each exchange, and no data where it has no body. The
     condition shows that it runs; afterwards nothing is left.
     """
-    before = camel_directories()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     context, emit = RecordingContext(settings=ALLOWED), RecordingEmit()
     async with running(source_of(context, uri="timer:tick?period=50"), emit):
         events = await emit.wait_for(3, SECONDS)
         assert context.conditions["Deployed"] == (True, "", "")
         assert len(camel_processes()) == 1
-        assert camel_directories() == before, "the files are removed once Camel has read them"
+        assert [*tmp_path.iterdir()] == [], "the files are removed once Camel has read them"
     attributes = events[0].attributes
     assert attributes["type"] == "org.apache.camel.event"
     assert attributes["source"] == ORIGIN

@@ -68,8 +68,8 @@ def test_events_reach_a_broker_with_overrides(headrace: HeadraceUnderTest) -> No
     source = ping(name, to_broker(name), ceOverrides={"extensions": {"team": "red"}})
     headrace.establish(source)
     wait_until(lambda: len(_bodies(headrace, name)) >= 3, 20, "events arrive")
-    requests = headrace.sinks.requests(name)[:3]
-    assert [each.body for each in requests] == [b"0", b"1", b"2"]
+    requests = headrace.sinks.requests(name)
+    assert {each.body for each in requests} >= {b"0", b"1", b"2"}
     assert requests[0].headers["ce-team"] == "red"
     assert requests[0].headers["ce-type"] == "dev.knative.sources.ping"
     status = (headrace.get(source) or {})["status"]

@@ -26,6 +26,9 @@ ONCE_SECONDS = 0.01
 limit is measured again.
 """
 
+ROUNDS = 5
+"""How often a result above the limit is measured again before it counts."""
+
 
 class GrowsTooFast(AssertionError):
     """Four times the input cost more than `RATIO_MAX` times as much."""
@@ -49,12 +52,11 @@ def assert_linear(
         costs[size] = _cost(prepare(size))
         before = costs.get(size // 4, 0.0)
         if before >= FLOOR_SECONDS and costs[size] > RATIO_MAX * before:
-            # Measured again: a page fault or an interrupt may have hit one of the two.
-            again = _cost(prepare(size // 4), careful=True), _cost(prepare(size), careful=True)
-            if again[1] > RATIO_MAX * again[0]:
+            ratio = _least_ratio(prepare(size // 4), prepare(size))
+            if ratio > RATIO_MAX:
                 raise GrowsTooFast(
-                    f"4 times the input cost {again[1] / again[0]:.0f} times as much; seconds by"
-                    f" size: {_table(costs)}"
+                    f"4 times the input cost {ratio:.0f} times as much; seconds by size:"
+                    f" {_table(costs)}"
                 )
         if costs[size] >= ENOUGH_SECONDS and before >= FLOOR_SECONDS:
             return
@@ -79,6 +81,22 @@ def _cost(work: Callable[[], object], *, careful: bool = False) -> float:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def _least_ratio(small: Callable[[], object], large: Callable[[], object]) -> float:
+    """The ratio of the lowest costs of both over some alternating rounds, which end once it is
+    low enough: page faults, interrupts and time that the hypervisor took may be counted.
+    """
+    least, ratio = [float("inf"), float("inf")], float("inf")
+    for _ in range(ROUNDS):
+        least = [
+            min(before, _cost(work, careful=True))
+            for before, work in zip(least, (small, large), strict=True)
+        ]
+        ratio = least[1] / least[0]
+        if ratio <= RATIO_MAX:
+            break
+    return ratio
 
 
 def _table(costs: dict[int, float]) -> str:

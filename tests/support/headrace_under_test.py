@@ -277,20 +277,31 @@ class HeadraceUnderTest:
     def apply(self, *manifests: Manifest) -> None:
         """Create or replace resources, in order."""
         for manifest in manifests:
-            path = path_of(manifest)
-            try:
-                found = self.call_patiently("GET", path)
-            except Refused as refused:
-                if refused.status != 404:
-                    raise
-                self._make_namespace(manifest["metadata"]["namespace"])
-                self.call_patiently("POST", path.rpartition("/")[0], manifest)
-            else:
-                metadata = {
-                    **manifest["metadata"],
-                    "resourceVersion": found["metadata"]["resourceVersion"],
-                }
-                self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
+            while not self._apply(manifest):
+                pass
+
+    def _apply(self, manifest: Manifest) -> bool:
+        """Whether it was applied: not when somebody else, such as the controller, wrote the object
+        after it was read here.
+        """
+        path = path_of(manifest)
+        try:
+            found = self.call_patiently("GET", path)
+        except Refused as refused:
+            if refused.status != 404:
+                raise
+            self._make_namespace(manifest["metadata"]["namespace"])
+            self.call_patiently("POST", path.rpartition("/")[0], manifest)
+            return True
+        version = found["metadata"]["resourceVersion"]
+        metadata = {**manifest["metadata"], "resourceVersion": version}
+        try:
+            self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
+        except Refused as refused:
+            if refused.status != 409:
+                raise
+            return False
+        return True
 
     def ensure_namespace(self, name: str) -> None:
         """Create a namespace unless it exists."""

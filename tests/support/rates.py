@@ -183,7 +183,7 @@ class Flow:
                 if unsettled
                 else self._silence(self._acks, fired, until)
             )
-        if kind in _DISPATCHING:
+        if kind in _DISPATCHING and kind is not FaultKind.CHURN:
             again = len(self._redelivered(fired.started, until + 2.0))
             return f"{again} sent again" if again else self._silence(self._deliveries, fired, until)
         if kind is FaultKind.STORM:
