@@ -13,6 +13,7 @@ from headrace_cli.client import ApiClient, ApiFailure, Kind
 
 _LOOK_SECONDS = 0.1
 _USUAL_SECONDS = 3.0
+_RECONCILED_CATEGORIES = frozenset({"knative", "sources"})
 
 
 class NotReady(Exception):
@@ -127,8 +128,13 @@ def wait_ready(
 
 
 def _has_conditions(applied: AppliedObject) -> bool:
-    """Return whether a controller reports the Ready condition; not for kinds of the core API."""
-    return "knative.dev" in applied.kind.group_version
+    """Return whether a controller reports the Ready condition; not for kinds of the core API. A
+    source has the category `sources` in any group, also one of a kind of the user's own.
+    """
+    kind = applied.kind
+    return "knative.dev" in kind.group_version or not _RECONCILED_CATEGORIES.isdisjoint(
+        kind.categories
+    )
 
 
 def _reason(applied: AppliedObject) -> str:

@@ -50,6 +50,8 @@ class Kind:
     namespaced: bool
     words: frozenset[str]
     """Names that users can type for this kind."""
+    categories: frozenset[str] = frozenset()
+    """Such as `knative` and `sources`."""
 
     @property
     def qualified(self) -> str:
@@ -234,7 +236,12 @@ def _kind(group_version: str, resource: Document) -> Kind:
     }
     words |= {f"{plural}.{group}"} if group else set()
     return Kind(
-        group_version, kind, plural, bool(resource.get("namespaced")), frozenset(words - {""})
+        group_version,
+        kind,
+        plural,
+        bool(resource.get("namespaced")),
+        frozenset(words - {""}),
+        frozenset(resource.get("categories") or ()),
     )
 
 

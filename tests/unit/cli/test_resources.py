@@ -15,6 +15,7 @@ from headrace_cli import resources
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
+ROOT = Path(__file__).parents[3]
 MANIFEST = """
 apiVersion: eventing.knative.dev/v1
 kind: Broker
@@ -213,6 +214,20 @@ def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:
     assert 1 == result.exit_code
     assert 'BrokerDoesNotExist: Broker "default" does not exist' in result.output
     assert "kubectl describe triggers orders -n default" in result.output
+
+
+def test_wait_waits_for_a_source_of_any_group(cli: Cli) -> None:
+    """Its CRD says that it is one by the category. This controller does not reconcile the kind."""
+    custom = ROOT / "examples" / "sources" / "custom"
+    assert 0 == cli("apply", "-f", str(custom / "crd.yaml"), "--wait").exit_code
+    try:
+        result = cli("apply", "-f", str(custom / "weather.yaml"), "--wait", "--timeout", "0.3")
+        assert 1 == result.exit_code
+        assert "weathersources.example.com/lisbon is not Ready after 0.3 s" in result.output
+        assert "it has no status: is a controller writing?" in result.output
+    finally:
+        cli("delete", "-f", str(custom / "weather.yaml"))
+        cli("delete", "-f", str(custom / "crd.yaml"))
 
 
 def test_wait_reports_slow_objects_before_the_timeout(
