@@ -39,6 +39,7 @@ HEALTHY_SECONDS: Final = 60.0
 DELIVERY_HEALTHY: Final = "DeliveryHealthy"
 FAILURE_SHOWN_SECONDS: Final = 600.0
 _MESSAGE_MAX: Final = 600
+_STARTING: Final = SourceCondition(None, "Starting", "the source is being started")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +82,7 @@ class RunningSource:
             metrics,
             may_emit=(lambda: services.leases.holds(source.uid)) if exclusive else lambda: True,
         )
-        self._conditions: dict[str, SourceCondition] = {
-            DEPLOYED: SourceCondition(None, "Starting", "the source is being started")
-        }
+        self._conditions = {DEPLOYED: _STARTING}
         self._fields: dict[str, Any] = {}
         self._finalized = False
         self._restart = asyncio.Event()
@@ -116,6 +115,8 @@ class RunningSource:
         self.route = source
         self.emitter.update(source)
         if restart:
+            # What was reported is not true of the new configuration before that was tried.
+            self._conditions = {DEPLOYED: _STARTING}
             self._restart.set()
         self._changed()
         return True

@@ -19,6 +19,7 @@ from headrace.adapters.memory.routing import (
 from headrace.adapters.memory.sender import MemorySender
 from headrace.adapters.memory.source_leases import MemorySourceLeases
 from headrace.codec.routing import write
+from headrace.domain.ports import Instance
 from headrace.domain.routing import Destination, EventSource, RemovedRoute, route_key
 from headrace.domain.source_report import SourceReport
 from headrace.runtime.metrics import Metrics
@@ -250,6 +251,27 @@ async def test_a_changed_configuration_starts_it_again_and_another_sink_does_not
     assert StepsSource.log == ["run wait 0"]
     await harness.write(replace(changed, config={"number": 2}, generation=3))
     await harness.logged("run wait 0", "ended", "run wait 2")
+
+
+async def test_a_changed_configuration_is_not_reported_as_deployed_before_it_is_tried(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the resource is Ready at its new generation, and is not a moment later."""
+    reports: list[SourceReport] = []
+    report = harness.instances.report
+
+    async def record(instance: Instance) -> None:
+        reports.extend(instance.sources.values())
+        await report(instance)
+
+    monkeypatch.setattr(harness.instances, "report", record)
+    route = await harness.put()
+    await harness.reported("Deployed", "")
+    await harness.write(replace(route, config={"wrong": 1}, generation=2))
+    await harness.reported("Deployed", "InvalidConfiguration")
+    newest = [each.conditions["Deployed"].status for each in reports if each.generation == 2]
+    assert newest
+    assert True not in newest
 
 
 async def test_a_fault_is_reported_and_the_source_is_started_again(harness: Harness) -> None:
