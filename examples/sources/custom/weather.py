@@ -4,12 +4,14 @@ import asyncio
 import json
 import random
 
+from pydantic import Field
+
 from headrace_sources.source import Emit, SourceConfig, SourceContext, new_event
 
 
 class WeatherConfig(SourceConfig):
     city: str
-    seconds: float = 1.0
+    seconds: float = Field(default=1.0, ge=0.1)
 
 
 class WeatherSource:
