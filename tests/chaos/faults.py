@@ -7,12 +7,10 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Protocol
 
 import urllib3
 
-from headrace.adapters.kafka.local.kafka_server import ApacheKafka
-from tests.chaos.scenario import BY_NAME, NARROW, WIDE, A, B
 from tests.support.checker import Generation
 from tests.support.headrace_under_test import HeadraceUnderTest, Refused
 from tests.support.manifests import Manifest
@@ -21,33 +19,61 @@ from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
 
 CHURN_SECONDS = 3.0
-JOIN_SECONDS = 60.0
+JOIN_SECONDS = 120.0
 LOOK_SECONDS = 5.0
 API_SECONDS = 100.0
-"""The controller's API may be unavailable because the controller was killed. While Kafka is down
-this time does not count.
+"""The controller's API may be unavailable because the controller was killed. While the server
+that stores the events is down this time does not count.
 """
 
 
+class StorageServer(Protocol):
+    """The server that stores the events: Kafka, or NATS."""
+
+    def stop(self) -> None:
+        """End it with SIGTERM."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+
+    def start(self) -> None:
+        """Start it on the same data."""
+
+
+Change = tuple[Manifest, Generation]
+"""A changed subscription, and what it receives from then on."""
+
+
 class Faults:
-    """The faults, and what they changed: the filter generations of the Trigger that is
+    """The faults, and what they changed: the generations of the subscription that is
     reconfigured.
     """
 
-    def __init__(self, system: HeadraceUnderTest, kafka: ApacheKafka) -> None:
+    def __init__(
+        self,
+        system: HeadraceUnderTest,
+        server: StorageServer,
+        *,
+        initial: Generation,
+        changes: Sequence[Change],
+    ) -> None:
+        """`changes` are made one after the other when the subscription is reconfigured; the last
+        one makes it what it was.
+        """
         self._system = system
-        self._kafka = kafka
-        self._kafka_back_at: float | None = 0.0
-        """Monotonic time of Kafka's latest start; None while it is down."""
-        self.generations: list[Generation] = [Generation(A)]
+        self._server = server
+        self._server_back_at: float | None = 0.0
+        """Monotonic time of the server's latest start; None while it is down."""
+        self._changes = changes
+        self.generations: list[Generation] = [initial]
         self.acts: Mapping[FaultKind, Act] = {
             FaultKind.KILL_INGRESS: lambda fault: self._kill("ingress", fault),
             FaultKind.KILL_DISPATCHER: lambda fault: self._kill("dispatcher-0", fault),
             FaultKind.KILL_CONTROLLER: lambda fault: self._kill("controller", fault),
             FaultKind.FREEZE_DISPATCHER: self._freeze,
             FaultKind.CHURN: self._churn,
-            FaultKind.STOP_KAFKA: lambda fault: self._interrupt(self._kafka.stop, fault),
-            FaultKind.KILL_KAFKA: lambda fault: self._interrupt(self._kafka.kill, fault),
+            FaultKind.STOP_KAFKA: lambda fault: self._interrupt(server.stop, fault),
+            FaultKind.KILL_KAFKA: lambda fault: self._interrupt(server.kill, fault),
             FaultKind.STORM: self._storm,
             FaultKind.RECONFIGURE: self._reconfigure,
         }
@@ -93,11 +119,11 @@ class Faults:
         return int(sum(map(float, found)))
 
     async def _interrupt(self, end: Callable[[], None], fault: Fault) -> str:
-        self._kafka_back_at = None
+        self._server_back_at = None
         await asyncio.to_thread(end)
         await asyncio.sleep(fault.seconds)
-        await asyncio.to_thread(self._kafka.start)
-        self._kafka_back_at = time.monotonic()
+        await asyncio.to_thread(self._server.start)
+        self._server_back_at = time.monotonic()
         return "the same data"
 
     async def _storm(self, fault: Fault) -> str:
@@ -107,16 +133,13 @@ class Faults:
         return "503 for all"
 
     async def _reconfigure(self, fault: Fault) -> str:
-        await self._change(WIDE, Generation(A | B), retry=5)
-        await asyncio.sleep(fault.seconds)
-        await self._change(NARROW, Generation(A), retry=10)
+        for number, (manifest, generation) in enumerate(self._changes):
+            if number:
+                await asyncio.sleep(fault.seconds)
+            await self._change(manifest, generation)
         return f"{len(self.generations) - 1} changes Ready"
 
-    async def _change(
-        self, filters: Sequence[Mapping[str, Any]], generation: Generation, *, retry: int
-    ) -> None:
-        manifest = BY_NAME["narrow"].manifest(self._system.sinks, filters=filters)
-        manifest["spec"]["delivery"] = {"retry": retry}
+    async def _change(self, manifest: Manifest, generation: Generation) -> None:
         self.generations.append(generation)
         await asyncio.to_thread(self._persist, manifest)
         until = time.monotonic()
@@ -135,7 +158,7 @@ class Faults:
             except (AssertionError, Refused, urllib3.exceptions.HTTPError) as error:
                 if isinstance(error, Refused) and error.status in (400, 403, 422):
                     raise
-                back_at = self._kafka_back_at
+                back_at = self._server_back_at
                 since = time.monotonic() if back_at is None else max(started, back_at)
                 if time.monotonic() - since > API_SECONDS:
                     raise

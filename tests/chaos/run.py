@@ -7,9 +7,10 @@ more event for every subscription; the result.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import GroupProtocol
@@ -22,12 +23,16 @@ from tests.chaos.scenario import (
     DEAD_LETTERS,
     HASTY,
     NAMESPACE,
+    NARROW,
     PERSISTENT,
     PROBES,
     ROLES,
     TENANT,
     TENANTS,
     TRAP,
+    WIDE,
+    A,
+    B,
     configure_sinks,
     foundation,
     heal,
@@ -46,6 +51,7 @@ from tests.support.ledger import (
     damage,
     numbered,
 )
+from tests.support.manifests import Manifest
 from tests.support.nemesis import Fault, FaultKind, Fired, describe, plan, unleash
 from tests.support.report import Report
 from tests.support.sinks import ERRORS
@@ -95,7 +101,7 @@ class LedgerRun:
         observer = Observer(self._system, self._groups)
         observer.start()
         try:
-            started, fired = await self._load(Faults(self._system, self._kafka))
+            started, fired = await self._load(self._faults())
             load_ended = time.monotonic()
             await asyncio.to_thread(self._drain, observer)
             probes = await asyncio.to_thread(self._probe)
@@ -108,6 +114,24 @@ class LedgerRun:
         calm_until = started + CALM_SECONDS
         return await asyncio.to_thread(
             self._check, observer, fired, probes, (started, calm_until, load_ended), (ends, writes)
+        )
+
+    def _faults(self) -> Faults:
+        """Reconfiguring widens the filter of one Trigger, and makes it narrow again."""
+
+        def narrow(filters: Sequence[Mapping[str, Any]], *, retry: int) -> Manifest:
+            manifest = BY_NAME["narrow"].manifest(self._system.sinks, filters=filters)
+            manifest["spec"]["delivery"] = {"retry": retry}
+            return manifest
+
+        return Faults(
+            self._system,
+            self._kafka,
+            initial=Generation(A),
+            changes=(
+                (narrow(WIDE, retry=5), Generation(A | B)),
+                (narrow(NARROW, retry=10), Generation(A)),
+            ),
         )
 
     def _prepare(self) -> None:

@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(600)]
 @pytest.mark.parametrize("kind", ["KafkaChannel", "NatsJetStreamChannel"])
 @pytest.mark.clause("C1", "S7")
 async def test_nothing_that_a_channel_acknowledged_is_lost(tmp_path: Path, kind: str) -> None:
-    """Fan-out, order, replies, dead letters, a Sequence and a Parallel, while ingress, dispatchers,
-    controller and the server that stores the events are killed.
+    """Fan-out, order, replies, dead letters, a Sequence and a Parallel, under every fault of the
+    ledger run.
     """
     if kind == "NatsJetStreamChannel" and BINARY is None:
         pytest.skip(UNPROVEN)
