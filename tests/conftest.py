@@ -23,6 +23,7 @@ from tests.support.kafka import (
 from tests.support.kubernetes import kubernetes
 from tests.support.nats_server import nats_server, private_nats
 from tests.support.processes import processes
+from tests.support.shared_installation import pytest_runtest_setup, pytest_sessionfinish
 from tests.support.xdist_scheduling import (
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
@@ -38,6 +39,8 @@ __all__ = [
     "private_nats",
     "processes",
     "pytest_collection_modifyitems",
+    "pytest_runtest_setup",
+    "pytest_sessionfinish",
     "pytest_xdist_make_scheduler",
 ]
 

@@ -4,7 +4,7 @@ server: what passes where, and that a change of a live flow loses nothing.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from tests.support.headrace_under_test import (
     stays_true,
     wait_for_events,
 )
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.ledger import numbered
 from tests.support.manifests import (
     Manifest,
@@ -37,14 +36,10 @@ NAMESPACE = "flows"
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here; each has flows of its own."""
-    directory = tmp_path_factory.mktemp("flows")
-    with installation(request.param, request, directory) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 def sequence(name: str, *steps: Mapping[str, Any], **spec: Any) -> Manifest:

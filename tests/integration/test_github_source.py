@@ -13,7 +13,6 @@ import yaml
 from tests.support.github_examples import examples
 from tests.support.github_server import GitHubServer, github_server
 from tests.support.headrace_under_test import HeadraceUnderTest, condition
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.manifests import Manifest
 from tests.support.sink_process import Request
 from tests.support.sink_scripts import Script
@@ -26,16 +25,10 @@ TAKE_OVER_SECONDS = 30.0
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here; two processes of the sources service where they are
-    processes of their own.
-    """
-    directory = tmp_path_factory.mktemp("github")
-    with installation(request.param, request, directory, sources=2) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import yaml
 from tests.integration.test_kafka_source import Outside
 from tests.integration.test_legacy import kubectl
 from tests.support.headrace_under_test import HeadraceUnderTest, condition
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.kafka import KafkaUnderTest, Kind
 from tests.support.manifests import broker, trigger
 from tests.support.secured_kafka import SecuredKafka, secured_kafka
@@ -28,14 +27,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here, with two processes of the sources service."""
-    directory = tmp_path_factory.mktemp("kafkas")
-    with installation(request.param, request, directory, sources=2) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 @pytest.fixture(scope="module")

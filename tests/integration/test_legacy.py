@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from tests.support.headrace_under_test import (
     condition,
     lasting_port,
 )
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.manifests import Manifest
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
@@ -36,14 +34,10 @@ pytestmark = pytest.mark.timeout(120)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here; each has a namespace of its own."""
-    directory = tmp_path_factory.mktemp("legacy")
-    with installation(request.param, request, directory) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 def example(headrace: HeadraceUnderTest, name: str, **hosts: str) -> str:

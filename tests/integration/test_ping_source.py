@@ -1,7 +1,6 @@
 """PingSource and CronJobSource on the clock of the machine, by their examples."""
 
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 import yaml
 
 from tests.support.headrace_under_test import HeadraceUnderTest, condition
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.manifests import broker, trigger
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
@@ -20,14 +18,10 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here, with two processes of the sources service."""
-    directory = tmp_path_factory.mktemp("clocks")
-    with installation(request.param, request, directory, sources=2) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 def example(path: str, **spec: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import copy
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import yaml
 from headrace_sources.adapters.aws.client import DEFAULT_REGION
 from tests.support.aws_server import ANY_KEY, REGION, AwsServer, Queue
 from tests.support.headrace_under_test import HeadraceUnderTest, condition
-from tests.support.installations import installation
 from tests.support.manifests import Manifest, broker, trigger
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
@@ -26,22 +25,24 @@ EXAMPLES = Path(__file__).parents[2] / "examples/sources/aws-sqs"
 NAMESPACE = "aws"
 MESSAGES = 300
 FAULT_SECONDS = 20.0
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(180),
+    pytest.mark.parametrize(
+        "everywhere",
+        [pytest.param("apache", marks=pytest.mark.kafka), "embedded"],
+        indirect=True,
+        scope="module",
+    ),
+]
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param("apache", marks=pytest.mark.kafka), "embedded"]
-)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here, with the Secrets that the sources name."""
-    directory = tmp_path_factory.mktemp("sqs")
-    with installation(request.param, request, directory, sources=2) as started:
-        key, secret = ANY_KEY.id.encode(), ANY_KEY.secret.encode()
-        started.apply(secret_of("aws", {"aws.accessKey": key, "aws.secretKey": secret}))
-        started.apply(secret_of("aws-file", {"credentials": ANY_KEY.file}))
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation, with the Secrets that the sources name."""
+    key, secret = ANY_KEY.id.encode(), ANY_KEY.secret.encode()
+    everywhere.apply(secret_of("aws", {"aws.accessKey": key, "aws.secretKey": secret}))
+    everywhere.apply(secret_of("aws-file", {"credentials": ANY_KEY.file}))
+    return everywhere
 
 
 def secret_of(name: str, values: Mapping[str, bytes]) -> Manifest:

@@ -4,7 +4,6 @@ are.
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import yaml
 
 from headrace_sources.adapters.webhook_signatures import Scheme
 from tests.support.headrace_under_test import HeadraceUnderTest, Refused, condition
-from tests.support.installations import EVERYWHERE, installation
 from tests.support.manifests import Manifest
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
@@ -27,14 +25,10 @@ NAMESPACE = "webhooks"
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module", params=EVERYWHERE)
-def headrace(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HeadraceUnderTest]:
-    """One installation for all tests here."""
-    directory = tmp_path_factory.mktemp("webhooks")
-    with installation(request.param, request, directory, sources=1) as started:
-        yield started
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The installation of all tests here."""
+    return everywhere
 
 
 @pytest.fixture(scope="module")

@@ -88,6 +88,8 @@ class HeadraceUnderTest:
         self.services: dict[str, ServiceProcess] = {}
         self.kubeconfig = directory / "kubeconfig"
         self._namespaces: set[str] = {"default"}
+        self._applied: dict[str, Manifest] = {}
+        """What was created here, by path."""
         self._sinks: SinkProcess | None = None
         self._first_api_port = self.api_port
 
@@ -292,6 +294,7 @@ class HeadraceUnderTest:
                 raise
             self._make_namespace(manifest["metadata"]["namespace"])
             self.call_patiently("POST", path.rpartition("/")[0], manifest)
+            self._applied[path] = manifest
             return True
         version = found["metadata"]["resourceVersion"]
         metadata = {**manifest["metadata"], "resourceVersion": version}
@@ -357,6 +360,17 @@ class HeadraceUnderTest:
         self.apply(*manifests)
         self.wait_ready(*manifests)
 
+    def delete_applied(self) -> None:
+        """Delete what was applied here, the newest first, and wait until it is deleted."""
+        self.delete(*reversed(self._applied.values()))
+
+    def revive(self) -> None:
+        """Start each process that has ended, and wait until it is ready."""
+        for name, process in self.services.items():
+            if not process.running:
+                process.start(env={})
+                self.wait_until_ready(name)
+
     def delete(self, *manifests: Manifest, seconds: float = READY_SECONDS) -> None:
         """Delete resources and wait until they are deleted."""
         for manifest in manifests:
@@ -366,6 +380,7 @@ class HeadraceUnderTest:
                 if refused.status != 404:
                     raise
         for manifest in manifests:
+            self._applied.pop(path_of(manifest), None)
             wait_until(
                 lambda manifest=manifest: self.get(manifest) is None,  # type: ignore[misc]
                 seconds,

@@ -2,9 +2,10 @@
 tests that measure time one after the other.
 
 A file stays on one process, because its tests share expensive fixtures: an installation, a Kafka.
-The exceptions are listed here.
+The exceptions are listed here, and so are the files that share one installation.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,25 @@ TOGETHER: Sequence[tuple[str, str]] = (
 The long ledger run and the lifecycle tests measure rates and latencies: in parallel they would
 measure each other. Tests that need an API server share one.
 """
+SHARED_INSTALLATION = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in (
+        "flows",
+        "github_source",
+        "kafka_source_resources",
+        "legacy",
+        "ping_source",
+        "pubsub_sources",
+        "sqs_sources",
+        "webhook_source",
+    )
+)
+"""Files whose tests use the fixture `everywhere`."""
+_PLACE = re.compile(r"[\[-](apache|kubernetes|embedded)(?=[]-])")
 FIRST = (
     "timed",
     "tests/chaos/test_failpoints.py",
+    "shared",
     "cluster",
     "tests/upgrade/",
     "tests/contract/",
@@ -49,9 +66,16 @@ def scope_of(nodeid: str) -> str:
     """The name under which a test is assigned to a process, together with all others of
     that name.
     """
+    if uses_shared_installation(nodeid) and (place := _PLACE.search(nodeid)):
+        return f"shared {place.group(1)}"
     return next(
         (name for prefix, name in TOGETHER if nodeid.startswith(prefix)), nodeid.partition("::")[0]
     )
+
+
+def uses_shared_installation(nodeid: str) -> bool:
+    """Whether a test is in a file that shares an installation with others."""
+    return nodeid.startswith(SHARED_INSTALLATION)
 
 
 def rank(scope: str) -> int:

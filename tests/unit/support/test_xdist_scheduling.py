@@ -2,7 +2,7 @@
 first.
 """
 
-from tests.support.xdist_scheduling import rank, scope_of
+from tests.support.xdist_scheduling import rank, scope_of, uses_shared_installation
 
 
 def test_a_file_stays_together() -> None:
@@ -23,6 +23,14 @@ def test_tests_that_measure_time_do_not_run_in_parallel() -> None:
     }
     assert 1 == len(timed)
     assert {scope_of(f"{ledger}test_nothing_is_lost_under_the_new_group_protocol")} != timed
+
+
+def test_files_that_share_an_installation_stay_together_by_place() -> None:
+    """All tests of one place go to one process."""
+    flows, queues = "tests/integration/test_flows.py", "tests/integration/test_sqs_sources.py"
+    assert scope_of(f"{flows}::test_a[kubernetes]") == "shared kubernetes"
+    assert scope_of(f"{flows}::test_b[apache-x]") == scope_of(f"{queues}::test_c[y-apache]")
+    assert not uses_shared_installation("tests/integration/test_channels.py::test_a[kubernetes]")
 
 
 def test_the_longest_start_first() -> None:
