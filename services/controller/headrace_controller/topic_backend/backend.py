@@ -9,7 +9,7 @@ import structlog
 
 from headrace.domain.backend_name import KAFKA
 from headrace.domain.ports import Clock
-from headrace.resources.broker_config import BYTES_MAX, TopicConfig
+from headrace.resources.broker_config import BYTES_MAX, REPLICATION, TopicConfig
 from headrace.resources.control_ports import (
     ClusterDescription,
     TopicAdmin,
@@ -161,7 +161,8 @@ class TopicBackend:
 
     Topics are described again when a step has changed them, when they are unknown, and every half
     minute (an operator may have deleted one); groups are queried only where a decision depends on
-    them.
+    them. The cluster is described every half minute too, and when topics are unknown if it has few
+    brokers.
     """
 
     def __init__(
@@ -196,12 +197,17 @@ class TopicBackend:
         """As `Backend.observe`."""
         names = topics_to_describe(ownership_records.values())
         now = self._clock.monotonic()
-        if now - self._described_at > RESYNC_SECONDS:
+        unknown = names - self._described_topics
+        resync = now - self._described_at > RESYNC_SECONDS
+        if resync or (unknown and self._cluster.brokers < REPLICATION):
+            # What is created soon gets as many replicas as the cluster allows now: one that was
+            # still starting may have become complete.
             self._cluster = await self._admin.cluster()
+        if resync:
             self._described_at = now
             wanted = names
         else:
-            wanted = (names & self._stale_topics) | (names - self._described_topics)
+            wanted = (names & self._stale_topics) | unknown
         if wanted:
             found = await self._admin.describe(wanted)
             self._stale_topics -= wanted
