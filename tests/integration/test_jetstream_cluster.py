@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -20,7 +20,7 @@ from headrace.resources.kinds import NATS_JETSTREAM_CHANNEL, SUBSCRIPTION
 from headrace_controller.backend_by_name import create_backend
 from tests.contract.feeds import RecordingListener
 from tests.support.nats_cluster import NatsCluster
-from tests.support.nats_server import ready
+from tests.support.nats_server import new_topic, ready
 from tests.support.wait_until import wait_until_async
 from tests.unit.controller.harness import ControllerHarness
 from tests.unit.controller.reconcile.test_backing_channels import of, reading, route
@@ -61,12 +61,17 @@ async def replicated_channel(admin: JetStreamTopicAdmin) -> tuple[Subscription, 
 class Sender:
     """Appends numbered records until it is stopped, and keeps those that were acknowledged."""
 
-    def __init__(self, log: JetStreamLog, topic: str) -> None:
-        self._log, self._topic = log, topic
+    def __init__(self, log: JetStreamLog) -> None:
+        self._log, self._topic = log, ""
+        self._task: asyncio.Task[None] | None = None
         self._sending = True
         self.acknowledged: set[bytes] = set()
         self.refused: list[HeadraceError] = []
-        self._task = asyncio.ensure_future(self._send())
+
+    def start(self, topic: str) -> None:
+        """Begin."""
+        self._topic = topic
+        self._task = asyncio.get_running_loop().create_task(self._send())
 
     async def _send(self) -> None:
         number = 0
@@ -94,9 +99,10 @@ class Sender:
         await wait_until_async(lambda: len(self.acknowledged) >= wanted, 30, "progress")
 
     async def stop(self) -> None:
-        """Send nothing more; what was sent is acknowledged or refused afterwards."""
+        """Send nothing more; what was sent is acknowledged or refused afterwards. Idempotent."""
         self._sending = False
-        await self._task
+        if self._task is not None:
+            await self._task
         await self._log.flush(10)
 
 
@@ -105,59 +111,83 @@ async def test_the_leader_of_a_stream_is_killed_and_nothing_is_lost(
 ) -> None:
     """All streams of a channel with three replicas have three. The server that leads the channel's
     stream is killed under load: the others accept and deliver records, every acknowledged one is
-    delivered, and those that were sent again are stored once.
+    delivered, and those that were sent again are stored once. A feed that keeps the order does so.
     """
     options = nats_cluster.options
     connection, admin = NatsConnection(options), JetStreamTopicAdmin(options)
     log, feeds = JetStreamLog(options), JetStreamFeeds(options)
-    listener = RecordingListener(finish=True)
+    sender = Sender(log)
+    listeners = shared, ordered = [RecordingListener(finish=True) for _ in range(2)]
     try:
         await started(nats_cluster, connection, *nats_cluster.servers)
         subscription, topics = await replicated_channel(admin)
         streams = [stream_name(topic) for topic in topics]
         for each in (*streams, f"KV_{POSITIONS}", f"KV_{MEMBERS}"):
             await fully_replicated(nats_cluster, connection, each)
-        feed = feeds.open(
-            FeedConfig(
-                group=subscription.group,
+        in_order = new_topic("ordered")
+        await admin.commit(in_order, subscription.topic, {0: 0})
+        for group, listener in ((subscription.group, shared), (in_order, ordered)):
+            config = FeedConfig(
+                group=group,
                 topics=(subscription.topic,),
                 bounds=FeedBounds(records_max=1000),
-            ),
-            listener.alarms.append,
-        )
-        listener.feed = feed
-        feed.start(listener)
+                exclusive=group == in_order,
+            )
+            listener.feed = feeds.open(config, listener.alarms.append)
+            listener.feed.start(listener)
         await log.start()
-        sender = Sender(log, subscription.topic)
+        sender.start(subscription.topic)
         await sender.progress()
         leader = await nats_cluster.leader(connection, streams[0])
         await asyncio.to_thread(leader.kill)
         killed_at = time.monotonic()
         await sender.progress()
         seconds = time.monotonic() - killed_at
-        delivered = len(listener.records)
+        before = [len(each.records) for each in listeners]
         await wait_until_async(
-            lambda: len(listener.records) > delivered + 500, 30, "delivery without the leader"
+            lambda: all(
+                len(each.records) > count + 500
+                for each, count in zip(listeners, before, strict=True)
+            ),
+            30,
+            "delivery without the leader",
         )
         await sender.stop()
-        await wait_until_async(
-            lambda: sender.acknowledged <= {record.value for record in listener.records},
-            40,
-            "every acknowledged record",
-        )
-        offsets = Counter(record.offset for record in listener.records)
-        values = {record.value for record in listener.records}
+        for listener in listeners:
+            await wait_until_async(
+                lambda: sender.acknowledged <= {record.value for record in listener.records},  # noqa: B023
+                40,
+                "every acknowledged record",
+            )
         print(
             f"without a leader for {seconds:.1f} s, acknowledged {len(sender.acknowledged)},"
-            f" refused {len(sender.refused)}, repeated {offsets.total() - len(offsets)}"
+            f" refused {len(sender.refused)}, {len(shared.records)=}, {len(ordered.lost)=}"
         )
-        assert len(offsets) == len(values), "a record that was sent again is stored once"
-        await feed.stop()
+        assert_stored_once(shared)
+        assert_in_order(ordered)
+        for listener in listeners:
+            assert listener.feed is not None
+            await listener.feed.stop()
     finally:
+        await sender.stop()
         await log.stop(0.1)
         await feeds.close()
         await admin.close()
         await connection.close()
+
+
+def assert_stored_once(listener: RecordingListener) -> None:
+    """A record that was sent again has one offset."""
+    offsets = {record.offset for record in listener.records}
+    assert len(offsets) == len({record.value for record in listener.records})
+
+
+def assert_in_order(listener: RecordingListener) -> None:
+    """The lease may run out while its bucket has no leader: only then the feed goes back."""
+    offsets = listener.offsets()
+    assert sorted(set(offsets)) == list(dict.fromkeys(offsets))
+    back = sum(later <= earlier for earlier, later in pairwise(offsets))
+    assert back <= len(listener.lost)
 
 
 async def fully_replicated(cluster: NatsCluster, connection: NatsConnection, stream: str) -> None:

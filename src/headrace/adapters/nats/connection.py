@@ -311,7 +311,7 @@ class NatsConnection:
                 await self._on_error(error)
             except Exception as error:
                 # Without this task nothing would ever connect again.
-                logger.exception("nats_connection_failed")
+                logger.exception("nats_connection_failed", error=str(error))
                 await self._on_error(error)
             self._connected.clear()
             self._client = None
