@@ -133,7 +133,7 @@ async def test_a_wrong_password_is_named_as_the_reason(serve: Serve, tmp_path: P
 async def test_a_token_from_a_file_is_accepted_and_another_refused(
     serve: Serve, tmp_path: Path
 ) -> None:
-    """So is a connection without one: each is told what to set."""
+    """So is a connection without one: each is shown what to set."""
     url = serve(TOKEN).url
     await assert_works(options_of(url, token_file=file_with(tmp_path / "token", SECRET)))
     other = options_of(url, token_file=file_with(tmp_path / "other", OTHER))
@@ -190,7 +190,7 @@ async def test_a_credentials_file_is_accepted_and_another_operators_is_refused(
 async def test_a_credentials_file_that_is_none_is_an_error_until_it_is_one(
     serve: Serve, tmp_path: Path
 ) -> None:
-    """The client library would read a file without a JWT for ever, in the event loop, and would end
+    """The client library would read a file without a JWT forever, in the event loop, and would end
     for good after one without a seed.
     """
     operator = Operator()
@@ -277,7 +277,7 @@ async def test_mutual_tls(serve: Serve, authority: Authority, tmp_path: Path) ->
 
 
 def test_an_encrypted_key_is_an_error(authority: Authority, tmp_path: Path) -> None:
-    """OpenSSL would ask for the password at the terminal, and wait for ever."""
+    """OpenSSL would ask for the password at the terminal, and wait forever."""
     own, key = authority.sign("client"), tmp_path / "encrypted.key"
     command = ["openssl", "ec", "-aes256", "-passout", f"pass:{SECRET}", "-in", str(own.key)]
     subprocess.run([*command, "-out", str(key)], check=True, capture_output=True, timeout=30)
@@ -290,7 +290,7 @@ def test_an_encrypted_key_is_an_error(authority: Authority, tmp_path: Path) -> N
 async def test_nothing_is_sent_to_a_server_without_tls(
     authority: Authority, tmp_path: Path, scheme: str
 ) -> None:
-    """Where TLS is wanted: neither credentials nor events, whoever answers on that port."""
+    """Where TLS is wanted: neither credentials nor events, whatever answers on that port."""
     received = bytearray()
 
     async def receive(reader: StreamReader, _writer: StreamWriter) -> None:
