@@ -21,6 +21,7 @@ from tests.support.kafka import (
     real_kafka_is_possible,
 )
 from tests.support.kubernetes import kubernetes
+from tests.support.nats_cluster import nats_cluster
 from tests.support.nats_server import nats_server, private_nats
 from tests.support.processes import processes
 from tests.support.shared_installation import pytest_runtest_setup, pytest_sessionfinish
@@ -34,6 +35,7 @@ __all__ = [
     "embedded_kafka",
     "kafka",
     "kubernetes",
+    "nats_cluster",
     "nats_server",
     "private_kafka",
     "private_nats",

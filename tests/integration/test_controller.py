@@ -28,9 +28,9 @@ from headrace.runtime.failpoints import Failpoint
 from headrace_controller import controller_runtime, plan_executor
 from headrace_controller.app import Controller
 from headrace_controller.control_topics import ControlTopics
-from headrace_controller.kafka_backend import backend as kafka_backend
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.settings import ControllerSettings
+from headrace_controller.topic_backend import backend as topic_backend
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
 
@@ -302,7 +302,7 @@ async def test_a_controller_that_dies_there_is_carried_on_by_the_next(
             raise asyncio.CancelledError  # The task of the loop ends here, as in a crash.
 
     monkeypatch.setattr(plan_executor, "failpoint", crash)
-    monkeypatch.setattr(kafka_backend, "failpoint", crash)
+    monkeypatch.setattr(topic_backend, "failpoint", crash)
     first = RunningController(backends)
     await first.start()
     await wait_until_async(lambda: first.store.epoch is not None, 15, "the first to write")

@@ -18,7 +18,6 @@ from headrace.resources.nats_jetstream_channel import BYTES_MAX as JETSTREAM_BYT
 from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 from headrace_controller.in_memory_backend import InMemoryBackend, InMemoryDecisions
-from headrace_controller.kafka_backend.backend import KafkaBackend, KafkaDecisions
 from headrace_controller.reconcile.backend import (
     Backend,
     BackendDecisions,
@@ -27,6 +26,7 @@ from headrace_controller.reconcile.backend import (
 )
 from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import BackendStep, Draft, ReconcileProblem, Step
+from headrace_controller.topic_backend.backend import TopicBackend, TopicDecisions
 
 NOT_CONFIGURED = {
     JETSTREAM: "no NATS server is configured; set HEADRACE_NATS_SERVERS for the controller, the"
@@ -326,16 +326,16 @@ def create_backend(
 ) -> BackendByName:
     """The backends of a controller. `jetstream` is None if no NATS server is configured."""
     decisions: dict[str, BackendDecisions] = {
-        KAFKA: KafkaDecisions(),
+        KAFKA: TopicDecisions(),
         IN_MEMORY: InMemoryDecisions(),
-        JETSTREAM: KafkaDecisions(JETSTREAM, bytes_max=JETSTREAM_BYTES_MAX),
+        JETSTREAM: TopicDecisions(JETSTREAM, bytes_max=JETSTREAM_BYTES_MAX),
     }
     backends: dict[str, Backend] = {
-        KAFKA: KafkaBackend(kafka, clock, decisions[KAFKA]),
+        KAFKA: TopicBackend(kafka, clock, decisions[KAFKA]),
         IN_MEMORY: InMemoryBackend(),
     }
     if jetstream is not None:
-        backends[JETSTREAM] = KafkaBackend(jetstream, clock, decisions[JETSTREAM])
+        backends[JETSTREAM] = TopicBackend(jetstream, clock, decisions[JETSTREAM])
     return BackendByName(backends, decisions, log_unavailable)
 
 

@@ -7,7 +7,7 @@ from headrace.domain.control_topics import CONTROL_TOPICS
 from headrace.domain.errors import Permanent, Temporary
 from headrace.resources.control_ports import TopicAdmin, TopicDescription, TopicSpec
 from headrace.runtime.retry import retry_until_success
-from headrace_controller.kafka_backend.topic_specs import control_topic_specs
+from headrace_controller.topic_backend.topic_specs import control_topic_specs
 
 _SETTLE_ATTEMPTS = 50
 _SETTLE_SECONDS = 0.1

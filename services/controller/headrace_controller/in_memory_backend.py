@@ -12,8 +12,6 @@ from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend import channels, subscriptions
-from headrace_controller.kafka_backend.delays import delays_route
 from headrace_controller.reconcile.backend import ChannelResult, ObservedChannel
 from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import (
@@ -24,6 +22,8 @@ from headrace_controller.reconcile.plan import (
     SaveOwnershipRecord,
     Step,
 )
+from headrace_controller.topic_backend import channels, subscriptions
+from headrace_controller.topic_backend.delays import delays_route
 
 _CLUSTER = ClusterDescription(IN_MEMORY, 1)
 

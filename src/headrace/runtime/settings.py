@@ -247,14 +247,15 @@ class NatsSettings(Settings):
 
     servers: str = ""
     """URLs (nats://host:port, tls://host:port) of one or more servers, separated by commas; empty:
-    no NATS.
+    no NATS. With tls://, a CA or a certificate nothing is sent to a server that does not ask for
+    TLS.
     """
     ca_file: Path | None = None
     """CA certificates (PEM) that sign the servers' certificates; default: the system's."""
     certificate_file: Path | None = None
     """Our certificate (PEM), for mutual TLS."""
     key_file: Path | None = None
-    """Its private key (PEM)."""
+    """Its private key (PEM), not encrypted."""
     user: str | None = None
     """User name."""
     password_file: Path | None = None
@@ -262,7 +263,9 @@ class NatsSettings(Settings):
     token_file: Path | None = None
     """File with a token, instead of user and password."""
     credentials_file: Path | None = None
-    """Credentials file (.creds) with a JWT and the seed of its key, instead."""
+    """Credentials file (.creds) with a JWT and the seed of its key, instead; read at each
+    connection.
+    """
 
     def __post_init__(self) -> None:
         if (self.certificate_file is None) != (self.key_file is None):

@@ -13,7 +13,6 @@ from headrace.domain.routing import Addressable, Delays, DeliveryOrder, RemovedR
 from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.control_ports import TopicSpec
 from headrace.resources.kinds import BROKER, OWNERSHIP_RECORD, TRIGGER
-from headrace_controller.kafka_backend.steps import CommitInitialOffsets, CreateTopic
 from headrace_controller.observer import store_identity_record
 from headrace_controller.reconcile.observed_state import Installation
 from headrace_controller.reconcile.plan import (
@@ -21,6 +20,7 @@ from headrace_controller.reconcile.plan import (
     SetStatus,
     Step,
 )
+from headrace_controller.topic_backend.steps import CommitInitialOffsets, CreateTopic
 from tests.unit.controller.harness import (
     NAMESPACE,
     ControllerHarness,

@@ -2,8 +2,8 @@
 API of a message broker.
 
 The reconcile asks for a channel, for the start of a subscription, and for the end of either; how
-that is done, and in which steps, is the backend's. Kafka is the first one
-(`headrace_controller.kafka_backend`).
+that is done, and in which steps, is the backend's. Kafka and JetStream share one
+(`headrace_controller.topic_backend`), the memory of a process has another.
 """
 
 from collections.abc import Mapping, Sequence

@@ -33,7 +33,7 @@ TOPICS_ANNOTATION = "headrace.dev/existing-topics"
 LOST_ANNOTATION = "headrace.dev/lost-topics"
 """`recreate` accepts that a topic was deleted together with the events in it."""
 OFFSETS_ANNOTATION = "headrace.dev/lost-offsets"
-"""`earliest` or `latest`: where a group restarts after Kafka has removed its offsets."""
+"""`earliest` or `latest`: where a group restarts after its committed offsets are gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

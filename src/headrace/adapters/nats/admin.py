@@ -52,17 +52,15 @@ class JetStreamTopicAdmin:
     async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`. The id is that of the account's key-value bucket, which lives as
         long as the data; the number of servers is not known to clients and counts as 3 where the
-        bucket could be replicated.
+        buckets could be replicated.
         """
         return await self._call("the cluster", self._cluster())
 
     async def _cluster(self) -> ClusterDescription:
         await self._connection.wait_connected(self._options.timeout_seconds)
-        await self._buckets.create()
+        replicas = await self._buckets.replicate()
         answer = await self._connection.call(f"STREAM.INFO.KV_{POSITIONS}", what="the cluster")
-        return ClusterDescription(
-            str(answer["created"]), int(answer["config"].get("num_replicas") or 1)
-        )
+        return ClusterDescription(str(answer["created"]), replicas)
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from headrace.adapters.nats.connect_error import connect_error_text
 from headrace.adapters.nats.errors import ApiError
 from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import LogUnavailable
@@ -42,6 +43,35 @@ _ROUND_MESSAGES: Final = 64
 _BUFFER_BYTES_MAX: Final = 4 * 1_048_576
 _API: Final = "$JS.API."
 _FAILURES: Final = (nats.errors.Error, OSError, TimeoutError)
+_CLOSED: Final = (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF)
+"""The server has closed the connection. It says why before; and a server that refuses a client may
+close before the client has read the reason.
+"""
+
+
+class PlainServer(nats.errors.Error):
+    """TLS is wanted, and the server does not ask for it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the server does not ask for TLS, but HEADRACE_NATS_CA_FILE,"
+            " HEADRACE_NATS_CERTIFICATE_FILE or a tls:// URL in HEADRACE_NATS_SERVERS does"
+        )
+
+
+class _Client(Client):
+    """A client that sends nothing to a server that is not as encrypted as it should be: the
+    library would continue without TLS, and send credentials and events readable on the network.
+    """
+
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()
+        self._encrypted = encrypted
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self._encrypted and not info.get("tls_required"):
+            raise PlainServer
+        await super()._process_info(info, initial_connection)
 
 
 class NatsSubscription:
@@ -251,7 +281,7 @@ class NatsConnection:
     async def _run(self) -> None:
         while True:
             self._ended.clear()
-            client = Client()
+            client = _Client(encrypted=self._options.encrypted)
             try:
                 await client.connect(
                     **self._options.client(),
@@ -279,13 +309,18 @@ class NatsConnection:
                 raise
             except _FAILURES as error:
                 await self._on_error(error)
+            except Exception as error:
+                # Without this task nothing would ever connect again.
+                logger.exception("nats_connection_failed", error=str(error))
+                await self._on_error(error)
             self._connected.clear()
             self._client = None
             await self._close_client(client)
             await asyncio.sleep(_REPLACE_SECONDS)
 
     async def _close_client(self, client: Client) -> None:
-        with contextlib.suppress(*_FAILURES):
+        # The library asserts that the client has begun to connect.
+        with contextlib.suppress(*_FAILURES, AssertionError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await client.close()
 
@@ -311,7 +346,9 @@ class NatsConnection:
         self._ended.set()
 
     async def _on_error(self, error: Exception) -> None:
-        self.last_error = str(error) or type(error).__name__
+        if self.last_error and isinstance(error, _CLOSED):
+            return
+        self.last_error = connect_error_text(error, self._options)
         now = time.monotonic()
         if now - self._logged_at >= _LOG_SECONDS:
             self._logged_at = now

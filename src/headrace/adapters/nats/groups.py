@@ -25,8 +25,8 @@ LEASE_SECONDS: Final = 6.0
 POSITIONS: Final = "headrace_groups"
 MEMBERS: Final = "headrace_members"
 _SECOND_NS: Final = 1_000_000_000
-_REPLICAS: Final = (3, 1)
-"""The buckets are replicated where the cluster has enough servers."""
+_REPLICAS: Final = 3
+"""Of the buckets, where the cluster has enough servers."""
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
@@ -95,7 +95,7 @@ class Buckets:
             "deny_delete": True,
             **settings,
         }
-        for replicas in _REPLICAS:
+        for replicas in (_REPLICAS, 1):
             try:
                 await self._connection.call(
                     f"STREAM.CREATE.{name}", {**config, "num_replicas": replicas}
@@ -104,8 +104,29 @@ class Buckets:
             except ApiError as error:
                 if error.stream_exists:
                     return
-                if replicas == _REPLICAS[-1]:
+                # After an error that will pass, a complete cluster would be left with one replica.
+                if replicas == 1 or (error.temporary and not error.replicas_refused):
                     raise call_error(error, f"key-value bucket {bucket}") from error
+
+    async def replicate(self) -> int:
+        """Return how many replicas the buckets have, after an attempt to replicate those that could
+        not be when they were created: the cluster was not complete yet, or had one server. Raises
+        `ApiError`, `LogUnavailable`, `WriteRefused`.
+        """
+        return min([await self._replicate(bucket) for bucket in (POSITIONS, MEMBERS)])
+
+    async def _replicate(self, bucket: str) -> int:
+        answer = await self._call(bucket, "STREAM.INFO", {})
+        config: dict[str, Any] = answer["config"]
+        replicas = int(config.get("num_replicas") or 1)
+        # A single server has no name of a cluster, and would take any number.
+        if replicas >= _REPLICAS or not (answer.get("cluster") or {}).get("name"):
+            return replicas
+        try:
+            await self._call(bucket, "STREAM.UPDATE", {**config, "num_replicas": _REPLICAS})
+        except (ApiError, LogUnavailable):
+            return replicas  # It can be used as it is.
+        return _REPLICAS
 
     async def get(self, bucket: str, key: str) -> Entry:
         """Return the entry of a key. Raises `ApiError`, `LogUnavailable`."""

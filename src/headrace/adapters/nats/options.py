@@ -4,7 +4,13 @@ passed to every adapter of this package.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from headrace.adapters.nats.credentials_file import CredentialsFile
+from headrace.adapters.nats.unusable_file import UnusableFile
+
+if TYPE_CHECKING:
+    import ssl
 
 RECORD_OVERHEAD_BYTES: Final = 512
 """Memory of a queued record in addition to its own bytes, so that a byte budget also limits large
@@ -31,13 +37,13 @@ class NatsOptions:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     credentials_file: Path | None = None
-    """A `.creds` file with a JWT and the seed of its key."""
+    """A `.creds` file (`credentials_file`)."""
     timeout_seconds: float = 5.0
     """Deadline of one request."""
 
     @property
     def encrypted(self) -> bool:
-        """Whether connections use TLS."""
+        """Whether connections must use TLS."""
         return (
             self.ca_file is not None
             or self.certificate_file is not None
@@ -46,7 +52,7 @@ class NatsOptions:
 
     def client(self) -> dict[str, Any]:
         """Return the keyword arguments of the client's `connect`. Reads the certificates; raises
-        OSError for one that cannot be read.
+        `UnusableFile`.
         """
         settings: dict[str, Any] = {
             "servers": list(self.servers),
@@ -56,17 +62,44 @@ class NatsOptions:
             "token": self.token,
         }
         if self.credentials_file is not None:
-            settings["user_credentials"] = str(self.credentials_file)
+            settings["user_credentials"] = CredentialsFile(self.credentials_file)
         if self.encrypted:
-            import ssl  # Here, because the process that only reads settings needs none of it.
-
-            context = ssl.create_default_context(
-                cafile=None if self.ca_file is None else str(self.ca_file)
-            )
-            if self.certificate_file is not None:
-                context.load_cert_chain(str(self.certificate_file), self.key_file)
-            settings["tls"] = context
+            settings["tls"] = self._tls_context()
         return settings
+
+    def _tls_context(self) -> "ssl.SSLContext":
+        import ssl  # Here, because the process that only reads settings needs none of it.
+
+        ca_file, certificate_file = self.ca_file, self.certificate_file
+        if ca_file is None:
+            context = ssl.create_default_context()
+        else:
+            try:
+                context = ssl.create_default_context(cafile=str(ca_file))
+            except OSError as error:
+                raise UnusableFile("HEADRACE_NATS_CA_FILE", ca_file, _reason(error)) from error
+        if certificate_file is not None:
+            setting = "HEADRACE_NATS_CERTIFICATE_FILE with HEADRACE_NATS_KEY_FILE"
+            try:
+                context.load_cert_chain(str(certificate_file), self.key_file, self._no_password)
+            except UnusableFile:
+                raise
+            except OSError as error:
+                raise UnusableFile(setting, certificate_file, _reason(error)) from error
+        return context
+
+    def _no_password(self) -> str:
+        """Called for an encrypted key: OpenSSL would ask at the terminal, and wait."""
+        path = self.key_file or self.certificate_file or Path()
+        raise UnusableFile(
+            "HEADRACE_NATS_KEY_FILE", path, "it is encrypted, which only keys for Kafka may be"
+        )
+
+
+def _reason(error: OSError) -> str:
+    """The reason of OpenSSL, or of the system."""
+    reason = getattr(error, "reason", None) or error.strerror or str(error)
+    return str(reason).replace("_", " ").lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -301,3 +301,20 @@ async def test_the_stream_has_the_settings_of_the_spec() -> None:
 
 def _ref(kind: ResourceKind, name: str) -> dict[str, str]:
     return {"apiVersion": kind.api_version, "kind": kind.kind, "name": name}
+
+
+async def test_retries_have_the_replicas_that_a_cluster_allows_when_they_are_created() -> None:
+    """Also when it became complete a moment ago: the controller had seen one server."""
+    harness = await installed()
+    await harness.apply(of(NATS_JETSTREAM_CHANNEL, "before"))
+    await harness.settle()
+    harness.nats.brokers = 3
+
+    replicated = {"config": {"replicas": 3}}
+    await harness.apply(of(NATS_JETSTREAM_CHANNEL, stream=replicated))
+    await harness.apply(reading(NATS_JETSTREAM_CHANNEL))
+    await harness.settle()
+
+    reader = route(harness, Subscription)
+    names = (reader.topic, reader.retry_topic, reader.dead_topic)
+    assert [3, 3, 3] == [harness.nats.topics[name].replication for name in names]

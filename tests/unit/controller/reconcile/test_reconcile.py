@@ -30,12 +30,6 @@ from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.naming import DELAY_GROUP, DELAY_TIERS, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend.backend import KafkaDecisions
-from headrace_controller.kafka_backend.state import KafkaState
-from headrace_controller.kafka_backend.topic_specs import (
-    delay_topic_specs,
-    retry_or_dead_letter_topic_spec,
-)
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.observed_state import (
     FINALIZER,
@@ -45,6 +39,12 @@ from headrace_controller.reconcile.observed_state import (
 )
 from headrace_controller.reconcile.plan import Plan, SetStatus, Step
 from headrace_controller.reconcile.reconciler import reconcile
+from headrace_controller.topic_backend.backend import TopicDecisions
+from headrace_controller.topic_backend.state import TopicBackendState
+from headrace_controller.topic_backend.topic_specs import (
+    delay_topic_specs,
+    retry_or_dead_letter_topic_spec,
+)
 from tests.support.api_admission import admit
 
 TOPIC, GROUP = "knative-broker-ns-b", "knative-trigger-ns-t"
@@ -167,7 +167,7 @@ def replace(value: Any, **changes: Any) -> Any:
             key: changes.pop(key) for key in ("topics", "committed", "groups") if key in changes
         }
         if facts:
-            assert isinstance(value.backend, KafkaState)
+            assert isinstance(value.backend, TopicBackendState)
             changes["backend"] = dataclasses.replace(value.backend, **facts)
     return dataclasses.replace(value, **changes)
 
@@ -183,7 +183,7 @@ WHOLE = ObservedState(
     cluster=ClusterDescription("c", BROKERS),
     resources={BROKER: (BROKER_B,), TRIGGER: (TRIGGER_T,)},
     ownership_records={"ub": BROKER_RECORD, "ut": TRIGGER_RECORD, "delays": DELAYS_RECORD},
-    backend=KafkaState(topics=TOPICS),
+    backend=TopicBackendState(topics=TOPICS),
     routes=_routes(ROUTE_B, ROUTE_T),
     routes_end=100,
     instances=LIVE,
@@ -196,7 +196,7 @@ def _converged(observed: ObservedState) -> ObservedState:
     for _ in range(3):
         shown = {
             step.resource.uid: step.resource.with_status(step.status)
-            for step in reconcile(observed, NAMESPACED, KafkaDecisions()).steps
+            for step in reconcile(observed, NAMESPACED, TopicDecisions()).steps
             if isinstance(step, SetStatus)
         }
         observed = replace(
@@ -490,7 +490,7 @@ def _kinds(plan: Plan) -> list[str]:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_what_a_world_calls_for(row: Row) -> None:
     """Exactly these steps, in this order, and this condition."""
-    plan = reconcile(row.observed, NAMESPACED, KafkaDecisions())
+    plan = reconcile(row.observed, NAMESPACED, TopicDecisions())
     assert list(row.steps) == _kinds(plan)
     if row.shows is not None:
         name, *expected = row.shows
@@ -512,12 +512,12 @@ def _status_of(steps: Sequence[Step]) -> Any:
 
 def test_a_converged_world_calls_for_nothing() -> None:
     """Neither steps nor statuses nor another look."""
-    assert Plan() == reconcile(CONVERGED, NAMESPACED, KafkaDecisions())
+    assert Plan() == reconcile(CONVERGED, NAMESPACED, TopicDecisions())
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_decision_is_a_function_of_its_world(row: Row) -> None:
     """The same world gives the same plan."""
-    assert reconcile(row.observed, NAMESPACED, KafkaDecisions()) == reconcile(
-        row.observed, NAMESPACED, KafkaDecisions()
+    assert reconcile(row.observed, NAMESPACED, TopicDecisions()) == reconcile(
+        row.observed, NAMESPACED, TopicDecisions()
     )

@@ -1,11 +1,11 @@
 """Topics of an owner: created when that is safe, verified always, never assumed.
 
-| stage of the name | topic in Kafka | what follows |
+| stage of the name | topic | what follows |
 |---|---|---|
 | claimed | absent | the intent is recorded |
 | claimed | present | `TopicNotOwned`, unless an annotation of the owner says to adopt it |
 | intended | absent | it is created |
-| intended | present | created by this controller: recorded with Kafka's id |
+| intended | present | created by this controller: recorded with its id |
 | created | absent | `TopicLost`: its events are gone; recreated if an annotation accepts that |
 | created | another id | `TopicReplaced`: deleted and created again elsewhere; as above |
 | created | same id | settings that drifted are corrected, missing partitions added |
@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 from headrace.resources.control_ports import TopicDescription, TopicSpec
 from headrace.resources.ownership_record import OwnedTopic, TopicStage
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend.state import state_of
-from headrace_controller.kafka_backend.steps import AddPartitions, AlterTopic, CreateTopic
 from headrace_controller.reconcile.observed_state import (
     LOST_ANNOTATION,
     TOPICS_ANNOTATION,
@@ -31,6 +29,8 @@ from headrace_controller.reconcile.observed_state import (
     StepFailure,
 )
 from headrace_controller.reconcile.plan import ReconcileProblem, Step
+from headrace_controller.topic_backend.state import state_of
+from headrace_controller.topic_backend.steps import AddPartitions, AlterTopic, CreateTopic
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +166,16 @@ def _assess_settings(
         return TopicAssessment(held, step=step, facts=facts, note=note)
     note = ""
     if facts.partitions > wanted.partitions:
-        note = f"{difference}; Kafka cannot remove partitions"
+        note = f"{difference}; partitions cannot be removed"
     return TopicAssessment(held, facts=facts, note=note)
 
 
 def drift(actual: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Wanted settings that differ from the actual ones. A setting that Kafka does not report (the
-    embedded one reports none) does not differ.
+    """Wanted settings that differ from the actual ones. A setting that is not reported (the
+    embedded Kafka reports none) does not differ.
     """
     return {key: value for key, value in wanted.items() if key in actual and actual[key] != value}
 
 
 def _with_failure(message: str, failure: StepFailure | None) -> str:
-    return f"{message}; Kafka rejected the change: {failure.message}" if failure else message
+    return f"{message}; the change was rejected: {failure.message}" if failure else message

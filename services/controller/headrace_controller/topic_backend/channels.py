@@ -5,13 +5,13 @@ from headrace.resources.control_ports import TopicDescription
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend.group_queries import identity_of
-from headrace_controller.kafka_backend.state import state_of
-from headrace_controller.kafka_backend.topic_specs import channel_topic_spec
-from headrace_controller.kafka_backend.topics import assess_topic, topic_permissions
 from headrace_controller.reconcile.backend import ChannelResult, ObservedChannel
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft, SaveOwnershipRecord
+from headrace_controller.topic_backend.group_queries import identity_of
+from headrace_controller.topic_backend.state import state_of
+from headrace_controller.topic_backend.topic_specs import channel_topic_spec
+from headrace_controller.topic_backend.topics import assess_topic, topic_permissions
 
 
 def claim_channel(

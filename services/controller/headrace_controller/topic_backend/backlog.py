@@ -18,9 +18,9 @@ from headrace.domain.routing import Subscription, subscription_key
 from headrace.resources.control_ports import TopicAdmin
 from headrace.resources.naming import DELAY_TIERS, delay_group, delay_topic, retry_group
 from headrace.resources.ownership_record import OwnershipRecord, TopicRole
-from headrace_controller.kafka_backend.state import GroupBacklog, state_of
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import ReconcileProblem
+from headrace_controller.topic_backend.state import GroupBacklog, state_of
 
 PAUSE_SECONDS = 1.0
 """The time between two looks at the same groups."""

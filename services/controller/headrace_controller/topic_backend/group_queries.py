@@ -11,8 +11,8 @@ from headrace.resources.control_ports import TopicDescription
 from headrace.resources.naming import retry_group
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend.state import state_of
 from headrace_controller.reconcile.observed_state import ObservedState
+from headrace_controller.topic_backend.state import state_of
 
 OFFSETS_LOST = "OffsetsLost"
 
@@ -42,7 +42,7 @@ def readers_of(observed: ObservedState, ownership: OwnershipRecord) -> Sequence[
 
 
 def identity_of(topic: OwnedTopic, facts: TopicDescription) -> str:
-    """The topic with Kafka's id of it."""
+    """The topic with the id that its backend gave it."""
     return f"{topic.name}@{topic.id or facts.id}"
 
 
@@ -53,7 +53,7 @@ def required_group_queries(
     verify: bool,
 ) -> GroupQueries:
     """What has to be asked, for a state without answers; `verify` asks for all committed offsets,
-    to detect that Kafka has removed some.
+    to detect that some are gone.
     """
     queries = GroupQueries()
     _add_finalizations(observed, queries)

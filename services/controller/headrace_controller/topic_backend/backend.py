@@ -1,4 +1,6 @@
-"""Kafka as a `Backend`: its decisions, and what they need of Kafka and do to it."""
+"""Topics and groups as a `Backend`: its decisions, and what they need of a `TopicAdmin` and do with
+it.
+"""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
@@ -7,7 +9,7 @@ import structlog
 
 from headrace.domain.backend_name import KAFKA
 from headrace.domain.ports import Clock
-from headrace.resources.broker_config import BYTES_MAX, TopicConfig
+from headrace.resources.broker_config import BYTES_MAX, REPLICATION, TopicConfig
 from headrace.resources.control_ports import (
     ClusterDescription,
     TopicAdmin,
@@ -19,22 +21,6 @@ from headrace.resources.ownership_record import OwnershipRecord
 from headrace.resources.resource import Resource
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.failed_steps import FailedSteps
-from headrace_controller.kafka_backend import channels, retirement, subscriptions
-from headrace_controller.kafka_backend.backlog import BacklogReader, remaining_events
-from headrace_controller.kafka_backend.delays import reconcile_delays
-from headrace_controller.kafka_backend.group_queries import (
-    required_group_queries,
-    topics_to_describe,
-)
-from headrace_controller.kafka_backend.state import KafkaState, state_of
-from headrace_controller.kafka_backend.steps import (
-    AddPartitions,
-    AlterTopic,
-    CommitInitialOffsets,
-    CreateTopic,
-    DeleteGroup,
-    DeleteTopic,
-)
 from headrace_controller.reconcile.backend import (
     BackendDecisions,
     ChannelResult,
@@ -42,6 +28,22 @@ from headrace_controller.reconcile.backend import (
 )
 from headrace_controller.reconcile.observed_state import ObservedState, StepFailure
 from headrace_controller.reconcile.plan import Draft, ReconcileProblem, Step
+from headrace_controller.topic_backend import channels, retirement, subscriptions
+from headrace_controller.topic_backend.backlog import BacklogReader, remaining_events
+from headrace_controller.topic_backend.delays import reconcile_delays
+from headrace_controller.topic_backend.group_queries import (
+    required_group_queries,
+    topics_to_describe,
+)
+from headrace_controller.topic_backend.state import TopicBackendState, state_of
+from headrace_controller.topic_backend.steps import (
+    AddPartitions,
+    AlterTopic,
+    CommitInitialOffsets,
+    CreateTopic,
+    DeleteGroup,
+    DeleteTopic,
+)
 
 logger = structlog.get_logger(__name__)
 
@@ -49,7 +51,7 @@ RESYNC_SECONDS = 30.0
 _VERIFY_SECONDS = 300.0
 
 
-class KafkaDecisions:
+class TopicDecisions:
     """See `BackendDecisions`. They hold for every backend with a `TopicAdmin`."""
 
     def __init__(self, backend: str = KAFKA, *, bytes_max: int = BYTES_MAX) -> None:
@@ -154,18 +156,19 @@ class KafkaDecisions:
         retirement.purge_retired(observed, ownership, draft)
 
 
-class KafkaBackend:
+class TopicBackend:
     """See `Backend`.
 
     Topics are described again when a step has changed them, when they are unknown, and every half
     minute (an operator may have deleted one); groups are queried only where a decision depends on
-    them.
+    them. The cluster is described every half minute too, and when topics are unknown if it has few
+    brokers.
     """
 
     def __init__(
         self, admin: TopicAdmin, clock: Clock, decisions: BackendDecisions | None = None
     ) -> None:
-        """`decisions` are those about what `admin` administers, if it is not Kafka."""
+        """`decisions` are those about what `admin` administers; without them, those for Kafka."""
         self._admin = admin
         self._clock = clock
         self._failed_steps = FailedSteps(clock)
@@ -175,7 +178,7 @@ class KafkaBackend:
         self._described_topics: set[str] = set()
         self._stale_topics: set[str] = set()
         self._described_at = self._verified_at = float("-inf")
-        self.decisions: BackendDecisions = decisions or KafkaDecisions()
+        self.decisions: BackendDecisions = decisions or TopicDecisions()
 
     @property
     def failed_steps(self) -> Mapping[str, StepFailure]:
@@ -194,12 +197,17 @@ class KafkaBackend:
         """As `Backend.observe`."""
         names = topics_to_describe(ownership_records.values())
         now = self._clock.monotonic()
-        if now - self._described_at > RESYNC_SECONDS:
+        unknown = names - self._described_topics
+        resync = now - self._described_at > RESYNC_SECONDS
+        if resync or (unknown and self._cluster.brokers < REPLICATION):
+            # What is created soon gets as many replicas as the cluster allows now: one that was
+            # still starting may have become complete.
             self._cluster = await self._admin.cluster()
+        if resync:
             self._described_at = now
             wanted = names
         else:
-            wanted = (names & self._stale_topics) | (names - self._described_topics)
+            wanted = (names & self._stale_topics) | unknown
         if wanted:
             found = await self._admin.describe(wanted)
             self._stale_topics -= wanted
@@ -207,7 +215,7 @@ class KafkaBackend:
                 name: facts for name, facts in self._topics.items() if name not in wanted
             } | dict(found)
         self._described_topics = names
-        return self._cluster, KafkaState(topics=self._topics)
+        return self._cluster, TopicBackendState(topics=self._topics)
 
     async def observe_subscriptions(
         self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]

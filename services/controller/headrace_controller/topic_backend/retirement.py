@@ -1,4 +1,4 @@
-"""The end of an owner in Kafka: consumers leave, groups and topics are deleted, dead letter topics
+"""The end of what an owner has: consumers leave, groups and topics are deleted, dead letter topics
 are kept for the grace period.
 """
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 from headrace.domain.routing import Subscription
 from headrace.resources.control_ports import GroupState
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
-from headrace_controller.kafka_backend.group_queries import groups_of, readers_of
-from headrace_controller.kafka_backend.state import state_of
-from headrace_controller.kafka_backend.steps import DeleteGroup, DeleteTopic
 from headrace_controller.reconcile.backend import Progress
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import DeleteOwnershipRecord, Draft, SaveOwnershipRecord
+from headrace_controller.topic_backend.group_queries import groups_of, readers_of
+from headrace_controller.topic_backend.state import state_of
+from headrace_controller.topic_backend.steps import DeleteGroup, DeleteTopic
 
 _OWNED_STAGES = (TopicStage.CREATED, TopicStage.INTENDED)
 

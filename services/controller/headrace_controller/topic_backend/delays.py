@@ -10,10 +10,10 @@ from headrace.domain.backend_name import KAFKA
 from headrace.domain.routing import DELAYS_KEY, Delays, DelayTier, delays_key
 from headrace.resources.naming import DELAY_TIERS, delay_group, delay_topic
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
-from headrace_controller.kafka_backend.topic_specs import delay_topic_specs
-from headrace_controller.kafka_backend.topics import TopicPermissions, assess_topic
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft, PutRoute, SaveOwnershipRecord
+from headrace_controller.topic_backend.topic_specs import delay_topic_specs
+from headrace_controller.topic_backend.topics import TopicPermissions, assess_topic
 
 
 def delays_owner(backend: str = KAFKA) -> str:

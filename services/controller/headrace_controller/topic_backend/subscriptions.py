@@ -6,14 +6,14 @@ from headrace.resources.control_ports import GroupState, TopicDescription
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
-from headrace_controller.kafka_backend.group_queries import OFFSETS_LOST
-from headrace_controller.kafka_backend.state import state_of
-from headrace_controller.kafka_backend.steps import CommitInitialOffsets, DeleteGroup
-from headrace_controller.kafka_backend.topic_specs import retry_or_dead_letter_topic_spec
-from headrace_controller.kafka_backend.topics import assess_topic, topic_permissions
 from headrace_controller.reconcile.backend import ObservedChannel
 from headrace_controller.reconcile.observed_state import OFFSETS_ANNOTATION, ObservedState
 from headrace_controller.reconcile.plan import Draft, ReconcileProblem, SaveOwnershipRecord
+from headrace_controller.topic_backend.group_queries import OFFSETS_LOST
+from headrace_controller.topic_backend.state import state_of
+from headrace_controller.topic_backend.steps import CommitInitialOffsets, DeleteGroup
+from headrace_controller.topic_backend.topic_specs import retry_or_dead_letter_topic_spec
+from headrace_controller.topic_backend.topics import assess_topic, topic_permissions
 
 
 def claim_subscription(owner: Resource, names: NameAllocator, *, group: str) -> OwnershipRecord:
@@ -126,7 +126,7 @@ def _commit_initial_offsets(
     if failure is None:
         return waiting
     return replace(
-        waiting, message=f"{waiting.message}; Kafka rejected the commit: {failure.message}"
+        waiting, message=f"{waiting.message}; the commit was rejected: {failure.message}"
     )
 
 
@@ -157,7 +157,7 @@ def _restore_lost_offsets(
     lost: tuple[int, ...],
     draft: Draft,
 ) -> ReconcileProblem:
-    """Kafka has removed offsets: an annotation decides whether events are repeated or skipped."""
+    """Committed offsets are gone: an annotation decides whether events are repeated or skipped."""
     match owner.annotations.get(OFFSETS_ANNOTATION):
         case "latest":
             draft.add(CommitInitialOffsets(ownership.group, facts.name, at_end=lost))
@@ -165,7 +165,7 @@ def _restore_lost_offsets(
             draft.add(CommitInitialOffsets(ownership.group, facts.name, at_beginning=lost))
     return ReconcileProblem(
         OFFSETS_LOST,
-        f"Kafka no longer has offsets of group {ownership.group} for {len(lost)} partitions of"
+        f"the committed offsets of group {ownership.group} are gone for {len(lost)} partitions of"
         f" {facts.name}; set annotation {OFFSETS_ANNOTATION}: earliest (repeat events) or latest"
         " (skip events) here",
     )

@@ -1,4 +1,4 @@
-"""What is observed of Kafka for a decision."""
+"""What is observed of topics and groups for a decision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ class GroupBacklog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaState:
+class TopicBackendState:
     """The facts about topics and groups."""
 
     topics: Mapping[str, TopicDescription] = field(default_factory=dict)
@@ -35,9 +35,9 @@ class KafkaState:
     """Backlogs of the groups that were queried; a missing group is unknown."""
 
 
-def state_of(observed: ObservedState) -> KafkaState:
-    """The part of the observed state that the Kafka backend has written."""
+def state_of(observed: ObservedState) -> TopicBackendState:
+    """The part of the observed state that a `TopicBackend` has written."""
     state = observed.backend
-    if not isinstance(state, KafkaState):
-        raise TypeError(f"the observed state has no facts about Kafka, but {type(state).__name__}")
+    if not isinstance(state, TopicBackendState):
+        raise TypeError(f"the observed state has no facts about topics, but {type(state).__name__}")
     return state
