@@ -22,7 +22,9 @@ from headrace_cli.client import (
     TOKEN_VARIABLE,
     ApiClient,
     ApiFailure,
+    Document,
 )
+from headrace_cli.client import Kind as ServedKind
 from headrace_cli.resource_output import OutputFormat, print_document, print_table
 from headrace_cli.terminal import echo
 
@@ -59,7 +61,9 @@ Files = Annotated[
 Kind = Annotated[
     str,
     typer.Argument(
-        metavar="KIND", help="broker, trigger, configmap …; also plural and short names."
+        metavar="KIND",
+        help="broker, trigger, configmap …; also plural and short names, and for `get` a category:"
+        " sources, knative.",
     ),
 ]
 
@@ -144,18 +148,35 @@ def get(
     client = connect(server, token_file, certificate_authority)
     place = None if all_namespaces else namespace
     try:
-        found = client.kind_called(kind)
+        # A name is one of one kind, so a category is no answer then.
+        kinds = client.kinds_called(kind) if name is None else [client.kind_called(kind)]
         if output in (OutputFormat.JSON, OutputFormat.YAML):
-            print_document(client.call("GET", found.path(place, name or ""))[1], output)
+            print_document(_documents(client, kinds, place, name or ""), output)
             return
-        table = client.table(found, place, name or "")
+        tables = [(each, client.table(each, place, name or "")) for each in kinds]
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
-    if not table.get("rows") and output is not OutputFormat.NAME:
-        where = f" in namespace {namespace}" if place and found.namespaced else ""
-        _error(f"no {found.plural}{where}")
-        return
-    print_table(table, found, output, with_namespace=all_namespaces and found.namespaced)
+    shown = [(each, table) for each, table in tables if table.get("rows")]
+    if not shown and output is not OutputFormat.NAME:
+        namespaced = any(each.namespaced for each in kinds)
+        where = f" in namespace {namespace}" if place and namespaced else ""
+        _error(f"no {kinds[0].plural if len(kinds) == 1 else kind}{where}")
+    for number, (each, table) in enumerate(shown):
+        if number and output is not OutputFormat.NAME:
+            echo("")
+        with_namespace = all_namespaces and each.namespaced
+        print_table(table, each, output, with_namespace=with_namespace, with_kind=len(kinds) > 1)
+
+
+def _documents(
+    client: ApiClient, kinds: Sequence[ServedKind], place: str | None, name: str
+) -> Document:
+    """One object or list as the server has it; of a category one list of all, as kubectl does."""
+    found = [client.call("GET", each.path(place, name))[1] for each in kinds]
+    if len(found) == 1:
+        return found[0]
+    items = [item for each in found for item in each["items"]]
+    return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}
 
 
 def delete(
