@@ -7,7 +7,15 @@ from typing import Any
 
 from headrace.resources import container_source as rules
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED
-from headrace.resources.conditions import Condition, condition_of, failed, happy, is_true, unknown
+from headrace.resources.conditions import (
+    HAPPY,
+    Condition,
+    condition_of,
+    failed,
+    happy,
+    is_true,
+    unknown,
+)
 from headrace.resources.destination import Unresolved
 from headrace.resources.kinds import (
     CONTAINER_SOURCE,
@@ -16,7 +24,13 @@ from headrace.resources.kinds import (
 )
 from headrace.resources.pod_template import containers_of, list_of
 from headrace.resources.resource import Reference, Resource, ResourceKind
-from headrace.resources.source import DEPLOYED, SINK_PROVIDED, extensions_of, is_paused
+from headrace.resources.source import (
+    DEPLOYED,
+    PAUSED,
+    SINK_PROVIDED,
+    extensions_of,
+    is_paused,
+)
 from headrace_controller.reconcile.objects import (
     condition_from,
     ensure_object,
@@ -152,7 +166,7 @@ def _decide_in_cluster(request: ReconcileRequest) -> None:
     status = binding.status if binding is not None else source.status
     request.status.update({name: status[name] for name in _SINK_FIELDS if status.get(name)})
     conditions[rules.RECEIVE_ADAPTER_READY] = conditions[DEPLOYED] = _deployed(request)
-    set_status(request, rules.CONDITIONS)
+    set_status(request, rules.CONDITIONS, when_ready=PAUSED if is_paused(source) else HAPPY)
 
 
 def _deployed(request: ReconcileRequest) -> Condition:
