@@ -29,6 +29,7 @@ from headrace_cli.resource_output import OutputFormat, print_document, print_tab
 from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
+NOT_FOUND = 404
 
 Server = Annotated[
     str, typer.Option("--server", envvar=SERVER_VARIABLE, help="URL of the controller's API.")
@@ -204,14 +205,20 @@ def delete(
     try:
         if filename is not None:
             # Delete in reverse order: Triggers before their Broker.
-            documents = [each.document for each in reversed(_manifests(filename))]
-            wanted = [
-                (
-                    client.kind_of(str(each.get("apiVersion")), str(each.get("kind"))),
-                    *_place(each.get("metadata"), namespace),
-                )
-                for each in documents
-            ]
+            wanted = []
+            for manifest in reversed(_manifests(filename)):
+                try:
+                    found = _kind_of(client, manifest)
+                except ApiFailure as failure:
+                    if failure.code != NOT_FOUND:
+                        raise
+                    # An object of such a kind cannot exist; the others are deleted all the same.
+                    absent += 1
+                    if not ignore_not_found:
+                        _error(f"{manifest.place}: {_named(manifest)}: {failure}")
+                else:
+                    metadata = manifest.document.get("metadata")
+                    wanted.append((found, *_place(metadata, namespace)))
         else:
             wanted = [(client.kind_called(kind or ""), namespace, name or "")]
         for each, place, called in wanted:
@@ -226,6 +233,12 @@ def delete(
         _fail(str(failure), REFUSED)
     if absent and not ignore_not_found:
         raise typer.Exit(REFUSED)
+
+
+def _kind_of(client: ApiClient, manifest: Manifest) -> ServedKind:
+    """The kind of a manifest's object. Raises ApiFailure."""
+    document = manifest.document
+    return client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
 
 
 def _place(metadata: object, namespace: str) -> tuple[str, str]:

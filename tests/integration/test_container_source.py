@@ -145,7 +145,7 @@ def test_no_program_is_left_after_kill_9(headrace: HeadraceUnderTest) -> None:
 
 def test_a_binding_without_a_cluster_says_so(headrace: HeadraceUnderTest) -> None:
     """And shows the URL that a program may be given by hand."""
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     headrace.establish(broker(NAMESPACE, "default"))
     headrace.apply(binding)
 
@@ -224,7 +224,7 @@ def test_a_cluster_runs_a_deployment(cluster: HeadraceUnderTest) -> None:
     }
     cluster.call("PUT", f"{path}/status", {**found, "status": status})
     cluster.wait_ready(source)
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     binding["metadata"]["name"] = "heartbeat-sinkbinding"
     cluster.wait_ready(binding)
     version = (cluster.get(made) or {})["metadata"]["resourceVersion"]
@@ -248,7 +248,7 @@ def test_a_binding_changes_deployments_and_undoes_it(cluster: HeadraceUnderTest)
     )
     cluster.apply(selected, excluded)
     before = (cluster.get(selected) or {})["spec"]
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     cluster.establish(binding)
     bound = {
         "A": "1",
@@ -278,7 +278,7 @@ def test_a_job_that_exists_is_named(cluster: HeadraceUnderTest) -> None:
     del job["spec"]["selector"]
     job["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     cluster.apply(job)
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     binding["metadata"]["name"] = "nightly"
     binding["spec"]["subject"] = {"apiVersion": "batch/v1", "kind": "Job", "name": "nightly"}
     cluster.apply(binding)

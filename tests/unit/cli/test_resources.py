@@ -178,6 +178,33 @@ def test_a_name_is_of_one_kind(cli: Cli, command: str) -> None:
     assert "name one: " in refused.output
 
 
+@pytest.mark.parametrize(
+    "directory", sorted((ROOT / "examples" / "sources").iterdir()), ids=lambda path: path.name
+)
+def test_the_examples_of_a_source_need_no_cluster(cli: Cli, directory: Path) -> None:
+    """A whole directory is applied and deleted without a complaint: what only a cluster knows is in
+    examples/kubernetes.
+    """
+    applied = cli("apply", "-f", str(directory))
+    assert (0, "") == (applied.exit_code, applied.stderr)
+    deleted = cli("delete", "-f", str(directory))
+    assert (0, "") == (deleted.exit_code, deleted.stderr)
+
+
+def test_delete_goes_on_after_a_kind_that_is_unknown(cli: Cli) -> None:
+    """Such an object cannot exist; the others of the file are deleted all the same."""
+    unknown = "apiVersion: nobody.dev/v1\nkind: Nothing\nmetadata: {name: none}\n"
+    both = f"{MANIFEST}---\n{unknown}"
+    cli("apply", "-f", "-", text=MANIFEST)
+    deleted = cli("delete", "-f", "-", text=both)
+    assert 1 == deleted.exit_code
+    assert "brokers.eventing.knative.dev/default deleted" in deleted.stdout
+    assert "no kind Nothing in nobody.dev/v1" in deleted.stderr
+    wait_until(lambda: "no brokers" in cli("get", "brokers").output, 10, "the broker to be gone")
+    again = cli("delete", "-f", "-", "--ignore-not-found", text=both)
+    assert (0, "", "") == (again.exit_code, again.stdout, again.stderr)
+
+
 def test_delete_by_name_and_by_file(cli: Cli) -> None:
     """Triggers are deleted before their Broker; a missing object is an error unless
     --ignore-not-found is given.
