@@ -85,7 +85,7 @@ def test_without_the_c_interface_it_still_runs(monkeypatch: pytest.MonkeyPatch) 
         plain.stop()
 
 
-async def test_another_process_is_told_what_it_lacks(cluster: MockCluster) -> None:
+async def test_another_process_reports_what_it_lacks(cluster: MockCluster) -> None:
     """`headrace up` keeps its routing table in its own memory: the embedded Kafka has no topic of
     it, and a service that is pointed at it reports that and the next command.
     """

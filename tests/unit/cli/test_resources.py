@@ -191,7 +191,7 @@ def test_the_examples_of_a_source_need_no_cluster(cli: Cli, directory: Path) -> 
     assert (0, "") == (deleted.exit_code, deleted.stderr)
 
 
-def test_delete_goes_on_after_a_kind_that_is_unknown(cli: Cli) -> None:
+def test_delete_continues_after_a_kind_that_is_unknown(cli: Cli) -> None:
     """Such an object cannot exist; the others of the file are deleted all the same."""
     unknown = "apiVersion: nobody.dev/v1\nkind: Nothing\nmetadata: {name: none}\n"
     both = f"{MANIFEST}---\n{unknown}"

@@ -75,7 +75,9 @@ class InvalidSource(Exception):
 
 
 EventTypes = Sequence[tuple[str, str]]
-"""Type and source of the events that a source sends: `status.ceAttributes`."""
+"""Type and source of the events that a source sends: `status.ceAttributes`. The source is empty if
+it is not known beforehand.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ class SourceKind:
     """The configuration of the adapter. Raises InvalidSource."""
     conditions: ConditionSet
     event_types: Callable[[Resource], EventTypes] = lambda _: ()
+    """From the resource with the fields of the status that the adapter has published."""
     fields: tuple[str, ...] = ()
     """The fields of the status that the adapter publishes."""
     finalizes: bool = False
@@ -134,13 +137,14 @@ class SourceKind:
         sink = _resolve_sink(request)
         dead_letter_sink = _resolve_dead_letter_sink(request)
         request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
-        event_types = self.event_types(source)
+        self._keep_fields(request)
+        event_types = self.event_types(source.with_status(request.status))
         request.status["ceAttributes"] = [
-            {"type": type_, "source": origin} for type_, origin in event_types
+            {"type": type_, **({"source": origin} if origin else {})}
+            for type_, origin in event_types
         ]
         if not request.status["ceAttributes"]:
             del request.status["ceAttributes"]
-        self._keep_fields(request)
         off = self._off(source)
         if off is not None:
             self._pause(request, off)
