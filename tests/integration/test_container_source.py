@@ -238,6 +238,44 @@ def test_a_cluster_runs_a_deployment(cluster: HeadraceUnderTest) -> None:
     cluster.delete(source)
 
 
+def test_a_cluster_has_its_deployment_back(cluster: HeadraceUnderTest) -> None:
+    """After a client has changed or deleted it; then nothing is written again and again."""
+    cluster.establish(broker(NAMESPACE, "default"))
+    source = example("sources/container/heartbeat.yaml")
+    source["metadata"]["name"] = "repaired"
+    cluster.apply(source)
+    made = deployment("repaired-deployment")
+    wait_until(lambda: cluster.get(made), 20, "the Deployment exists")
+    expected = variables(cluster, made)
+    applied = "headrace.dev/applied-generation"
+
+    def is_settled() -> bool:
+        metadata = (cluster.get(made) or {}).get("metadata", {})
+        seen = metadata.get("labels", {}).get(applied)
+        return bool(seen) and seen == str(metadata["generation"])
+
+    def as_before() -> bool:
+        return is_settled() and variables(cluster, made) == expected
+
+    wait_until(is_settled, 20, "the controller has seen what it applied")
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"]["minReadySeconds"] = 5
+        found["spec"]["template"]["spec"]["containers"][0].update(image="mine:1", env=[])
+
+    update(cluster, made, change)
+    wait_until(as_before, 20, "the change is undone")
+    found = cluster.get(made) or {}
+    [container] = found["spec"]["template"]["spec"]["containers"]
+    assert "python:3.13-slim-bookworm" == container["image"]
+    assert 5 == found["spec"]["minReadySeconds"], "what the source does not define stays"
+    cluster.establish(broker(NAMESPACE, "another"))
+    assert (cluster.get(made) or {})["metadata"]["generation"] == found["metadata"]["generation"]
+    cluster.delete(made)
+    wait_until(as_before, 20, "it is created again")
+    cluster.delete(source)
+
+
 @pytest.mark.clause("O4")
 def test_a_binding_changes_deployments_and_undoes_it(cluster: HeadraceUnderTest) -> None:
     """By name and by labels, now and later; values that the API server wrote stay as they are."""

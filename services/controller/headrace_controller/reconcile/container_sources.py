@@ -187,8 +187,10 @@ def _deployed(request: ReconcileRequest) -> Condition:
             f'Deployment "{wanted.name}" exists and belongs to another owner; delete it, or rename'
             " this resource",
         )
-    if present is None or not _is_current(wanted, present):
+    if present is None:
         request.draft.add(ApplyObject(wanted))
+    elif not _is_current(wanted, present):
+        request.draft.add(ApplyObject(_with_generation(wanted, present)))
     failure = request.observed.failed_steps.get(object_name(wanted))
     if failure is not None:
         return failed("ObjectNotApplied", failure.message)
@@ -198,11 +200,21 @@ def _deployed(request: ReconcileRequest) -> Condition:
 
 
 def _is_current(wanted: Resource, present: Resource) -> bool:
-    """Whether the Deployment was made from this template and runs as many pods."""
+    """Whether the Deployment was made from this template, and no client has changed it since."""
+    labels = present.metadata.get("labels") or {}
     made = present.annotations.get(rules.TEMPLATE_HASH)
     return made == wanted.annotations[rules.TEMPLATE_HASH] and (
-        present.spec.get("replicas") == wanted.spec["replicas"]
+        labels.get(rules.APPLIED_GENERATION) == str(present.generation)
     )
+
+
+def _with_generation(wanted: Resource, present: Resource) -> Resource:
+    """If applying it changes the spec, the generation is the next one: it is applied once more,
+    which changes the label only. So what fails is tried again, and what a client
+    changes at the same moment is found.
+    """
+    labels = {**wanted.metadata["labels"], rules.APPLIED_GENERATION: str(present.generation)}
+    return wanted.with_metadata(labels=labels)
 
 
 def _availability(source: Resource, deployment: Resource) -> Condition:
