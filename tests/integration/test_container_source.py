@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import HeadraceUnderTest, Refused, condition
 from tests.support.installations import installation
 from tests.support.manifests import broker, trigger
@@ -274,6 +275,31 @@ def test_a_cluster_has_its_deployment_back(cluster: HeadraceUnderTest) -> None:
     cluster.delete(made)
     wait_until(as_before, 20, "it is created again")
     cluster.delete(source)
+
+
+def test_a_binding_follows_the_label_of_its_namespace(cluster: HeadraceUnderTest) -> None:
+    """The controller reads namespaces with the role of examples/kubernetes."""
+    cluster.establish(broker(NAMESPACE, "default"))
+    workload = deployment("labelled", app="till")
+    cluster.apply(workload)
+    binding = example("kubernetes/sources/sinkbinding.yaml")
+    binding["metadata"]["name"] = "labelled"
+    cluster.establish(binding)
+    assert "K_SINK" in variables(cluster, workload)
+    assert isinstance(cluster, HeadraceOnKubernetes)
+    label = "bindings.knative.dev/exclude"
+    cluster.kubernetes.kubectl("label", "namespace", NAMESPACE, f"{label}=true")
+    try:
+        wait_until(lambda: variables(cluster, workload) == {"A": "1"}, 20, "it is unbound")
+        wait_until(
+            lambda: condition(cluster.get(binding) or {}, "Ready")["reason"] == "NamespaceExcluded",
+            20,
+            "the reason is shown",
+        )
+    finally:
+        cluster.kubernetes.kubectl("label", "namespace", NAMESPACE, f"{label}-")
+    wait_until(lambda: "K_SINK" in variables(cluster, workload), 20, "it is bound again")
+    cluster.delete(binding)
 
 
 @pytest.mark.clause("O4")
