@@ -281,7 +281,7 @@ class HeadraceUnderTest:
                 pass
 
     def _apply(self, manifest: Manifest) -> bool:
-        """Whether it was applied: not when somebody else, such as the controller, wrote the object
+        """Whether it was applied: not when another client, such as the controller, wrote the object
         after it was read here.
         """
         path = path_of(manifest)
