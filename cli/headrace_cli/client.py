@@ -25,6 +25,8 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 _JSON = "application/json"
 _CONNECT_SECONDS = 3.0
 _WORD_MAX = 100
+_NAMED_MAX = 5
+"""Kinds of a category that a message names."""
 _READ_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
@@ -105,14 +107,30 @@ class ApiClient:
 
     def kind_called(self, word: str) -> Kind:
         """Return the kind for a name that a user typed: `trigger`, `triggers`,
-        `triggers.eventing.knative.dev` or a short name. Raises ApiFailure.
+        `triggers.eventing.knative.dev`, a short name, or a category with one kind. Raises
+        ApiFailure.
         """
-        wanted, known = word.lower(), set[str]()
+        found = self.kinds_called(word)
+        if len(found) > 1:
+            named = ", ".join(each.plural for each in found[:_NAMED_MAX])
+            more = ", …" if len(found) > _NAMED_MAX else ""
+            raise ApiFailure(f"{word} is a category of {len(found)} kinds; name one: {named}{more}")
+        return found[0]
+
+    def kinds_called(self, word: str) -> list[Kind]:
+        """Return the kind of that name, else the kinds of the category of that name (`sources`),
+        each in the version that the server prefers. Raises ApiFailure.
+        """
+        wanted, known, category = word.lower(), set[str](), dict[str, Kind]()
         for version in ("v1", *self._group_versions()):
             for each in self._kinds_of(version):
                 if wanted in each.words:
-                    return each
-                known |= each.words
+                    return [each]
+                if wanted in each.categories:
+                    category.setdefault(each.qualified, each)
+                known |= each.words | each.categories
+        if category:
+            return list(category.values())
         raise ApiFailure(
             f"the server has no kind {word!r}{_resolve_kind(wanted, known)}; "
             "`headrace get crd` shows what there is",

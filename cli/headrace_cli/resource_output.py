@@ -41,9 +41,16 @@ def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
 
 
 def print_table(
-    table: Mapping[str, Any], kind: Kind, output: OutputFormat, *, with_namespace: bool
+    table: Mapping[str, Any],
+    kind: Kind,
+    output: OutputFormat,
+    *,
+    with_namespace: bool,
+    with_kind: bool = False,
 ) -> None:
-    """Print a Table from the server; `output` is TABLE, WIDE or NAME."""
+    """Print a Table from the server; `output` is TABLE, WIDE or NAME. With `with_kind` the first
+    column, the name, starts with the kind.
+    """
     rows = table.get("rows") or ()
     if output is OutputFormat.NAME:
         for row in rows:
@@ -63,7 +70,12 @@ def print_table(
         [
             [
                 *((_metadata(row).get("namespace", ""),) if with_namespace else ()),
-                *(row["cells"][number] for number, _ in columns),
+                *(
+                    f"{kind.qualified}/{row['cells'][number]}"
+                    if with_kind and number == 0
+                    else row["cells"][number]
+                    for number, _ in columns
+                ),
             ]
             for row in rows
         ],

@@ -22,11 +22,14 @@ from headrace_cli.client import (
     TOKEN_VARIABLE,
     ApiClient,
     ApiFailure,
+    Document,
 )
+from headrace_cli.client import Kind as ServedKind
 from headrace_cli.resource_output import OutputFormat, print_document, print_table
 from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
+NOT_FOUND = 404
 
 Server = Annotated[
     str, typer.Option("--server", envvar=SERVER_VARIABLE, help="URL of the controller's API.")
@@ -59,7 +62,9 @@ Files = Annotated[
 Kind = Annotated[
     str,
     typer.Argument(
-        metavar="KIND", help="broker, trigger, configmap …; also plural and short names."
+        metavar="KIND",
+        help="broker, trigger, configmap …; also plural and short names, and for `get` a category:"
+        " sources, knative.",
     ),
 ]
 
@@ -144,18 +149,35 @@ def get(
     client = connect(server, token_file, certificate_authority)
     place = None if all_namespaces else namespace
     try:
-        found = client.kind_called(kind)
+        # A name is one of one kind, so a category is no answer then.
+        kinds = client.kinds_called(kind) if name is None else [client.kind_called(kind)]
         if output in (OutputFormat.JSON, OutputFormat.YAML):
-            print_document(client.call("GET", found.path(place, name or ""))[1], output)
+            print_document(_documents(client, kinds, place, name or ""), output)
             return
-        table = client.table(found, place, name or "")
+        tables = [(each, client.table(each, place, name or "")) for each in kinds]
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
-    if not table.get("rows") and output is not OutputFormat.NAME:
-        where = f" in namespace {namespace}" if place and found.namespaced else ""
-        _error(f"no {found.plural}{where}")
-        return
-    print_table(table, found, output, with_namespace=all_namespaces and found.namespaced)
+    shown = [(each, table) for each, table in tables if table.get("rows")]
+    if not shown and output is not OutputFormat.NAME:
+        namespaced = any(each.namespaced for each in kinds)
+        where = f" in namespace {namespace}" if place and namespaced else ""
+        _error(f"no {kinds[0].plural if len(kinds) == 1 else kind}{where}")
+    for number, (each, table) in enumerate(shown):
+        if number and output is not OutputFormat.NAME:
+            echo("")
+        with_namespace = all_namespaces and each.namespaced
+        print_table(table, each, output, with_namespace=with_namespace, with_kind=len(kinds) > 1)
+
+
+def _documents(
+    client: ApiClient, kinds: Sequence[ServedKind], place: str | None, name: str
+) -> Document:
+    """One object or list as the server has it; of a category one list of all, as kubectl does."""
+    found = [client.call("GET", each.path(place, name))[1] for each in kinds]
+    if len(found) == 1:
+        return found[0]
+    items = [item for each in found for item in each["items"]]
+    return {"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items}
 
 
 def delete(
@@ -183,14 +205,20 @@ def delete(
     try:
         if filename is not None:
             # Delete in reverse order: Triggers before their Broker.
-            documents = [each.document for each in reversed(_manifests(filename))]
-            wanted = [
-                (
-                    client.kind_of(str(each.get("apiVersion")), str(each.get("kind"))),
-                    *_place(each.get("metadata"), namespace),
-                )
-                for each in documents
-            ]
+            wanted = []
+            for manifest in reversed(_manifests(filename)):
+                try:
+                    found = _kind_of(client, manifest)
+                except ApiFailure as failure:
+                    if failure.code != NOT_FOUND:
+                        raise
+                    # An object of such a kind cannot exist; the others are deleted all the same.
+                    absent += 1
+                    if not ignore_not_found:
+                        _error(f"{manifest.place}: {_named(manifest)}: {failure}")
+                else:
+                    metadata = manifest.document.get("metadata")
+                    wanted.append((found, *_place(metadata, namespace)))
         else:
             wanted = [(client.kind_called(kind or ""), namespace, name or "")]
         for each, place, called in wanted:
@@ -205,6 +233,12 @@ def delete(
         _fail(str(failure), REFUSED)
     if absent and not ignore_not_found:
         raise typer.Exit(REFUSED)
+
+
+def _kind_of(client: ApiClient, manifest: Manifest) -> ServedKind:
+    """The kind of a manifest's object. Raises ApiFailure."""
+    document = manifest.document
+    return client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
 
 
 def _place(metadata: object, namespace: str) -> tuple[str, str]:

@@ -19,6 +19,13 @@ EVENTING = "/apis/eventing.knative.dev/v1/namespaces/default"
 EVENT_TYPES = "/apis/eventing.knative.dev/v1beta2/namespaces/default/eventtypes"
 MESSAGING = "/apis/messaging.knative.dev/v1/namespaces/default"
 SOURCES = "/apis/sources.knative.dev/v1/namespaces/default"
+SOURCE_KINDS = {
+    "pingsources": "PingSource",
+    "apiserversources": "ApiServerSource",
+    "sinkbindings": "SinkBinding",
+    "containersources": "ContainerSource",
+}
+"""The kinds with commands of their own (`kn source ping`, ...), by the word in the path."""
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -37,11 +44,12 @@ def api(server: ApiUnderTest) -> Iterator[ApiUnderTest]:
     """The API without objects of an earlier test."""
     yield server
     for path in (
+        # Before the EventTypes, which the controller creates again while their sources exist.
+        *(f"{SOURCES}/{plural}" for plural in SOURCE_KINDS),
         f"{EVENTING}/triggers",
         f"{EVENTING}/brokers",
         EVENT_TYPES,
         f"{MESSAGING}/channels",
-        f"{SOURCES}/pingsources",
     ):
         server.call("DELETE", path)
         wait_until(
@@ -227,6 +235,264 @@ def test_source_list_lists_every_source_kind(api: ApiUnderTest) -> None:
     assert ["http://sink.example/"] == sinks
 
 
+def _sink_of_a_source(api: ApiUnderTest, name: str = "default") -> dict[str, Any]:
+    """`--sink broker:NAME`: kn fetches the object, and refers to what it found."""
+    code, made = api.call("POST", f"{EVENTING}/brokers", broker(name))
+    assert 201 == code, made
+    code, found = api.call("GET", f"{EVENTING}/brokers/{name}")
+    assert 200 == code, found
+    ref = {
+        "kind": found["kind"],
+        "namespace": found["metadata"]["namespace"],
+        "name": found["metadata"]["name"],
+        "apiVersion": found["apiVersion"],
+    }
+    return {"ref": ref}
+
+
+def _created(
+    api: ApiUnderTest, plural: str, name: str, spec: dict[str, Any], **metadata: Any
+) -> dict[str, Any]:
+    """The answer to `kn source KIND create`, which must be a success without a warning."""
+    sent = body("sources.knative.dev/v1", SOURCE_KINDS[plural], name, spec)
+    sent["metadata"] |= metadata
+    answer = api.request("POST", f"{SOURCES}/{plural}", sent)
+    made: dict[str, Any] = answer.json()
+    assert (201, None) == (answer.status, answer.headers.get("Warning")), made
+    return made
+
+
+def _described(api: ApiUnderTest, plural: str, name: str) -> dict[str, Any]:
+    """What describe shows, once the controller has judged the source: every field that it reads
+    has the form of Knative's types.
+    """
+    found: list[dict[str, Any]] = []
+
+    def judged() -> bool:
+        found.append(api.call("GET", f"{SOURCES}/{plural}/{name}")[1])
+        return bool(found[-1].get("status", {}).get("conditions"))
+
+    wait_until(judged, 10, f"conditions of {name}")
+    source = found[-1]
+    assert ("sources.knative.dev/v1", SOURCE_KINDS[plural]) == (
+        source["apiVersion"],
+        source["kind"],
+    )
+    assert isinstance(source["spec"]["sink"], dict)
+    for condition in source["status"]["conditions"]:
+        assert condition["status"] in ("True", "False", "Unknown")
+        assert condition["type"]
+        assert isinstance(condition.get("reason", ""), str)
+        assert isinstance(condition.get("message", ""), str)
+    assert "Ready" in {condition["type"] for condition in source["status"]["conditions"]}
+    return source
+
+
+def _deleted(api: ApiUnderTest, plural: str, name: str) -> None:
+    """`kn source KIND delete`: DELETE with options in the group of the typed client, and no wait.
+    Of a name that does not exist, the Status that kn prints.
+    """
+    options = {"kind": "DeleteOptions", "apiVersion": "sources.knative.dev/v1"}
+    path = f"{SOURCES}/{plural}/{name}"
+    code, answer = api.call("DELETE", path, options)
+    assert 200 == code, answer
+    wait_until(lambda: api.call("GET", path)[0] == 404, 10, f"{name} to be deleted")
+    code, status = api.call("DELETE", path, options)
+    assert (404, f'{plural}.sources.knative.dev "{name}" not found') == (code, status["message"])
+
+
+def _listed(api: ApiUnderTest, plural: str) -> list[str]:
+    """The names in `kn source KIND list`, which are those of `list --all-namespaces`."""
+    names = []
+    for path in (f"{SOURCES}/{plural}", f"/apis/sources.knative.dev/v1/{plural}"):
+        code, listed = api.call("GET", path)
+        assert (200, f"{SOURCE_KINDS[plural]}List") == (code, listed["kind"])
+        names.append([each["metadata"]["name"] for each in listed["items"]])
+    assert names[0] == names[1]
+    return names[0]
+
+
+def test_source_ping(api: ApiUnderTest) -> None:
+    """Create with text and with base64, list, describe, update of schedule and data, delete."""
+    sink = _sink_of_a_source(api)
+    overrides = {"extensions": {"origin": "kn"}}
+    spec = {"sink": sink, "ceOverrides": overrides, "schedule": "* * * * *", "data": "hello"}
+    made = _created(api, "pingsources", "text", spec)
+    assert spec == {name: made["spec"][name] for name in spec}
+    _created(
+        api, "pingsources", "bytes", {"sink": sink, "schedule": "@hourly", "dataBase64": "aGVsbG8="}
+    )
+    _created(api, "pingsources", "silent", {"sink": sink, "schedule": "@daily"})
+    assert ["bytes", "silent", "text"] == _listed(api, "pingsources")
+    assert overrides == _described(api, "pingsources", "text")["spec"]["ceOverrides"]
+
+    def encode(found: dict[str, Any]) -> None:
+        """`update --data ... --encoding base64`: kn removes the text."""
+        found["spec"].pop("data")
+        found["spec"] |= {"dataBase64": "Ynll", "schedule": "@daily"}
+
+    code, changed = update(api, f"{SOURCES}/pingsources/text", encode)
+    assert (200, "@daily", "Ynll", 2) == (
+        code,
+        changed["spec"]["schedule"],
+        changed["spec"]["dataBase64"],
+        changed["metadata"]["generation"],
+    )
+    assert "data" not in changed["spec"]
+    _deleted(api, "pingsources", "text")
+
+
+def test_source_ping_with_a_schedule_that_is_none(api: ApiUnderTest) -> None:
+    """kn checks nothing, and prints the message of the Status, which names the field."""
+    spec = {"sink": {"uri": "http://sink.example/"}, "schedule": "every minute"}
+    sent = body("sources.knative.dev/v1", "PingSource", "never", spec)
+    code, status = api.call("POST", f"{SOURCES}/pingsources", sent)
+    assert (422, "Status", "Invalid") == (code, status["kind"], status["reason"])
+    assert "spec.schedule" in status["message"]
+
+
+def test_source_apiserver(api: ApiUnderTest) -> None:
+    """Create with and without a selector, list, describe, update of resources and mode, delete."""
+    sink = _sink_of_a_source(api)
+    resources: list[dict[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Event"},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "selector": {"matchLabels": {"app": "shop"}},
+        },
+    ]
+    spec = {"sink": sink, "resources": resources, "serviceAccountName": "reader"}
+    made = _created(api, "apiserversources", "changes", {**spec, "mode": "Reference"})
+    assert (resources, "Reference", "reader") == (
+        made["spec"]["resources"],
+        made["spec"]["mode"],
+        made["spec"]["serviceAccountName"],
+    )
+    assert ["changes"] == _listed(api, "apiserversources")
+    found = _described(api, "apiserversources", "changes")
+    assert [{}, {"matchLabels": {"app": "shop"}}] == [
+        each.get("selector", {}) for each in found["spec"]["resources"]
+    ]
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"] |= {"mode": "Resource", "resources": resources[:1]}
+
+    code, changed = update(api, f"{SOURCES}/apiserversources/changes", change)
+    assert (200, "Resource", resources[:1]) == (
+        code,
+        changed["spec"]["mode"],
+        changed["spec"]["resources"],
+    )
+    _deleted(api, "apiserversources", "changes")
+
+
+def test_source_apiserver_defaults(api: ApiUnderTest) -> None:
+    """Without --service-account and --mode, kn sends neither field."""
+    spec = {
+        "sink": {"uri": "http://sink.example/"},
+        "resources": [{"apiVersion": "v1", "kind": "Event"}],
+    }
+    made = _created(api, "apiserversources", "plain", spec)
+    assert ("Reference", "default") == (made["spec"]["mode"], made["spec"]["serviceAccountName"])
+
+
+def test_source_binding(api: ApiUnderTest) -> None:
+    """Create for a name and for labels, list, describe, update, delete. The namespace is in the
+    subject.
+    """
+    sink = _sink_of_a_source(api)
+    named = {"kind": "Deployment", "namespace": "default", "name": "shop", "apiVersion": "apps/v1"}
+    labelled = {
+        "kind": "Job",
+        "namespace": "default",
+        "apiVersion": "batch/v1",
+        "selector": {"matchLabels": {"app": "shop"}},
+    }
+    made = _created(api, "sinkbindings", "by-name", {"sink": sink, "subject": named})
+    assert named == made["spec"]["subject"]
+    made = _created(api, "sinkbindings", "by-label", {"sink": sink, "subject": labelled})
+    assert labelled == made["spec"]["subject"]
+    assert ["by-label", "by-name"] == _listed(api, "sinkbindings")
+    assert named == _described(api, "sinkbindings", "by-name")["spec"]["subject"]
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"] |= {
+            "subject": {**named, "name": "other"},
+            "ceOverrides": {"extensions": {"origin": "kn"}},
+        }
+
+    code, changed = update(api, f"{SOURCES}/sinkbindings/by-name", change)
+    assert (200, "other", "kn") == (
+        code,
+        changed["spec"]["subject"]["name"],
+        changed["spec"]["ceOverrides"]["extensions"]["origin"],
+    )
+    _deleted(api, "sinkbindings", "by-name")
+
+
+def test_source_container(api: ApiUnderTest) -> None:
+    """Create, list, describe, update of the image, delete. Go writes a container without a name as
+    an empty one, and empty resources.
+    """
+    sink = _sink_of_a_source(api)
+    container = {
+        "name": "",
+        "image": "docker.io/example/heartbeats",
+        "args": ["--period=1"],
+        "env": [{"name": "POD_NAME", "value": "heartbeats"}],
+        "resources": {},
+    }
+    template = {"metadata": {"creationTimestamp": None}, "spec": {"containers": [container]}}
+    made = _created(api, "containersources", "beats", {"sink": sink, "template": template})
+    (stored,) = made["spec"]["template"]["spec"]["containers"]
+    assert container == stored
+    assert ["beats"] == _listed(api, "containersources")
+    (described,) = _described(api, "containersources", "beats")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["env"] == described["env"]
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"]["template"]["spec"]["containers"][0]["image"] = "docker.io/example/other"
+        # As Go writes the template that it has read.
+        found["spec"]["template"]["metadata"] = {"creationTimestamp": None}
+
+    code, changed = update(api, f"{SOURCES}/containersources/beats", change)
+    assert (200, "docker.io/example/other") == (
+        code,
+        changed["spec"]["template"]["spec"]["containers"][0]["image"],
+    )
+    _deleted(api, "containersources", "beats")
+
+
+def test_an_update_of_a_source_that_does_not_exist(api: ApiUnderTest) -> None:
+    """The GET of update, describe and delete is answered with the Status that kn prints."""
+    for plural in SOURCE_KINDS:
+        code, status = api.call("GET", f"{SOURCES}/{plural}/absent")
+        assert (404, "NotFound", f'{plural}.sources.knative.dev "absent" not found') == (
+            code,
+            status["reason"],
+            status["message"],
+        )
+
+
+def test_source_list_reads_sink_and_readiness(api: ApiUnderTest) -> None:
+    """The columns of source list: `spec.sink.ref`, and the Ready condition, of any kind; and with
+    --all-namespaces.
+    """
+    sink = _sink_of_a_source(api)
+    _created(api, "pingsources", "ticks", {"sink": sink, "schedule": "@daily"})
+    _described(api, "pingsources", "ticks")
+    (found,) = api.call("GET", "/apis/sources.knative.dev/v1/pingsources")[1]["items"]
+    assert ("PingSource", "default", "ticks", "default") == (
+        found["kind"],
+        found["metadata"]["namespace"],
+        found["metadata"]["name"],
+        found["spec"]["sink"]["ref"]["name"],
+    )
+
+
 def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
     """channel create with a type, subscription create with a reference to the channel."""
     template = {
@@ -343,6 +609,19 @@ def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
     run("eventtype", "list")
     assert "PingSource" in run("source", "list-types")
     assert "InMemoryChannel" in run("channel", "list-types")
+    for kind, options in {
+        "ping": ("--schedule", "* * * * *", "--data", "hello"),
+        "apiserver": ("--resource", "Event:v1", "--mode", "Resource"),
+        "binding": ("--subject", "Deployment:apps/v1:shop"),
+        "container": ("--image", "docker.io/example/heartbeats"),
+    }.items():
+        run("source", kind, "create", f"{kind}-1", *options, "--sink", "broker:by-kn")
+        assert f"{kind}-1" in run("source", kind, "list")
+        assert f"{kind}-1" in run("source", "list")
+        assert "by-kn" in run("source", kind, "describe", f"{kind}-1")
+        run("source", kind, "update", f"{kind}-1", "--sink", "http://sink.example/")
+        assert "http://sink.example/" in run("source", kind, "describe", f"{kind}-1")
+        run("source", kind, "delete", f"{kind}-1")
     run("trigger", "delete", "picky")
     run("broker", "delete", "by-kn", "--wait")
     assert 404 == server.call("GET", f"{EVENTING}/brokers/by-kn")[0]

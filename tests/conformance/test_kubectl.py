@@ -462,6 +462,32 @@ def test_unknown_fields_by_strictness(kubectl: Kubectl) -> None:
     )
 
 
+OLD_SOURCE = """
+apiVersion: sources.eventing.knative.dev/v1alpha1
+kind: CronJobSource
+metadata: {name: nightly}
+spec:
+  schedule: "0 3 * * *"
+  sink: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: default}
+"""
+OLD_WARNING = "Warning: sources.eventing.knative.dev/v1alpha1 CronJobSource is deprecated"
+
+
+@pytest.mark.parametrize("category", ["sources", "knative", "eventing"])
+def test_a_category_warns_of_the_old_kinds_that_are_used(kubectl: Kubectl, category: str) -> None:
+    """kubectl lists each kind of a category, those of Knative 0.5 too: a warning is for who has
+    objects of such a kind, and the objects are shown.
+    """
+    without = kubectl("get", category)
+    assert (0, False) == (without.code, "Warning" in without.err), without.err
+    assert OLD_WARNING in kubectl("apply", "-f", "-", text=OLD_SOURCE).err
+    listed = kubectl("get", category)
+    assert "cronjobsource.sources.eventing.knative.dev/nightly" in listed.out
+    assert [True] == [line.startswith(OLD_WARNING) for line in listed.err.splitlines()]
+    deleted = kubectl("delete", "cronjobsources", "nightly")
+    assert (0, True) == (deleted.code, OLD_WARNING in deleted.err)
+
+
 def test_status_subresource(kubectl: Kubectl) -> None:
     """Read and written separately from the rest."""
     kubectl.ok("apply", "-f", "-", text=TRIGGER)

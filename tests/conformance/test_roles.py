@@ -69,6 +69,11 @@ def test_the_controller_may_write_what_it_writes(
     assert verbs(path, group, resource) >= set(needed)
 
 
+def test_the_labels_of_namespaces_can_be_read() -> None:
+    """By a controller of all namespaces: SinkBindings follow them."""
+    assert verbs(ROLES[0], "", "namespaces") == READ
+
+
 @pytest.mark.clause("O6")
 def test_a_role_for_observers_may_see_every_kind_of_source() -> None:
     """With the label of the duck type: aggregated roles of Knative find it."""

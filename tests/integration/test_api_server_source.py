@@ -15,7 +15,9 @@ from tests.support.manifests import broker, trigger
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "sources" / "apiserversource"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLE = EXAMPLES / "sources" / "apiserversource"
+RBAC = EXAMPLES / "kubernetes" / "sources" / "apiserversource-rbac.yaml"
 NAMESPACE = "watched"
 pytestmark = pytest.mark.timeout(180)
 
@@ -290,7 +292,7 @@ def test_the_example(headrace: HeadraceUnderTest) -> None:
     namespace, sink = "example", "example"
     headrace.ensure_namespace(namespace)
     if isinstance(headrace, HeadraceOnKubernetes):
-        headrace.kubernetes.kubectl("apply", "-n", namespace, "-f", str(EXAMPLE / "rbac.yaml"))
+        headrace.kubernetes.kubectl("apply", "-n", namespace, "-f", str(RBAC))
     headrace.sinks.script(sink, Script(record=True))
     documents = list(yaml.safe_load_all((EXAMPLE / "apiserversource.yaml").read_text()))
     for each in documents:

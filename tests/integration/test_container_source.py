@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import HeadraceUnderTest, Refused, condition
 from tests.support.installations import installation
 from tests.support.manifests import broker, trigger
@@ -145,7 +146,7 @@ def test_no_program_is_left_after_kill_9(headrace: HeadraceUnderTest) -> None:
 
 def test_a_binding_without_a_cluster_says_so(headrace: HeadraceUnderTest) -> None:
     """And shows the URL that a program may be given by hand."""
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     headrace.establish(broker(NAMESPACE, "default"))
     headrace.apply(binding)
 
@@ -224,7 +225,7 @@ def test_a_cluster_runs_a_deployment(cluster: HeadraceUnderTest) -> None:
     }
     cluster.call("PUT", f"{path}/status", {**found, "status": status})
     cluster.wait_ready(source)
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     binding["metadata"]["name"] = "heartbeat-sinkbinding"
     cluster.wait_ready(binding)
     version = (cluster.get(made) or {})["metadata"]["resourceVersion"]
@@ -238,6 +239,69 @@ def test_a_cluster_runs_a_deployment(cluster: HeadraceUnderTest) -> None:
     cluster.delete(source)
 
 
+def test_a_cluster_has_its_deployment_back(cluster: HeadraceUnderTest) -> None:
+    """After a client has changed or deleted it; then nothing is written again and again."""
+    cluster.establish(broker(NAMESPACE, "default"))
+    source = example("sources/container/heartbeat.yaml")
+    source["metadata"]["name"] = "repaired"
+    cluster.apply(source)
+    made = deployment("repaired-deployment")
+    wait_until(lambda: cluster.get(made), 20, "the Deployment exists")
+    expected = variables(cluster, made)
+    applied = "headrace.dev/applied-generation"
+
+    def is_settled() -> bool:
+        metadata = (cluster.get(made) or {}).get("metadata", {})
+        seen = metadata.get("labels", {}).get(applied)
+        return bool(seen) and seen == str(metadata["generation"])
+
+    def as_before() -> bool:
+        return is_settled() and variables(cluster, made) == expected
+
+    wait_until(is_settled, 20, "the controller has seen what it applied")
+
+    def change(found: dict[str, Any]) -> None:
+        found["spec"]["minReadySeconds"] = 5
+        found["spec"]["template"]["spec"]["containers"][0].update(image="mine:1", env=[])
+
+    update(cluster, made, change)
+    wait_until(as_before, 20, "the change is undone")
+    found = cluster.get(made) or {}
+    [container] = found["spec"]["template"]["spec"]["containers"]
+    assert "python:3.13-slim-bookworm" == container["image"]
+    assert 5 == found["spec"]["minReadySeconds"], "what the source does not define stays"
+    cluster.establish(broker(NAMESPACE, "another"))
+    assert (cluster.get(made) or {})["metadata"]["generation"] == found["metadata"]["generation"]
+    cluster.delete(made)
+    wait_until(as_before, 20, "it is created again")
+    cluster.delete(source)
+
+
+def test_a_binding_follows_the_label_of_its_namespace(cluster: HeadraceUnderTest) -> None:
+    """The controller reads namespaces with the role of examples/kubernetes."""
+    cluster.establish(broker(NAMESPACE, "default"))
+    workload = deployment("labelled", app="till")
+    cluster.apply(workload)
+    binding = example("kubernetes/sources/sinkbinding.yaml")
+    binding["metadata"]["name"] = "labelled"
+    cluster.establish(binding)
+    assert "K_SINK" in variables(cluster, workload)
+    assert isinstance(cluster, HeadraceOnKubernetes)
+    label = "bindings.knative.dev/exclude"
+    cluster.kubernetes.kubectl("label", "namespace", NAMESPACE, f"{label}=true")
+    try:
+        wait_until(lambda: variables(cluster, workload) == {"A": "1"}, 20, "it is unbound")
+        wait_until(
+            lambda: condition(cluster.get(binding) or {}, "Ready")["reason"] == "NamespaceExcluded",
+            20,
+            "the reason is shown",
+        )
+    finally:
+        cluster.kubernetes.kubectl("label", "namespace", NAMESPACE, f"{label}-")
+    wait_until(lambda: "K_SINK" in variables(cluster, workload), 20, "it is bound again")
+    cluster.delete(binding)
+
+
 @pytest.mark.clause("O4")
 def test_a_binding_changes_deployments_and_undoes_it(cluster: HeadraceUnderTest) -> None:
     """By name and by labels, now and later; values that the API server wrote stay as they are."""
@@ -248,7 +312,7 @@ def test_a_binding_changes_deployments_and_undoes_it(cluster: HeadraceUnderTest)
     )
     cluster.apply(selected, excluded)
     before = (cluster.get(selected) or {})["spec"]
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     cluster.establish(binding)
     bound = {
         "A": "1",
@@ -278,7 +342,7 @@ def test_a_job_that_exists_is_named(cluster: HeadraceUnderTest) -> None:
     del job["spec"]["selector"]
     job["spec"]["template"]["spec"]["restartPolicy"] = "Never"
     cluster.apply(job)
-    binding = example("sources/container/sinkbinding.yaml")
+    binding = example("kubernetes/sources/sinkbinding.yaml")
     binding["metadata"]["name"] = "nightly"
     binding["spec"]["subject"] = {"apiVersion": "batch/v1", "kind": "Job", "name": "nightly"}
     cluster.apply(binding)

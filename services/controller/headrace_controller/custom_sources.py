@@ -2,15 +2,17 @@
 them in the sources service.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.domain.errors import Permanent
+from headrace.domain.observed_event_types import TEXT_MAX
 from headrace.resources.delivery_rules import DELIVERY_SHAPE
 from headrace.resources.kind_rules import KindRules
-from headrace.resources.resource import ResourceKind
+from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.source import (
     default_source,
     shape_of,
@@ -19,10 +21,12 @@ from headrace.resources.source import (
     validate_source,
 )
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest, Reconcilers
-from headrace_controller.reconcile.sources import SourceKind
+from headrace_controller.reconcile.sources import EventTypes, SourceKind
 
 ADAPTER_ANNOTATION = "headrace.dev/source-adapter"
+EVENT_TYPES_ANNOTATION = "registry.knative.dev/eventTypes"
 SETTING = "HEADRACE_CONTROLLER_SOURCE_CRDS"
+_EVENT_TYPES_MAX = 64
 _COMMON_FIELDS = ("sink", "ceOverrides", "delivery", "serviceAccountName")
 _RULES = KindRules(
     shape_of({"delivery": DELIVERY_SHAPE}),
@@ -70,13 +74,55 @@ def _reconciler(document: Mapping[str, Any], place: str) -> KindReconciler:
             f"{place}: metadata.annotations needs {ADAPTER_ANNOTATION}, the name of an adapter in"
             " HEADRACE_SOURCES_ADAPTERS"
         )
+    registered = _registered_types(annotations.get(EVENT_TYPES_ANNOTATION), place)
     return SourceKind(
         kind=_kind(document.get("spec") or {}, place),
         rules=_RULES,
         adapter=adapter,
         config=_config,
         conditions=source_conditions(),
+        event_types=lambda source: _published_types(source) or registered,
+        fields=("ceAttributes",),
     ).reconciler()
+
+
+def _registered_types(text: object, place: str) -> EventTypes:
+    """The types that the CRD names, whose source is not known: Knative's annotation is a JSON list
+    of objects with a `type`. Raises `InvalidSourceDefinition`.
+    """
+    if text is None:
+        return ()
+    try:
+        listed = json.loads(str(text))
+        types = [str(each["type"]) for each in listed if _is_attribute(each["type"])]
+        wrong = not isinstance(listed, list) or len(types) != len(listed)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        wrong = True
+    if wrong:
+        raise InvalidSourceDefinition(
+            f"{place}: metadata.annotations[{EVENT_TYPES_ANNOTATION}] is a JSON list of objects"
+            f' with a type, such as [{{"type": "com.example.made"}}]'
+        )
+    return [(each, "") for each in dict.fromkeys(types)]
+
+
+def _published_types(source: Resource) -> EventTypes:
+    """What the adapter has published as `ceAttributes`; only whole entries, because those of the
+    annotation, which have no source, are in the same field.
+    """
+    listed = source.status.get("ceAttributes")
+    listed = listed if isinstance(listed, list) else []
+    found: dict[tuple[str, str], None] = {}
+    for each in listed:
+        if isinstance(each, Mapping):
+            type_, origin = each.get("type"), each.get("source")
+            if _is_attribute(type_) and _is_attribute(origin):
+                found[type_, origin] = None
+    return list(found)[:_EVENT_TYPES_MAX]
+
+
+def _is_attribute(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and 0 < len(value) <= TEXT_MAX
 
 
 def _kind(spec: Mapping[str, Any], place: str) -> ResourceKind:

@@ -22,7 +22,7 @@ from headrace_controller.plan_executor import PlanExecutor
 from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.event_schemas import wanted_schemas
 from headrace_controller.reconcile.observed_state import Installation, ObservedState
-from headrace_controller.reconcile.references import SYSTEM_REFERENCES
+from headrace_controller.reconcile.references import NAMESPACE_KIND, SYSTEM_REFERENCES
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile.validation import ResourceValidator
 from headrace_controller.system_config import SystemConfigReader
@@ -202,6 +202,9 @@ class Observer:
         named = SYSTEM_REFERENCES | self._reconcilers.references(
             resources, in_cluster=self._installation.in_cluster
         )
+        if self._installation.namespaces:
+            # A controller that serves some namespaces only may not read what is in none.
+            named = frozenset(each for each in named if each[:2] != NAMESPACE_KIND)
         workloads = self._reconcilers.workloads(resources) if self._installation.in_cluster else ()
         referenced = [found for each in named if (found := self._store.find(each)) is not None]
         for api_version, kind, namespace in workloads:

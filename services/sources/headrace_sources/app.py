@@ -32,7 +32,7 @@ from headrace.runtime.watchdog import Watchdog
 from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import EmitterContext
 from headrace_sources.receiver import Receiver
-from headrace_sources.registry import adapters_with
+from headrace_sources.registry import adapters_with, check_own_adapters
 from headrace_sources.running_source import SourceServices
 from headrace_sources.secrets import ApiSecrets, NoSecrets, SecretReader, Secrets
 from headrace_sources.settings import SourcesSettings
@@ -143,13 +143,16 @@ def compose(
         api_server=api_server or api_server_of(settings),
         settings=settings,
     )
+    own = settings.own_adapters()
+    adapters = adapters_with(own)
+    check_own_adapters(adapters, own)
     sources = Sources(
         instance_id=instance_name("sources"),
         services=services,
         routes=backends.routes,
         instances=backends.instances,
         metrics=metrics,
-        adapters=adapters_with(settings.own_adapters()),
+        adapters=adapters,
     )
     for name, component in backends.components:
         service.add(name, component)

@@ -2,13 +2,18 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import structlog
+
+from headrace_sources.settings import ADAPTERS_SETTING
 from headrace_sources.source import Source, SourceConfig, SourceContext, SourceFault
+
+logger = structlog.get_logger(__name__)
 
 
 class Placement(Enum):
@@ -48,25 +53,32 @@ class AdapterEntry:
 
     def load(self) -> SourceClass:
         """Import the adapter. Raises `SourceFault` that names the extra if its library is
-        missing.
+        missing, or what is wrong with the module.
         """
+        place = f"{self.module}:{self.class_name}"
         try:
-            return cast(SourceClass, getattr(importlib.import_module(self.module), self.class_name))
+            found = getattr(importlib.import_module(self.module), self.class_name)
         except ModuleNotFoundError as error:
             if self.extra and (error.name or "").startswith(self.imports):
                 raise SourceFault(
                     "LibraryMissing",
                     f"the sources service lacks {error.name}; install headrace[{self.extra}]",
                 ) from error
-            raise SourceFault(
-                "AdapterNotFound", f"{self.module}:{self.class_name} cannot be imported: {error}"
-            ) from error
-        except AttributeError as error:
-            raise SourceFault(
-                "AdapterNotFound", f"module {self.module} has no class {self.class_name}"
-            ) from error
+            raise SourceFault(_NOT_FOUND, f"{place} cannot be imported: {error}") from error
+        # A module may do anything when it is imported, a script may end; the other sources run on.
+        except (Exception, SystemExit) as error:
+            if isinstance(error, AttributeError) and error.name == self.class_name:
+                reason = f"module {self.module} has no class {self.class_name}"
+            else:
+                reason = f"{place} cannot be imported: {type(error).__name__}"
+            raise SourceFault(_NOT_FOUND, reason) from error
+        config = getattr(found, "Config", None)
+        if not (isinstance(config, type) and issubclass(config, SourceConfig)):
+            raise SourceFault(_NOT_FOUND, f"{place}.Config is no SourceConfig")
+        return cast(SourceClass, found)
 
 
+_NOT_FOUND = "AdapterNotFound"
 _MODULES = "headrace_sources.adapters"
 ADAPTERS: Mapping[str, AdapterEntry] = {
     "aws-sqs": AdapterEntry(
@@ -102,6 +114,25 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
         imports="google",
     ),
 }
+
+
+def check_own_adapters(adapters: Mapping[str, AdapterEntry], own: Collection[str]) -> None:
+    """Import the adapters of an operator, so that a mistake in the setting or in a module shows
+    when the service starts, and not when a resource needs it.
+    """
+    for name in own:
+        try:
+            adapters[name].load()
+        except SourceFault as fault:
+            cause = fault.__cause__
+            logger.error(
+                "adapter_not_loaded",
+                setting=ADAPTERS_SETTING,
+                adapter=name,
+                error=str(fault),
+                next_step="correct it and start the service again; the other adapters run",
+                exc_info=None if isinstance(cause, ModuleNotFoundError) else cause,
+            )
 
 
 def adapters_with(own: Mapping[str, tuple[str, str]]) -> Mapping[str, AdapterEntry]:

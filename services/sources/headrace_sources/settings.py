@@ -13,6 +13,7 @@ from headrace.runtime.settings import WATCHDOG_SECONDS, Ge, Gt, Le, Pattern, Set
 from headrace.runtime.sockets import LOOPBACK, SOURCES_PORT
 
 _ADAPTER = re.compile(r"([a-z0-9][a-z0-9-]*)=([A-Za-z_][\w.]*):([A-Za-z_]\w*)").fullmatch
+ADAPTERS_SETTING = "HEADRACE_SOURCES_ADAPTERS"
 DENY_SETTING = "HEADRACE_SOURCES_EGRESS_DENY"
 ALLOW_SETTING = "HEADRACE_SOURCES_EGRESS_ALLOW"
 
@@ -57,7 +58,8 @@ class SourcesSettings(Settings):
     """
     adapters: str = ""
     """Adapters of your own, as `name=module:Class`, separated by commas. The module is found as
-    Python finds it, or in the working directory.
+    Python finds it, or in the working directory. One that cannot be imported is an error in the log
+    at the start; the others run.
     """
     camel: bool | None = None
     """Whether CamelSources run: their routes can do all that this process may do on its machine.
@@ -97,7 +99,7 @@ class SourcesSettings(Settings):
             match = _ADAPTER(entry)
             if match is None:
                 raise ValueError(
-                    f"HEADRACE_SOURCES_ADAPTERS: {entry[:100]} is not name=module:Class with a name"
+                    f"{ADAPTERS_SETTING}: {entry[:100]} is not name=module:Class with a name"
                     " of lower-case letters, digits and -"
                 )
             found[match[1]] = (match[2], match[3])

@@ -42,6 +42,7 @@ class ObservedEventType(NamedTuple):
     """The uid of the addressable or subscription."""
     type: str
     source: str
+    """Empty if it is not known, of an event that nobody has seen yet."""
     schema: str = ""
     """`dataschema` of the first such event."""
     specversion: str = "1.0"

@@ -2,10 +2,11 @@
 never set directly.
 
 The rules are those of Knative's condition manager. Dependents have severity "" and decide `Ready`:
-it is True when all of them are; else it copies status, reason and message of one that is not, False
-before Unknown, the most recent transition first. Other conditions have severity Info and do not
-affect `Ready`. `lastTransitionTime` changes when any field of the condition changes, and only then,
-so that the same input always gives the same status.
+it is True when all of them are, with a reason only where the resource is switched off; else it
+copies status, reason and message of one that is not, False before Unknown, the most recent
+transition first. Other conditions have severity Info and do not affect `Ready`.
+`lastTransitionTime` changes when any field of the condition changes, and only then, so that the
+same input always gives the same status.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,12 +61,18 @@ class ConditionSet:
         self.dependents = dependents
 
     def render(
-        self, decided: Mapping[str, Condition], *, before: Sequence[Mapping[str, Any]], now: str
+        self,
+        decided: Mapping[str, Condition],
+        *,
+        before: Sequence[Mapping[str, Any]],
+        now: str,
+        when_ready: Condition = HAPPY,
     ) -> list[dict[str, Any]]:
         """The `status.conditions` list, sorted by type.
 
         Dependents that are not in `decided` are Unknown. `before` is the current list (unknown
-        entries in it are dropped); `now` is an RFC 3339 time.
+        entries in it are dropped); `now` is an RFC 3339 time; `when_ready` is `Ready` when all
+        dependents are True, with a reason if that does not mean what it usually does.
         """
         # Any client with permission may have written the status.
         known = (
@@ -77,7 +84,9 @@ class ConditionSet:
             name: _entry(name, decided.get(name, unknown()), known.get(name), now=now, severity="")
             for name in self.dependents
         }
-        ready = _entry(READY, self._ready(rendered), known.get(READY), now=now, severity="")
+        ready = _entry(
+            READY, self._ready(rendered, when_ready), known.get(READY), now=now, severity=""
+        )
         others = {
             name: _entry(name, each, known.get(name), now=now, severity="Info")
             for name, each in decided.items()
@@ -87,10 +96,10 @@ class ConditionSet:
             (ready, *rendered.values(), *others.values()), key=lambda entry: str(entry["type"])
         )
 
-    def _ready(self, rendered: Mapping[str, Mapping[str, Any]]) -> Condition:
+    def _ready(self, rendered: Mapping[str, Mapping[str, Any]], when_ready: Condition) -> Condition:
         unhappy = [entry for entry in rendered.values() if entry["status"] != ConditionStatus.TRUE]
         if not unhappy:
-            return HAPPY
+            return when_ready
         unhappy.sort(key=lambda entry: str(entry["lastTransitionTime"]), reverse=True)
         unhappy.sort(key=lambda entry: entry["status"] != ConditionStatus.FALSE)
         worst = unhappy[0]

@@ -40,6 +40,11 @@ TEMPLATE_HASH: Final = "headrace.dev/template-hash"
 """Annotation of the Deployment: what it was made from. An API server writes some values in another
 form than it was given, so that a comparison would find a difference each time.
 """
+APPLIED_GENERATION: Final = "headrace.dev/applied-generation"
+"""Label of the Deployment: its generation when it was last applied. The generation counts changes
+by any client, and none by the API server itself. Of a Deployment it counts changes of annotations
+too, but not of labels.
+"""
 _SOURCE_LABEL: Final = "sources.knative.dev/containerSource"
 _AGENT_LABELS: Final = {"sources.knative.dev/source": "container-source-controller"}
 _LABEL_MAX: Final = 63

@@ -180,9 +180,10 @@ def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
     name = event_type_name(owner.name, owner.namespace, seen.type, seen.source)
     about = {"apiVersion": owner.kind.api_version, "kind": owner.kind.kind, "name": owner.name}
     schema = {"schema": seen.schema} if seen.schema else {}
+    origin = {"value": seen.source} if seen.source else {}
     attributes = [
         {"name": "type", "required": True, "value": seen.type},
-        {"name": "source", "required": True, "value": seen.source},
+        {"name": "source", "required": True, **origin},
         {"name": "schemadata", "required": True, **({"value": seen.schema} if seen.schema else {})},
         {"name": "specversion", "required": True, "value": seen.specversion},
         {"name": "id", "required": True},
@@ -201,7 +202,7 @@ def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
                 "reference": {**about, "namespace": owner.namespace},
                 "description": AUTO_CREATED,
                 "type": seen.type,
-                "source": seen.source,
+                **({"source": seen.source} if seen.source else {}),
                 **schema,
                 "attributes": attributes,
             },

@@ -116,12 +116,18 @@ def recorded_kinds(binding: Resource) -> frozenset[str]:
 def selects(binding: Resource, workload: Resource) -> bool:
     """Whether the binding is about a workload of its namespace and kind."""
     subject = _subject(binding)
-    if workload.metadata.get("labels", {}).get(EXCLUDE_LABEL) == "true":
+    if is_excluded(workload):
         return False
     if subject.get("name"):
         return bool(subject["name"] == workload.name)
     labels = workload.metadata.get("labels")
     return _matches(subject.get("selector") or {}, labels if isinstance(labels, Mapping) else {})
+
+
+def is_excluded(resource: Resource) -> bool:
+    """Whether the label of a workload, or of a namespace, says that no binding changes it."""
+    labels = resource.metadata.get("labels")
+    return isinstance(labels, Mapping) and labels.get(EXCLUDE_LABEL) == "true"
 
 
 def named_subject(binding: Resource) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.domain.field_errors import FieldError, invalid, invalid_key
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED
-from headrace.resources.conditions import ConditionSet
+from headrace.resources.conditions import ConditionSet, happy
 from headrace.resources.destination import DESTINATION_SHAPE, unsupported_uri
 from headrace.resources.destination import default as default_destination
 from headrace.resources.destination import validate as validate_destination
@@ -20,6 +20,8 @@ DEPLOYED = "Deployed"
 """A process of the sources service runs the source."""
 PAUSED_ANNOTATION = "headrace.dev/paused"
 """`true` switches a source off; what it has in the outside system stays."""
+PAUSED = happy("Paused", f"switched off; remove {PAUSED_ANNOTATION} to switch it on")
+"""The conditions of a source that is switched off, `Ready` among them: nothing is wrong with it."""
 SOURCE_SHAPE: Shape = {
     "sink": DESTINATION_SHAPE,
     "ceOverrides": {"extensions": {"*": str}},

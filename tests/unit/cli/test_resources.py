@@ -128,6 +128,83 @@ def test_get_shows_knatives_columns(cli: Cli) -> None:
     assert "TriggerList" == yaml.safe_load(cli("get", "triggers", "-o", "yaml").output)["kind"]
 
 
+SOURCES = """
+apiVersion: sources.knative.dev/v1
+kind: PingSource
+metadata: {name: beat}
+spec:
+  sink: {uri: "http://sink.example/"}
+---
+apiVersion: sources.knative.dev/v1
+kind: ContainerSource
+metadata: {name: till}
+spec:
+  template: {spec: {containers: [{image: till}]}}
+  sink: {uri: "http://sink.example/"}
+"""
+
+
+def test_get_of_a_category_shows_a_table_for_each_kind(cli: Cli) -> None:
+    """Kinds without objects are left out; the names say of which kind they are."""
+    none = cli("get", "sources")
+    assert (0, True) == (none.exit_code, "no sources in namespace default" in none.output)
+    assert 0 == cli("apply", "-f", "-", text=SOURCES).exit_code
+    try:
+        tables = [each.splitlines() for each in cli("get", "sources").stdout.split("\n\n")]
+        assert [
+            ["NAME", "containersources.sources.knative.dev/till"],
+            ["NAME", "pingsources.sources.knative.dev/beat"],
+        ] == sorted([line.split()[0] for line in each] for each in tables)
+        assert "default" in cli("get", "Sources", "-A").stdout
+        names = cli("get", "sources", "-o", "name").stdout.split()
+        assert {"pingsources.sources.knative.dev/beat"} < set(names)
+        assert len(names) == len(set(names)) == 2
+        everything = json.loads(cli("get", "sources", "-o", "json").stdout)
+        assert ("List", {"beat", "till"}) == (
+            everything["kind"],
+            {each["metadata"]["name"] for each in everything["items"]},
+        )
+        one = yaml.safe_load(cli("get", "bindings", "-o", "yaml").stdout)
+        assert "SinkBindingList" == one["kind"]
+    finally:
+        cli("delete", "-f", "-", text=SOURCES)
+
+
+@pytest.mark.parametrize("command", ["get", "delete"])
+def test_a_name_is_of_one_kind(cli: Cli, command: str) -> None:
+    """As with kubectl: which kind is meant must be said."""
+    refused = cli(command, "sources", "beat")
+    assert (1, True) == (refused.exit_code, "sources is a category of" in refused.output)
+    assert "name one: " in refused.output
+
+
+@pytest.mark.parametrize(
+    "directory", sorted((ROOT / "examples" / "sources").iterdir()), ids=lambda path: path.name
+)
+def test_the_examples_of_a_source_need_no_cluster(cli: Cli, directory: Path) -> None:
+    """A whole directory is applied and deleted without a complaint: what only a cluster knows is in
+    examples/kubernetes.
+    """
+    applied = cli("apply", "-f", str(directory))
+    assert (0, "") == (applied.exit_code, applied.stderr)
+    deleted = cli("delete", "-f", str(directory))
+    assert (0, "") == (deleted.exit_code, deleted.stderr)
+
+
+def test_delete_continues_after_a_kind_that_is_unknown(cli: Cli) -> None:
+    """Such an object cannot exist; the others of the file are deleted all the same."""
+    unknown = "apiVersion: nobody.dev/v1\nkind: Nothing\nmetadata: {name: none}\n"
+    both = f"{MANIFEST}---\n{unknown}"
+    cli("apply", "-f", "-", text=MANIFEST)
+    deleted = cli("delete", "-f", "-", text=both)
+    assert 1 == deleted.exit_code
+    assert "brokers.eventing.knative.dev/default deleted" in deleted.stdout
+    assert "no kind Nothing in nobody.dev/v1" in deleted.stderr
+    wait_until(lambda: "no brokers" in cli("get", "brokers").output, 10, "the broker to be gone")
+    again = cli("delete", "-f", "-", "--ignore-not-found", text=both)
+    assert (0, "", "") == (again.exit_code, again.stdout, again.stderr)
+
+
 def test_delete_by_name_and_by_file(cli: Cli) -> None:
     """Triggers are deleted before their Broker; a missing object is an error unless
     --ignore-not-found is given.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headrace.resources.conditions import (
+    HAPPY,
     Condition,
     ConditionSet,
     condition_of,
@@ -62,6 +63,16 @@ def test_ready_follows_the_dependents(
 
 
 @pytest.mark.clause("X5")
+def test_what_is_switched_off_is_ready_with_a_reason() -> None:
+    """Only while nothing is wrong."""
+    paused = happy("Paused", "switched off")
+    conditions = ConditionSet("A")
+    for decided, reason in ((HAPPY, "Paused"), (failed("Broken", "why"), "Broken")):
+        entries = conditions.render({"A": decided}, before=(), now="t", when_ready=paused)
+        [ready] = [each for each in entries if each["type"] == "Ready"]
+        assert (str(decided.status), reason) == (ready["status"], ready["reason"])
+
+
 def test_of_two_failures_the_newest_is_shown() -> None:
     """The most recent transition is the most useful one."""
     before = SET.render(

@@ -77,6 +77,10 @@ class GetHandlers:
         token = self._check_version(scope, options)
         version = token.version if token else self._store.resource_version
         found = self.select(scope, selection)
+        if not found and scope.served.deprecation in scope.warnings:
+            # `kubectl get sources` lists each kind of a category: who has no objects of a
+            # deprecated version does not use it, and must not be warned each time.
+            scope.warnings.remove(scope.served.deprecation)
         if token:
             last = (token.namespace, token.name)
             found = [each for each in found if (each.namespace, each.name) > last]

@@ -7,7 +7,15 @@ from typing import Any
 
 from headrace.resources import container_source as rules
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED
-from headrace.resources.conditions import Condition, condition_of, failed, happy, is_true, unknown
+from headrace.resources.conditions import (
+    HAPPY,
+    Condition,
+    condition_of,
+    failed,
+    happy,
+    is_true,
+    unknown,
+)
 from headrace.resources.destination import Unresolved
 from headrace.resources.kinds import (
     CONTAINER_SOURCE,
@@ -16,7 +24,13 @@ from headrace.resources.kinds import (
 )
 from headrace.resources.pod_template import containers_of, list_of
 from headrace.resources.resource import Reference, Resource, ResourceKind
-from headrace.resources.source import DEPLOYED, SINK_PROVIDED, extensions_of, is_paused
+from headrace.resources.source import (
+    DEPLOYED,
+    PAUSED,
+    SINK_PROVIDED,
+    extensions_of,
+    is_paused,
+)
 from headrace_controller.reconcile.objects import (
     condition_from,
     ensure_object,
@@ -152,7 +166,7 @@ def _decide_in_cluster(request: ReconcileRequest) -> None:
     status = binding.status if binding is not None else source.status
     request.status.update({name: status[name] for name in _SINK_FIELDS if status.get(name)})
     conditions[rules.RECEIVE_ADAPTER_READY] = conditions[DEPLOYED] = _deployed(request)
-    set_status(request, rules.CONDITIONS)
+    set_status(request, rules.CONDITIONS, when_ready=PAUSED if is_paused(source) else HAPPY)
 
 
 def _deployed(request: ReconcileRequest) -> Condition:
@@ -173,8 +187,10 @@ def _deployed(request: ReconcileRequest) -> Condition:
             f'Deployment "{wanted.name}" exists and belongs to another owner; delete it, or rename'
             " this resource",
         )
-    if present is None or not _is_current(wanted, present):
+    if present is None:
         request.draft.add(ApplyObject(wanted))
+    elif not _is_current(wanted, present):
+        request.draft.add(ApplyObject(_with_generation(wanted, present)))
     failure = request.observed.failed_steps.get(object_name(wanted))
     if failure is not None:
         return failed("ObjectNotApplied", failure.message)
@@ -184,11 +200,21 @@ def _deployed(request: ReconcileRequest) -> Condition:
 
 
 def _is_current(wanted: Resource, present: Resource) -> bool:
-    """Whether the Deployment was made from this template and runs as many pods."""
+    """Whether the Deployment was made from this template, and no client has changed it since."""
+    labels = present.metadata.get("labels") or {}
     made = present.annotations.get(rules.TEMPLATE_HASH)
     return made == wanted.annotations[rules.TEMPLATE_HASH] and (
-        present.spec.get("replicas") == wanted.spec["replicas"]
+        labels.get(rules.APPLIED_GENERATION) == str(present.generation)
     )
+
+
+def _with_generation(wanted: Resource, present: Resource) -> Resource:
+    """If applying it changes the spec, the generation is the next one: it is applied once more,
+    which changes the label only. So what fails is tried again, and what a client
+    changes at the same moment is found.
+    """
+    labels = {**wanted.metadata["labels"], rules.APPLIED_GENERATION: str(present.generation)}
+    return wanted.with_metadata(labels=labels)
 
 
 def _availability(source: Resource, deployment: Resource) -> Condition:

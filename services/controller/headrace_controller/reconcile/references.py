@@ -10,6 +10,7 @@ from headrace.resources.features import FEATURES_CONFIG_MAP
 from headrace.resources.resource import Reference, Resource
 from headrace.resources.system_config import SYSTEM_NAMESPACE
 
+NAMESPACE_KIND = ("v1", "Namespace")
 SYSTEM_REFERENCES = frozenset(
     Reference("v1", "ConfigMap", SYSTEM_NAMESPACE, name)
     for name in (

@@ -18,7 +18,7 @@ from headrace.resources.source import SINK_PROVIDED, sink_of
 from headrace_controller.reconcile.objects import object_name
 from headrace_controller.reconcile.observed_state import FINALIZER
 from headrace_controller.reconcile.plan import AddFinalizer, RemoveFinalizer, ReplaceObject
-from headrace_controller.reconcile.references import named, ref_of
+from headrace_controller.reconcile.references import NAMESPACE_KIND, named, ref_of
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest
 from headrace_controller.reconcile.statuses import (
     OIDC_DISABLED,
@@ -38,6 +38,11 @@ _SHOWN_MAX = 5
 
 def _references(binding: Resource) -> Iterator[Reference]:
     yield from named(binding, ref_of(sink_of(binding)))
+    yield _namespace_of(binding)
+
+
+def _namespace_of(binding: Resource) -> Reference:
+    return Reference(*NAMESPACE_KIND, "", binding.namespace)
 
 
 def _decide(request: ReconcileRequest) -> None:
@@ -82,11 +87,14 @@ def _bind(request: ReconcileRequest, variables: SinkVariables) -> Condition:
     """
     binding, kind = request.resource, rules.kind_of(request.resource)
     try:
+        excluded = _is_namespace_excluded(request)
         workloads = request.observed.all_of(*kind, binding.namespace)
         left = [
             each
             for each in _all_bound(request, rules.kinds_of(binding))
-            if rules.kind_of(binding) != _kind_of(each) or not rules.selects(binding, each)
+            if excluded
+            or rules.kind_of(binding) != _kind_of(each)
+            or not rules.selects(binding, each)
         ]
     except Unresolved as error:
         _keep_record(request)
@@ -95,6 +103,12 @@ def _bind(request: ReconcileRequest, variables: SinkVariables) -> Condition:
     wanted = {" ".join(kind), *(" ".join(_kind_of(each)) for each in left)}
     request.status["annotations"] = {rules.BOUND_KINDS: ",".join(sorted(wanted))}
     request.draft.add(*(ReplaceObject(rules.unbound(each, binding)) for each in left))
+    if excluded:
+        return failed(
+            "NamespaceExcluded",
+            f"namespace {binding.namespace} has the label {rules.EXCLUDE_LABEL}: true; remove it"
+            " to bind workloads there",
+        )
     subjects = [each for each in workloads if not each.deleting and rules.selects(binding, each)]
     if not subjects:
         return _without_subject(binding, kind)
@@ -104,6 +118,17 @@ def _bind(request: ReconcileRequest, variables: SinkVariables) -> Condition:
         problem for each in subjects if (problem := _bind_one(request, each, variables)) is not None
     ]
     return _worst(problems)
+
+
+def _is_namespace_excluded(request: ReconcileRequest) -> bool:
+    """Whether the label of the namespace says that no workload there is to be changed. Raises
+    Unresolved. The Deployment of a ContainerSource is bound by its owner.
+    """
+    binding, observed = request.resource, request.observed
+    if observed.installation.namespaces or _controller_of(binding):
+        return False
+    found = observed.find(_namespace_of(binding))
+    return found is not None and rules.is_excluded(found)
 
 
 def _bind_one(

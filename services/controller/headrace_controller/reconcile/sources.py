@@ -21,6 +21,7 @@ from headrace.resources.condition_types import (
     OIDC_IDENTITY_CREATED,
 )
 from headrace.resources.conditions import (
+    HAPPY,
     Condition,
     ConditionSet,
     ConditionStatus,
@@ -74,7 +75,9 @@ class InvalidSource(Exception):
 
 
 EventTypes = Sequence[tuple[str, str]]
-"""Type and source of the events that a source sends: `status.ceAttributes`."""
+"""Type and source of the events that a source sends: `status.ceAttributes`. The source is empty if
+it is not known beforehand.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class SourceKind:
     """The configuration of the adapter. Raises InvalidSource."""
     conditions: ConditionSet
     event_types: Callable[[Resource], EventTypes] = lambda _: ()
+    """From the resource with the fields of the status that the adapter has published."""
     fields: tuple[str, ...] = ()
     """The fields of the status that the adapter publishes."""
     finalizes: bool = False
@@ -133,15 +137,17 @@ class SourceKind:
         sink = _resolve_sink(request)
         dead_letter_sink = _resolve_dead_letter_sink(request)
         request.conditions[OIDC_IDENTITY_CREATED] = OIDC_DISABLED
-        event_types = self.event_types(source)
+        self._keep_fields(request)
+        event_types = self.event_types(source.with_status(request.status))
         request.status["ceAttributes"] = [
-            {"type": type_, "source": origin} for type_, origin in event_types
+            {"type": type_, **({"source": origin} if origin else {})}
+            for type_, origin in event_types
         ]
         if not request.status["ceAttributes"]:
             del request.status["ceAttributes"]
-        self._keep_fields(request)
-        if common.is_paused(source) or self.is_off(source):
-            self._pause(request)
+        off = self._off(source)
+        if off is not None:
+            self._pause(request, off)
         elif sink is not None:
             try:
                 config = self.config(request)
@@ -153,7 +159,7 @@ class SourceKind:
         else:
             self._wait_for_sink(request)
         _create_event_types(request, event_types)
-        set_status(request, self.conditions)
+        set_status(request, self.conditions, when_ready=off or HAPPY)
 
     def _route(
         self,
@@ -250,11 +256,14 @@ class SourceKind:
             epoch = request.observed.epoch
             request.draft.add(PutRoute(replace(route, epoch=epoch, paused=True)))
 
-    def _pause(self, request: ReconcileRequest) -> None:
+    def _off(self, source: Resource) -> Condition | None:
+        """How a source that is switched off shows it; None for one that runs."""
+        if common.is_paused(source):
+            return common.PAUSED
+        return happy("Paused", "switched off by the spec") if self.is_off(source) else None
+
+    def _pause(self, request: ReconcileRequest, off: Condition) -> None:
         self._stop(request)
-        off = happy("Paused", f"switched off; remove {common.PAUSED_ANNOTATION} to switch it on")
-        if not common.is_paused(request.resource):
-            off = happy("Paused", "switched off by the spec")
         for name in self.conditions.dependents:
             request.conditions.setdefault(name, off)
 

@@ -9,6 +9,7 @@ from typing import Any
 from headrace.domain.routing import Destination
 from headrace.resources.condition_types import DEAD_LETTER_SINK_RESOLVED, SUBSCRIBER_RESOLVED
 from headrace.resources.conditions import (
+    HAPPY,
     READY,
     Condition,
     ConditionSet,
@@ -39,10 +40,16 @@ EVENTS_DEAD_LETTERED = (
 _CONDITION_FIELDS = ("conditions", "observedGeneration")
 
 
-def set_status(request: ReconcileRequest, conditions: ConditionSet) -> None:
-    """Plan the status that was decided on, if it differs from the present one."""
+def set_status(
+    request: ReconcileRequest, conditions: ConditionSet, *, when_ready: Condition = HAPPY
+) -> None:
+    """Plan the status that was decided on, if it differs from the present one. `when_ready` is the
+    condition Ready if nothing is wrong.
+    """
     before = request.resource.status.get("conditions") or ()
-    entries = conditions.render(request.conditions, before=before, now=request.observed.now_text)
+    entries = conditions.render(
+        request.conditions, before=before, now=request.observed.now_text, when_ready=when_ready
+    )
     _plan_status(request, request.status, entries)
 
 

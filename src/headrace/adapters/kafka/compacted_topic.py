@@ -23,11 +23,11 @@ from confluent_kafka import (
 )
 
 from headrace.adapters.kafka.client_health import ClientHealth
-from headrace.adapters.kafka.errors import call_error, is_partition_end
+from headrace.adapters.kafka.errors import control_topic_error, is_partition_end
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.backoff import Backoff
-from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.errors import HeadraceError, LogUnavailable, NotFound
 from headrace.domain.record import StoredRecord
 
 logger = structlog.get_logger(__name__)
@@ -155,7 +155,7 @@ class CompactedTopicReader:
                 # connection.
                 continue
             except KafkaException as error:
-                self._set_error(call_error(error.args[0], f"topic {self._topic}"))
+                self._set_error(control_topic_error(error.args[0], self._topic))
             # No exception may end this thread: the process would use a stale table without notice.
             except Exception:
                 logger.exception("topic_reader_failed", topic=self._topic)
@@ -220,7 +220,7 @@ class CompactedTopicReader:
                 TopicPartition(self._topic, 0), timeout=_END_SECONDS
             )
         except KafkaException as error:
-            self._set_error(call_error(error.args[0], f"topic {self._topic}"))
+            self._set_error(control_topic_error(error.args[0], self._topic))
             self._stopping.wait(_POLL_SECONDS)
             return
         for each in self._requested:
@@ -245,7 +245,7 @@ class CompactedTopicReader:
             elif error.fatal():
                 raise KafkaException(error)
             else:
-                self._set_error(call_error(error, f"topic {self._topic}"))
+                self._set_error(control_topic_error(error, self._topic))
         if records or self._pending:
             self._deliver(records)
 
@@ -275,10 +275,11 @@ class CompactedTopicReader:
 
     def _set_error(self, error: HeadraceError) -> None:
         if self._last_error is None:
+            kept = "the last state read stays in use"
             logger.warning(
                 "topic_not_readable",
                 topic=self._topic,
                 error=str(error),
-                next_step="check Kafka; the last state read stays in use",
+                next_step=kept if isinstance(error, NotFound) else f"check Kafka; {kept}",
             )
         self._last_error = str(error)

@@ -184,6 +184,19 @@ def write_error(error: KafkaError, *, topic: str, size: int, size_max: int) -> H
     return call_error(error, f"topic {topic}")
 
 
+def control_topic_error(error: KafkaError, topic: str) -> HeadraceError:
+    """Return the domain's error for a control topic that cannot be read. The controller creates
+    them, so that a missing one has a cause that "check Kafka" does not lead to.
+    """
+    if not is_missing(error):
+        return call_error(error, f"topic {topic}")
+    return NotFound(
+        f"topic {topic} does not exist: start `headrace controller` with this Kafka, which creates"
+        " it. The embedded Kafka of `headrace up` has no such topics and serves that process only:"
+        " use `headrace up --kafka apache`"
+    )
+
+
 def call_error(error: KafkaError, what: str) -> HeadraceError:
     """Return the domain's error for a failed call about `what` (a topic, a group, the cluster),
     which the message names.

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from headrace.domain.routing import EventSource, source_key
+from headrace.resources.container_source import APPLIED_GENERATION
 from headrace.resources.kinds import (
     CONTAINER_SOURCE,
     DEPLOYMENT,
@@ -145,8 +146,58 @@ async def test_values_that_a_cluster_writes_in_another_form_are_no_change() -> N
     pod = {**template["spec"], "restartPolicy": "Always"}
     pod["containers"] = [{**pod["containers"][0], "resources": {"limits": {"cpu": "500m"}}}]
     spec = {**found.spec, "template": {**template, "spec": pod}}
-    await harness.store.replace(Resource(DEPLOYMENT, {**found.object, "spec": spec}))
+    # An API server does so when the object is written, which is one change and not two.
+    seen = {**found.metadata["labels"], APPLIED_GENERATION: str(found.generation + 1)}
+    written = Resource(DEPLOYMENT, {**found.object, "spec": spec}).with_metadata(labels=seen)
+    await harness.store.replace(written)
     assert await harness.settle() == []
+
+
+async def test_a_deployment_that_was_changed_is_repaired() -> None:
+    """By whatever client, and whatever of it; what it does not define is left alone. The condition
+    is not about what the client made.
+    """
+    harness = await settled(source({"image": "till:1", "args": ["--a"]}), installation=IN_CLUSTER)
+    before = containers(harness)
+    found = deployment(harness)
+    template = found.spec["template"]
+    pod = {**template["spec"], "containers": [{"name": "till-0", "image": "mine:1"}]}
+    spec = {**found.spec, "template": {**template, "spec": pod}, "minReadySeconds": 5}
+    await harness.store.replace(Resource(DEPLOYMENT, {**found.object, "spec": spec}))
+    await harness.settle()
+    assert containers(harness) == before
+    assert deployment(harness).spec["minReadySeconds"] == 5
+    assert await harness.settle() == []
+    version = deployment(harness).version
+    await harness.restart()
+    await harness.settle()
+    assert deployment(harness).version == version, "a controller that starts knows it too"
+
+
+async def test_a_deployment_that_was_changed_while_no_controller_ran_is_repaired() -> None:
+    """What was applied is in the Deployment."""
+    harness = await settled(source(), installation=IN_CLUSTER)
+    before = containers(harness)
+    found = deployment(harness)
+    template = found.spec["template"]
+    pod = {**template["spec"], "containers": [{"name": "till-0", "image": "mine:1"}]}
+    spec = {**found.spec, "template": {**template, "spec": pod}}
+    await harness.store.replace(Resource(DEPLOYMENT, {**found.object, "spec": spec}))
+    await harness.restart()
+    await harness.settle()
+    assert containers(harness) == before
+
+
+@pytest.mark.parametrize("kind", [DEPLOYMENT, SINK_BINDING], ids=lambda kind: kind.kind)
+async def test_what_was_deleted_is_created_again(kind: ResourceKind) -> None:
+    """The Deployment and the SinkBinding."""
+    harness = await settled(source(), installation=IN_CLUSTER)
+    suffix = kind.kind.lower()
+    name = f"till-{suffix}"
+    await harness.delete(kind, name)
+    await harness.settle()
+    assert harness.find(kind, name) is not None
+    assert containers(harness)[0]["env"] == [{"name": "K_SINK", "value": SINK}]
 
 
 async def test_no_container_runs_without_a_sink() -> None:

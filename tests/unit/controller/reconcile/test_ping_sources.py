@@ -68,6 +68,23 @@ async def test_nothing_is_required_but_a_sink() -> None:
     assert found.missed_runs is MissedRuns.SKIP
 
 
+async def test_a_table_shows_that_it_is_switched_off() -> None:
+    """The reason of Ready is the column REASON; without the annotation it is gone."""
+    services = ("ingress", "dispatcher", "sources")
+    paused = ping({"headrace.dev/paused": "true"})
+    harness = await settled(broker(), paused, services=services)
+    assert harness.condition(PING_SOURCE, "beat", "Ready") == ("True", "Paused")
+    await harness.apply(ping())
+    await harness.settle()
+    assert harness.condition(PING_SOURCE, "beat", "Ready")[1] != "Paused"
+
+
+async def test_a_source_that_is_switched_off_without_a_sink_is_not_ready() -> None:
+    """What has to be repaired before it is switched on is more important."""
+    harness = await settled(ping({"headrace.dev/paused": "true"}))
+    assert harness.condition(PING_SOURCE, "beat", "Ready") == ("False", "NotFound")
+
+
 @pytest.mark.parametrize(
     ("text", "data"),
     [

@@ -1,5 +1,6 @@
 """SinkBindings: what they change in workloads, and undo."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,11 +8,12 @@ import pytest
 from headrace.resources.kinds import DEPLOYMENT, SINK_BINDING
 from headrace.resources.resource import Resource, ResourceKind, kind_of_reference
 from headrace_controller.reconcile.observed_state import Installation
-from tests.unit.controller.harness import ControllerHarness, manifest
+from tests.unit.controller.harness import NAMESPACE, ControllerHarness, manifest
 
 SINK = "http://sink.example/orders"
 IN_CLUSTER = Installation(in_cluster=True)
 JOB = kind_of_reference("batch/v1", "Job")
+NAMESPACES = replace(kind_of_reference("v1", "Namespace"), namespaced=False)
 STATEFUL_SET = kind_of_reference("apps/v1", "StatefulSet")
 AVAILABLE = "SinkBindingAvailable"
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -138,6 +140,35 @@ async def test_a_selector_binds_what_matches_now_and_later() -> None:
     await harness.store.replace(found.with_metadata(labels={"app": "bank"}))
     await harness.settle()
     assert sinks(harness, "web") == {None}
+
+
+def namespace(labels: dict[str, str]) -> Resource:
+    """The namespace of these tests."""
+    metadata = {"name": NAMESPACE, "labels": labels}
+    document = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
+    return Resource(NAMESPACES, document)
+
+
+async def test_a_namespace_is_left_alone_as_its_label_says() -> None:
+    """What was bound before is bound no longer; without the label it is bound again."""
+    harness = await settled(workload(), binding())
+    await harness.store.create(namespace({"bindings.knative.dev/exclude": "true"}))
+    await harness.settle()
+    assert sinks(harness) == {None}
+    assert harness.condition(SINK_BINDING, "bind") == (FALSE, "NamespaceExcluded")
+    assert "bindings.knative.dev/exclude" in harness.message(SINK_BINDING, "bind", AVAILABLE)
+    found = harness.store.get(NAMESPACES, "", NAMESPACE)
+    await harness.store.replace(found.with_metadata(labels={"other": "true"}))
+    await harness.settle()
+    assert sinks(harness) == {SINK}
+
+
+async def test_a_controller_of_some_namespaces_does_not_read_them() -> None:
+    """It has no permission to; the label of workloads works."""
+    installation = Installation(in_cluster=True, namespaces=(NAMESPACE,))
+    excluded = namespace({"bindings.knative.dev/exclude": "true"})
+    harness = await settled(excluded, workload(), binding(), installation=installation)
+    assert sinks(harness) == {SINK}
 
 
 async def test_a_subject_of_another_kind_takes_the_place_of_the_first() -> None:

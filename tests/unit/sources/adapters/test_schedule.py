@@ -1,5 +1,8 @@
 """When cron expressions fire, changes of daylight saving time included."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from itertools import islice, takewhile
 
@@ -87,6 +90,24 @@ def test_the_clock_is_put_forward_and_back(
     once, and what follows the elapsed time is not disturbed.
     """
     assert [each[5:16] for each in times(expression, begin, 2, zone)] == expected
+
+
+def test_zones_do_not_depend_on_the_machine() -> None:
+    """A slim container image has no zone files."""
+    program = (
+        "from headrace_sources.adapters.schedule import Schedule\n"
+        "print(int(next(Schedule('0 9 * * *', 'Europe/Lisbon').times_after(1785542400))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONTZPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "1785571200" == done.stdout.strip(), "8:00 UTC is 9:00 in summer"
 
 
 @pytest.mark.parametrize(

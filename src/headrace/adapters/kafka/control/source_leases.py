@@ -20,10 +20,22 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 
 from headrace.adapters.kafka.control.durable_append import append_durably
-from headrace.adapters.kafka.errors import call_error, is_partition_end
+from headrace.adapters.kafka.errors import (
+    call_error,
+    control_topic_error,
+    is_missing,
+    is_partition_end,
+)
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.control_topics import SOURCES_PARTITIONS, SOURCES_TOPIC
 from headrace.domain.errors import Fenced
@@ -68,6 +80,7 @@ class KafkaSourceLeases:
         """The cursors of each partition that is held; changed on the loop only."""
         self._polled_at = 0.0
         """When the thread last asked for messages, monotonic. A float is replaced as a whole."""
+        self._missing_reported = False
         self._trusted_at = 0.0
         """From when on the assignment may be trusted after a suspension."""
 
@@ -193,6 +206,8 @@ class KafkaSourceLeases:
                     self._on_loop(partial(self._acquire, number, read))
             elif error.fatal():
                 raise KafkaException(error)
+            elif is_missing(error):
+                self._report_missing(error)
             return
         cursors, key, value = reading.get(number), message.key(), message.value()
         if cursors is None or key is None:
@@ -202,6 +217,15 @@ class KafkaSourceLeases:
             cursors.pop(uid, None)
         else:
             cursors[uid] = value.decode("utf-8", "replace")
+
+    def _report_missing(self, error: KafkaError) -> None:
+        """Say once why no source gets a lease. The client continues by itself when the topic is
+        there.
+        """
+        if not self._missing_reported:
+            self._missing_reported = True
+            reason = control_topic_error(error, self._topic)
+            logger.warning("source_leases_failed", error=str(reason))
 
     # On the loop.
 
