@@ -43,7 +43,7 @@ docs: $(DOCS_READY) ## Build the documentation as a site in build/docs/site; any
 fuzz: $(FUZZ_READY) ## Fuzz all parsers of external bytes for 60 s (ARGS="--seconds 600", or names of targets)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-bench: $(READY) ## Measure events per second, CPU per event and latency over a real Kafka
+bench: $(READY) ## Measure events per second, CPU per event, latency and memory over a real Kafka (ARGS="--cases sources")
 	@$(BIN)/python -m bench.run $(ARGS)
 
 chaos: $(READY) ## The long ledger run: faults of every kind, failing subscribers; no event may be lost (ARGS="--group-protocol consumer")

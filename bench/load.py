@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,16 @@ def wrk(
     if wrk prints no result.
     """
     pause = connections / per_second * 1000 if per_second else 0
+    arguments = [path, str(pause), str(KEYS if keyed else 0)]
+    return run_wrk(port, SCRIPT, arguments, seconds=seconds, connections=connections)
+
+
+def run_wrk(
+    port: int, script: Path, arguments: Sequence[str], *, seconds: int, connections: int = 64
+) -> Sent:
+    """Run wrk with a script that prints its result as `JSON {...}`. Raises RuntimeError if it
+    prints none.
+    """
     command = [
         "wrk",
         "-t1",
@@ -58,10 +68,9 @@ def wrk(
         "--timeout",
         "10s",
         "-s",
-        str(SCRIPT),
+        str(script),
         f"http://127.0.0.1:{port}",
     ]
-    arguments = [path, str(pause), str(KEYS if keyed else 0)]
     done = subprocess.run(
         [*command, "--", *arguments],
         capture_output=True,

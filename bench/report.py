@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 from tests.support.report import table
 
+from bench.sources.figures import SourceFigures, sources_table
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
@@ -46,6 +48,7 @@ class Results:
     """All cases of a run."""
 
     cases: list[Figures] = field(default_factory=list)
+    sources: list[SourceFigures] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
     def as_json(self) -> str:
@@ -60,10 +63,16 @@ class Results:
             "commit": _commit(),
             "date": time.strftime("%Y-%m-%d", time.gmtime(self.started)),
         }
-        return json.dumps({**values, "cases": [asdict(case) for case in self.cases]}, indent=2)
+        cases = [asdict(case) for case in self.cases]
+        sources = [each.as_values() for each in self.sources]
+        return json.dumps({**values, "cases": cases, "sources": sources}, indent=2)
 
     def as_text(self) -> str:
-        """A table of all cases."""
+        """A table of all cases, and one of the sources."""
+        tables = [self._cases_table()] if self.cases else []
+        return "\n\n".join([*tables, *([sources_table(self.sources)] if self.sources else [])])
+
+    def _cases_table(self) -> str:
         head = (
             "work",
             "triggers",

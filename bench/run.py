@@ -1,5 +1,5 @@
 """`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone,
-and both together.
+both together, and each kind of source (`bench.sources`).
 
 wrk sends and nginx receives, so that neither is the limit. CPU per event is user and system time of
 the one process; on a busy machine it is reliable, events per second are not.
@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
@@ -31,9 +31,12 @@ from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.load import Meter, write_backlog, wrk
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
+from bench.sources.cases import measure_sources
+from bench.sources.service import QUICK as QUICK_SOURCES
+from bench.sources.service import Sizes as SourceSizes
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 
-CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full")
+CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full", "sources")
 SUBSCRIPTIONS = (1, 100)
 TRIGGERS = (1, 10, 100)
 DRAIN_SECONDS = 240.0
@@ -55,6 +58,7 @@ class Sizes:
     together_seconds: int = 10
     deliveries_per_second: float = 2_000.0
     """At a fixed rate, for latencies without queueing."""
+    sources: SourceSizes = field(default_factory=SourceSizes)
 
 
 QUICK = Sizes(
@@ -63,6 +67,7 @@ QUICK = Sizes(
     deliveries=20_000,
     ordered_deliveries=10_000,
     together_seconds=4,
+    sources=QUICK_SOURCES,
 )
 
 
@@ -104,6 +109,8 @@ class Bench:
             self._together(count)
         if "full" in cases:
             self._full_speed()
+        if "sources" in cases:
+            self._results.sources += measure_sources(self._system, self._sizes.sources)
 
     def _add(self, figures: Figures) -> None:
         self._results.cases.append(figures)

@@ -7,9 +7,9 @@ import pytest
 from tests.unit.tree.sources import ROOT, modules
 
 UNIT = ROOT / "tests/unit"
-OTHERS = {"support", "tree"}
-"""Directories of tests about the tests and about the tree; test modules directly in `tests/unit`
-are about the distribution as a whole.
+OTHERS = {"bench", "support", "tree"}
+"""Directories of tests about the benchmarks, the tests and the tree; test modules directly in
+`tests/unit` are about the distribution as a whole.
 """
 TOPICS = {
     "apiserver/test_foreign_kinds.py",
