@@ -26,6 +26,7 @@ from headrace.adapters.http.server_head import (
 )
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.kafka.control import instances
+from headrace.adapters.nats import credentials_file
 from headrace.codec import (
     delivery_state,
     http,
@@ -93,6 +94,9 @@ class Reader:
     around: tuple[tuple[bytes, bytes], ...] = ((b"", b""),)
     """The text before and after the hostile part."""
     shapes: tuple[str, ...] = tuple(SHAPES)
+
+
+_CREDENTIALS = b"BEGIN NATS USER JWT\na.b.c\nEND NATS USER JWT\nBEGIN USER NKEY SEED\n"
 
 
 def text(read: Callable[[str], object]) -> Callable[[bytes], object]:
@@ -494,10 +498,18 @@ READERS: dict[str, Reader] = {
         (objects.InvalidObject,),
         ((b"", b""), (b'{"a":', b"}")),
     ),
+    "NATS credentials": Reader(
+        credentials_file.BYTES_MAX,
+        credentials_file.parse,
+        (ValueError,),
+        ((b"", b""), (b"BEGIN NATS USER JWT\n", b"\n"), (_CREDENTIALS, b"\n")),
+    ),
 }
 """All readers, by what they read."""
 
 PATTERNS: dict[str, str] = {
+    "headrace.adapters.nats.credentials_file._JWT_FORM": "NATS credentials",
+    "headrace.adapters.nats.credentials_file._SEED_FORM": "NATS credentials",
     "headrace.codec.json_text._whitespace": "JSON text",
     "headrace.codec.json_text._mark": "structured request",
     "headrace.codec.json_text._STRING": "JSON text",

@@ -12,7 +12,7 @@ from typing import Final
 from headrace.adapters.nats.unusable_file import UnusableFile
 
 _SETTING: Final = "HEADRACE_NATS_CREDENTIALS_FILE"
-_BYTES_MAX: Final = 65_536
+BYTES_MAX: Final = 65_536
 _JWT: Final = "NATS USER JWT"
 _JWT_FORM: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _SEED: Final = "USER NKEY SEED"
@@ -35,32 +35,38 @@ class CredentialsFile(UserString):
     @property
     def data(self) -> str:  # type: ignore[override]  # the client only reads it
         """The file's JWT and seed. Raises `UnusableFile`."""
-        lines = self._lines()
-        return "".join(
-            f"-----BEGIN {title}-----\n{self._entry(lines, title, form)}\n------END {title}------\n"
-            for title, form in ((_JWT, _JWT_FORM), (_SEED, _SEED_FORM))
-        )
-
-    def _entry(self, lines: list[str], title: str, form: re.Pattern[str]) -> str:
-        """The line after the one that begins an entry."""
-        for number, line in enumerate(lines[:-1]):
-            if f"BEGIN {title}" in line:
-                entry = lines[number + 1].strip()
-                if form.fullmatch(entry):
-                    return entry
-                raise UnusableFile(_SETTING, self._path, f"its {title} has another form")
-        raise UnusableFile(_SETTING, self._path, f"it has no line BEGIN {title}")
-
-    def _lines(self) -> list[str]:
         try:
             with self._path.open("rb") as file:
-                content = file.read(_BYTES_MAX + 1)
-            text = content.decode("ascii")
+                return parse(file.read(BYTES_MAX + 1))
         except OSError as error:
             raise UnusableFile(_SETTING, self._path, error.strerror or str(error)) from error
-        except UnicodeDecodeError:
-            # Without its cause, which has the content.
-            raise UnusableFile(_SETTING, self._path, "it is not text") from None
-        if len(content) > _BYTES_MAX:
-            raise UnusableFile(_SETTING, self._path, f"it has more than {_BYTES_MAX} bytes")
-        return text.splitlines()
+        except ValueError as error:
+            raise UnusableFile(_SETTING, self._path, str(error)) from None
+
+
+def parse(content: bytes) -> str:
+    """Return the JWT and the seed of a file, as the client expects them. Raises ValueError, whose
+    message has nothing of the content.
+    """
+    if len(content) > BYTES_MAX:
+        raise ValueError(f"it has more than {BYTES_MAX} bytes")
+    try:
+        lines = content.decode("ascii").splitlines()
+    except UnicodeDecodeError:
+        # Without its cause, which has the content.
+        raise ValueError("it is not text") from None
+    return "".join(
+        f"-----BEGIN {title}-----\n{_entry(lines, title, form)}\n------END {title}------\n"
+        for title, form in ((_JWT, _JWT_FORM), (_SEED, _SEED_FORM))
+    )
+
+
+def _entry(lines: list[str], title: str, form: re.Pattern[str]) -> str:
+    """The line after the one that begins an entry."""
+    for number, line in enumerate(lines[:-1]):
+        if f"BEGIN {title}" in line:
+            entry = lines[number + 1].strip()
+            if form.fullmatch(entry):
+                return entry
+            raise ValueError(f"its {title} has another form")
+    raise ValueError(f"it has no line BEGIN {title}")
