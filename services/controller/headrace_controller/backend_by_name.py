@@ -30,7 +30,7 @@ from headrace_controller.topic_backend.backend import TopicBackend, TopicDecisio
 
 NOT_CONFIGURED = {
     JETSTREAM: "no NATS server is configured; set HEADRACE_NATS_SERVERS for the controller, the"
-    " ingress and the dispatcher"
+    " ingress, the dispatcher and the sources service"
 }
 
 
