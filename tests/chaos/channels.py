@@ -147,7 +147,10 @@ class ChannelRun:
         )
 
     def _orders(self) -> Manifest:
-        return channel(NAMESPACE, "orders", kind=self._system.channel_kind)
+        kind = self._system.channel_kind
+        # A dispatcher that joins has to get a partition.
+        spec = {"numPartitions": 10} if kind == "KafkaChannel" else None
+        return channel(NAMESPACE, "orders", kind=kind, spec=spec)
 
     def _plain(self, *, retry: int) -> Manifest:
         """The Subscription that is reconfigured."""
