@@ -8,6 +8,7 @@ all reports that have arrived, so the callers still get them in batches, and no 
 """
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from typing import Any, Final
@@ -16,6 +17,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.client_health import ClientHealth
+from headrace.adapters.kafka.control.durable_append import append_and_wait
 from headrace.adapters.kafka.errors import call_error, is_fatal, write_error
 from headrace.adapters.kafka.options import (
     RECORD_OVERHEAD_BYTES,
@@ -108,20 +110,10 @@ class KafkaLog:
         await self._list_topics(None, timeout_seconds)
         if topic is None:
             return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def stored(error: HeadraceError | None) -> None:
-            if done.done():
-                return
-            if error is None or isinstance(error, TopicMissing):
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self.append(topic, Record(b"warm-up", None), stored)
         try:
             async with asyncio.timeout(max(deadline - time.monotonic(), 0.001)):
-                await done
+                with contextlib.suppress(TopicMissing):
+                    await append_and_wait(self, topic, Record(b"warm-up", None))
         except TimeoutError:
             raise LogUnavailable(
                 f"topic {topic} did not store the first record within {timeout_seconds:g} s"

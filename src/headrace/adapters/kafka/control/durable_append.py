@@ -14,6 +14,17 @@ async def append_durably(
 
     Raises what the log raises, and `LogUnavailable` after `seconds`.
     """
+    try:
+        async with asyncio.timeout(seconds):
+            await append_and_wait(log, topic, record)
+    except TimeoutError:
+        raise LogUnavailable(f"topic {topic} did not store {what} within {seconds:g} s") from None
+
+
+async def append_and_wait(log: Log, topic: str, record: Record) -> None:
+    """Return when all in-sync replicas have the record, however long that takes. Raises what the
+    log raises.
+    """
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def stored(error: HeadraceError | None) -> None:
@@ -25,8 +36,4 @@ async def append_durably(
             done.set_exception(error)
 
     log.append(topic, record, stored)
-    try:
-        async with asyncio.timeout(seconds):
-            await done
-    except TimeoutError:
-        raise LogUnavailable(f"topic {topic} did not store {what} within {seconds:g} s") from None
+    await done
