@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 
 from headrace.adapters.kafka.options import LogOptions
 
-SCRIPT = Path(__file__).with_name("events.lua")
+SCRIPT = Path(__file__).with_name("wrk") / "events.lua"
 EVENT_BYTES = 1024
 KEYS = 1000
 

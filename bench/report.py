@@ -51,6 +51,13 @@ class Results:
     sources: list[SourceFigures] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
+    def publish(self, path: Path | None) -> None:
+        """Print everything as JSON and as tables; write the JSON to a file too if one is named."""
+        if path:
+            path.write_text(self.as_json(), encoding="utf-8")
+        print(self.as_json())
+        print(self.as_text())
+
     def as_json(self) -> str:
         """Everything, with machine and commit."""
         machine = {

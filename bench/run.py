@@ -8,13 +8,12 @@ the one process; on a busy machine it is reliable, events per second are not.
 import argparse
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headrace
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.manifests import (
     ORDERED,
     Manifest,
@@ -28,6 +27,7 @@ from tests.support.rates import percentile
 from tests.support.wait_until import wait_until
 
 from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
+from bench.installation import installation
 from bench.load import Meter, write_backlog, wrk
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
@@ -306,28 +306,11 @@ def main() -> None:
     for tool in ("wrk", "nginx"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is not installed: apt-get install {tool}")
-    results = Results()
-    with tempfile.TemporaryDirectory(
-        prefix="headrace-bench-", ignore_cleanup_errors=True
-    ) as temporary:
-        directory = Path(temporary)
-        with kafka_for_headrace(directory) as kafka, nginx(directory / "nginx") as sink:
-            system = HeadraceUnderTest(
-                kafka.bootstrap_servers, directory, env={"HEADRACE_LOG_LEVEL": "warning"}
-            )
-            try:
-                Bench(
-                    system.start(), kafka, sink, QUICK if options.quick else Sizes(), results
-                ).perform(tuple(options.triggers), options.cases)
-            except BaseException:
-                print(system.processes.report(), file=sys.stderr)
-                raise
-            finally:
-                system.close()
-    if options.json:
-        options.json.write_text(results.as_json(), encoding="utf-8")
-    print(results.as_json())
-    print(results.as_text())
+    results, sizes = Results(), QUICK if options.quick else Sizes()
+    with installation() as (system, kafka), nginx(system.directory / "nginx") as sink:
+        bench = Bench(system, kafka, sink, sizes, results)
+        bench.perform(tuple(options.triggers), options.cases)
+    results.publish(options.json)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,7 @@ int clock_gettime(int clock, timespec_t *now);
 local now = ffi.new("timespec_t")
 local counter = 0
 
-local threads = {}
-function setup(thread)
-  thread:set("number", #threads)
-  table.insert(threads, thread)
-end
+dofile(debug.getinfo(1, "S").source:match("^@(.*/)") .. "common.lua")
 
 function init(args)
   pause = tonumber(args[2])
@@ -37,11 +33,4 @@ end
 function delay()
   if pause == 0 then return 0 end
   return pause * (0.5 + math.random())
-end
-
-function done(summary, latency, requests)
-  io.write(string.format('JSON {"requests": %d, "seconds": %.6f, "refused": %d, "errors": %d, "p50_ms": %.3f, "p99_ms": %.3f}\n',
-    summary.requests, summary.duration / 1000000, summary.errors.status,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout,
-    latency:percentile(50) / 1000, latency:percentile(99) / 1000))
 end
