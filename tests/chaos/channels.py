@@ -38,7 +38,7 @@ CHANNEL_WRITERS = frozenset({"c00", "c01", "c02"})
 SEQUENCE_WRITERS, PARALLEL_WRITERS = frozenset({"s00"}), frozenset({"b00"})
 CALM_SECONDS, TAIL_SECONDS = 3.0, 5.0
 WARM_SECONDS, DRAIN_SECONDS = 60.0, 60.0
-ZOMBIE_SECONDS = {"KafkaChannel": 8.0, "NatsJetStreamChannel": 13.0}
+FROZEN_SECONDS = {"KafkaChannel": 8.0, "NatsJetStreamChannel": 13.0}
 """How long a dispatcher is frozen: longer than the others wait until they take over its work (6 s
 in Kafka, 10 s in JetStream).
 """
@@ -233,7 +233,7 @@ def lasting_violations(report: Report) -> list[Violation]:
 async def run_channels(kind: str, seconds: float, seed: int, directory: Path) -> Report:
     """Start an installation with this kind of channel, perform the run, stop the installation."""
     planned = [
-        replace(fault, seconds=ZOMBIE_SECONDS[kind])
+        replace(fault, seconds=FROZEN_SECONDS[kind])
         if fault.kind is FaultKind.FREEZE_DISPATCHER
         else fault
         for fault in plan(seed, seconds, calm_seconds=CALM_SECONDS)

@@ -9,6 +9,7 @@ from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.installations import EVERYWHERE, installation
 from tests.support.pubsub_server import PubSubServer, pubsub_server_in
 from tests.support.shared_installation import SHARED
+from tests.support.xdist_scheduling import uses_shared_installation
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +27,7 @@ def everywhere(
     processes of their own.
     """
     where = request.param
+    assert uses_shared_installation(request.node.nodeid), "list the file in SHARED_INSTALLATION"
 
     def start() -> AbstractContextManager[HeadraceUnderTest]:
         directory = tmp_path_factory.mktemp(where)
@@ -33,6 +35,12 @@ def everywhere(
 
     with SHARED.use(where, start) as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
+    """The same, in files that have no installation of their own."""
+    return everywhere
 
 
 def _pubsub_env(request: pytest.FixtureRequest) -> dict[str, str]:

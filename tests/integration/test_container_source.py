@@ -5,7 +5,7 @@ machine, and Deployments in a real API server.
 import copy
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
-from tests.support.headrace_under_test import HeadraceUnderTest, Refused, condition
+from tests.support.headrace_under_test import HeadraceUnderTest, condition
 from tests.support.installations import installation
 from tests.support.manifests import broker, trigger
 from tests.support.sink_scripts import Script
@@ -52,25 +52,6 @@ def example(path: str) -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load((ROOT / "examples" / path).read_text())
     found["metadata"]["namespace"] = NAMESPACE
     return found
-
-
-def update(
-    headrace: HeadraceUnderTest, manifest: dict[str, Any], change: Callable[[dict[str, Any]], None]
-) -> None:
-    """Write a change of an object, which the controller writes too."""
-
-    def done() -> bool:
-        found = headrace.get(manifest) or {}
-        change(found)
-        try:
-            headrace.apply(found)
-        except Refused as refused:
-            if refused.status != 409:
-                raise
-            return False
-        return True
-
-    wait_until(done, 20, "it is written")
 
 
 def programs() -> list[psutil.Process]:
@@ -119,7 +100,7 @@ def test_a_program_that_fails_is_shown(headrace: HeadraceUnderTest) -> None:
         return ready.get("status") == "False" and "no such till" in ready.get("message", "")
 
     wait_until(shown, 20, "the failure is shown")
-    update(headrace, source, lambda found: found.update(spec=spec))
+    headrace.update(source, lambda found: {**found, "spec": spec})
     headrace.wait_ready(source)
     headrace.delete(source)
 
@@ -232,7 +213,12 @@ def test_a_cluster_runs_a_deployment(cluster: HeadraceUnderTest) -> None:
     # A reconcile of something else, which looks at this source too.
     cluster.establish(broker(NAMESPACE, "third"))
     assert (cluster.get(made) or {})["metadata"]["resourceVersion"] == version
-    update(cluster, source, lambda found: found["spec"]["sink"]["ref"].update(name="other"))
+
+    def to_other(found: dict[str, Any]) -> dict[str, Any]:
+        found["spec"]["sink"]["ref"]["name"] = "other"
+        return found
+
+    cluster.update(source, to_other)
     wait_until(
         lambda: variables(cluster, made)["K_SINK"] == f"{sink}other", 20, "the sink is changed"
     )
@@ -260,11 +246,12 @@ def test_a_cluster_has_its_deployment_back(cluster: HeadraceUnderTest) -> None:
 
     wait_until(is_settled, 20, "the controller has seen what it applied")
 
-    def change(found: dict[str, Any]) -> None:
+    def change(found: dict[str, Any]) -> dict[str, Any]:
         found["spec"]["minReadySeconds"] = 5
         found["spec"]["template"]["spec"]["containers"][0].update(image="mine:1", env=[])
+        return found
 
-    update(cluster, made, change)
+    cluster.update(made, change)
     wait_until(as_before, 20, "the change is undone")
     found = cluster.get(made) or {}
     [container] = found["spec"]["template"]["spec"]["containers"]
@@ -292,7 +279,9 @@ def test_a_binding_follows_the_label_of_its_namespace(cluster: HeadraceUnderTest
     try:
         wait_until(lambda: variables(cluster, workload) == {"A": "1"}, 20, "it is unbound")
         wait_until(
-            lambda: condition(cluster.get(binding) or {}, "Ready")["reason"] == "NamespaceExcluded",
+            lambda: (
+                condition(cluster.get(binding) or {}, "Ready").get("reason") == "NamespaceExcluded"
+            ),
             20,
             "the reason is shown",
         )
@@ -324,10 +313,11 @@ def test_a_binding_changes_deployments_and_undoes_it(cluster: HeadraceUnderTest)
     cluster.apply(later)
     wait_until(lambda: variables(cluster, later) == bound, 20, "a later one is bound")
 
-    def leave(found: dict[str, Any]) -> None:
+    def leave(found: dict[str, Any]) -> dict[str, Any]:
         found["metadata"]["labels"]["app"] = "other"
+        return found
 
-    update(cluster, later, leave)
+    cluster.update(later, leave)
     wait_until(lambda: variables(cluster, later) == {"A": "1"}, 20, "it is bound no longer")
     cluster.delete(binding)
     assert (cluster.get(selected) or {})["spec"] == before

@@ -13,7 +13,6 @@ from tests.support.embedded_headrace import EmbeddedHeadrace
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
-    Refused,
     condition,
     stays_true,
     wait_for_events,
@@ -34,12 +33,6 @@ from tests.support.wait_until import wait_until
 
 NAMESPACE = "flows"
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
 
 
 def sequence(name: str, *steps: Mapping[str, Any], **spec: Any) -> Manifest:
@@ -73,22 +66,6 @@ def send(headrace: HeadraceUnderTest, to: Manifest, count: int, *, writer: str) 
     """Send numbered events to a flow."""
     for number in range(count):
         assert headrace.send(numbered(headrace.seed, writer, number), address(to)) == 202
-
-
-def change(headrace: HeadraceUnderTest, manifest: Manifest) -> None:
-    """Change a flow, and wait until it is Ready; again if its status was written meanwhile."""
-
-    def changed() -> bool:
-        try:
-            headrace.apply(manifest)
-        except Refused as refused:
-            if refused.status != 409:
-                raise
-            return False
-        return True
-
-    wait_until(changed, 10, "the change is accepted")
-    headrace.wait_ready(manifest)
 
 
 def accepted(headrace: HeadraceUnderTest, sink: str) -> Counter[str]:
@@ -214,7 +191,7 @@ def test_a_loop_is_stopped_and_shown(headrace: HeadraceUnderTest) -> None:
     """
     line = sequence("loop", step(headrace, "loop"))
     headrace.establish(line)
-    change(headrace, sequence("loop", step(headrace, "loop"), reply=reference_to(line)))
+    headrace.establish(sequence("loop", step(headrace, "loop"), reply=reference_to(line)))
     send(headrace, line, 1, writer="loop")
     first = {
         "apiVersion": "messaging.knative.dev/v1",
@@ -288,7 +265,7 @@ def test_steps_change_while_events_pass_and_none_is_lost(headrace: HeadraceUnder
             [a],
         ):
             writer.wait_for(40)
-            change(headrace, sequence("live", *steps, reply=reply))
+            headrace.establish(sequence("live", *steps, reply=reply))
         writer.wait_for(40)
     wait_for_events(headrace, "live-end", writer.sent, seconds=60)
     wait_drained(headrace, line)
@@ -314,7 +291,7 @@ def test_branches_change_while_events_pass_and_none_is_lost(headrace: HeadraceUn
     with Writer(headrace, fan, "turn") as writer:
         for branches in ([keep, other], [other, third, keep], [keep, third], [other, keep], [keep]):
             writer.wait_for(40)
-            change(headrace, parallel("turn", *branches, reply=reply))
+            headrace.establish(parallel("turn", *branches, reply=reply))
         writer.wait_for(40)
     wait_drained(headrace, fan)
     wait_for_events(headrace, "turn-keep", writer.sent, seconds=60)
@@ -332,7 +309,7 @@ def test_a_removed_step_that_fails_stays_until_it_works(headrace: HeadraceUnderT
     send(headrace, line, 5, writer="stuck")
     wait_until(lambda: headrace.sinks.counts("stuck").get("requests", 0) >= 5, 30, "they fail")
     shorter = sequence("stuck", step(headrace, "stuck-a"))
-    change(headrace, shorter)
+    headrace.establish(shorter)
     wait_until(
         lambda: (
             "not delivered yet"

@@ -25,12 +25,6 @@ TAKE_OVER_SECONDS = 30.0
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
 @pytest.fixture
 def github() -> Iterator[GitHubServer]:
     """A server that calls the webhooks."""

@@ -28,12 +28,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(240)]
 
 
 @pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
-@pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
     """A foreign Kafka, with a plain listener too."""
     with secured_kafka(tmp_path_factory.mktemp("secured")) as started:

@@ -34,12 +34,6 @@ pytestmark = pytest.mark.timeout(120)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
 
 
-@pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
 def example(headrace: HeadraceUnderTest, name: str, **hosts: str) -> str:
     """The text of an example; only where the events go to is another place in a test."""
     text = (EXAMPLES / f"{name}.yaml").read_text()

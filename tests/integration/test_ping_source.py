@@ -18,12 +18,6 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(120)
 
 
-@pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
 def example(path: str, **spec: Any) -> list[dict[str, Any]]:
     """The manifests of an example, in the namespace of these tests."""
     found = list(yaml.safe_load_all((ROOT / "examples" / path).read_text()))

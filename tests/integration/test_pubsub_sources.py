@@ -31,12 +31,6 @@ DEADLINE = 30
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
 @contextlib.contextmanager
 def topic_in(pubsub: PubSubServer, name: str) -> Iterator[str]:
     """A topic for the block."""

@@ -14,7 +14,7 @@ import urllib3
 import yaml
 
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
-from tests.support.headrace_under_test import HeadraceUnderTest, Refused
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.manifests import Manifest
 from tests.support.processes import LOOPBACK_SUBSCRIBERS
 from tests.support.wait_until import wait_until
@@ -75,21 +75,6 @@ def event_type(**spec: Any) -> Manifest:
     made = example()[1]
     made["spec"] = {**made["spec"], **spec}
     return made
-
-
-def apply(system: HeadraceUnderTest, manifest: Manifest) -> None:
-    """Apply; again if the controller has written a status meanwhile."""
-
-    def applied() -> bool:
-        try:
-            system.apply(manifest)
-        except Refused as error:
-            if error.status != 409:
-                raise
-            return False
-        return True
-
-    wait_until(applied, 10, "the manifest is applied")
 
 
 def condition(system: HeadraceUnderTest, manifest: Manifest, name: str) -> dict[str, Any]:
@@ -153,7 +138,7 @@ def test_the_status_names_who_gets_the_type(system: HeadraceUnderTest) -> None:
 def test_a_warning_accepts_and_shows_the_newest_path(system: HeadraceUnderTest) -> None:
     """Then off: nothing is checked; then enforced again."""
     try:
-        apply(system, broker("warn"))
+        system.apply(broker("warn"))
         wait_until(lambda: 202 == binary(system, BAD), 30, "it only warns")
         wait_until(
             lambda: (
@@ -164,18 +149,18 @@ def test_a_warning_accepts_and_shows_the_newest_path(system: HeadraceUnderTest) 
             "the condition shows the path",
         )
         assert "headrace_ingress_schema_warnings_total" in system.metrics("ingress")
-        apply(system, broker("off"))
+        system.apply(broker("off"))
         wait_until(lambda: not condition(system, broker(), "SchemaValidation"), 30, "it is off")
         assert 202 == binary(system, BAD)
     finally:
-        apply(system, broker("enforce"))
+        system.apply(broker("enforce"))
     wait_until(lambda: 400 == binary(system, BAD), 30, "it is enforced again")
 
 
 def test_a_bad_schema_is_a_condition_and_the_last_one_stays(system: HeadraceUnderTest) -> None:
     """The Broker's condition names the EventType; nobody crashes."""
     try:
-        apply(system, event_type(schemaData='{"type": "nonsense"}'))
+        system.apply(event_type(schemaData='{"type": "nonsense"}'))
         wait_until(
             lambda: "False" == condition(system, event_type(), "SchemaInEffect").get("status"),
             30,
@@ -191,7 +176,7 @@ def test_a_bad_schema_is_a_condition_and_the_last_one_stays(system: HeadraceUnde
         )
         assert (202, 400) == (binary(system, GOOD), binary(system, BAD))
     finally:
-        apply(system, event_type())
+        system.apply(event_type())
 
 
 class _Schemas(BaseHTTPRequestHandler):
@@ -218,8 +203,7 @@ def test_a_schema_behind_a_url_is_fetched_by_the_controller(system: HeadraceUnde
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        apply(
-            system,
+        system.apply(
             event_type(schemaData="", schema=f"http://127.0.0.1:{server.server_port}/order.json"),
         )
         wait_until(lambda: 202 == binary(system, {"url": 1}), 30, "the other schema applies")
@@ -228,4 +212,4 @@ def test_a_schema_behind_a_url_is_fetched_by_the_controller(system: HeadraceUnde
         server.shutdown()
         server.server_close()
         thread.join(10)
-        apply(system, event_type())
+        system.apply(event_type())

@@ -26,12 +26,6 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def headrace(everywhere: HeadraceUnderTest) -> HeadraceUnderTest:
-    """The installation of all tests here."""
-    return everywhere
-
-
-@pytest.fixture(scope="module")
 def sources(headrace: HeadraceUnderTest) -> dict[str, Manifest]:
     """The example, applied and ready: its WebhookSources by name."""
     headrace.sinks.script(NAMESPACE, Script(record=True))

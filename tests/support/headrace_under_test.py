@@ -11,7 +11,8 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -279,32 +280,29 @@ class HeadraceUnderTest:
     def apply(self, *manifests: Manifest) -> None:
         """Create or replace resources, in order."""
         for manifest in manifests:
-            while not self._apply(manifest):
-                pass
+            path = path_of(manifest)
+            try:
+                self.update(manifest, partial(_replaced, manifest))
+            except Refused as refused:
+                if refused.status != 404:
+                    raise
+                self._make_namespace(manifest["metadata"]["namespace"])
+                self.call_patiently("POST", path.rpartition("/")[0], manifest)
+                self._applied[path] = manifest
 
-    def _apply(self, manifest: Manifest) -> bool:
-        """Whether it was applied: not when another client, such as the controller, wrote the object
-        after it was read here.
+    def update(self, manifest: Manifest, change: Callable[[Manifest], Manifest]) -> None:
+        """Write a resource as `change` makes it of the present one; again if another client, such
+        as the controller, has written it meanwhile.
         """
-        path = path_of(manifest)
-        try:
-            found = self.call_patiently("GET", path)
-        except Refused as refused:
-            if refused.status != 404:
-                raise
-            self._make_namespace(manifest["metadata"]["namespace"])
-            self.call_patiently("POST", path.rpartition("/")[0], manifest)
-            self._applied[path] = manifest
-            return True
-        version = found["metadata"]["resourceVersion"]
-        metadata = {**manifest["metadata"], "resourceVersion": version}
-        try:
-            self.call_patiently("PUT", path, {**manifest, "metadata": metadata})
-        except Refused as refused:
-            if refused.status != 409:
-                raise
-            return False
-        return True
+        path, written = path_of(manifest), False
+        while not written:
+            changed = change(self.call_patiently("GET", path))
+            try:
+                self.call_patiently("PUT", path, changed)
+                written = True
+            except Refused as refused:
+                if refused.status != 409:
+                    raise
 
     def ensure_namespace(self, name: str) -> None:
         """Create a namespace unless it exists."""
@@ -523,6 +521,11 @@ def headrace_in(
             raise
         finally:
             system.close()
+
+
+def _replaced(manifest: Manifest, present: Manifest) -> Manifest:
+    version = present["metadata"]["resourceVersion"]
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": version}}
 
 
 def wait_for_events(
