@@ -18,6 +18,7 @@ from headrace.domain.record import Partition
 from tests.support.ledger import Numbered
 
 SECONDS = 15.0
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 QUIET: Mapping[str, str | int | float] = {"log_level": 0}
 
@@ -61,20 +62,26 @@ class LogView:
         A partition without a leader (just created, or its broker just restarted) is retried until
         `seconds` have passed.
         """
-        wanted = set(topics)
+        return self._offsets(set(topics), _LATEST, seconds)
+
+    def _offsets(
+        self, topics: Collection[str], spec: OffsetSpec, seconds: float
+    ) -> dict[Partition, int]:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                return self._ends(wanted, seconds)
+                return self._list_offsets(topics, spec, seconds)
             except KafkaException:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
 
-    def _ends(self, topics: Collection[str], seconds: float) -> dict[Partition, int]:
+    def _list_offsets(
+        self, topics: Collection[str], spec: OffsetSpec, seconds: float
+    ) -> dict[Partition, int]:
         known = self.topics()
         wanted = {
-            TopicPartition(topic, number): _LATEST
+            TopicPartition(topic, number): spec
             for topic in topics
             for number in range(known.get(topic, 0))
         }
@@ -88,7 +95,8 @@ class LogView:
 
     def records(self, topic: str, *, seconds: float = 30.0) -> list[Found]:
         """All records of a topic, partition by partition; empty if it does not exist."""
-        ends = {partition: end for partition, end in self.ends([topic]).items() if end > 0}
+        ends = self._offsets([topic], _LATEST, seconds)
+        begins = self._offsets([topic], _EARLIEST, seconds)
         consumer = Consumer(
             {
                 "bootstrap.servers": self.bootstrap_servers,
@@ -100,10 +108,7 @@ class LogView:
         found: list[Found] = []
         try:
             missing = {
-                partition
-                for partition, end in ends.items()
-                if consumer.get_watermark_offsets(TopicPartition(*partition), timeout=seconds)[0]
-                < end
+                partition for partition, end in ends.items() if begins.get(partition, end) < end
             }
             consumer.assign([TopicPartition(*partition, 0) for partition in missing])
             deadline = time.monotonic() + seconds
