@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 2
 
 BIN := .venv/bin
 READY := .venv/.ready

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
 
-LEDGER = "tests/chaos/test_ledger_run.py"
 TOGETHER: Sequence[tuple[str, str]] = (
-    (f"{LEDGER}::test_nothing_is_lost_under_the_new_group_protocol", "second ledger run"),
-    (LEDGER, "timed"),
+    ("tests/chaos/", "timed"),
     ("tests/integration/test_lifecycle.py", "timed"),
     ("tests/conformance/test_both_modes.py", "cluster"),
     ("tests/conformance/test_crds_enforced.py", "cluster"),
@@ -27,7 +25,7 @@ TOGETHER: Sequence[tuple[str, str]] = (
 )
 """Which tests, by the prefix of their id, run together under which name; the first match counts.
 
-The long ledger run and the lifecycle tests measure rates and latencies: in parallel they would
+The runs with a ledger and the lifecycle tests measure rates and latencies: in parallel they would
 measure each other. Tests that need an API server share one.
 """
 SHARED_INSTALLATION = tuple(
@@ -47,18 +45,19 @@ SHARED_INSTALLATION = tuple(
 _PLACE = re.compile(r"[\[-](apache|kubernetes|embedded)(?=[]-])")
 FIRST = (
     "timed",
-    "tests/chaos/test_failpoints.py",
+    "tests/unit/",
+    "tests/property/",
     "shared",
     "cluster",
     "tests/upgrade/",
     "tests/contract/",
-    "second ledger run",
     "tests/integration/",
 )
 """What starts first, by the prefix of its name, the longest before the others; the rest as
 collected.
 
-Tests that mostly wait must not start last; the CPU-bound tests use the processors meanwhile.
+The tests that measure time start many processes. The tests that need one processor and no other
+process run beside them, and then what starts processes too.
 """
 
 

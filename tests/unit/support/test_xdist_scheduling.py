@@ -13,16 +13,13 @@ def test_a_file_stays_together() -> None:
 
 
 def test_tests_that_measure_time_do_not_run_in_parallel() -> None:
-    """The long ledger run and the lifecycle tests go to one process; the second ledger run may go
-    to another.
-    """
-    ledger = "tests/chaos/test_ledger_run.py::"
+    """The runs with a ledger and the lifecycle tests go to one process."""
     timed = {
-        scope_of(f"{ledger}test_nothing_acknowledged_is_lost"),
+        scope_of("tests/chaos/test_ledger_run.py::test_nothing_acknowledged_is_lost"),
+        scope_of("tests/chaos/test_channel_run.py::test_nothing_is_lost[kafka]"),
         scope_of("tests/integration/test_lifecycle.py::test_start_on_a_backlog"),
     }
-    assert 1 == len(timed)
-    assert {scope_of(f"{ledger}test_nothing_is_lost_under_the_new_group_protocol")} != timed
+    assert {"timed"} == timed
 
 
 def test_files_that_share_an_installation_stay_together_by_place() -> None:
@@ -33,13 +30,13 @@ def test_files_that_share_an_installation_stay_together_by_place() -> None:
     assert not uses_shared_installation("tests/integration/test_channels.py::test_a[kubernetes]")
 
 
-def test_the_longest_start_first() -> None:
-    """Those that measure time, then failpoints, then others with a Kafka, then pure ones."""
+def test_what_measures_time_starts_beside_what_needs_one_processor() -> None:
+    """Those that measure time, then those without other processes, then the longest."""
     files = [
-        "tests/unit/domain/test_lanes.py",
+        "tests/conformance/test_kn.py",
         "tests/integration/test_up.py",
         "tests/upgrade/test_upgrade.py",
-        "tests/chaos/test_failpoints.py",
+        "tests/unit/domain/test_lanes.py",
         "timed",
     ]
     assert list(reversed(files)) == sorted(files, key=rank)
