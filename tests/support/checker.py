@@ -102,15 +102,16 @@ class Expectation:
     def waited(self, earlier: Arrival, later: Arrival) -> float:
         """The delay between two attempts in seconds: the larger of two measurements.
 
-        A sink on a busy machine notices late that the sender closed the connection at its deadline.
-        Such an attempt also lasted `timeout_seconds` from its start, and the start may be noticed
-        late too: a delay that is too short by both measurements was too short.
+        A sink on a busy machine notices late that the sender closed the connection at its deadline;
+        `lag` is the most that this can be. Such an attempt also lasted `timeout_seconds` from its
+        start, and the start may be noticed late too: a delay that is too short by both measurements
+        was too short.
         """
         waited = later.start - earlier.end
         return (
             waited
             if earlier.status is not None
-            else max(waited, later.start - earlier.start - self.timeout_seconds)
+            else max(waited + earlier.lag, later.start - earlier.start - self.timeout_seconds)
         )
 
 

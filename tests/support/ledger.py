@@ -160,6 +160,10 @@ class Arrival:
     status: int | None
     """The sink's answer; None if the connection ended first, or the sink closed it."""
     damage: str | None = None
+    lag: float = 0.0
+    """How much earlier than `end` the connection may have ended, in seconds: a sink without a
+    processor notices it late.
+    """
 
     @property
     def accepted(self) -> bool:

@@ -28,6 +28,11 @@ REPLY_PREFIX = "r:"
 ERRORS = frozenset({"knativeerrordest", "knativeerrorcode", "knativeerrordata"})
 FLUSH_SECONDS = 0.2
 DRIP_SECONDS = 0.2
+TICK_SECONDS = 0.02
+TICKS = 3
+"""How many ticks ago everything had been noticed that is noticed now: what happens after a poll of
+the event loop is noticed at the next one, and a closed connection one pass later.
+"""
 REQUESTS_MAX = 5_000
 """Whole requests kept per sink."""
 BOMB = gzip.compress(bytes(32 << 20))
@@ -50,6 +55,17 @@ class Sinks:
         self._seen: Counter[tuple[str, str]] = Counter()
         self._log = log
         self._arrivals: list[Arrival] = []
+        self._ticks = deque((time.monotonic(),) * TICKS, maxlen=TICKS)
+
+    def tick(self) -> None:
+        """Note that the event loop runs; to be called every `TICK_SECONDS`."""
+        self._ticks.append(time.monotonic())
+
+    def lag(self, now: float) -> float:
+        """How much earlier than `now` what is noticed now may have happened, in seconds, beyond
+        what an idle loop needs.
+        """
+        return max(0.0, now - self._ticks[0] - TICKS * TICK_SECONDS)
 
     def decide(self, sink: str, event: str) -> int | None:
         """The failure that the sink's script has for this request; None if there is none."""
@@ -239,7 +255,15 @@ class SinkConnection(asyncio.Protocol):
         if self._open:
             sink, event, key, start, found = self._open
             self._open = None
-            self._sinks.note(Arrival(sink, event, key, start, time.monotonic(), status, found))
+            now = time.monotonic()
+            lag = self._sinks.lag(now)
+            self._sinks.note(Arrival(sink, event, key, start, now, status, found, lag))
+
+
+async def _tick(sinks: Sinks) -> None:
+    while True:
+        sinks.tick()
+        await asyncio.sleep(TICK_SECONDS)
 
 
 async def serve(seed: int, log: Path, port: int) -> None:
@@ -254,10 +278,12 @@ async def serve(seed: int, log: Path, port: int) -> None:
             lambda: SinkConnection(sinks), "127.0.0.1", port, backlog=1024
         )
         print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
+        ticking = asyncio.create_task(_tick(sinks))
         while not ended.is_set():
             sinks.flush()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), FLUSH_SECONDS)
+        ticking.cancel()
         server.close()
         sinks.flush()
 

@@ -77,11 +77,11 @@ class Story:
         lasting: float = 0.01,
         sink: str = "all",
         damage: str | None = None,
+        lag: float = 0.0,
     ) -> None:
         """Add one arrival."""
-        self.arrivals.append(
-            Arrival(sink, event, event.partition(".")[0], at, at + lasting, status, damage)
-        )
+        key = event.partition(".")[0]
+        self.arrivals.append(Arrival(sink, event, key, at, at + lasting, status, damage, lag))
 
     def forget(self, *events: str) -> None:
         """Remove all arrivals of these."""
@@ -502,3 +502,14 @@ def test_a_deadline_that_the_sink_noticed_late_is_no_violation() -> None:
     story.arrive("w0.3", 3.0, status=None, lasting=1.15)
     story.arrive("w0.3", 4.2)
     assert 7 not in story.broken()
+
+
+@pytest.mark.parametrize(("lag", "broken"), [(0.0, True), (0.3, False)])
+def test_a_sink_without_a_processor_noticed_start_and_end_late(lag: float, broken: bool) -> None:
+    """It noticed the start 0.5 s late and the end 0.3 s late: it says how late the end may be."""
+    story = Story()
+    story.expectation = replace(story.expectation, timeout_seconds=1.0)
+    story.forget("w0.3")
+    story.arrive("w0.3", 3.5, status=None, lasting=0.8, lag=lag)
+    story.arrive("w0.3", 4.3)
+    assert (7 in story.broken()) is broken

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.ledger import Entry, Ledger, Outcome
 from tests.support.processes import Processes
 from tests.support.sink_process import SinkProcess
 from tests.support.sink_scripts import Mode, Script
+from tests.support.sinks import TICK_SECONDS, TICKS, Sinks
 from tests.support.wait_until import wait_until_async
 
 SEED = 5
@@ -170,3 +172,15 @@ def test_recording_sink_shows_whole_requests(sinks: SinkProcess, tmp_path: Path)
         )
     (request,) = sinks.requests("whole")
     assert (request.body, request.headers["kn-namespace"]) == (b"data", "ns")
+
+
+def test_a_sink_knows_how_late_it_notices(tmp_path: Path) -> None:
+    """With ticks at their times the lag is 0; without one for a second it is that second."""
+    with (tmp_path / "log").open("w") as log, mock.patch.object(time, "monotonic") as clock:
+        clock.return_value = now = 100.0
+        sinks = Sinks(SEED, log)
+        for _ in range(2 * TICKS):
+            clock.return_value = now = now + TICK_SECONDS
+            sinks.tick()
+        assert sinks.lag(now) == 0.0
+        assert sinks.lag(now + 1.0) == pytest.approx(1.0, abs=2 * TICK_SECONDS)
