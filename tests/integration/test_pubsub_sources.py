@@ -84,6 +84,8 @@ def _have_all_arrived(
     try:
         wait_until(lambda: set(message_ids(headrace, topic)) == every, 5)
     except AssertionError:
+        missing = every - set(message_ids(headrace, topic))
+        print("missing:", *(each for each in pubsub.published() if each.id in missing), sep="\n")
         pubsub.advance(DEADLINE + 1)
         return False
     return True
@@ -199,7 +201,11 @@ def test_nothing_that_was_acknowledged_is_lost_when_a_process_is_killed(
             )
             headrace.wait_until_ready(name)
             pubsub.advance(DEADLINE + 1)
-        wait_until(partial(_have_all_arrived, headrace, pubsub, topic, every), 60, "all arrive")
+        wait_until(
+            partial(_have_all_arrived, headrace, pubsub, topic, every),
+            60,
+            "all arrive",
+        )
         wait_until(pubsub.all_acknowledged, 20, "every message is acknowledged")
         arrived = list(dict.fromkeys(message_ids(headrace, topic)))
         for ids in order.values():

@@ -29,13 +29,14 @@ class SharedInstallation:
     def use(
         self, where: str, start: Callable[[], AbstractContextManager["HeadraceUnderTest"]]
     ) -> Iterator["HeadraceUnderTest"]:
-        """The installation of a place, for one file of tests: all its processes run, and
-        afterwards what the file has applied is deleted.
+        """The installation of a place, for one file of tests: all its processes run, no sink was
+        used, and afterwards what the file has applied is deleted.
         """
         if self._started is None or self._where != where:
             self.close()
             self._where, self._started = where, self._stack.enter_context(start())
         self._started.revive()
+        self._started.sinks.forget()
         yield self._started
         self._started.delete_applied()
 

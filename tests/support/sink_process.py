@@ -63,6 +63,10 @@ class SinkProcess:
         """Set a sink's behaviour, from the next request on."""
         self._ask("PUT", f".script/{sink}", script.as_json().encode())
 
+    def forget(self) -> None:
+        """Forget scripts, requests and counts: no sink has been used."""
+        self._ask("POST", ".forget")
+
     def counts(self, sink: str) -> Mapping[str, int]:
         """`requests`, `accepted` (2xx answers), `events` (distinct ones accepted) and `damaged` of
         a sink; an absent one is 0.

@@ -1,8 +1,8 @@
 """The subscribers of a ledger run: one process, one path per sink, scripted over HTTP at run time.
 
 `python -m tests.support.sinks --seed N --log FILE` prints `port P` and serves until SIGTERM.
-`POST /<sink>` accepts an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>` and
-`POST /.flush` are for the test. Arrivals go to FILE as JSON lines.
+`POST /<sink>` accepts an event; `PUT /.script/<sink>`, `GET /.counts`, `GET /.requests/<sink>`,
+`POST /.flush` and `POST /.forget` are for the test. Arrivals go to FILE as JSON lines.
 """
 
 import argparse
@@ -97,6 +97,10 @@ class Sinks:
             self._log.flush()
             self._arrivals.clear()
 
+    def _forget(self) -> None:
+        for kept in (self.scripts, self.requests, self.counts, self._taken, self._seen):
+            kept.clear()
+
     def control(self, method: str, path: str, body: bytes) -> bytes:
         """Serve the test's requests."""
         command, _, sink = path.removeprefix("/.").partition("/")
@@ -108,6 +112,8 @@ class Sinks:
             return json.dumps(list(self.requests[sink])).encode()
         elif command == "flush":
             self.flush()
+        elif command == "forget":
+            self._forget()
         return b"{}"
 
 

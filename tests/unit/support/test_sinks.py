@@ -184,3 +184,16 @@ def test_a_sink_knows_how_late_it_notices(tmp_path: Path) -> None:
             sinks.tick()
         assert sinks.lag(now) == 0.0
         assert sinks.lag(now + 1.0) == pytest.approx(1.0, abs=2 * TICK_SECONDS)
+
+
+async def test_a_sink_that_was_forgotten_was_never_used(sinks: SinkProcess) -> None:
+    """Another file of tests may use the same name: no script, no request, no count is left."""
+    sinks.script("again", Script(record=True))
+    await _write(sinks, _writer(sinks, "again"), 3)
+    assert len(sinks.requests("again")) >= 3
+    sinks.forget()
+    assert not sinks.requests("again")
+    assert not sinks.counts("again")
+    await _write(sinks, _writer(sinks, "again"), 3)
+    assert not sinks.requests("again")
+    assert sinks.events("again") >= 3
