@@ -36,10 +36,15 @@ logger = structlog.get_logger(__name__)
 BACKOFF: Final = Backoff((1.0, 2.0, 4.0, 8.0, 16.0, 30.0))
 HEALTHY_SECONDS: Final = 60.0
 """A source that ran for so long before it failed is started again as after its first failure."""
+PROVEN_SECONDS: Final = 3.0
+"""How long an attempt after a failure runs before the condition that failed may be better, unless
+the adapter reports that it is.
+"""
 DELIVERY_HEALTHY: Final = "DeliveryHealthy"
 FAILURE_SHOWN_SECONDS: Final = 600.0
 _MESSAGE_MAX: Final = 600
 _STARTING: Final = SourceCondition(None, "Starting", "the source is being started")
+_READY: Final = SourceCondition(True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ class RunningSource:
             may_emit=(lambda: services.leases.holds(source.uid)) if exclusive else lambda: True,
         )
         self._conditions = {DEPLOYED: _STARTING}
+        self._failed = ""
+        self._held_back: SourceCondition | None = None
         self._fields: dict[str, Any] = {}
         self._finalized = False
         self._restart = asyncio.Event()
@@ -117,6 +124,7 @@ class RunningSource:
         if restart:
             # What was reported is not true of the new configuration before that was tried.
             self._conditions = {DEPLOYED: _STARTING}
+            self._failed, self._held_back = "", None
             self._restart.set()
         self._changed()
         return True
@@ -199,9 +207,10 @@ class RunningSource:
     ) -> None:
         """See `SourceContext`."""
         found = SourceCondition(status, reason, message[:_MESSAGE_MAX])
-        if self._conditions.get(condition) != found:
-            self._conditions[condition] = found
-            self._changed()
+        if status is None and condition == self._failed:
+            self._held_back = found
+        else:
+            self._set_condition(condition, found)
 
     def publish(self, **fields: Any) -> None:
         """See `SourceContext`."""
@@ -233,6 +242,28 @@ class RunningSource:
 
     # Its life.
 
+    def _set_condition(self, condition: str, found: SourceCondition) -> None:
+        if condition == self._failed:
+            self._failed, self._held_back = "", None
+        if self._conditions.get(condition) != found:
+            self._conditions[condition] = found
+            self._changed()
+
+    def _report_attempt(self) -> None:
+        """Report that the adapter runs: at once, but after a failure not before that is proven.
+        Otherwise the condition would change twice with each attempt.
+        """
+        if self._failed == DEPLOYED:
+            self._held_back = _READY
+        else:
+            self._set_condition(DEPLOYED, _READY)
+
+    def _report_held_back(self) -> None:
+        """The attempt has not failed at once: what it has reported is true."""
+        if self._held_back is not None:
+            self._set_condition(self._failed, self._held_back)
+        self._failed = ""
+
     async def _live(self) -> None:
         failures = 0
         while True:
@@ -253,6 +284,7 @@ class RunningSource:
             self.metrics.restarts.value += 1
             wait = BACKOFF.seconds(failures)
             self.report(fault.condition, False, fault.reason, str(fault))
+            self._failed, self._held_back = fault.condition, None
             logger.warning(
                 "source_failed",
                 kind=self.route.kind,
@@ -273,10 +305,17 @@ class RunningSource:
         run = asyncio.create_task(self._run_once(), name=f"adapter of {self.name}")
         restart = asyncio.create_task(self._restart.wait())
         try:
-            await asyncio.wait({run, restart}, return_when=asyncio.FIRST_COMPLETED)
-            if run.done():
-                return run.result()
-            return None
+            tasks, first = {run, restart}, asyncio.FIRST_COMPLETED
+            done, _ = await asyncio.wait(tasks, timeout=PROVEN_SECONDS, return_when=first)
+            if not done:
+                self._report_held_back()
+                await asyncio.wait(tasks, return_when=first)
+            if not run.done():
+                return None
+            fault = run.result()
+            if fault is None:
+                self._report_held_back()
+            return fault
         finally:
             self.running = False
             for task in (run, restart):
@@ -290,7 +329,7 @@ class RunningSource:
                 await self._finalize(source)
                 return None
             self.running = True
-            self.report(DEPLOYED, True)
+            self._report_attempt()
             await source.run(self.emitter)
         except SourceFault as fault:
             return fault

@@ -23,6 +23,7 @@ from headrace.domain.ports import Instance
 from headrace.domain.routing import Destination, EventSource, RemovedRoute, route_key
 from headrace.domain.source_report import SourceReport
 from headrace.runtime.metrics import Metrics
+from headrace_sources import running_source
 from headrace_sources.emitter import EmitterContext
 from headrace_sources.receiver import Receiver
 from headrace_sources.registry import AdapterEntry, Placement
@@ -64,6 +65,11 @@ class StepsSource:
                     raise SourceFault("Refused", "ask for access", condition="Access")
                 case "break":
                     raise KeyError("a defect")
+                case "connect":
+                    self._context.report("Deployed", None, "Connecting", "it is being opened")
+                    await asyncio.sleep(0)
+                    if len(self.log) < 4:
+                        raise SourceFault("NotFound", "create it")
                 case "secret":
                     value = await self._context.secret(SecretKeyRef(name="one", key="value"))
                     self.log.append(value.decode())
@@ -253,18 +259,24 @@ async def test_a_changed_configuration_starts_it_again_and_another_sink_does_not
     await harness.logged("run wait 0", "ended", "run wait 2")
 
 
-async def test_a_changed_configuration_is_not_reported_as_deployed_before_it_is_tried(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise the resource is Ready at its new generation, and is not a moment later."""
-    reports: list[SourceReport] = []
+@pytest.fixture
+def reports(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> list[SourceReport]:
+    """Everything that is reported."""
+    found: list[SourceReport] = []
     report = harness.instances.report
 
     async def record(instance: Instance) -> None:
-        reports.extend(instance.sources.values())
+        found.extend(instance.sources.values())
         await report(instance)
 
     monkeypatch.setattr(harness.instances, "report", record)
+    return found
+
+
+async def test_a_changed_configuration_is_not_reported_as_deployed_before_it_is_tried(
+    harness: Harness, reports: list[SourceReport]
+) -> None:
+    """Otherwise the resource is Ready at its new generation, and is not a moment later."""
     route = await harness.put()
     await harness.reported("Deployed", "")
     await harness.write(replace(route, config={"wrong": 1}, generation=2))
@@ -281,6 +293,30 @@ async def test_a_fault_is_reported_and_the_source_is_started_again(harness: Harn
     await harness.logged("run fail 0", "ended", "run fail 0", "ended")
     await harness.write(replace(route, config={"step": "wait"}, generation=2))
     await harness.logged("run wait 0")
+
+
+@pytest.mark.parametrize(("step", "reason"), [("connect", "NotFound"), ("break", "AdapterFailed")])
+async def test_a_fault_is_shown_until_an_attempt_does_not_have_it(
+    harness: Harness, reports: list[SourceReport], step: str, reason: str
+) -> None:
+    """Neither that the source is started again nor that it connects changes the condition."""
+    await harness.put(step=step)
+    await harness.reported("Deployed", reason)
+    first = len(reports)
+    attempt = [f"run {step} 0", "ended"]
+    await harness.logged(*attempt, *attempt)
+    assert {reason} == {each.conditions["Deployed"].reason for each in reports[first:]}
+
+
+async def test_the_first_attempt_without_the_fault_is_reported(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third attempt connects and does not fail: after some seconds that is shown."""
+    monkeypatch.setattr(running_source, "PROVEN_SECONDS", 0.2)
+    await harness.put(step="connect")
+    await harness.reported("Deployed", "NotFound")
+    await harness.reported("Deployed", "Connecting")
+    await harness.logged(*["run connect 0", "ended"] * 2, "run connect 0")
 
 
 async def test_a_defect_of_an_adapter_does_not_show_its_values(harness: Harness) -> None:
