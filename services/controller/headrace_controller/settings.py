@@ -74,8 +74,8 @@ class ControllerSettings(Settings):
     tls_key_file: Path | None = None
     """Its private key (PEM)."""
     kubeconfig_out: Path | None = None
-    """Where to write a kubeconfig for the API, readable by its owner only; default, and `-`: it is
-    not written.
+    """Where to write a kubeconfig for the API, readable by its owner only; default of the command:
+    `.headrace/kubeconfig`; `-`, or in a cluster: it is not written.
     """
 
     egress_deny: Annotated[str, Variables("HEADRACE_DISPATCHER_EGRESS_DENY")] = ""
