@@ -1,5 +1,5 @@
 """How the suite is distributed over processes (`pytest -n`): file by file, the longest first, and
-tests that measure time one after the other.
+tests that measure time one after the other, with one other process beside them.
 
 A file stays on one process, because its tests share expensive fixtures: an installation, a Kafka.
 The exceptions are listed here, and so are the files that share one installation.
@@ -14,10 +14,14 @@ import pytest
 if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.scheduler import LoadScopeScheduling
+    from xdist.workermanage import WorkerController
 
+TIMED = "timed"
+BESIDE_TIMED = 2
+"""How many processes run tests until those that measure time are done: as many as CI has cores."""
 TOGETHER: Sequence[tuple[str, str]] = (
-    ("tests/chaos/", "timed"),
-    ("tests/integration/test_lifecycle.py", "timed"),
+    ("tests/chaos/", TIMED),
+    ("tests/integration/test_lifecycle.py", TIMED),
     ("tests/conformance/test_both_modes.py", "cluster"),
     ("tests/conformance/test_crds_enforced.py", "cluster"),
     ("tests/contract/test_store", "cluster"),
@@ -44,7 +48,7 @@ SHARED_INSTALLATION = tuple(
 """Files whose tests use the fixture `everywhere`."""
 _PLACE = re.compile(r"[\[-](apache|kubernetes|embedded)(?=[]-])")
 FIRST = (
-    "timed",
+    TIMED,
     "tests/unit/",
     "tests/property/",
     "shared",
@@ -101,6 +105,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "Load
     class ScopedScheduling(LoadScopeScheduling):  # type: ignore[misc]  # untyped
         def _split_scope(self, nodeid: str) -> str:
             return scope_of(nodeid)
+
+        def _assign_work_unit(self, node: "WorkerController") -> None:
+            if node not in self._waiting():
+                super()._assign_work_unit(node)
+
+        def mark_test_complete(
+            self, node: "WorkerController", item_index: int, duration: float = 0
+        ) -> None:
+            waited = self._waiting()
+            super().mark_test_complete(node, item_index, duration)
+            if waited and not self._waiting():
+                # Two units: a process needs to know the test after the one that it runs.
+                for each in waited * 2:
+                    self._reschedule(each)
+
+        def _waiting(self) -> list["WorkerController"]:
+            """The processes that have no tests until those that measure time are done."""
+            units = (self.workqueue, *self.assigned_work.values())
+            done = all(all(unit.get(TIMED, {}).values()) for unit in units)
+            return [] if done else self.nodes[BESIDE_TIMED:]
 
     options: Any = config.option
     options.loadscopereorder = False

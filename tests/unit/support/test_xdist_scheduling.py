@@ -2,7 +2,20 @@
 first.
 """
 
-from tests.support.xdist_scheduling import rank, scope_of, uses_shared_installation
+import argparse
+from collections.abc import Sequence
+from typing import Any, cast
+from unittest import mock
+
+import pytest
+from xdist.remote import Producer
+
+from tests.support.xdist_scheduling import (
+    pytest_xdist_make_scheduler,
+    rank,
+    scope_of,
+    uses_shared_installation,
+)
 
 
 def test_a_file_stays_together() -> None:
@@ -40,3 +53,44 @@ def test_what_measures_time_starts_beside_what_needs_one_processor() -> None:
         "timed",
     ]
     assert list(reversed(files)) == sorted(files, key=rank)
+
+
+class Worker:
+    """Records what the scheduler sends to a process."""
+
+    shutting_down = False
+
+    def __init__(self) -> None:
+        self.gateway = mock.Mock()
+        self.sent: list[int] = []
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        """Record the tests."""
+        self.sent += indices
+
+    def shutdown(self) -> None:
+        """Record the end."""
+        self.shutting_down = True
+
+
+def test_a_third_process_waits_for_the_tests_that_measure_time() -> None:
+    """Until the last of them is done it has nothing to do."""
+    timed, pure = "tests/integration/test_lifecycle.py", "tests/unit/domain/test_lanes.py"
+    tests = [f"{timed}::a", f"{timed}::b", f"{pure}::a", f"{pure}::b", f"{pure}::c"]
+    tests += [f"tests/integration/test_{name}.py::a" for name in "abcdef"]
+    options = argparse.Namespace(loadscopereorder=False)
+    config = mock.Mock(option=options, getvalue=lambda _: ["popen"] * 3)
+    scheduler: Any = pytest_xdist_make_scheduler(cast(pytest.Config, config), Producer(""))
+    workers = [Worker() for _ in range(3)]
+    for worker in workers:
+        scheduler.add_node(worker)
+        scheduler.add_node_collection(worker, tests)
+    scheduler.schedule()
+    first, second, third = workers
+    assert {0, 1} <= set(first.sent)
+    assert {2, 3, 4} <= set(second.sent)
+    scheduler.mark_test_complete(second, 2)
+    scheduler.mark_test_complete(first, 0)
+    assert third.sent == []
+    scheduler.mark_test_complete(first, 1)
+    assert len(third.sent) == 2
