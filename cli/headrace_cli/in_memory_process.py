@@ -39,6 +39,7 @@ async def run(
     dispatcher: DispatcherSettings,
     kafka: KafkaSettings,
     management: ManagementSettings,
+    logs: LogSettings,
 ) -> ExitCode:
     """Accept and deliver events until a signal arrives; return the exit code."""
     metrics = Metrics()
@@ -51,7 +52,13 @@ async def run(
     poison_tracker = headrace_dispatcher.app.open_poison_tracker(dispatcher)
     seconds = min(ingress.watchdog_seconds, dispatcher.watchdog_seconds)
     service.add("watchdog", Watchdog("in-memory", seconds, evidence=poison_tracker.evidence))
-    own = add_management(service, metrics, management, default_port=IN_MEMORY_MANAGEMENT_PORT)
+    own = add_management(
+        service,
+        metrics,
+        management,
+        default_port=IN_MEMORY_MANAGEMENT_PORT,
+        others=(settings, ingress, dispatcher, kafka, logs),
+    )
     memory = MemoryBackend(bytes_max=settings.bytes_max, drain_seconds=dispatcher.drain_seconds)
     service.add("in-memory channels", memory)
     measure_memory(metrics, memory)
@@ -77,7 +84,8 @@ async def run(
 def main() -> int:
     """Take the settings, and run with them."""
     given = exec_settings.read(int(sys.argv[1]))
-    configure(given.take("logs", LogSettings), service="in-memory")
+    logs = given.take("logs", LogSettings)
+    configure(logs, service="in-memory")
     return run_service(
         lambda: run(
             given.take("own", InMemorySettings),
@@ -85,6 +93,7 @@ def main() -> int:
             given.take("dispatcher", DispatcherSettings),
             given.take("kafka", KafkaSettings),
             given.take("management", ManagementSettings),
+            logs,
         )
     )
 

@@ -5,6 +5,7 @@ On a real Kafka, each service is composed as in a separate process. With the emb
 resources and routing table are kept in memory, because its log drops old records.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -39,7 +40,13 @@ from headrace.runtime.clock import SystemClock
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import CloseOnStop, Component, Service
-from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
+from headrace.runtime.settings import (
+    KafkaSettings,
+    LogSettings,
+    ManagementSettings,
+    NatsSettings,
+    Settings,
+)
 from headrace.runtime.sockets import MANAGEMENT_PORT, RequiredPort, check_free
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.authentication import read_tokens
@@ -86,6 +93,17 @@ class LocalSettings:
     """Whether the URL prefix of Broker addresses was set. Otherwise it is the listen address of the
     ingress.
     """
+
+    def others(self) -> Sequence[Settings]:
+        """Return all settings but those of the management port."""
+        return (
+            self.ingress,
+            self.dispatcher,
+            self.sources,
+            self.controller,
+            self.logs,
+            self.nats,
+        )
 
     def watchdog_seconds(self) -> float:
         """Return the shortest limit of the services, which share one event loop here; 0 if
@@ -289,6 +307,7 @@ class LocalServices:
             metrics,
             settings.management,
             default_port=MANAGEMENT_PORT,
+            others=settings.others(),
             facts=self._facts(settings, backends),
         )
         for name, part in backends.parts:

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, Collection[str]] = {
     "filter": ("filter",),
     "viewer": ("viewer",),
     "health": ("health",),
+    "config": ("config",),
     "services": ("ingress", "dispatcher", "controller", "sources"),
     "in_memory": ("in-memory",),
 }

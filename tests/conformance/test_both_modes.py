@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from headrace.resources.event_type import event_type_name
+from headrace_dispatcher.settings import DispatcherSettings
 from tests.support.headrace_on_kubernetes import RBAC, HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
@@ -212,6 +213,20 @@ def test_a_deleted_resource_is_removed_with_its_topics(system: HeadraceUnderTest
     system.delete(gone)
     assert f"{group}.retry" not in system.log.topics()
     assert f"{group}.dead" in system.log.topics()
+
+
+def test_each_service_shows_the_settings_it_uses(system: HeadraceUnderTest) -> None:
+    """From its command line, its environment and the defaults."""
+    for name, default in {
+        "ingress": ("HEADRACE_INGRESS_PORT", system.ingress_port),
+        "dispatcher-0": ("HEADRACE_DISPATCHER_DRAIN_SECONDS", DispatcherSettings.drain_seconds),
+        "controller": ("HEADRACE_CONTROLLER_INGRESS_URL", system.ingress_url),
+    }.items():
+        found = system.settings(name)
+        assert dict([default]).items() <= found.items()
+        assert found["HEADRACE_KAFKA_BOOTSTRAP_SERVERS"] == system.log.bootstrap_servers
+        assert found["HEADRACE_LOG_FORMAT"] == "json"
+        assert system.management_url(name).endswith(f":{found['HEADRACE_MANAGEMENT_PORT']}")
 
 
 def test_another_controller_takes_over(system: HeadraceUnderTest) -> None:

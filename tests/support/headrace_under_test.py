@@ -225,6 +225,12 @@ class HeadraceUnderTest:
         """The service's management address."""
         return f"http://127.0.0.1:{self._management[name]}"
 
+    def settings(self, name: str) -> dict[str, Any]:
+        """The service's `/configz`: values by environment variable."""
+        answer = self._http.request("GET", f"{self.management_url(name)}/configz")
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
     def metrics(self, name: str) -> str:
         """The service's `/metrics`."""
         return self._http.request(

@@ -19,14 +19,15 @@ from headrace_controller.settings import ControllerSettings, KubernetesSettings
 def main() -> int:
     """Read the settings and run the service."""
     given = exec_settings.read(int(sys.argv[1]))
-    configure(given.take("logs", LogSettings), service="controller")
+    logs = given.take("logs", LogSettings)
+    configure(logs, service="controller")
     settings, kafka = given.take("own", ControllerSettings), given.take("kafka", KafkaSettings)
     cluster = given.take("cluster", KubernetesSettings) if "cluster" in given else None
     management, nats = (
         given.take("management", ManagementSettings),
         given.take("nats", NatsSettings),
     )
-    return run_service(lambda: run(settings, kafka, management, cluster, nats=nats))
+    return run_service(lambda: run(settings, kafka, management, logs, cluster, nats=nats))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode
 from headrace.runtime.service import CloseOnStop, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import CONTROLLER_MANAGEMENT_PORT
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.controllers.event_recorder import create_event_recorder
@@ -242,6 +242,7 @@ async def run(
     settings: ControllerSettings,
     kafka: KafkaSettings,
     management: ManagementSettings,
+    logs: LogSettings,
     cluster: KubernetesSettings | None = None,
     reconcilers: Reconcilers = RECONCILERS,
     *,
@@ -252,7 +253,10 @@ async def run(
     # no slower than a restart.
     metrics, service = Metrics(), Service("controller", start_seconds=None)
     service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
-    add_management(service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT)
+    others = [each for each in (settings, kafka, logs, nats, cluster) if each is not None]
+    add_management(
+        service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT, others=others
+    )
     options = kafka.options("headrace-controller")
     reconcilers = with_custom_sources(reconcilers, settings.source_crd_files())
     if cluster is None:

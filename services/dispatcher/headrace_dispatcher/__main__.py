@@ -19,12 +19,14 @@ from headrace_dispatcher.settings import DispatcherSettings
 def main() -> int:
     """Take the settings, live by them."""
     given = exec_settings.read(int(sys.argv[1]))
-    configure(given.take("logs", LogSettings), service="dispatcher")
+    logs = given.take("logs", LogSettings)
+    configure(logs, service="dispatcher")
     settings, kafka = given.take("own", DispatcherSettings), given.take("kafka", KafkaSettings)
-    nats = given.take("nats", NatsSettings)
-    return run_service(
-        lambda: run(settings, kafka, nats, given.take("management", ManagementSettings))
+    management, nats = (
+        given.take("management", ManagementSettings),
+        given.take("nats", NatsSettings),
     )
+    return run_service(lambda: run(settings, kafka, nats, management, logs))
 
 
 if __name__ == "__main__":

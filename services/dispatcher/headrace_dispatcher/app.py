@@ -26,7 +26,7 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import DISPATCHER_MANAGEMENT_PORT, other_services_ports
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
@@ -178,6 +178,7 @@ async def run(
     kafka: KafkaSettings,
     nats: NatsSettings,
     management: ManagementSettings,
+    logs: LogSettings,
 ) -> ExitCode:
     """Deliver until a signal is received; return the exit code."""
     metrics = Metrics()
@@ -189,7 +190,13 @@ async def run(
         "watchdog",
         Watchdog("dispatcher", settings.watchdog_seconds, evidence=poison_tracker.evidence),
     )
-    own = add_management(service, metrics, management, default_port=DISPATCHER_MANAGEMENT_PORT)
+    own = add_management(
+        service,
+        metrics,
+        management,
+        default_port=DISPATCHER_MANAGEMENT_PORT,
+        others=(settings, kafka, nats, logs),
+    )
     ports = (
         ProtectedPort(own.host, own.port, "the management port of the dispatcher"),
         *other_services_ports(DISPATCHER_MANAGEMENT_PORT),

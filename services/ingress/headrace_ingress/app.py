@@ -172,7 +172,8 @@ async def run(
         with shared_metrics():
             return await _run_workers(settings, kafka, nats, management, logs)
     metrics, service = Metrics(), _service(settings)
-    add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
+    others = (settings, kafka, nats, logs)
+    add_management(service, metrics, management, default_port=MANAGEMENT_PORT, others=others)
     compose(service, settings, all_backends(settings, kafka, nats), metrics)
     return await service.run(tune_gc)
 
@@ -213,7 +214,8 @@ async def _run_workers(
     logs: LogSettings,
 ) -> ExitCode:
     metrics, service = Metrics(), _service(settings)
-    add_management(service, metrics, management, default_port=MANAGEMENT_PORT)
+    others = (settings, kafka, nats, logs)
+    add_management(service, metrics, management, default_port=MANAGEMENT_PORT, others=others)
     compose_workers(service, settings, kafka, nats, logs)
     return await service.run()
 

@@ -19,12 +19,14 @@ from headrace_sources.settings import SourcesSettings
 def main() -> int:
     """Take the settings, live by them."""
     given = exec_settings.read(int(sys.argv[1]))
-    configure(given.take("logs", LogSettings), service="sources")
+    logs = given.take("logs", LogSettings)
+    configure(logs, service="sources")
     settings, kafka = given.take("own", SourcesSettings), given.take("kafka", KafkaSettings)
-    nats = given.take("nats", NatsSettings)
-    return run_service(
-        lambda: run(settings, kafka, nats, given.take("management", ManagementSettings))
+    management, nats = (
+        given.take("management", ManagementSettings),
+        given.take("nats", NatsSettings),
     )
+    return run_service(lambda: run(settings, kafka, nats, management, logs))
 
 
 if __name__ == "__main__":

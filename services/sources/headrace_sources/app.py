@@ -26,7 +26,7 @@ from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
-from headrace.runtime.settings import KafkaSettings, ManagementSettings, NatsSettings
+from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import SOURCES_MANAGEMENT_PORT, other_services_ports
 from headrace.runtime.watchdog import Watchdog
 from headrace_sources.api_server import ApiServer
@@ -169,6 +169,7 @@ async def run(
     kafka: KafkaSettings,
     nats: NatsSettings,
     management: ManagementSettings,
+    logs: LogSettings,
 ) -> ExitCode:
     """Run sources until a signal is received; return the exit code."""
     metrics = Metrics()
@@ -176,7 +177,13 @@ async def run(
         "sources", drain_seconds=settings.drain_seconds + _STOP_SECONDS, stop_seconds=_STOP_SECONDS
     )
     service.add("watchdog", Watchdog("sources", settings.watchdog_seconds))
-    own = add_management(service, metrics, management, default_port=SOURCES_MANAGEMENT_PORT)
+    own = add_management(
+        service,
+        metrics,
+        management,
+        default_port=SOURCES_MANAGEMENT_PORT,
+        others=(settings, kafka, nats, logs),
+    )
     ports = (
         ProtectedPort(own.host, own.port, "the management port of the sources"),
         *other_services_ports(SOURCES_MANAGEMENT_PORT),

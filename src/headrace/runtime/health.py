@@ -1,9 +1,9 @@
 """Named checks of whether a process is alive and ready. `management.py` serves the result at
-`/livez`, `/healthz` and `/readyz`.
+`/livez`, `/healthz`, `/readyz` and `/startupz`.
 
-Live means only that the event loop runs: a restart does not repair a dependency. Ready means that
-the process can do its work: routing table read, Kafka reachable, not draining. A check must not
-depend on the content of events.
+Started means that all components have started once. Live means only that the event loop runs: a
+restart does not repair a dependency. Ready means that the process can do its work: routing table
+read, Kafka reachable, not draining. A check must not depend on the content of events.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -88,12 +88,19 @@ class Health:
         """Return the liveness report. The call itself proves that the loop runs."""
         return HealthReport((CheckResult("loop", None),))
 
+    def startup(self) -> HealthReport:
+        """Return the startup report: passed from the end of the start to the end of the process."""
+        return HealthReport((self._start_result(),))
+
     def readiness(self, exclude: Collection[str] = ()) -> HealthReport:
         """Return the readiness report; `exclude` omits checks."""
         return HealthReport(tuple(result for result in self._ask() if result.name not in exclude))
 
+    def _start_result(self) -> CheckResult:
+        return CheckResult("started", None if self._started else "still starting")
+
     def _ask(self) -> Iterable[CheckResult]:
-        yield CheckResult("started", None if self._started else "still starting")
+        yield self._start_result()
         yield CheckResult("shutdown", self._draining)  # as a Kubernetes API server calls it
         for name, check in self._checks.items():
             yield CheckResult(name, _answer(check))

@@ -21,7 +21,8 @@ from headrace.runtime.settings import (
     MinLen,
     Pattern,
     Settings,
-    Variables,
+    marks,
+    variables,
 )
 
 Read = TypeVar("Read", bound=Settings)
@@ -29,18 +30,13 @@ Read = TypeVar("Read", bound=Settings)
 
 def load(kind: type[Read], **given: Any) -> Read:
     """Create settings from the command line values (None: not given), the environment and the
-    defaults. Upper and lower case are equal in the names of variables, and an empty variable is not
-    set.
+    defaults.
 
     Raises `BadSettings`, which names every invalid setting.
     """
     environ = {name.upper(): value for name, value in os.environ.items() if value}
-    sources, values = {}, {}
-    for field, names in variables(kind).items():
-        for name in names:
-            if name in environ:
-                sources[field], values[field] = name, environ[name]
-                break
+    sources = set_in(kind)
+    values: dict[str, Any] = {field: environ[name] for field, name in sources.items()}
     for field, value in given.items():
         if value is not None:
             sources[field], values[field] = field, value
@@ -52,16 +48,16 @@ def load(kind: type[Read], **given: Any) -> Read:
         raise BadSettings(str(error)) from error
 
 
-def variables(kind: type[Settings]) -> dict[str, tuple[str, ...]]:
-    """Return the environment variables of each field, the first one first."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {
-        field.name: next(
-            (mark.names for mark in _marks(hints[field.name]) if isinstance(mark, Variables)),
-            ((kind.env_prefix + field.name).upper(),),
-        )
-        for field in dataclasses.fields(kind)
+def set_in(kind: type[Settings], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment variable that sets a field, for each field that one sets. Upper and
+    lower case are equal in the names of variables, and an empty variable is not set.
+    """
+    given = {name.upper() for name, value in environ.items() if value}
+    found = {
+        field: next((name for name in names if name in given), None)
+        for field, names in variables(kind).items()
     }
+    return {field: name for field, name in found.items() if name is not None}
 
 
 def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
@@ -105,7 +101,7 @@ def _model(kind: type[Settings]) -> type[BaseModel]:
 
 def _described(hint: Any) -> Any:
     """Add pydantic's form of the limits to an annotation."""
-    for mark in _marks(hint):
+    for mark in marks(hint):
         match mark:
             case Ge():
                 hint = Annotated[hint, Field(ge=mark.ge)]
@@ -118,10 +114,6 @@ def _described(hint: Any) -> Any:
             case Pattern():
                 hint = Annotated[hint, Field(pattern=mark.expression)]
     return hint
-
-
-def _marks(hint: Any) -> tuple[Any, ...]:
-    return getattr(hint, "__metadata__", ())
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:

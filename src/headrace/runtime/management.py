@@ -1,5 +1,5 @@
-"""The management port of a process serves /metrics, /livez, /healthz, /readyz and /version,
-separate from the port that receives events.
+"""The management port of a process serves /metrics, /livez, /healthz, /readyz, /startupz, /version
+and /configz, separate from the port that receives events.
 
 It runs on the event loop of the process, so that a response proves that the loop runs. It uses the
 same server as the ingress: the same limits and deadlines protect this port, and a data plane
@@ -9,7 +9,7 @@ process does not have to load a web framework (decision 0012).
 import asyncio
 import json
 import platform
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from urllib.parse import parse_qs
@@ -17,12 +17,13 @@ from urllib.parse import parse_qs
 from headrace import __version__
 from headrace.adapters.http.server import Exchange, Fields, HttpServer, LocalGuard, ServerLimits
 from headrace.adapters.http.server_local_guard import is_local_bind, names_of
+from headrace.runtime.configuration import configuration
 from headrace.runtime.connection_metrics import measure_connections
 from headrace.runtime.health import Health, HealthReport
 from headrace.runtime.metrics import Metrics, MetricsFlusher
 from headrace.runtime.open_files import limit as open_files
 from headrace.runtime.service import Service
-from headrace.runtime.settings import ManagementSettings
+from headrace.runtime.settings import ManagementSettings, Settings
 from headrace.runtime.sockets import LOOPBACK, http_url, listen, port_of
 
 EXCLUDED_MAX = 32
@@ -55,7 +56,8 @@ class ManagementPort:
     until draining ends.
 
     Responses are plain text, as probes and scrapers expect. `?verbose` lists every check,
-    `?exclude=NAME` omits one. /version also shows `facts`.
+    `?exclude=NAME` omits one. /version also shows `facts`, and /configz the `settings` that the
+    process uses, by environment variable.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ManagementPort:
         port: int,
         hosts: Collection[str] = (),
         facts: Mapping[str, str] | None = None,
+        settings: Iterable[Settings] = (),
     ) -> None:
         """Open the socket. Raises `PortInUse`.
 
@@ -109,16 +112,19 @@ class ManagementPort:
             "python": platform.python_version(),
             **(facts or {}),
         }
+        config = json.dumps(configuration(settings), indent=2, sort_keys=True).encode() + b"\n"
         self._pages: dict[bytes, Page] = {
             b"/livez": lambda exchange, query: _report(health.liveness(), exchange, query),
             b"/healthz": lambda exchange, query: _report(health.liveness(), exchange, query),
             b"/readyz": lambda exchange, query: _report(
                 health.readiness(query.get("exclude", ())[:EXCLUDED_MAX]), exchange, query
             ),
+            b"/startupz": lambda exchange, query: _report(health.startup(), exchange, query),
             b"/metrics": lambda exchange, _: self._scrape(exchange),
             b"/version": lambda exchange, _: exchange.respond(
                 200, _JSON, json.dumps(version).encode()
             ),
+            b"/configz": lambda exchange, _: exchange.respond(200, _JSON, config),
         }
 
     @property
@@ -237,10 +243,11 @@ def add_management(
     settings: ManagementSettings,
     *,
     default_port: int,
+    others: Iterable[Settings],
     facts: Mapping[str, str] | None = None,
 ) -> ManagementPort:
     """Add the management port and the metrics flusher to `service`. Call it before adding other
-    components. Raises `PortInUse`.
+    components. `others` are all other settings of the process, for /configz. Raises `PortInUse`.
     """
     port = default_port if settings.port is None else settings.port
     server = ManagementPort(
@@ -251,6 +258,7 @@ def add_management(
         port=port,
         hosts=names_of(settings.hosts),
         facts=facts,
+        settings=(*others, replace(settings, port=port)),
     )
     service.add("management", server)
     service.add("metrics", MetricsFlusher(metrics))

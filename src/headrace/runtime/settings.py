@@ -9,10 +9,10 @@ environment variables. Each service adds settings under a separate prefix.
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, get_type_hints
 from urllib.parse import urlsplit
 
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
@@ -86,6 +86,23 @@ class Settings:
 
     env_prefix: ClassVar[str]
     """Prefix of the environment variables; the field name in capitals follows."""
+
+
+def variables(kind: type[Settings]) -> dict[str, tuple[str, ...]]:
+    """Return the environment variables of each field, the first one first."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {
+        field.name: next(
+            (mark.names for mark in marks(hints[field.name]) if isinstance(mark, Variables)),
+            ((kind.env_prefix + field.name).upper(),),
+        )
+        for field in fields(kind)
+    }
+
+
+def marks(hint: Any) -> tuple[Any, ...]:
+    """Return the marks of an annotation."""
+    return getattr(hint, "__metadata__", ())
 
 
 class SecurityProtocol(StrEnum):

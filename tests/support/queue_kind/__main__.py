@@ -15,7 +15,8 @@ from tests.support.queue_kind import QUEUES, READERS
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    configure(LogSettings(), service="controller")
+    logs = LogSettings()
+    configure(logs, service="controller")
     sys.exit(
         asyncio.run(
             run(
@@ -26,6 +27,7 @@ if __name__ == "__main__":
                 ),
                 KafkaSettings(bootstrap_servers=given["bootstrap_servers"]),
                 ManagementSettings(port=given["management_port"]),
+                logs,
                 KubernetesSettings(kubeconfig=Path(given["kubeconfig"]))
                 if given["kubeconfig"]
                 else None,

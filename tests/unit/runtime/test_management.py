@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -12,8 +13,10 @@ import urllib3
 from headrace import __version__
 from headrace.adapters.http.server import ServerLimits
 from headrace.runtime.health import Health
-from headrace.runtime.management import SCRAPERS_MAX, ManagementPort
+from headrace.runtime.management import SCRAPERS_MAX, ManagementPort, add_management
 from headrace.runtime.metrics import Metrics
+from headrace.runtime.service import Service
+from headrace.runtime.settings import LogLevel, LogSettings, ManagementSettings
 from tests.support.wait_until import wait_until_async
 
 
@@ -50,12 +53,40 @@ async def test_probes_follow_the_checks(server: ManagementPort, health: Health) 
     assert (200, "ok\n") == await _get(server, "/livez")
     assert (200, "ok\n") == await _get(server, "/healthz")
     assert 503 == (await _get(server, "/readyz"))[0]
+    assert 503 == (await _get(server, "/startupz"))[0]
     health.started()
+    assert (200, "ok\n") == await _get(server, "/startupz")
     assert (200, "ok\n") == await _get(server, "/readyz")
     assert (200, "[+]started ok\n[+]shutdown ok\nok\n") == await _get(server, "/readyz?verbose")
     health.drain("SIGTERM")
     assert (503, "[-]shutdown failed: SIGTERM\ncheck failed\n") == await _get(server, "/readyz")
     assert 200 == (await _get(server, "/readyz?exclude=shutdown"))[0]
+    assert (200, "ok\n") == await _get(server, "/startupz")
+
+
+async def test_the_settings_in_use_are_shown(health: Health) -> None:
+    """Those of the port itself too, with the port of this service."""
+    metrics, service = Metrics(process=False), Service("ingress")
+    own = add_management(
+        service,
+        metrics,
+        ManagementSettings(host="127.0.0.2"),
+        default_port=0,
+        others=(LogSettings(level=LogLevel.DEBUG),),
+    )
+    await own.start()
+    try:
+        status, page = await _get(own, "/configz")
+    finally:
+        await own.stop()
+    assert 200 == status
+    assert {
+        "HEADRACE_LOG_FORMAT": "auto",
+        "HEADRACE_LOG_LEVEL": "debug",
+        "HEADRACE_MANAGEMENT_HOST": "127.0.0.2",
+        "HEADRACE_MANAGEMENT_HOSTS": "",
+        "HEADRACE_MANAGEMENT_PORT": 0,
+    } == json.loads(page)
 
 
 async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
@@ -73,7 +104,8 @@ async def test_what_is_not_there_or_not_allowed_is_reported(server: ManagementPo
     """
     assert (
         404,
-        "no such page; there are /livez, /healthz, /readyz, /metrics, /version\n",
+        "no such page; there are /livez, /healthz, /readyz, /startupz, /metrics, /version,"
+        " /configz\n",
     ) == await _get(server, "/metric")
     assert (405, "only GET and HEAD\n") == await _get(server, "/metrics", "POST")
     assert (200, "") == await _get(server, "/livez", "HEAD")

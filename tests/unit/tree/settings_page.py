@@ -47,6 +47,10 @@ Every setting of the services, with its environment variable. An option of the c
 service refuses to start with a value outside of the limits, and with a variable of one of these
 prefixes that it does not know.
 
+`headrace config show ingress` shows the settings with which a service would start in this shell's
+environment, and where each comes from; `/configz` on the management port shows those of a process
+that runs. Secrets are in files, so both show a path; the password of a URL is left out.
+
 This page is written from the code by `python -m tests.unit.tree.settings_page`, and a test compares
 the two.
 """
