@@ -338,13 +338,17 @@ async def test_two_subscriptions_that_answer_each_other_are_throttled_and_named(
         await wait_until_async(
             lambda: requests() >= before, timeout=30, what="the deliveries before throttling"
         )
-        seen, started = requests(), time.monotonic()
-        await wait_until_async(
-            lambda: requests() >= seen + 100, timeout=60, what="deliveries continue"
-        )
-        rate = 100 / (time.monotonic() - started)
-        print(f"{seen} deliveries, then {rate:.0f} a second")
-        assert seen < 2 * before
+        # What the first deliveries had under way may still follow.
+        rate = 100.0
+        while rate >= 100 and requests() < 2 * before:
+            seen, started = requests(), time.monotonic()
+            await wait_until_async(
+                lambda seen=seen: requests() >= seen + 100,  # type: ignore[misc]
+                timeout=60,
+                what="deliveries continue",
+            )
+            rate = 100 / (time.monotonic() - started)
+            print(f"{seen} deliveries, then {rate:.0f} a second")
         assert rate < 100
 
 
