@@ -58,6 +58,9 @@ _SETTINGS: Mapping[str, str] = {
     # 9 s).
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
+    # How often the controller writes a record although nothing happens. By default it is twice a
+    # second, a third of what an idle broker uses of a core: 12.6 %, and 7.9 % with this value.
+    "metadata.max.idle.interval.ms": "5000",
 }
 
 
