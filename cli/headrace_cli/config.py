@@ -22,7 +22,12 @@ from headrace.runtime.sockets import (
     MANAGEMENT_PORT,
     SOURCES_MANAGEMENT_PORT,
 )
-from headrace_cli.resource_output import OutputFormat, print_document, print_rows
+from headrace_cli.resource_output import (
+    OutputFormat,
+    print_document,
+    print_rows,
+    refuse_object_outputs,
+)
 from headrace_cli.services import KUBECONFIG, KUBECONFIG_VARIABLE, SHARED
 from headrace_cli.terminal import echo, printable
 
@@ -84,9 +89,7 @@ def show(
     Options of its command line count before these. `/configz` on the management port shows what a
     process that runs uses.
     """
-    if output not in (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.YAML):
-        echo(f"headrace: -o {output}: expected table, json or yaml", err=True)
-        raise typer.Exit(ExitCode.NOT_STARTED)
+    refuse_object_outputs(output)
     kinds: Sequence[type[Settings]] = (*_own_settings(service), *SHARED)
     try:
         reject_unknown_variables(kinds)

@@ -25,7 +25,12 @@ from headrace_cli.event_registry import (
     place_of_trigger,
     what_passes,
 )
-from headrace_cli.resource_output import OutputFormat, print_document, print_rows
+from headrace_cli.resource_output import (
+    OutputFormat,
+    print_document,
+    print_rows,
+    refuse_object_outputs,
+)
 from headrace_cli.resources import (
     REFUSED,
     UNUSABLE,
@@ -80,8 +85,7 @@ def types(
         _fail("give one of TYPE, --trigger and --subscription", UNUSABLE)
     if source is not None and type_ is None:
         _fail("--source needs a TYPE", UNUSABLE)
-    if output not in (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.YAML):
-        _fail(f"-o {output}: expected table, json or yaml", UNUSABLE)
+    refuse_object_outputs(output)
     client = connect(server, token_file, certificate_authority)
     try:
         registry = Registry(*(_listed(client, kind, namespace) for kind in KINDS))

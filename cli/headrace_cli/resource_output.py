@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+import typer
 import yaml
 from rich.console import Console
 from rich.markup import escape
@@ -26,6 +27,13 @@ class OutputFormat(StrEnum):
     JSON = "json"
     YAML = "yaml"
     NAME = "name"
+
+
+def refuse_object_outputs(output: OutputFormat) -> None:
+    """End with exit code 2 unless it is a format for a list of values that are no objects."""
+    if output not in (OutputFormat.TABLE, OutputFormat.JSON, OutputFormat.YAML):
+        echo(f"headrace: -o {output}: expected table, json or yaml", err=True)
+        raise typer.Exit(2)
 
 
 def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:

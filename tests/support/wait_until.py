@@ -11,7 +11,7 @@ def _say(what: str) -> str:
 
 GROWTH = 0.1
 """The time between two checks, as a part of the time waited so far: a check is a request in most
-tests, and a fixed short interval took a third of a processor from what is waited for.
+tests, and with a fixed short interval these were most of the work of the tests' processes.
 """
 EVERY_MAX = 0.5
 

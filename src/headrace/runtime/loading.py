@@ -34,8 +34,8 @@ def load(kind: type[Read], **given: Any) -> Read:
 
     Raises `BadSettings`, which names every invalid setting.
     """
-    environ = {name.upper(): value for name, value in os.environ.items() if value}
-    sources = set_in(kind)
+    environ = _environment()
+    sources = _sources(kind, environ)
     values: dict[str, Any] = {field: environ[name] for field, name in sources.items()}
     for field, value in given.items():
         if value is not None:
@@ -48,16 +48,24 @@ def load(kind: type[Read], **given: Any) -> Read:
         raise BadSettings(str(error)) from error
 
 
-def set_in(kind: type[Settings], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment variable that sets a field, for each field that one sets. Upper and
-    lower case are equal in the names of variables, and an empty variable is not set.
+def set_in(kind: type[Settings]) -> dict[str, str]:
+    """Return the environment variable that sets a field, for each field that one sets."""
+    return _sources(kind, _environment())
+
+
+def _environment() -> dict[str, str]:
+    """Return what is set. Upper and lower case are equal in the names of variables, and an empty
+    variable is not set.
     """
-    given = {name.upper() for name, value in environ.items() if value}
-    found = {
-        field: next((name for name in names if name in given), None)
+    return {name.upper(): value for name, value in os.environ.items() if value}
+
+
+def _sources(kind: type[Settings], environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        field: name
         for field, names in variables(kind).items()
+        if (name := next((each for each in names if each in environ), ""))
     }
-    return {field: name for field, name in found.items() if name is not None}
 
 
 def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
