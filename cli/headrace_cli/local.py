@@ -166,6 +166,8 @@ class LocalBackends:
     """Settings if there are several ingress processes, which create their backends themselves."""
     bootstrap_servers: str
     parts: tuple[tuple[str, Component], ...] = ()
+    settings: Sequence[Settings] = ()
+    """Those of the Kafka that these backends use, unless it is embedded."""
 
 
 def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBackends:
@@ -202,6 +204,7 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
             settings.ingress, kafka, settings.nats, served=served
         ),
         bootstrap_servers=kafka.bootstrap_servers,
+        settings=(kafka,),
     )
 
 
@@ -307,7 +310,7 @@ class LocalServices:
             metrics,
             settings.management,
             default_port=MANAGEMENT_PORT,
-            others=settings.others(),
+            others=(*settings.others(), *backends.settings),
             facts=self._facts(settings, backends),
         )
         for name, part in backends.parts:

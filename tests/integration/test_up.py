@@ -377,9 +377,12 @@ def test_on_a_real_kafka_it_comes_back_to_what_it_was(
             202 == _post(f"{_address(process, 'ingress')}/default/default", kind="order.created")[0]
         )
         viewer = _address(process, "event viewer").rpartition(":")[2]
+        health = _address(process, "health, metrics")
         triggers = _address(process, "controller API")
         triggers += "/apis/eventing.knative.dev/v1/namespaces/default/triggers"
         with urllib3.PoolManager(retries=False, timeout=10.0) as pool:
+            settings = pool.request("GET", health.replace("/readyz", "/configz")).json()
+            assert settings["HEADRACE_KAFKA_BOOTSTRAP_SERVERS"] == servers
             pool.request("DELETE", f"{triggers}/large-orders")
             wait_until(
                 lambda: 404 == pool.request("GET", f"{triggers}/large-orders").status,
