@@ -13,6 +13,7 @@ import pytest
 from headrace.runtime.logging import configure
 from headrace.runtime.settings import LogFormat, LogSettings
 from tests.support.aws_server import aws
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.kafka import (
     UNPROVEN,
     KafkaUnderTest,
@@ -22,6 +23,7 @@ from tests.support.kafka import (
     real_kafka_is_possible,
 )
 from tests.support.kubernetes import kubernetes
+from tests.support.machine_load import MachineLoad
 from tests.support.nats_cluster import nats_cluster
 from tests.support.nats_server import nats_server, private_nats
 from tests.support.processes import processes
@@ -47,9 +49,14 @@ __all__ = [
     "pytest_xdist_make_scheduler",
 ]
 
+FAILED_LINES = 12
+"""How many lines of each service's log are shown when a test fails that shares the installation."""
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Set up what applies to every test, in whichever process and order it runs."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(MachineLoad())
     # Some environments write no bytecode: each of the hundred service processes would compile
     # everything again, half of its start time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -90,8 +97,15 @@ def _real_kafka_where_marked(request: pytest.FixtureRequest) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Store on the test item whether it failed: fixtures print their logs then."""
+    """Store on the test item whether it failed: fixtures print their logs then. An installation
+    outlives the test, so its logs are shown here.
+    """
     report = yield
     if report.when == "call":
         item.failed_in_call = report.failed  # type: ignore[attr-defined]
+        if report.failed:
+            for used in getattr(item, "funcargs", {}).values():
+                if isinstance(used, HeadraceUnderTest):
+                    lines = used.processes.report(lines=FAILED_LINES)
+                    report.sections.append(("the ends of the services' logs", lines))
     return report

@@ -178,10 +178,10 @@ class Processes:
         for process in reversed(self._all):
             process.kill()
 
-    def report(self) -> str:
+    def report(self, *, lines: int = TAIL_LINES) -> str:
         """Name, end and last lines of each, for a failed test."""
         return "\n".join(
-            f"--- {each.name} (exit code {each.returncode}) {each.log}\n{each.tail()}"
+            f"--- {each.name} (exit code {each.returncode}) {each.log}\n{each.tail(lines)}"
             for each in self._all
         )
 
