@@ -34,7 +34,7 @@ UNPROVEN = (
 )
 BUILT = Path.home() / ".cache" / "headrace" / "kube"
 """Where `.ci/kube-tools` writes the binaries."""
-CRDS = Path(__file__).parents[2] / "charts" / "headrace" / "crds"
+CRDS = Path(__file__).parents[2] / "charts" / "headrace" / "files" / "crds"
 
 
 @dataclass(frozen=True, slots=True)
