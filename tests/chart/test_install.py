@@ -4,18 +4,22 @@ There are no nodes and no controller manager, so no pod runs here.
 """
 
 import json
+import re
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+import typer.testing
 
+from headrace_cli.main import application
 from tests.chart.rendering import (
     CHART,
     NAMESPACE,
     RELEASE,
     VALUE_SETS,
+    component,
     file_of,
     helm,
     objects,
@@ -30,6 +34,8 @@ DEFINED_ELSEWHERE = {
     "ServiceMonitor",
 }
 """Kinds of operators that are not part of Kubernetes."""
+CRDS = CHART / "files" / "crds"
+EVENT_POLICIES = "eventpolicies.eventing.knative.dev"
 SECRET_BYTES_MAX = 1024 * 1024
 """What a Secret may have, in which helm stores a release."""
 
@@ -87,8 +93,8 @@ def test_every_object_is_accepted(cluster: KubernetesUnderTest, value_set: str) 
     assert len(documents) == len(done.stdout.splitlines())
 
 
-def test_install_upgrade_and_uninstall(cluster: KubernetesUnderTest, tmp_path: Path) -> None:
-    """As in the documentation; the definitions outlive the release, and are used again."""
+def test_install_upgrade_and_uninstall(cluster: KubernetesUnderTest) -> None:
+    """As in the documentation; the definitions outlive the release."""
     values = ("-f", str(file_of("default")))
     notes = _helm(cluster, "install", str(CHART), *values)
     assert "helm test headrace --namespace knative-eventing" in notes
@@ -119,8 +125,60 @@ def test_install_upgrade_and_uninstall(cluster: KubernetesUnderTest, tmp_path: P
     assert set() == _names(cluster, "deployments") | _names(cluster, "networkpolicies")
     assert "default" in cluster.kubectl("get", "brokers", "-n", "shop").stdout
 
-    _helm(cluster, "install", str(CHART), *values)
+    # A definition that kubectl has created is taken over with the options that Helm has for it.
+    cluster.kubectl("delete", "crd", EVENT_POLICIES)
+    cluster.kubectl("apply", "--server-side", "-f", str(CRDS / "eventpolicy.yaml"))
+    _helm(cluster, "install", str(CHART), *values, "--take-ownership", "--force-conflicts")
+    labels = _get(cluster, "crd", EVENT_POLICIES)["metadata"]["labels"]
+    assert "Helm" == labels["app.kubernetes.io/managed-by"]
     _helm(cluster, "uninstall")
+
+
+def test_the_permissions_of_the_test_are_enough(
+    cluster: KubernetesUnderTest, tmp_path: Path
+) -> None:
+    """Broker and Trigger are created, read and deleted with the token of the test's account. They
+    do not become Ready, because no controller runs.
+    """
+    for kind in ("broker", "trigger"):
+        crd = str(CRDS / f"{kind}.yaml")
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", crd)
+        cluster.kubectl("wait", "--for=condition=Established", "-f", crd)
+    hooks = [each for each in objects("default") if component(each) == "test"]
+    accounts = {"items": [each for each in hooks if each["kind"] != "Pod"]}
+    listed = json.dumps({"apiVersion": "v1", "kind": "List", **accounts})
+    cluster.kubectl("apply", "-f", "-", stdin=listed)
+    token = cluster.kubectl("create", "token", "headrace-test", "-n", NAMESPACE).stdout
+    (tmp_path / "token").write_text(token)
+    connection = {
+        "HEADRACE_SERVER": cluster.server,
+        "HEADRACE_API_TOKEN_FILE": str(tmp_path / "token"),
+        "HEADRACE_CERTIFICATE_AUTHORITY": str(cluster.ca),
+    }
+
+    def headrace(*arguments: str, stdin: str | None = None) -> typer.testing.Result:
+        given = [*arguments, "--namespace", NAMESPACE]
+        return typer.testing.CliRunner().invoke(
+            application(given), given, env=connection, input=stdin
+        )
+
+    applied = headrace("apply", "-f", "-", "--wait", "--timeout", "1", stdin=_manifests())
+    assert 1 == applied.exit_code
+    assert "headrace-test" in applied.output
+    assert "orbidden" not in applied.output
+    for kind in ("trigger", "broker"):
+        deleted = headrace("delete", kind, "headrace-test", "--ignore-not-found")
+        assert 0 == deleted.exit_code, deleted.output
+    found = cluster.kubectl("get", "brokers,triggers", "-n", NAMESPACE, "-o", "name").stdout
+    assert "" == found
+
+
+def _manifests() -> str:
+    """Those in the script of the test."""
+    script = (CHART / "files" / "helm-test.sh").read_text(encoding="utf-8")
+    [text] = re.findall(r"<<END\n(.*?)^END$", script, re.MULTILINE | re.DOTALL)
+    values = {"NAME": "headrace-test", "host": "10.0.0.1", "VIEWER_PORT": "8090"}
+    return string.Template(text).substitute(values)
 
 
 def test_token_and_certificate_are_kept_at_an_upgrade(cluster: KubernetesUnderTest) -> None:
@@ -132,22 +190,5 @@ def test_token_and_certificate_are_kept_at_an_upgrade(cluster: KubernetesUnderTe
         assert {"token", "ca.crt", "tls.crt", "tls.key"} == set(before)
         _helm(cluster, "upgrade", str(CHART), *values, "--set", "ingress.replicas=3")
         assert before == _get(cluster, "secret", "headrace-api")["data"]
-    finally:
-        _helm(cluster, "uninstall")
-
-
-def test_definitions_of_kubectl_can_be_taken_over(cluster: KubernetesUnderTest) -> None:
-    """Of an installation without Helm, with the option that Helm has for it."""
-    for crd in yaml.safe_load_all(
-        (CHART / "files" / "crds" / "broker.yaml").read_text(encoding="utf-8")
-    ):
-        name = crd["metadata"]["name"]
-        cluster.kubectl("delete", "crd", name, "--ignore-not-found")
-    cluster.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "crds" / "broker.yaml"))
-    values = ("-f", str(file_of("default")))
-    _helm(cluster, "install", str(CHART), *values, "--take-ownership", "--force-conflicts")
-    try:
-        labels = _get(cluster, "crd", name)["metadata"]["labels"]
-        assert "Helm" == labels["app.kubernetes.io/managed-by"]
     finally:
         _helm(cluster, "uninstall")
