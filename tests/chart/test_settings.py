@@ -168,6 +168,13 @@ def test_kafka_is_used_with_the_secret(mounted: Path, monkeypatch: pytest.Monkey
         assert ("/etc/headrace/kafka", True) == (mount["mountPath"], mount["readOnly"])
 
 
+def test_numbers_keep_their_digits(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helm reads numbers as floating point, and would write large ones with an exponent."""
+    own = _start(services("secured")["ingress"], mounted, monkeypatch)["own"]
+    assert isinstance(own, IngressSettings)
+    assert (134_217_728, 2.5) == (own.bytes_max, own.drain_seconds)
+
+
 def test_the_egress_policy_reaches_the_services_that_post(
     mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

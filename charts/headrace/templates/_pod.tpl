@@ -152,7 +152,8 @@ securityContext:
 {{- $root := index . 0 }}{{ $component := index . 1 -}}
 {{- $env := mergeOverwrite (include "headrace.env" . | fromYaml) $component.env -}}
 {{- range $name, $value := $env }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- /* A number is text of JSON: Go writes large ones with an exponent. */}}
+- {name: {{ $name }}, value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}}
 {{- end }}
 {{- $taken := concat (keys $env) (list) }}
 {{- range $component.extraEnv }}{{ $taken = append $taken .name }}{{ end }}
