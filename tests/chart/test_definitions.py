@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace_controller.reconcile.kinds import RECONCILERS, reconcilers_in_cluster
 from tests.chart.rendering import CHART, ROOT, VALUE_SETS, Object, of_kind, values_of
 
 CRDS = CHART / "files" / "crds"
@@ -48,6 +49,19 @@ def test_each_file_is_rendered_unchanged(value_set: str, *, legacy: bool) -> Non
 
 def _name(each: Object) -> str:
     return str(each["metadata"]["name"])
+
+
+@pytest.mark.parametrize(("value_set", "legacy"), [("default", False), ("legacy", True)])
+def test_each_kind_that_the_controller_watches_has_a_definition(
+    value_set: str, *, legacy: bool
+) -> None:
+    """A controller does not start without one; with `crds.legacy=false` it needs fewer."""
+    reconcilers = reconcilers_in_cluster(
+        RECONCILERS, channels=True, sources=True, legacy=legacy, namespaced=False
+    )
+    needed = {(each.group, each.plural) for each in reconcilers.watched_kinds if "." in each.group}
+    found = [each["spec"] for each in of_kind(value_set, "CustomResourceDefinition")]
+    assert needed - {(each["group"], each["names"]["plural"]) for each in found} == set()
 
 
 def test_definitions_are_kept_when_the_release_is_removed() -> None:

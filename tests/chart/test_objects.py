@@ -116,8 +116,7 @@ def test_references_between_objects_resolve(value_set: str) -> None:
         (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
         for each in objects(value_set)
     }
-    missing = [reference for reference in _references(value_set) if reference[:3] not in known]
-    assert [] == missing or not values_of(value_set).get("rbac", {}).get("create", True)
+    assert [] == [each for each in _references(value_set) if each not in known]
 
 
 def _references(value_set: str) -> Iterator[tuple[str, str | None, str]]:
