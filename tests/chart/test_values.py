@@ -129,6 +129,11 @@ def test_a_typo_is_refused_by_name_in_each_block(tmp_path: Path) -> None:
         ("namespaces={Shop}", "/namespaces/0"),
         ("networkPolicy.kafkaPorts={0}", "/networkPolicy/kafkaPorts/0"),
         ("common.extraEnv[0].value=x", "/common/extraEnv/0"),
+        (
+            r"common.podLabels.app\.kubernetes\.io/name=x",
+            "/common/podLabels/app.kubernetes.io~1name",
+        ),
+        ("ingress.env.log-level=debug", "/ingress/env"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_field(setting: str, field: str) -> None:

@@ -151,11 +151,12 @@ securityContext:
 {{- define "headrace.envList" -}}
 {{- $root := index . 0 }}{{ $component := index . 1 -}}
 {{- $env := mergeOverwrite (include "headrace.env" . | fromYaml) $component.env -}}
+{{- range $component.extraEnv }}{{ $env = omit $env .name }}{{ end }}
 {{- range $name, $value := $env }}
 {{- /* A number is text of JSON: Go writes large ones with an exponent. */}}
 - {name: {{ $name }}, value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}}
 {{- end }}
-{{- $taken := concat (keys $env) (list) }}
+{{- $taken := keys $env }}
 {{- range $component.extraEnv }}{{ $taken = append $taken .name }}{{ end }}
 {{- if $root.Values.kafka.existingSecret }}
 {{- range $name, $entry := dict "HEADRACE_KAFKA_SECURITY_PROTOCOL" (dict "key" "protocol") "HEADRACE_KAFKA_SASL_MECHANISM" (dict "key" "sasl.mechanism" "optional" true) }}
