@@ -162,7 +162,11 @@ def test_values_of_common_reach_every_pod() -> None:
 def test_images_have_a_digest_or_a_tag() -> None:
     """The default is the chart's version of the application, without a registry."""
     images = {name: each["image"] for name, each in services("everything").items()}
-    assert images["sources"].startswith("registry.example.com/team/headrace@sha256:0123")
-    assert "registry.example.com/team/headrace:2.0" == images["ingress"]
+    assert images["sources"].startswith("registry.example.com/team/headrace-with-java@sha256:0123")
+    assert "registry.example.com/team/headrace/ingress:2.0" == images["ingress"]
     assert "Always" == services("everything")["ingress"]["imagePullPolicy"]
-    assert {"headrace:0.1.0"} == {each["image"] for each in services("default").values()}
+    # The ingress's image has the process for in-memory channels too.
+    assert "registry.example.com/team/headrace/ingress:0.1.0" == images["in-memory"]
+    assert {f"headrace/{name}:0.1.0" for name in services("default")} == {
+        each["image"] for each in services("default").values()
+    }

@@ -122,7 +122,7 @@ def test_a_typo_is_refused_by_name_in_each_block(tmp_path: Path) -> None:
         ("ingress.replicas=many", "/ingress/replicas"),
         ("ingress.workers=0", "/ingress/workers"),
         ("ingress.url=events.example.com", "/ingress/url"),
-        ("image.digest=sha256:1", "/image/digest"),
+        ("ingress.image.digest=sha256:1", "/ingress/image/digest"),
         ("common.logging.level=loud", "/common/logging/level"),
         ("controller.logging.level=loud", "/controller/logging/level"),
         ("dispatcher.keda.minReplicas=0", "/dispatcher/keda/minReplicas"),

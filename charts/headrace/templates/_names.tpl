@@ -71,11 +71,12 @@ http://{{ include "headrace.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.
 {{ .Values.standalone.existingSecret | default (printf "%s-api" (include "headrace.fullname" .)) }}
 {{- end }}
 
-{{- /* The image of a component: (root, the component's image values). */}}
+{{- /* The image of a service: (root, service, the component's image values). */}}
 {{- define "headrace.image" -}}
-{{- $root := index . 0 -}}
-{{- $image := mergeOverwrite (deepCopy $root.Values.image) (index . 1) -}}
-{{- $name := list $image.registry $image.repository | compact | join "/" -}}
+{{- $root := index . 0 }}{{ $service := index . 1 }}{{ $own := index . 2 -}}
+{{- $image := mergeOverwrite (deepCopy $root.Values.image) $own -}}
+{{- $repository := $own.repository | default (printf "%s/%s" $root.Values.image.repository $service) -}}
+{{- $name := list $image.registry $repository | compact | join "/" -}}
 {{- if $image.digest -}}
 {{ $name }}@{{ $image.digest }}
 {{- else -}}

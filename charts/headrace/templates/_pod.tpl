@@ -29,7 +29,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $component.name }}
-      image: {{ include "headrace.image" (list $root $component.image) }}
+      image: {{ include "headrace.image" (list $root ($component.name | replace "in-memory" "ingress") $component.image) }}
       imagePullPolicy: {{ $component.image.pullPolicy | default $values.image.pullPolicy }}
       args:
         - {{ $component.name }}
