@@ -7,6 +7,7 @@ added later.
 
 import difflib
 import json
+import ssl
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import urllib3
+
+from headrace.adapters.authorities import accept_plain_authorities
 
 SERVER = "http://127.0.0.1:8001"
 SERVER_VARIABLE = "HEADRACE_SERVER"
@@ -70,6 +73,17 @@ class Kind:
         return "/".join([*parts, quote(name, safe="")] if name else parts)
 
 
+def _tls_context(authority: Path | None) -> ssl.SSLContext:
+    """Return the settings that verify a server by an authority; None: by those of the system."""
+    try:
+        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+    except OSError as error:
+        raise ApiFailure(
+            f"--certificate-authority {authority}: no CA certificate (PEM) can be read: {error}"
+        ) from error
+    return accept_plain_authorities(context)
+
+
 class ApiClient:
     """Client of one API server."""
 
@@ -90,7 +104,7 @@ class ApiClient:
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
             retries=urllib3.Retry(False, redirect=False),
             maxsize=2,
-            ca_certs=str(certificate_authority) if certificate_authority else None,
+            ssl_context=_tls_context(certificate_authority) if parts.scheme == "https" else None,
         )
 
     def kind_of(self, api_version: str, kind: str) -> Kind:

@@ -33,7 +33,8 @@ class Certificate:
 class Authority:
     """Signs certificates for the loopback address. Skips the test if there is no openssl."""
 
-    def __init__(self, directory: Path, name: str = "ca") -> None:
+    def __init__(self, directory: Path, name: str = "ca", *, key_usage: bool = True) -> None:
+        """Without `key_usage` its certificate lacks that extension, as those of many clusters."""
         if shutil.which("openssl") is None:
             pytest.skip(
                 "not proven here: TLS needs certificates, and the openssl command that makes them"
@@ -45,8 +46,7 @@ class Authority:
         self._make(
             self._own,
             f"/CN=Headrace test {name}",
-            "-addext",
-            "keyUsage=critical,keyCertSign,cRLSign",
+            *(("-addext", "keyUsage=critical,keyCertSign,cRLSign") if key_usage else ()),
         )
 
     @property

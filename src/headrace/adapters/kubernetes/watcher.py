@@ -22,7 +22,7 @@ from lightkube.config.kubeconfig import PROXY_CONF, SingleConfig
 from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ConfigError
 
-from headrace.adapters.kubernetes.connection import CALL_SECONDS
+from headrace.adapters.kubernetes.connection import CALL_SECONDS, tls_context
 from headrace.domain.errors import NotFound, Permanent, Temporary
 
 PAGE: Final = 500
@@ -152,6 +152,7 @@ class WatchApi:
             parameters = client_adapter.ConnectionParams(
                 timeout=httpx2.Timeout(CALL_SECONDS)
             ).httpx_params(single)
+            parameters["verify"] = tls_context(single)
             self._http = httpx2.AsyncClient(
                 **parameters,
                 limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=4),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headrace.adapters.authorities import accept_plain_authorities
 from headrace.adapters.nats.credentials_file import CredentialsFile
 from headrace.adapters.nats.unusable_file import UnusableFile
 
@@ -78,6 +79,7 @@ class NatsOptions:
                 context = ssl.create_default_context(cafile=str(ca_file))
             except OSError as error:
                 raise UnusableFile("HEADRACE_NATS_CA_FILE", ca_file, _reason(error)) from error
+        accept_plain_authorities(context)
         if certificate_file is not None:
             setting = "HEADRACE_NATS_CERTIFICATE_FILE with HEADRACE_NATS_KEY_FILE"
             try:
