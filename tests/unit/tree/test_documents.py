@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from headrace.runtime.loading import known_variables
+from tests.unit.tree.metric_names import metric_names
 from tests.unit.tree.settings_page import KINDS, PAGE, page
 from tests.unit.tree.sources import ROOT, modules, texts
 
@@ -139,32 +140,10 @@ def test_each_metric_that_a_document_names_exists(document: Path) -> None:
         code
         for code in _code(document)
         if re.fullmatch(r"headrace_[a-z_]*[a-z]", code)
-        and code not in _metrics() | _headers()
+        and code not in metric_names() | _headers()
         and not _is_package(code)
     ]
     assert [] == wrong
-
-
-@cache
-def _metrics() -> frozenset[str]:
-    """The names of metrics as they are scraped; if the first part is a variable, with each possible
-    prefix.
-    """
-    found = set()
-    for module in modules().values():
-        for node in ast.walk(module):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
-                kind, name = (
-                    node.func.attr,
-                    ast.unparse(node.args[0]).removeprefix("f").strip("'\""),
-                )
-                if kind in ("counter", "gauge", "histogram"):
-                    total = "_total" if kind == "counter" else ""
-                    found |= {
-                        f"headrace_{name.replace('{prefix}', prefix)}{total}"
-                        for prefix in ("ingress", "management")
-                    }
-    return frozenset(found)
 
 
 @cache
