@@ -3,6 +3,7 @@ log, because most dead letters are from before this process started.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -12,6 +13,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Feeds
 from headrace_dispatcher.subscription_worker import SubscriptionWorker
 
+_TOGETHER_SECONDS: Final = 1.0
 logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS: Final = 30.0
@@ -33,10 +35,18 @@ class DeadLetterCount:
         self._feeds = feeds
         self._workers = workers
         self._every_seconds = every_seconds
+        self._added = asyncio.Event()
+
+    def count_soon(self) -> None:
+        """Count a subscription that was added; several that are added together are counted at
+        once.
+        """
+        self._added.set()
 
     async def run(self) -> None:
         """Count again and again, until cancelled."""
         while True:
+            self._added.clear()
             try:
                 await self._count()
             except HeadraceError as error:
@@ -44,7 +54,10 @@ class DeadLetterCount:
             except Exception:
                 # Nothing may end this loop: the metric would never change again.
                 logger.exception("dead_letters_not_counted")
-            await asyncio.sleep(self._every_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_seconds):
+                    await self._added.wait()
+                await asyncio.sleep(_TOGETHER_SECONDS)
 
     async def _count(self) -> None:
         """Count once. A subscription keeps its last count when a partition does not answer. Raises

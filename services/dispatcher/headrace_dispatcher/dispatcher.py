@@ -252,6 +252,7 @@ class Dispatcher:
             self.workers[key] = worker
             worker.start()
             self._added.set()
+            self._dead_letter_count.count_soon()
             logger.info(
                 "subscription_started",
                 kind=route.kind,
