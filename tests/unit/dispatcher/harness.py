@@ -121,7 +121,7 @@ class DispatcherHarness:
 
     def metric(self, sample: str) -> float:
         """Return the value of a sample, with its labels other than those of the subscription, on
-        the metrics page, which is written anew; -1.0 if it does not exist.
+        the metrics page as it is now; -1.0 if it does not exist.
         """
         for worker in self.workers:
             worker.update_gauges()

@@ -63,7 +63,7 @@ async def test_probes_follow_the_checks(server: ManagementPort, health: Health) 
 
 
 async def test_readiness_is_a_metric(server: ManagementPort, health: Health) -> None:
-    """So that an alert can tell a process that cannot work from one that cannot be scraped."""
+    """A process that cannot work is not the same as one that cannot be scraped."""
     sample = 'headrace_ready{component="ingress"} '
     assert f"\n{sample}0.0\n" in (await _get(server, "/metrics"))[1]
     health.started()
