@@ -117,3 +117,25 @@ def _attributes(path: str) -> list[tuple[int, str, str]]:
         for node in ast.walk(modules()[path])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
     ]
+
+
+@cache
+def metrics() -> frozenset[str]:
+    """The names of metrics as they are scraped; if the first part is a variable, with each possible
+    prefix.
+    """
+    found = set()
+    for module in modules().values():
+        for node in ast.walk(module):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                kind, name = (
+                    node.func.attr,
+                    ast.unparse(node.args[0]).removeprefix("f").strip("'\""),
+                )
+                if kind in ("counter", "gauge", "histogram"):
+                    total = "_total" if kind == "counter" else ""
+                    found |= {
+                        f"headrace_{name.replace('{prefix}', prefix)}{total}"
+                        for prefix in ("ingress", "management")
+                    }
+    return frozenset(found)

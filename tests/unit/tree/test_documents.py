@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from headrace.runtime.loading import known_variables
-from tests.unit.tree.metric_names import metric_names
 from tests.unit.tree.settings_page import KINDS, PAGE, page
-from tests.unit.tree.sources import ROOT, modules, texts
+from tests.unit.tree.sources import PRODUCTION, ROOT, metrics, modules, texts
 
 DOCUMENTS = sorted(
     [
@@ -117,14 +116,14 @@ def test_each_setting_that_a_document_names_exists(document: Path) -> None:
 
 @cache
 def _variables_in_code() -> frozenset[str]:
-    tests = {
-        path.name: ast.parse(path.read_text(encoding="utf-8"))
-        for path in (ROOT / "tests").rglob("*.py")
-        if path != Path(__file__)
-    }
-    found = (text for module in (*modules().values(), *tests.values()) for _, text in texts(module))
+    variable = re.compile(r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]+")
+    folders = (ROOT / name for name in (*PRODUCTION, "tests"))
+    paths = (path for folder in folders for path in folder.rglob("*.py") if path != Path(__file__))
+    sources = (path.read_text(encoding="utf-8") for path in paths)
+    # Most files name none: only the others are parsed.
+    named = (ast.parse(source) for source in sources if variable.search(source))
     return frozenset(
-        name for text in found for name in re.findall(r"\b(?:HEADRACE|KAFKA)_[A-Z0-9_]+", text)
+        name for module in named for _, text in texts(module) for name in variable.findall(text)
     )
 
 
@@ -140,7 +139,7 @@ def test_each_metric_that_a_document_names_exists(document: Path) -> None:
         code
         for code in _code(document)
         if re.fullmatch(r"headrace_[a-z_]*[a-z]", code)
-        and code not in metric_names() | _headers()
+        and code not in metrics() | _headers()
         and not _is_package(code)
     ]
     assert [] == wrong
