@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, Collection[str]] = {
     "viewer": ("viewer",),
     "health": ("health",),
     "config": ("config",),
+    "acls": ("acls",),
     "services": ("ingress", "dispatcher", "controller", "sources"),
     "in_memory": ("in-memory",),
 }

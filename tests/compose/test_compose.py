@@ -3,25 +3,20 @@ listens beyond the loopback.
 """
 
 import base64
-import json
 import os
 import shutil
 import ssl
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import urllib3
 import yaml
 
-from tests.support.kafka import free_port
+from tests.compose.stack import CALL_SECONDS, UP_SECONDS, Stack
 from tests.support.wait_until import wait_until
 
-ROOT = Path(__file__).parents[2]
-UP_SECONDS = 600.0
-CALL_SECONDS = 120.0
 ARRIVAL_SECONDS = 30.0
 
 pytestmark = [
@@ -31,81 +26,6 @@ pytestmark = [
     ),
     pytest.mark.timeout(900),
 ]
-
-
-class Stack:
-    """The compose project with its own name and ports."""
-
-    def __init__(self) -> None:
-        self._project = f"headrace-test-{uuid.uuid4().hex[:8]}"
-        self._environ = {
-            **os.environ,
-            "HEADRACE_KAFKA_PORT": str(free_port()),
-            "COMPOSE_MENU": "false",
-        }
-        for service in ("INGRESS", "CONTROLLER", "IN_MEMORY", "SOURCES"):
-            self._environ[f"HEADRACE_{service}_PORT"] = "0"
-        for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY", "SOURCES"):
-            self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
-
-    def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
-        """Run `docker compose`; its standard output. AssertionError with its output when
-        it fails.
-        """
-        command = [
-            "docker",
-            "compose",
-            "--project-name",
-            self._project,
-            "--file",
-            str(ROOT / "docker-compose.yml"),
-            *arguments,
-        ]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self._environ,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert 0 == done.returncode, (
-            f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        )
-        return done.stdout
-
-    def url(self, service: str, port: int) -> str:
-        """Where a port of a service is published on this machine."""
-        return f"http://{self.compose('port', service, str(port)).strip()}"
-
-    def containers(self) -> list[Mapping[str, object]]:
-        """What runs, as reported by compose."""
-        return [
-            json.loads(line)
-            for line in self.compose("ps", "--all", "--format", "json").splitlines()
-        ]
-
-    def seen(self, event_id: str) -> set[str]:
-        """The paths on which the viewer received this event."""
-        lines = self.compose("logs", "--no-log-prefix", "--no-color", "viewer").splitlines()
-        return {
-            line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1
-        }
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """The whole project, healthy, with the quickstart applied; removed with its volume
-    afterwards.
-    """
-    running = Stack()
-    try:
-        running.compose("up", "--build", "--detach", "--wait", timeout=UP_SECONDS)
-        running.compose("run", "--rm", "--no-TTY", "headrace", "apply", "-f", "/examples", "--wait")
-        yield running
-    finally:
-        running.compose("--profile", "tools", "down", "--volumes", "--remove-orphans")
 
 
 def _send(
@@ -180,6 +100,29 @@ def test_sources_send_events(stack: Stack) -> None:
         lambda: "  /builds  " in stack.compose("logs", "viewer"),
         ARRIVAL_SECONDS,
         "the webhook's event arrives",
+        every=0.5,
+    )
+
+
+def test_the_demo_shows_retries_and_dead_letters(stack: Stack) -> None:
+    """One subscriber accepts every order; the other answers 503 to some, which arrive again."""
+
+    def shown(service: str) -> list[str]:
+        return stack.compose("logs", "--no-log-prefix", "--no-color", service).splitlines()
+
+    def amounts(answer: str) -> set[str]:
+        return {line.split()[2] for line in shown("demo-shipping") if line.endswith(f": {answer}")}
+
+    wait_until(
+        lambda: any(line.endswith(": 202") for line in shown("demo-billing")),
+        ARRIVAL_SECONDS,
+        "an order is billed",
+        every=0.5,
+    )
+    wait_until(
+        lambda: amounts("503") & amounts("202"),
+        2 * ARRIVAL_SECONDS,
+        "an order is shipped at a later attempt",
         every=0.5,
     )
 

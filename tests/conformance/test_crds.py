@@ -21,7 +21,8 @@ from headrace.resources.resource import Resource
 
 ROOT = Path(__file__).parents[2]
 CRDS = {
-    Path(each.source).stem: each.document for each in read_paths([ROOT / "charts/headrace/crds"])
+    Path(each.source).stem: each.document
+    for each in read_paths([ROOT / "charts/headrace/files/crds"])
 }
 SAMPLES = Path(__file__).parent / "crds"
 VALID = {

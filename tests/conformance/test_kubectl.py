@@ -617,7 +617,7 @@ def test_builtin_definitions_are_listed_and_protected(kubectl: Kubectl) -> None:
     assert (
         "customresourcedefinition.apiextensions.k8s.io/pingsources.sources.knative.dev" in sources
     )
-    applied = kubectl("apply", "--server-side", "-f", "charts/headrace/crds/trigger.yaml")
+    applied = kubectl("apply", "--server-side", "-f", "charts/headrace/files/crds/trigger.yaml")
     assert (0, True) == (applied.code, "comes with Headrace and is left as it is" in applied.err)
     assert "forbidden" in kubectl.refused("delete", "crd", "triggers.eventing.knative.dev")
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-CRDS = sorted((ROOT / "charts" / "headrace" / "crds").glob("*.yaml"))
+CRDS = sorted((ROOT / "charts" / "headrace" / "files" / "crds").glob("*.yaml"))
 ROLES = [ROOT / "examples" / "kubernetes" / name for name in ("rbac.yaml", "rbac-namespaced.yaml")]
 READ = {"get", "list", "watch"}
 

@@ -34,7 +34,7 @@ UNPROVEN = (
 )
 BUILT = Path.home() / ".cache" / "headrace" / "kube"
 """Where `.ci/kube-tools` writes the binaries."""
-CRDS = Path(__file__).parents[2] / "charts" / "headrace" / "crds"
+CRDS = Path(__file__).parents[2] / "charts" / "headrace" / "files" / "crds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,14 @@ def tool(name: str) -> str | None:
 @pytest.fixture(scope="session")
 def kubernetes() -> Iterator[KubernetesUnderTest]:
     """An API server for this session, with the project's CRDs; skips without binaries."""
+    with empty_api_server() as found:
+        found.install_crds()
+        yield found
+
+
+@contextlib.contextmanager
+def empty_api_server() -> Iterator[KubernetesUnderTest]:
+    """An API server without the project's CRDs; skips without binaries."""
     binaries = {name: tool(name) for name in ("etcd", "kube-apiserver", "kubectl", "openssl")}
     if absent := [name for name, path in binaries.items() if path is None]:
         pytest.skip(f"{UNPROVEN}; missing: {', '.join(absent)}")
@@ -111,11 +119,7 @@ def kubernetes() -> Iterator[KubernetesUnderTest]:
         tempfile.TemporaryDirectory(prefix="headrace-kube-") as folder,
         contextlib.ExitStack() as processes,
     ):
-        found = _start(
-            Path(folder), {name: str(path) for name, path in binaries.items()}, processes
-        )
-        found.install_crds()
-        yield found
+        yield _start(Path(folder), {name: str(path) for name, path in binaries.items()}, processes)
 
 
 def sweep_handshakes() -> None:

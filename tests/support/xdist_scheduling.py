@@ -19,18 +19,29 @@ if TYPE_CHECKING:
 TIMED = "timed"
 BESIDE_TIMED = 2
 """How many processes run tests until those that measure time are done: as many as CI has cores."""
+CLUSTER = "cluster"
 TOGETHER: Sequence[tuple[str, str]] = (
     ("tests/chaos/", TIMED),
     ("tests/integration/test_lifecycle.py", TIMED),
-    ("tests/conformance/test_both_modes.py", "cluster"),
-    ("tests/conformance/test_crds_enforced.py", "cluster"),
-    ("tests/contract/test_store", "cluster"),
-    ("tests/integration/test_kubernetes_store.py", "cluster"),
+    *(
+        (f"tests/{path}.py", CLUSTER)
+        for path in (
+            "conformance/test_admission_policies",
+            "conformance/test_both_modes",
+            "conformance/test_crds_enforced",
+            "conformance/test_roles",
+            "integration/test_foreign_channels",
+            "integration/test_kubernetes_adapter",
+            "integration/test_kubernetes_store",
+            "integration/test_new_kind",
+        )
+    ),
 )
 """Which tests, by the prefix of their id, run together under which name; the first match counts.
 
 The runs with a ledger and the lifecycle tests measure rates and latencies: in parallel they would
-measure each other. Tests that need an API server share one.
+measure each other. Tests that need a Kubernetes API server share one, with those that run in each
+place: an API server for each process would use a twentieth of the processor.
 """
 SHARED_INSTALLATION = tuple(
     f"tests/integration/test_{name}.py"
@@ -51,8 +62,8 @@ FIRST = (
     TIMED,
     "tests/unit/",
     "tests/property/",
+    CLUSTER,
     "shared",
-    "cluster",
     "tests/upgrade/",
     "tests/contract/",
     "tests/integration/",
@@ -69,7 +80,10 @@ def scope_of(nodeid: str) -> str:
     """The name under which a test is assigned to a process, together with all others of
     that name.
     """
-    if uses_shared_installation(nodeid) and (place := _PLACE.search(nodeid)):
+    place = _PLACE.search(nodeid)
+    if place and place.group(1) == "kubernetes":
+        return CLUSTER
+    if place and uses_shared_installation(nodeid):
         return f"shared {place.group(1)}"
     return next(
         (name for prefix, name in TOGETHER if nodeid.startswith(prefix)), nodeid.partition("::")[0]

@@ -24,7 +24,7 @@ from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 
 _PACKAGE = "headrace_controller"
-_CHECKOUT = Path(__file__).parents[3] / "charts" / "headrace" / "crds"
+_CHECKOUT = Path(__file__).parents[3] / "charts" / "headrace" / "files" / "crds"
 
 
 def load_catalog(reconcilers: Reconcilers = RECONCILERS) -> Catalog:

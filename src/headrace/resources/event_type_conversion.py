@@ -2,8 +2,9 @@
 
 The versions say the same in two ways: up to v1beta2 type, source and schema are fields, from
 v1beta3 on they are in a list of attributes. The schemas of all versions have both (see
-charts/headrace/crds/eventtype.yaml), so nothing is lost: what the older form cannot express stays
-in its `attributes`, and an object that is converted to another version and back is the same object.
+charts/headrace/files/crds/eventtype.yaml), so nothing is lost: what the older form cannot express
+stays in its `attributes`, and an object that is converted to another version and back is the same
+object.
 """
 
 from collections.abc import Mapping

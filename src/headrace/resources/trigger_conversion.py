@@ -2,10 +2,11 @@
 
 `v1alpha1` (Knative 0.5 to 0.13) has `filter.sourceAndType`, whose empty texts match anything, and
 `subscriber.dnsName`; `v1` has `filter.attributes` and `subscriber.uri` in their place. The schemas
-of both versions have all of them (see charts/headrace/crds/trigger.yaml), so nothing is lost: an
-object that is converted to the other version and back is the same object. For that, what conversion
-cannot derive from the field of `v1` stays beside it: a `dnsName`, and a `sourceAndType` that is not
-written with both texts. An empty one beside attributes says that they were written as attributes.
+of both versions have all of them (see charts/headrace/files/crds/trigger.yaml), so nothing is lost:
+an object that is converted to the other version and back is the same object. For that, what
+conversion cannot derive from the field of `v1` stays beside it: a `dnsName`, and a `sourceAndType`
+that is not written with both texts. An empty one beside attributes says that they were written as
+attributes.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,16 +1,19 @@
-"""Requests a health page and returns the result as exit code: `python -m headrace.runtime.probe
-URL`, for health checks in images without curl.
+"""Requests a health page and returns the result as exit code, for health checks in images without
+curl: `python -m headrace.runtime.probe [URL]`. By default the page is `/readyz` of the management
+port of `HEADRACE_MANAGEMENT_PORT`.
 
 Uses the standard library only, because a container runs it every few seconds: 50 ms of CPU time
 instead of the 800 ms of the complete command line.
 """
 
 import http.client
+import os
 import sys
 from urllib.parse import urlsplit
 
 PROBE_SECONDS = 3.0
 PAGE_BYTES_MAX = 65_536
+PORT_VARIABLE = "HEADRACE_MANAGEMENT_PORT"
 
 
 def probe(url: str) -> tuple[bool, str]:
@@ -39,10 +42,14 @@ def probe(url: str) -> tuple[bool, str]:
 
 def main(arguments: list[str]) -> int:
     """Return 0 if healthy, 1 if not, 2 for wrong usage."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m headrace.runtime.probe URL\n")
+    port = os.environ.get(PORT_VARIABLE)
+    if len(arguments) > 1 or not (arguments or port):
+        sys.stderr.write(
+            "usage: python -m headrace.runtime.probe [URL]; the URL may be left out where"
+            f" {PORT_VARIABLE} is set\n"
+        )
         return 2
-    healthy, text = probe(arguments[0])
+    healthy, text = probe(arguments[0] if arguments else f"http://127.0.0.1:{port}/readyz")
     (sys.stdout if healthy else sys.stderr).write(f"{text}\n")
     return 0 if healthy else 1
 

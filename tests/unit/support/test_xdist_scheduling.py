@@ -38,9 +38,20 @@ def test_tests_that_measure_time_do_not_run_in_parallel() -> None:
 def test_files_that_share_an_installation_stay_together_by_place() -> None:
     """All tests of one place go to one process."""
     flows, queues = "tests/integration/test_flows.py", "tests/integration/test_sqs_sources.py"
-    assert scope_of(f"{flows}::test_a[kubernetes]") == "shared kubernetes"
+    assert scope_of(f"{flows}::test_a[embedded]") == "shared embedded"
     assert scope_of(f"{flows}::test_b[apache-x]") == scope_of(f"{queues}::test_c[y-apache]")
     assert not uses_shared_installation("tests/integration/test_channels.py::test_a[kubernetes]")
+
+
+def test_tests_with_an_api_server_share_it() -> None:
+    """Whole files, and the tests of one place in the others."""
+    for nodeid in (
+        "tests/conformance/test_roles.py::test_a",
+        "tests/integration/test_flows.py::test_a[kubernetes]",
+        "tests/integration/test_channels.py::test_a[in-memory-kubernetes-binary]",
+    ):
+        assert scope_of(nodeid) == "cluster"
+    assert "cluster" != scope_of("tests/conformance/test_crds.py::test_a[legacykubernetessource]")
 
 
 def test_what_measures_time_starts_beside_what_needs_one_processor() -> None:

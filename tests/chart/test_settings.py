@@ -1,0 +1,193 @@
+"""What the chart sets are settings of the services, with values that they accept: each command is
+run up to the point where the service would start.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.testing
+
+from headrace.runtime.loading import known_variables
+from headrace.runtime.settings import KafkaSettings, ManagementSettings, SecurityProtocol, Settings
+from headrace_cli.main import application
+from headrace_controller.settings import ControllerSettings, KubernetesSettings
+from headrace_dispatcher.settings import DispatcherSettings
+from headrace_ingress.settings import IngressSettings
+from headrace_sources.settings import SourcesSettings
+from tests.chart.rendering import VALUE_SETS, Object, named, services
+from tests.unit.tree.settings_page import KINDS
+
+MOUNTED = "/etc/headrace/"
+SECRETS = {"kafka-credentials": {"protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-256"}}
+
+
+class Started(Exception):
+    """Instead of the service."""
+
+
+@pytest.fixture(name="mounted")
+def _mounted(tmp_path: Path) -> Path:
+    """The files that Secrets and ConfigMaps provide in a pod."""
+    for name in ("user", "password", "ca.crt", "user.crt", "user.key"):
+        path = tmp_path / "kafka" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("secret")
+    return tmp_path
+
+
+def _environment(container: Object, mounted: Path) -> dict[str, str]:
+    """The variables of a container as the kubelet sets them."""
+    found = {}
+    for each in container["env"]:
+        source = each.get("valueFrom", {})
+        if "secretKeyRef" in source:
+            reference = source["secretKeyRef"]
+            found[each["name"]] = SECRETS[reference["name"]][reference["key"]]
+        elif "fieldRef" in source:
+            found[each["name"]] = "headrace-pod-0"
+        else:
+            found[each["name"]] = each["value"].replace(MOUNTED, f"{mounted}/")
+    return found
+
+
+def _start(
+    container: Object, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, Settings]:
+    """Run a container's command; the settings that its service gets."""
+    given: dict[str, Settings] = {}
+
+    def record(module: str, **settings: Any) -> None:
+        given.update(settings)
+        raise Started(module)
+
+    monkeypatch.setattr("headrace_cli.services.exec_module", record)
+    arguments = container["args"]
+    result = typer.testing.CliRunner().invoke(
+        application(arguments), arguments, env=_environment(container, mounted)
+    )
+    assert isinstance(result.exception, Started), result.output
+    return given
+
+
+@pytest.mark.parametrize("value_set", VALUE_SETS)
+def test_each_variable_is_a_setting(value_set: str) -> None:
+    """A service refuses to start with a variable of Headrace that it does not know."""
+    known = known_variables(KINDS)
+    for container in services(value_set).values():
+        names = [each["name"] for each in container["env"]]
+        assert [] == [name for name in names if name not in known]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("value_set", VALUE_SETS)
+def test_each_command_starts_its_service(
+    value_set: str, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under its name, on the port that the probes use, reachable from other pods."""
+    for name, container in services(value_set).items():
+        assert name == container["args"][0]
+        management = _start(container, mounted, monkeypatch)["management"]
+        assert isinstance(management, ManagementSettings)
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ("0.0.0.0", ports["management"]) == (management.host, management.port)
+
+
+def test_the_ports_of_events_and_webhooks(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The services listen on the ports that are named `http`."""
+    containers = services("everything")
+    ingress = _start(containers["ingress"], mounted, monkeypatch)["own"]
+    assert isinstance(ingress, IngressSettings)
+    assert ("0.0.0.0", 8080, 3, 5.0) == (
+        ingress.host,
+        ingress.port,
+        ingress.workers,
+        ingress.shutdown_delay_seconds,
+    )
+    sources = _start(containers["sources"], mounted, monkeypatch)["own"]
+    assert isinstance(sources, SourcesSettings)
+    assert ("0.0.0.0", 8084, "https://hooks.example.com", True) == (
+        sources.host,
+        sources.port,
+        sources.public_url,
+        sources.kubernetes,
+    )
+    given = _start(containers["in-memory"], mounted, monkeypatch)["ingress"]
+    assert isinstance(given, IngressSettings)
+    assert ("0.0.0.0", 8082) == (given.host, given.port)
+
+
+def test_the_controller_of_a_cluster(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The addresses are those of the Services, and the ConfigMaps are read in the release's
+    namespace.
+    """
+    given = _start(services("namespaced")["controller"], mounted, monkeypatch)
+    own, cluster = given["own"], given["cluster"]
+    assert isinstance(own, ControllerSettings)
+    assert isinstance(cluster, KubernetesSettings)
+    assert "http://headrace-ingress.knative-eventing.svc.cluster.local" == own.ingress_url
+    assert "headrace-pod-0" == own.instance
+    assert ("shop", "orders", "knative-eventing") == cluster.served_namespaces()
+    assert (True, True, False) == (cluster.channels, cluster.sources, cluster.legacy)
+    assert "headrace-controller" == cluster.lease
+
+
+def test_other_addresses_and_kinds(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the values say."""
+    given = _start(services("everything")["controller"], mounted, monkeypatch)
+    own, cluster = given["own"], given["cluster"]
+    assert isinstance(own, ControllerSettings)
+    assert isinstance(cluster, KubernetesSettings)
+    assert "https://events.example.com" == own.ingress_url
+    assert (
+        "http://headrace-events-in-memory.knative-eventing.svc.example.internal"
+        == own.in_memory_url
+    )
+    assert ("example.internal", False) == (own.cluster_domain, cluster.channels)
+
+
+def test_kafka_is_used_with_the_secret(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protocol and mechanism are variables, everything secret is a file."""
+    for name, container in services("secured").items():
+        kafka = _start(container, mounted, monkeypatch)["kafka"]
+        assert isinstance(kafka, KafkaSettings)
+        assert SecurityProtocol.SASL_SSL == kafka.security_protocol
+        assert ("PLAIN" if name == "ingress" else "SCRAM-SHA-256") == kafka.sasl_mechanism
+        assert [
+            mounted / "kafka" / name
+            for name in ("user", "password", "ca.crt", "user.crt", "user.key")
+        ] == [
+            kafka.sasl_username_file,
+            kafka.sasl_password_file,
+            kafka.ssl_ca_file,
+            kafka.ssl_certificate_file,
+            kafka.ssl_key_file,
+        ]
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "kafka"]
+        assert ("/etc/headrace/kafka", True) == (mount["mountPath"], mount["readOnly"])
+
+
+def test_numbers_keep_their_digits(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helm reads numbers as floating point, and would write large ones with an exponent."""
+    own = _start(services("secured")["ingress"], mounted, monkeypatch)["own"]
+    assert isinstance(own, IngressSettings)
+    assert (134_217_728, 2.5) == (own.bytes_max, own.drain_seconds)
+
+
+def test_the_egress_policy_reaches_the_services_that_post(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the controller, which fetches schemas."""
+    for name in ("dispatcher", "sources", "controller"):
+        own = _start(services("secured")[name], mounted, monkeypatch)["own"]
+        assert isinstance(own, DispatcherSettings | SourcesSettings | ControllerSettings)
+        assert ("0.0.0.0/0", "10.0.0.0/8,192.168.0.0/16") == (own.egress_deny, own.egress_allow)
+
+
+def test_the_ports_in_network_policies_are_those_of_containers() -> None:
+    """By name."""
+    for name, container in services("default").items():
+        policy = named("default", "NetworkPolicy", f"headrace-{name}")["spec"]
+        named_ports = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+        assert {port["name"] for port in container["ports"]} == named_ports

@@ -1,0 +1,264 @@
+"""The ACLs of `headrace acls`, on a Kafka that denies everything else: they are enough for every
+service, and none of them is unused.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from headrace.adapters.kafka.local.kafka_jars import missing_requirement
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
+from headrace_cli.acls import ACLS, Acl, Pattern
+from tests.support.headrace_under_test import HeadraceUnderTest, group_of, lasting_port
+from tests.support.ledger import numbered
+from tests.support.manifests import (
+    broker,
+    broker_config,
+    channel,
+    delivery,
+    subscription,
+    trigger,
+)
+from tests.support.sink_scripts import Script
+from tests.support.wait_until import wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+NAMESPACE = "least"
+SECONDS = 20.0
+CORRECTED_SECONDS = 60.0
+"""Settings are compared every 30 s."""
+WRONG = "7654321"
+MEASURED_LATER = ("controller", "headrace.delay", "Describe")
+"""The controller measures the lag of this group once a minute."""
+SERVICES = ("controller", "ingress", "dispatcher", "sources")
+RESOURCE_TYPES = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional-id": ResourceType.TRANSACTIONAL_ID,
+}
+OPERATIONS = {
+    "Alter": AclOperation.ALTER,
+    "AlterConfigs": AclOperation.ALTER_CONFIGS,
+    "Create": AclOperation.CREATE,
+    "Delete": AclOperation.DELETE,
+    "Describe": AclOperation.DESCRIBE,
+    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+    "Read": AclOperation.READ,
+    "Write": AclOperation.WRITE,
+}
+DECISION = re.compile(
+    r"Principal = User:headrace-(\w+) is (Allowed|Denied) operation = (\w+) from host = \S+ on"
+    r" resource = (\w+):LITERAL:(\S+) for request = (\w+)"
+)
+"""A line of the authorizer's log."""
+
+
+@pytest.fixture
+def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApacheKafka]:
+    """A Kafka with a user for each service, who has the ACLs of `headrace acls`."""
+    lack = missing_requirement()
+    if lack is not None:
+        pytest.skip(f"not proven here: needs an Apache Kafka with an authorizer: {lack}")
+    password = tmp_path / "password"
+    password.write_text(secrets.token_urlsafe(24), encoding="ascii")
+    plain, controller, sasl = (lasting_port() for _ in range(3))
+    place = tmp_path / "kafka"
+    place.mkdir()
+    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
+    addresses = {"PLAINTEXT": plain, "CONTROLLER": controller, "SERVICES": sasl}
+    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in addresses.items()}
+    users = " ".join(f'user_headrace-{each}="{password.read_text()}"' for each in SERVICES)
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    settings = {
+        "listeners": ",".join(listeners.values()),
+        "advertised.listeners": f"{listeners['PLAINTEXT']},{listeners['SERVICES']}",
+        "listener.security.protocol.map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SERVICES:SASL_PLAINTEXT"
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+        "listener.name.services.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.services.plain.sasl.jaas.config": f"{module} required {users};",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        # The brokers themselves and the observer of this test.
+        "super.users": "User:ANONYMOUS",
+    }
+    # Each decision is a line of the log.
+    logged = "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-XX:TieredStopAtLevel=1 {logged}")
+    apache = ApacheKafka(place, heap_mb=384, settings=settings)
+    try:
+        apache.start()
+        admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers, "log_level": 0})
+        bindings = [binding for acl in ACLS for binding in _bindings(acl)]
+        for future in admin.create_acls(bindings).values():
+            future.result(SECONDS)
+        yield apache
+    finally:
+        apache.kill()
+
+
+def _bindings(acl: Acl) -> Iterator[AclBinding]:
+    kind = RESOURCE_TYPES[acl.type]
+    prefixed = acl.pattern is Pattern.PREFIXED
+    pattern = ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL
+    for operation in acl.operations:
+        yield AclBinding(
+            kind,
+            acl.name,
+            pattern,
+            f"User:headrace-{acl.service}",
+            "*",
+            OPERATIONS[operation],
+            AclPermissionType.ALLOW,
+        )
+
+
+def _env(directory: Path, service: str) -> dict[str, str]:
+    port = re.search(
+        r"^listeners=.*SERVICES://(127\.0\.0\.1:\d+)$",
+        (directory / "kafka" / "server.properties").read_text(),
+        re.MULTILINE,
+    )
+    assert port is not None
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": port.group(1),
+        "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "HEADRACE_KAFKA_SASL_MECHANISM": "PLAIN",
+        "HEADRACE_KAFKA_SASL_USERNAME": f"headrace-{service}",
+        "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(directory / "password"),
+    }
+
+
+def test_each_service_needs_its_acls_and_no_others(denying: ApacheKafka, tmp_path: Path) -> None:
+    """Brokers, channels, sources, retries, delays and dead letters work, nothing is denied, and
+    every operation of every ACL is used.
+    """
+    own = {service: _env(tmp_path, service) for service in SERVICES}
+    system = HeadraceUnderTest(denying.bootstrap_servers, tmp_path, own_env=own)
+    try:
+        system.start()
+        system.run_sources()
+        _use_everything(system, denying.bootstrap_servers)
+    except BaseException:
+        print(system.processes.report())
+        raise
+    finally:
+        system.close()
+    decisions = [
+        found.groups()
+        for line in denying.log.read_text().splitlines()
+        if (found := DECISION.search(line))
+    ]
+    assert {each for each in decisions if each[1] == "Denied"} == set()
+    used = {
+        (service, operation.title().replace("_", ""), kind.lower(), name)
+        for service, _, operation, kind, name, _ in decisions
+    }
+    unused = [
+        (acl.service, acl.type, acl.name, operation)
+        for acl in ACLS
+        for operation in acl.operations
+        if not any(_covers(acl, operation, each) for each in used)
+        and (acl.service, acl.name, operation) != MEASURED_LATER
+    ]
+    assert unused == []
+
+
+def _covers(acl: Acl, operation: str, used: tuple[str, str, str, str]) -> bool:
+    service, did, kind, name = used
+    matches = name.startswith(acl.name) if acl.pattern is Pattern.PREFIXED else name == acl.name
+    return (service, did, kind) == (
+        acl.service,
+        operation,
+        acl.type.replace("-", ""),
+    ) and matches
+
+
+def _use_everything(system: HeadraceUnderTest, servers: str) -> None:
+    for sink in ("failing", "subscribed"):
+        system.sinks.script(sink, Script(status=503))
+    orders = broker(NAMESPACE, config="topics")
+    pipe = channel(NAMESPACE, "pipe", kind="KafkaChannel")
+    good = trigger(NAMESPACE, "good", system.sinks.url("good"))
+    # The retry after 0.2 s is read from the retry topic, that after 11 s waits in a delay topic.
+    once, later = delivery(retry=1, delay="PT0.2S"), delivery(retry=3, delay="PT11S")
+    failing = trigger(NAMESPACE, "failing", system.sinks.url("failing"), delivery=once)
+    delayed = trigger(NAMESPACE, "delayed", system.sinks.url("failing"), delivery=later)
+    subscribed = subscription(pipe, "subscribed", system.sinks.url("subscribed"), delivery=once)
+    to_broker = {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}
+    clock = {
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "PingSource",
+        "metadata": {"name": "clock", "namespace": NAMESPACE},
+        "spec": {"schedule": "* * * * * *", "sink": {"ref": to_broker}},
+    }
+    system.establish(broker_config(NAMESPACE, "topics", partitions=1), orders, pipe)
+    system.establish(good, failing, delayed, subscribed, clock)
+    assert 202 == system.send(numbered(1, "w", 1), f"/{NAMESPACE}/default")
+    assert 202 == system.send(numbered(1, "w", 2), f"/{NAMESPACE}/kafkachannels/pipe")
+    wait_until(lambda: system.sinks.counts("good").get("requests", 0) >= 3, SECONDS, "the clock")
+    for each in (failing, subscribed):
+        group = (system.get(each) or each)["status"].get("annotations", {}).get("group.id")
+        dead = f"{group or group_of(each)}.dead"
+        wait_until(lambda dead=dead: system.log.records(dead), SECONDS, f"records in {dead}")  # type: ignore[misc]
+    wait_until(
+        lambda: sum(system.log.ends(["headrace.delay.10s"]).values()) > 0, SECONDS, "one waits"
+    )
+    _change_topics(system, servers)
+    system.delete(clock, good, failing, delayed, subscribed)
+    system.delete(orders, pipe)
+    wait_until(
+        lambda: not any(each.startswith("knative-") for each in _living(system)),
+        SECONDS,
+        "topics are deleted",
+    )
+
+
+def _change_topics(system: HeadraceUnderTest, servers: str) -> None:
+    """A Broker wants one more partition, and another client has changed settings of topics."""
+    topic = f"knative-broker-{NAMESPACE}-default"
+    changed = [
+        next(each for each in _living(system) if each.startswith(prefix))
+        for prefix in ("knative-trigger-", "kafka.")
+    ]
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    wrong = [
+        ConfigResource(
+            ConfigResource.Type.TOPIC,
+            each,
+            incremental_configs=[
+                ConfigEntry("retention.ms", WRONG, incremental_operation=AlterConfigOpType.SET)
+            ],
+        )
+        for each in changed
+    ]
+    for future in admin.incremental_alter_configs(wrong).values():
+        future.result(SECONDS)
+    system.apply(broker_config(NAMESPACE, "topics", partitions=2))
+    wait_until(lambda: len(system.log.ends([topic])) == 2, SECONDS, "a partition is added")
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, each) for each in changed]
+
+    def corrected() -> bool:
+        found = [each.result(SECONDS) for each in admin.describe_configs(asked).values()]
+        return all(each["retention.ms"].value != WRONG for each in found)
+
+    wait_until(corrected, CORRECTED_SECONDS, "the settings are corrected", every=0.5)
+
+
+def _living(system: HeadraceUnderTest) -> list[str]:
+    """The topics, without those of dead letters, which stay."""
+    return [each for each in system.log.topics() if not each.endswith(".dead")]
