@@ -248,6 +248,7 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         routes=MemoryRoutingReader(routing, served),
         instances=instances,
         warm_up=events.warm_up,
+        measurements=options.measurements,
     )
     origin = headrace_sources.app.SourcesBackends(
         log=log,
@@ -363,7 +364,7 @@ class LocalServices:
         ingress = Service("ingress", health=self.service.health)
         if isinstance(backends.ingress, KafkaSettings):
             url = headrace_ingress.app.compose_workers(
-                ingress, settings.ingress, backends.ingress, settings.nats, settings.logs
+                ingress, settings.ingress, backends.ingress, settings.nats, settings.logs, metrics
             ).url
         else:
             url = headrace_ingress.app.compose(

@@ -229,7 +229,7 @@ def _use_everything(system: HeadraceUnderTest, servers: str) -> None:
 
 
 def _change_topics(system: HeadraceUnderTest, servers: str) -> None:
-    """A Broker wants one more partition, and somebody has changed settings of topics."""
+    """A Broker wants one more partition, and another client has changed settings of topics."""
     topic = f"knative-broker-{NAMESPACE}-default"
     changed = [
         next(each for each in _living(system) if each.startswith(prefix))

@@ -108,12 +108,13 @@ class Running:
 
     def accepted(self) -> float:
         """Return the number of events that all workers together have accepted."""
-        found = re.findall(
-            r'^headrace_ingress_events_accepted_total\{.*name="orders".*\} (\S+)$',
-            self.page("metrics")[1],
-            re.MULTILINE,
-        )
-        return sum(map(float, found))
+        return sum(self.metric('headrace_ingress_events_accepted_total{.*name="orders".*}'))
+
+    def metric(self, sample: str) -> list[float]:
+        """Return the values of the samples that a pattern matches."""
+        pattern = sample.replace("{", r"\{").replace("}", r"\}")
+        page = self.page("metrics")[1]
+        return [float(value) for value in re.findall(f"^{pattern} (\\S+)$", page, re.MULTILINE)]
 
     async def post(self, site: Site, event_id: str) -> int:
         """Send one event on a new connection; return its status, 0 if the connection broke."""
@@ -162,6 +163,12 @@ async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
     await wait_until_async(
         lambda: running.accepted() == 40, what="the metrics of both workers add up", every=0.1
     )
+    assert [40.0] == running.metric("headrace_ingress_event_size_bytes_count{.*}")
+    assert [1.0] == running.metric('headrace_ready{component="ingress"}')
+    assert [0.0] == running.metric("headrace_ingress_worker_exits_total")
+    (offset,) = running.metric('headrace_routing_offset{component="ingress"}')
+    assert offset >= 0
+    assert running.metric("headrace_kafka_produce_seconds_count")[0] > 0
 
     stopped = asyncio.Event()
     writers = [
@@ -177,6 +184,7 @@ async def test_workers_share_the_port_and_their_metrics_and_are_replaced(
         60,
         "it is replaced",
     )
+    assert [1.0] == running.metric("headrace_ingress_worker_exits_total")
     stopped.set()
     results = await asyncio.gather(*writers)
     assert {0, 202} >= set().union(*(statuses for _, statuses in results)), (

@@ -2,7 +2,7 @@
 and memory, and which tests ran beside it.
 
 A test that only fails on a loaded machine is not reproduced by running it alone. The summary of the
-run tells the two kinds apart.
+run distinguishes the two kinds.
 """
 
 import os

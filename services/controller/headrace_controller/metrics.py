@@ -28,10 +28,29 @@ def register_controller_metrics(
     resources = metrics.gauge(
         "controller_resources", "resources by kind and Ready status", ["kind", "ready"]
     )
-    turns = metrics.gauge("controller_turns", "iterations of the reconcile loop since the start")
-    errors = metrics.gauge(
-        "controller_errors",
-        "failed iterations, and resources not reconciled, since the start",
+    steps = metrics.gauge(
+        "controller_plan_steps", "steps of the newest plan, until all of them are executed"
+    )
+    reconciles = metrics.counter(
+        "controller_reconciles",
+        "iterations of the reconcile loop, each for all resources, by result",
+        ["result"],
+    )
+    succeeded, failed = reconciles.labels("success"), reconciles.labels("error")
+    errors = metrics.counter(
+        "controller_resource_errors",
+        "resources that an iteration could not decide because of an internal error, by kind",
+        ["kind"],
+    )
+    for reconciled in loop.reconcilers.kinds:
+        errors.labels(reconciled.kind)  # From 0, so that the first increase is seen.
+    loop.observe_turn = (
+        metrics.histogram(
+            "controller_reconcile_seconds",
+            "seconds that an iteration of the reconcile loop took: observe, decide, execute",
+        )
+        .labels()
+        .observe
     )
 
     def update() -> None:
@@ -39,8 +58,10 @@ def register_controller_metrics(
         converged.set(1 if loop.converged else 0)
         waiting.set(len(loop.waiting_for))
         failed_steps.set(len(loop.executor.failed_steps))
-        turns.set(loop.turns)
-        errors.set(loop.errors)
+        steps.set(loop.steps)
+        succeeded.value, failed.value = loop.turns, loop.failed_turns
+        for name, count in loop.resource_errors.items():
+            errors.labels(name).value = count
         for kind in loop.reconcilers.kinds:
             found = Counter(_ready(each.status) for each in store.list(kind))
             for status in ("True", "False", "Unknown"):

@@ -6,7 +6,8 @@ iteration for Kafka or the store leave in one write.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -89,7 +90,16 @@ class ReconcileLoop:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.turns = 0
+        """Iterations that succeeded."""
+        self.failed_turns = 0
         self.errors = 0
+        """Failed iterations, and resources that could not be decided."""
+        self.resource_errors: Counter[str] = Counter()
+        """Resources that could not be decided, by kind; each time counts."""
+        self.observe_turn: Callable[[float], None] = lambda _: None
+        """Called with the seconds that each iteration took, failed ones too."""
+        self.steps = 0
+        """Of the newest plan, until they are executed."""
         self.waiting_for: tuple[str, ...] = ()
         """What the newest plan waits for."""
         self.converged = False
@@ -117,7 +127,7 @@ class ReconcileLoop:
             pause: float = _RESYNC_SECONDS
             try:
                 if self._store.epoch is not None:
-                    plan = await self.run_once()
+                    plan = await self._run_timed()
                     failures = 0
                     busy = busy + 1 if plan.steps else 0
                     if plan.steps and busy < _ITERATIONS_MAX:
@@ -169,16 +179,29 @@ class ReconcileLoop:
             due.append(plan.requeue_at)
         return max(0.01, min([pause, *(at - now for at in due if at > now)]))
 
+    async def _run_timed(self) -> Plan:
+        started = self._clock.monotonic()
+        try:
+            plan = await self.run_once()
+        except Exception:
+            self.failed_turns += 1
+            raise
+        finally:
+            self.observe_turn(self._clock.monotonic() - started)
+        self.turns += 1
+        return plan
+
     async def run_once(self) -> Plan:
         """Observe, decide and execute once; the plan that was executed."""
         observed = await self.observer.look()
         plan = await self._decide(observed)
         plan = replace(plan, steps=tuple(self.executor.executable(plan.steps)))
-        self.turns += 1
         self._log_errors(plan)
         self.waiting_for = tuple(plan.waiting_for)
         self.converged = not plan.steps and not plan.waiting_for
+        self.steps = len(plan.steps)
         await self.executor.execute(plan.steps)
+        self.steps = 0
         return plan
 
     async def _decide(self, observed: ObservedState) -> Plan:
@@ -197,6 +220,7 @@ class ReconcileLoop:
         """
         for resource, error in plan.internal_errors:
             self.errors += 1
+            self.resource_errors[resource.kind.kind] += 1
             logger.error(
                 "resource_internal_error",
                 kind=resource.kind.kind,

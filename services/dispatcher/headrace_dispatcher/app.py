@@ -12,6 +12,7 @@ from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
@@ -22,6 +23,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.heartbeat import instance_name
+from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
@@ -49,6 +51,8 @@ class DispatcherBackends:
     routes: RoutingReader
     instances: Instances
     components: tuple[tuple[str, Component], ...] = ()
+    measurements: ClientMeasurements | None = None
+    """Of the Kafka clients of these backends."""
 
     def adding(
         self, backend: str, log: Log, feeds: Feeds, *components: tuple[str, Component]
@@ -82,6 +86,7 @@ def kafka_backends(
             ("dispatcher instances", instances),
             ("feeds", CloseOnStop(feeds.close)),
         ),
+        measurements=options.measurements,
     )
 
 
@@ -166,6 +171,9 @@ def compose(
         metrics=metrics,
         poison_tracker=poison_tracker,
     )
+    if backends.measurements is not None:
+        measure_kafka(metrics, backends.measurements)
+    measure_routing(metrics, "dispatcher", backends.routes.table)
     for name, component in backends.components:
         service.add(name, component)
     service.add("dispatcher", dispatcher)

@@ -42,8 +42,11 @@ class DelayReader:
         delays: Callable[[str], Delays | None],
         all_delays: Callable[[], Iterable[Delays]],
         subscription: Callable[[str], Subscription | None],
-        on_moved: Callable[[str], None],
+        on_moved: Callable[[str, DelayTier | None], None],
     ) -> None:
+        """`on_moved` is called with the uid of a subscription and the tier that its record is in
+        now; None for its retry topic.
+        """
         self._log = retrying_log
         self._feeds = feeds
         self._clock = clock
@@ -112,7 +115,7 @@ class DelayReader:
             feed.done(record)
             moved()
             return
-        topic, headers = self._next(record, state)
+        topic, tier, headers = self._next(record, state)
         if topic == record.topic:
             broker_clock.sent(state.origin, state.attempt)
 
@@ -121,7 +124,7 @@ class DelayReader:
                 failpoint(Failpoint.IN_DELAY_READER)
                 feed.done(record)
                 moved()
-                self._on_moved(state.subscription)
+                self._on_moved(state.subscription, tier)
                 return False
             if not isinstance(error, Permanent):
                 return True
@@ -164,16 +167,17 @@ class DelayReader:
 
     def _next(
         self, record: StoredRecord, state: DeliveryState
-    ) -> tuple[str, Sequence[tuple[str, bytes]]]:
+    ) -> tuple[str, DelayTier | None, Sequence[tuple[str, bytes]]]:
+        """Where the record goes: the topic, its tier if it is a delay topic, and the headers."""
         subscription = self._subscription(state.subscription)
         if subscription is None:
             reason = (
                 "misdirected: its subscription was deleted while it waited for its next attempt"
             )
-            return state.dead_topic, [*record.headers, ("headrace_reason", reason.encode())]
+            return state.dead_topic, None, [*record.headers, ("headrace_reason", reason.encode())]
         delays = self._delays(backend_of(subscription.topic))
         tier = delays.tier_for(state.due_ms / 1000 - self._clock.now()) if delays else None
-        return (tier.topic if tier else subscription.retry_topic), record.headers
+        return tier.topic if tier else subscription.retry_topic, tier, record.headers
 
 
 def _log_alarm(alarm: FeedAlarm) -> None:

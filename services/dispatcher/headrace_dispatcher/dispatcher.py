@@ -19,6 +19,7 @@ from headrace.domain.routing import (
     DELAYS_KEY,
     EVENT_BYTES_MAX,
     Delays,
+    DelayTier,
     Reply,
     Subscription,
     subscription_key,
@@ -28,6 +29,7 @@ from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace_dispatcher.compiled_subscription import ReplyLimit
 from headrace_dispatcher.context import DispatcherContext
+from headrace_dispatcher.dead_letter_count import DeadLetterCount
 from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.limits import SubscriptionLimits
 from headrace_dispatcher.metrics import DispatcherMetrics
@@ -89,6 +91,7 @@ class Dispatcher:
             on_moved=self._on_moved,
         )
         metrics.before_scrape(self._update_gauges)
+        self._dead_letter_count = DeadLetterCount(feeds, lambda: tuple(self.workers.values()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._supervisor = SubscriptionSupervisor(
             start=self._apply_route,
@@ -137,8 +140,9 @@ class Dispatcher:
         )
         return f"{found.namespace}/{found.name}" if found else of
 
-    def _on_moved(self, uid: str) -> None:
+    def _on_moved(self, uid: str, tier: DelayTier | None) -> None:
         if worker := self.workers.get(subscription_key(uid)):
+            worker.metrics.retry_scheduled(tier)
             worker.on_retry_stored()
 
     def not_ready(self) -> str | None:
@@ -184,6 +188,7 @@ class Dispatcher:
         self._on_change([subscription_key(each.uid) for each in self._routes.table.subscriptions()])
         await self._heartbeat.start()
         self._spawn(self._poll_backlogs())
+        self._spawn(self._dead_letter_count.run())
 
     def _set_not_ready(self, reason: str) -> None:
         self._reason = reason
@@ -247,6 +252,7 @@ class Dispatcher:
             self.workers[key] = worker
             worker.start()
             self._added.set()
+            self._dead_letter_count.count_soon()
             logger.info(
                 "subscription_started",
                 kind=route.kind,

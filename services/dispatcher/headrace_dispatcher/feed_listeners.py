@@ -74,6 +74,16 @@ class ChannelListener(LaneFeedListener):
         self._guard = guard or PoisonGuard(PoisonTracker())
         self._on_misplaced = misplaced
 
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        """Give partitions back."""
+        self._metrics.rebalances.value += 1
+        super().on_revoked(partitions, drained)
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """Partitions are lost."""
+        self._metrics.rebalances.value += 1
+        super().on_lost(partitions)
+
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch of one or more partitions."""
         self._metrics.received.value += len(records)

@@ -66,6 +66,10 @@ def _no_alarm(topic: str, error: HeadraceError | None) -> None:
     pass
 
 
+def _no_observation(seconds: float) -> None:
+    pass
+
+
 class Lane:
     """The deliveries of one feed. Everything here runs on the event loop.
 
@@ -86,10 +90,12 @@ class Lane:
         scheduler: FairScheduler | None = None,
         number: int = 0,
         alarm: Callable[[str, HeadraceError | None], None] = _no_alarm,
+        observe_attempt: Callable[[float], None] = _no_observation,
     ) -> None:
         """`number` is the `PoisonTracker.lane_number` of this lane. `alarm` is called with topic
         and error when a record cannot be stored and the lane stops, and with None when one that
-        was stuck is stored or revoked.
+        was stuck is stored or revoked. `observe_attempt` is called with the seconds that each
+        request took, except for those of replies.
         """
         self.feed = feed
         self.number = number
@@ -111,6 +117,7 @@ class Lane:
         self._log = retrying_log
         self._alarm = alarm
         self._concurrency = concurrency
+        self._observe_attempt = observe_attempt
         self._scheduler = scheduler or FairScheduler()
         self._deliveries: dict[int, Delivery] = {}
         """By identity of the record, as in `lanes`."""
@@ -153,6 +160,11 @@ class Lane:
 
     # Attempts.
 
+    @property
+    def concurrency_limit(self) -> int:
+        """Requests that may be in flight now; 0 if nothing limits them by latency."""
+        return self._concurrency.limit if self._concurrency is not None else 0
+
     def pump(self) -> None:
         """Have what is ready sent, when it is this lane's turn."""
         if self._ready:
@@ -177,8 +189,7 @@ class Lane:
 
     def _start(self, delivery: Delivery) -> None:
         self.sending += 1
-        if self._concurrency is not None:
-            delivery.sent_at = self._clock.monotonic()
+        delivery.sent_at = self._clock.monotonic()
         result = self._handler.send(delivery, partial(self._answered, delivery))
         if result is None and delivery.reply is None:
             delivery.step(_SEND)
@@ -194,8 +205,11 @@ class Lane:
         delivery.request = None
         self.sending -= 1
         self._gate.answered(delivery, outcome)
-        if self._concurrency is not None and outcome.status is not None and delivery.reply is None:
-            self._observe_latency(self._concurrency, self._clock.monotonic() - delivery.sent_at)
+        if delivery.reply is None:
+            seconds = self._clock.monotonic() - delivery.sent_at
+            self._observe_attempt(seconds)
+            if self._concurrency is not None and outcome.status is not None:
+                self._observe_latency(self._concurrency, seconds)
         result = self._handler.conclude(delivery, outcome)
         if result is COMPLETED and delivery.state is _SENDING:
             delivery.step(_DELIVERED)

@@ -118,6 +118,7 @@ class LaneSet:
             retrying_log=self._context.retrying_log,
             alarm=self._alarm,
             concurrency=concurrency,
+            observe_attempt=self._metrics.observe_attempt,
             scheduler=self._context.scheduler,
             number=self._context.poison_tracker.lane_number(subscription.uid, subscription.topic),
         )
@@ -146,12 +147,20 @@ class LaneSet:
             return
         topic = self._compiled.subscription.retry_topic
         try:
-            self._retries = lane = self._unordered_lane(topic, self._subscriber_handler, self._gate)
+            self._retries = lane = self._unordered_lane(
+                topic, self._subscriber_handler, self._gate, self._metrics.observe_attempt
+            )
             lane.feed.start(RetryListener(lane, self._failures, self._poison_guard(topic)))
         except Exception as error:
             self._on_failed(error)
 
-    def _unordered_lane(self, topic: str, handler: DeliveryHandler, gate: Gate) -> Lane:
+    def _unordered_lane(
+        self,
+        topic: str,
+        handler: DeliveryHandler,
+        gate: Gate,
+        observe_attempt: Callable[[float], None] = lambda _: None,
+    ) -> Lane:
         limits, subscription = self._context.limits, self._compiled.subscription
         return Lane(
             # Retries and dead letters have one group; each of its members reads one topic.
@@ -166,6 +175,7 @@ class LaneSet:
             alarm=self._alarm,
             scheduler=self._context.scheduler,
             number=self._context.poison_tracker.lane_number(subscription.uid, topic),
+            observe_attempt=observe_attempt,
         )
 
     def _matches(self, attributes: Mapping[str, str]) -> bool:
@@ -333,6 +343,10 @@ class LaneSet:
         if self._retries is None:
             return 0
         return sum(each.records for each in self._retries.feed.lag().values())
+
+    def concurrency_limit(self) -> int:
+        """Requests to the subscriber that the live lane may have in flight now."""
+        return self.live.lane.concurrency_limit if self.live is not None else 0
 
     def in_flight(self) -> int:
         """Requests to the subscriber and the sink in flight."""

@@ -6,7 +6,8 @@ from headrace.adapters.http.client_options import ClientCounts
 from headrace.domain.breaker import BreakerState
 from headrace.domain.cesql import ErrorKind, Problem
 from headrace.domain.delivery import DeadLetterReason, Failure, Outcome
-from headrace.domain.routing import Subscription
+from headrace.domain.feed import AlarmKind
+from headrace.domain.routing import DelayTier, Subscription
 from headrace.runtime.metrics import LATENCY_BUCKETS, CounterChild, Metrics
 
 LABELS = ("kind", "namespace", "name")
@@ -44,7 +45,16 @@ class DispatcherMetrics:
         self.attempts = metrics.counter(
             "attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome")
         )
+        self.attempt_seconds = metrics.histogram(
+            "attempt_seconds", "Seconds that requests to subscribers took, failed ones too.", LABELS
+        )
         self.retried = metrics.counter("retried", "Failed attempts that are retried.", LABELS)
+        self.scheduled = metrics.counter(
+            "retries_scheduled",
+            "Records stored in the retry topic (tier 0s) or in a delay topic, by tier. All records"
+            " of a tier wait equally long, so the increase over that time is how many wait now.",
+            (*LABELS, "tier"),
+        )
         self.dead_lettered = metrics.counter(
             "dead_lettered",
             "Events moved to the dead letter topic, by reason.",
@@ -66,6 +76,16 @@ class DispatcherMetrics:
         )
         self.expired = metrics.counter(
             "expired", "Events that expired from their channel before they were delivered.", LABELS
+        )
+        self.rebalances = metrics.counter(
+            "rebalances",
+            "Rebalances that took partitions of the channel topic away from this process.",
+            LABELS,
+        )
+        self.alarms = metrics.counter(
+            "feed_alarms",
+            "What readers of the subscription's topics reported, by kind.",
+            (*LABELS, "alarm"),
         )
         self.store_refused = metrics.counter(
             "parking_refused", "Records that a retry or dead letter topic refused.", LABELS
@@ -138,6 +158,21 @@ class SubscriptionGauges:
             "Records of the retry topic not done, in partitions owned here.",
             LABELS,
         )
+        self.dead_letters_waiting = metrics.gauge(
+            "dead_letters_waiting",
+            "Records of the dead letter topic that no dead letter sink has taken, as read within"
+            " the last 30 s. Each dispatcher shows all of them: use the maximum, not the sum.",
+            LABELS,
+            across="max",
+        )
+        self.partitions = metrics.gauge(
+            "partitions_assigned", "Partitions of the channel topic owned here.", LABELS
+        )
+        self.concurrency = metrics.gauge(
+            "concurrency_limit",
+            "Requests to the subscriber that may be in flight at a time, as its latency allows.",
+            LABELS,
+        )
         self.stalled = metrics.gauge(
             "stalled_partitions", "Partitions with work and without progress for 10 s.", LABELS
         )
@@ -159,6 +194,9 @@ class SubscriptionGauges:
             self.lag_seconds,
             self.retention_used,
             self.retries_waiting,
+            self.dead_letters_waiting,
+            self.partitions,
+            self.concurrency,
             self.stalled,
             self.egress_denied,
         ):
@@ -174,7 +212,10 @@ class SubscriptionMetrics:
         "_attempts",
         "_dead_lettered",
         "_families",
+        "_tiers",
+        "attempt_seconds",
         "dead_letters",
+        "dead_letters_waiting",
         "delivered",
         "delivery_seconds",
         "expired",
@@ -184,6 +225,7 @@ class SubscriptionMetrics:
         "loop_held",
         "misplaced",
         "not_events",
+        "rebalances",
         "received",
         "replies_dropped",
         "replies_stored",
@@ -200,6 +242,8 @@ class SubscriptionMetrics:
         """For any reason, since this was created; the counters continue when a subscription of the
         same name is created again.
         """
+        self.dead_letters_waiting: int | None = None
+        """In the dead letter topic; None before they were counted."""
         self._bind(_labels(subscription))
 
     def relabel(self, subscription: Subscription) -> None:
@@ -217,7 +261,9 @@ class SubscriptionMetrics:
         self.filtered = families.filtered.labels(*labels)
         self.delivered = families.delivered.labels(*labels)
         self.delivery_seconds = families.delivery_seconds.labels(*labels)
+        self.attempt_seconds = families.attempt_seconds.labels(*labels)
         self.retried = families.retried.labels(*labels)
+        self.rebalances = families.rebalances.labels(*labels)
         self.replies_stored = families.replies.results.labels(*labels, "stored")
         self.replies_dropped = families.replies.results.labels(*labels, "dropped")
         self.long_chains = families.replies.long_chains.labels(*labels)
@@ -229,6 +275,7 @@ class SubscriptionMetrics:
         self.not_events = families.kept.labels(*labels, "not-an-event")
         self.expired = families.expired.labels(*labels)
         self.store_refused = families.store_refused.labels(*labels)
+        self._tiers: set[str] = set()
         self._attempts: dict[int | Failure, CounterChild] = {}
         self._dead_lettered: dict[DeadLetterReason, CounterChild] = {}
 
@@ -244,6 +291,20 @@ class SubscriptionMetrics:
             label = key.value if isinstance(key, Failure) else f"{key}xx"
             counter = self._attempts[key] = self._families.attempts.labels(*self.labels, label)
         counter.value += 1
+
+    def observe_attempt(self, seconds: float) -> None:
+        """A request to the subscriber took this long."""
+        self.attempt_seconds.observe(seconds)
+
+    def retry_scheduled(self, tier: DelayTier | None) -> None:
+        """A retry record is in the topic of this tier; None for the retry topic."""
+        label = tier_label(tier)
+        self._tiers.add(label)
+        self._families.scheduled.labels(*self.labels, label).value += 1
+
+    def alarm(self, kind: AlarmKind) -> None:
+        """A reader has reported this."""
+        self._families.alarms.labels(*self.labels, kind.value).value += 1
 
     def filter_failed(self, problem: Problem) -> None:
         """A CESQL expression ended in an error, which lets no event pass; once per event and
@@ -275,6 +336,8 @@ class SubscriptionMetrics:
         stalled: int,
         in_flight: int,
         retries_waiting: int,
+        partitions: int,
+        concurrency_limit: int,
         egress_denied: bool,
         breaker: BreakerState,
     ) -> None:
@@ -286,6 +349,10 @@ class SubscriptionMetrics:
         gauges.stalled.labels(*labels).set(stalled)
         gauges.in_flight.labels(*labels).set(in_flight)
         gauges.retries_waiting.labels(*labels).set(retries_waiting)
+        gauges.partitions.labels(*labels).set(partitions)
+        gauges.concurrency.labels(*labels).set(concurrency_limit)
+        if self.dead_letters_waiting is not None:
+            gauges.dead_letters_waiting.labels(*labels).set(self.dead_letters_waiting)
         gauges.egress_denied.labels(*labels).set(egress_denied)
         for state in BreakerState:
             gauges.breaker.labels(*labels, state.value).set(breaker is state)
@@ -298,6 +365,8 @@ class SubscriptionMetrics:
             families.filtered,
             families.delivered,
             families.delivery_seconds,
+            families.attempt_seconds,
+            families.rebalances,
             families.retried,
             families.expired,
             families.store_refused,
@@ -311,6 +380,10 @@ class SubscriptionMetrics:
             families.filter_errors.remove(*labels, kind.value)
         for reason in DeadLetterReason:
             families.dead_lettered.remove(*labels, reason.value)
+        for alarm in AlarmKind:
+            families.alarms.remove(*labels, alarm.value)
+        for tier in self._tiers:
+            families.scheduled.remove(*labels, tier)
         for family, results in (
             (families.sink, ("stored", "failed")),
             (families.kept, KEPT_REASONS),
@@ -352,6 +425,15 @@ def measure_client(metrics: Metrics, counts: ClientCounts) -> None:
         unexpected.value = counts.surplus
 
     metrics.before_scrape(update)
+
+
+def tier_label(tier: DelayTier | None) -> str:
+    """Return the value of the label `tier`: how long its records wait, as a duration."""
+    seconds = 0 if tier is None else round(tier.seconds)
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def _labels(subscription: Subscription) -> tuple[str, str, str]:

@@ -24,7 +24,7 @@ from headrace.domain.delivery import (
 )
 from headrace.domain.errors import HeadraceError, RecordTooLarge
 from headrace.domain.record import Record
-from headrace.domain.routing import DeliveryOrder, Subscription
+from headrace.domain.routing import DelayTier, DeliveryOrder, Subscription
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, Store, WaitInPlace
 from headrace_dispatcher.context import DispatcherContext
@@ -97,8 +97,7 @@ class RetryOrDeadLetter:
             return WaitInPlace(wait_seconds, f"{attempts}:{delivery.first_failure_ms}:{due_ms}")
         delays = self._delays(backend_of(self.subscription.topic))
         tier = delays.tier_for(wait_seconds) if delays else None
-        topic = tier.topic if tier else self.subscription.retry_topic
-        return self._store_retry(delivery, topic, due_ms, delivery.reply)
+        return self._store_retry(delivery, tier, due_ms, delivery.reply)
 
     def _waits_in_place(self, delivery: Delivery) -> bool:
         return (
@@ -107,7 +106,7 @@ class RetryOrDeadLetter:
         )
 
     def _store_retry(
-        self, delivery: Delivery, topic: str, due_ms: int, reply: Record | None
+        self, delivery: Delivery, tier: DelayTier | None, due_ms: int, reply: Record | None
     ) -> Store:
         record = delivery.record
         state = self._state(
@@ -122,17 +121,18 @@ class RetryOrDeadLetter:
             # Event and reply do not fit into one record: repeat the whole delivery instead (control
             # plane E10).
             delivery.reply_attempts = delivery.attempts
-            return self._store_retry(delivery, topic, due_ms, None)
+            return self._store_retry(delivery, tier, due_ms, None)
 
         failpoint(Failpoint.BEFORE_RETRY_RECORD)
         return Store(
-            topic,
+            tier.topic if tier else self.subscription.retry_topic,
             Record(record.key, record.value, delivery_state.write(record.headers, state)),
-            self._retry_stored,
+            partial(self._retry_stored, tier),
             on_refused,
         )
 
-    def _retry_stored(self) -> None:
+    def _retry_stored(self, tier: DelayTier | None) -> None:
+        self._metrics.retry_scheduled(tier)
         failpoint(Failpoint.AFTER_RETRY_RECORD)
         self._on_retry_stored()
 

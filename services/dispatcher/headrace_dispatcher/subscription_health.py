@@ -105,6 +105,7 @@ class SubscriptionHealth:
 
     def on_feed_alarm(self, alarm: FeedAlarm) -> None:
         """Count and log what a feed reports."""
+        self._metrics.alarm(alarm.kind)
         if alarm.kind is AlarmKind.EXPIRED:
             self._metrics.expired.value += alarm.count
         where = alarm.partition
@@ -187,7 +188,9 @@ class SubscriptionHealth:
             for each in self._lag().values()
         )
 
-    def update_gauges(self, *, in_flight: int, retries_waiting: int) -> None:
+    def update_gauges(
+        self, *, in_flight: int, retries_waiting: int, concurrency_limit: int
+    ) -> None:
         """Set the gauges of this subscription, before a scrape."""
         self._metrics.set_gauges(
             lag_records=sum(each.records for each in self._lag().values()),
@@ -196,6 +199,8 @@ class SubscriptionHealth:
             stalled=self.stalled_partitions(),
             in_flight=in_flight,
             retries_waiting=retries_waiting,
+            partitions=len(self._lag()),
+            concurrency_limit=concurrency_limit,
             egress_denied=bool(self.compiled.denied),
             breaker=self.breaker_state,
         )

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from headrace.adapters.by_backend import LogByBackend
+from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions
@@ -19,6 +20,7 @@ from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
+from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics, MetricsFlusher
 from headrace.runtime.process import ExitCode, tune_gc
@@ -56,6 +58,8 @@ class IngressBackends:
     instances: Instances
     warm_up: Callable[[float], Awaitable[None]]
     components: tuple[tuple[str, Component], ...] = ()
+    measurements: ClientMeasurements | None = None
+    """Of the Kafka clients of these backends."""
 
     def adding(
         self, backend: str, log: Log, *components: tuple[str, Component]
@@ -86,6 +90,7 @@ def kafka_backends(
         instances=instances,
         warm_up=warm_up,
         components=(("ingress log", log), ("ingress instances", instances)),
+        measurements=options.measurements,
     )
 
 
@@ -138,6 +143,9 @@ def compose(
         warm_up=backends.warm_up,
         listener=listener,
     )
+    if backends.measurements is not None:
+        measure_kafka(metrics, backends.measurements)
+    measure_routing(metrics, "ingress", backends.routes.table)
     for name, component in backends.components:
         service.add(name, component)
     service.add("ingress", ingress)
@@ -151,12 +159,21 @@ def compose_workers(
     kafka: KafkaSettings,
     nats: NatsSettings,
     logs: LogSettings,
+    metrics: Metrics,
 ) -> WorkerSupervisor:
     """Add the supervisor of several ingress processes to `service`. Call it within
     `shared_metrics`. Raises what `WorkerSupervisor` raises.
     """
     workers = WorkerSupervisor(settings, kafka, nats, logs)
     service.add("ingress", workers)
+    exits = metrics.counter(
+        "ingress_worker_exits", "Worker processes that ended and were started again."
+    ).labels()
+
+    def update() -> None:
+        exits.value = workers.exits
+
+    metrics.before_scrape(update)
     return workers
 
 
@@ -216,7 +233,7 @@ async def _run_workers(
     metrics, service = Metrics(), _service(settings)
     others = (settings, kafka, nats, logs)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT, others=others)
-    compose_workers(service, settings, kafka, nats, logs)
+    compose_workers(service, settings, kafka, nats, logs, metrics)
     return await service.run()
 
 

@@ -7,12 +7,14 @@ from headrace.runtime.metrics import CounterChild, HistogramChild, Metrics
 from headrace_ingress.problems import ProblemType
 
 _LABELS = ("kind", "namespace", "name")
+SIZE_BUCKETS = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
+"""Bytes."""
 
 
 class AddressableMetrics:
     """The time series of one addressable."""
 
-    __slots__ = ("accepted", "bytes", "nonconforming", "stored_seconds")
+    __slots__ = ("accepted", "bytes", "nonconforming", "sizes", "stored_seconds")
 
     def __init__(
         self,
@@ -20,11 +22,13 @@ class AddressableMetrics:
         stored_bytes: CounterChild,
         stored_seconds: HistogramChild,
         nonconforming: CounterChild,
+        sizes: HistogramChild,
     ) -> None:
         self.accepted = accepted
         self.bytes = stored_bytes
         self.stored_seconds = stored_seconds
         self.nonconforming = nonconforming
+        self.sizes = sizes
 
 
 class IngressMetrics:
@@ -55,6 +59,12 @@ class IngressMetrics:
             "Seconds from a complete request to its acknowledgement.",
             _LABELS,
         )
+        self.sizes = metrics.histogram(
+            "ingress_event_size_bytes",
+            "Bytes of data of each accepted event.",
+            _LABELS,
+            buckets=SIZE_BUCKETS,
+        )
         self.in_flight = metrics.gauge(
             "ingress_in_flight", "Requests waiting for their events to be stored."
         )
@@ -67,6 +77,7 @@ class IngressMetrics:
             self.bytes.labels(*labels),
             self.stored.labels(*labels),
             self.nonconforming.labels(*labels),
+            self.sizes.labels(*labels),
         )
 
     def count_refusal(
@@ -83,7 +94,8 @@ class IngressMetrics:
         labels = labels_of(addressable)
         for family in (self.events, self.bytes, self.nonconforming):
             family.remove(*labels)
-        self.stored.remove(*labels)
+        for histogram in (self.stored, self.sizes):
+            histogram.remove(*labels)
 
 
 def labels_of(addressable: Addressable) -> tuple[str, str, str]:

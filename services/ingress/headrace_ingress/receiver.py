@@ -206,6 +206,7 @@ class EventReceiver:
         metrics = route.metrics
         metrics.accepted.value += 1
         metrics.bytes.value += size
+        metrics.sizes.observe(size)
         metrics.stored_seconds.observe(time.monotonic() - started)
 
     def _stored_and_observed(
@@ -297,6 +298,8 @@ class EventReceiver:
         metrics = batch.route.metrics
         metrics.accepted.value += len(batch.records)
         metrics.bytes.value += len(batch.exchange.body)
+        for record in batch.records:
+            metrics.sizes.observe(len(record.value or b""))
         metrics.stored_seconds.observe(time.monotonic() - batch.started)
 
 

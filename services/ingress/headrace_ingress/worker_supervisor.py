@@ -94,6 +94,8 @@ class WorkerSupervisor:
             settings.watchdog_seconds + 10.0 if settings.watchdog_seconds else 0.0,
         )
         self._workers = [_WorkerSlot(number) for number in range(settings.workers)]
+        self.exits = 0
+        """Workers that have ended and were started again."""
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._ending = asyncio.Event()
@@ -181,6 +183,7 @@ class WorkerSupervisor:
             worker.process, worker.reason = None, "restarting"
             forget_process(process.pid)
         if not self._ending.is_set():
+            self.exits += 1
             logger.error(
                 "worker_exited",
                 worker=worker.number,

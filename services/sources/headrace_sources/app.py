@@ -12,6 +12,7 @@ from headrace.adapters.by_backend import LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.control.source_leases import KafkaSourceLeases
@@ -22,6 +23,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Instances, Log, RoutingReader, SourceLeases
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.heartbeat import instance_name
+from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
@@ -53,6 +55,8 @@ class SourcesBackends:
     leases: SourceLeases
     secrets: SecretReader
     components: tuple[tuple[str, Component], ...] = ()
+    measurements: ClientMeasurements | None = None
+    """Of the Kafka clients of these backends."""
 
     def adding(
         self, backend: str, log: Log, *components: tuple[str, Component]
@@ -83,6 +87,7 @@ def kafka_backends(
         leases=KafkaSourceLeases(options, log, instance=settings.instance),
         secrets=secrets,
         components=(("sources log", log), ("sources instances", instances)),
+        measurements=options.measurements,
     )
 
 
@@ -154,6 +159,9 @@ def compose(
         metrics=metrics,
         adapters=adapters,
     )
+    if backends.measurements is not None:
+        measure_kafka(metrics, backends.measurements)
+    measure_routing(metrics, "sources", backends.routes.table)
     for name, component in backends.components:
         service.add(name, component)
     service.add("sources sender", CloseOnStop(sender.stop))

@@ -80,6 +80,10 @@ class ManagementPort:
         metrics.gauge(
             "build_info", "What runs here; always 1.", ["component", "version"], across="max"
         ).labels(service, __version__).set(1)
+        ready = metrics.gauge(
+            "ready", "1 while /readyz answers 200, else 0.", ["component"], across="livemin"
+        ).labels(service)
+        metrics.before_scrape(lambda: ready.set(health.readiness().passed))
         self._metrics = metrics
         self._scrapers: list[Exchange] = []
         """Requests that wait for the next rendering."""

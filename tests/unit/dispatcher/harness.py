@@ -4,7 +4,7 @@ and clock.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,9 +17,9 @@ from headrace.codec import delivery_state
 from headrace.codec.delivery_state import DeliveryState
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import FeedAlarm, FeedConfig
+from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.record import Headers, Partition, Record, StoredRecord
-from headrace.domain.routing import Destination, Subscription
+from headrace.domain.routing import Delays, Destination, Subscription
 from headrace.runtime.metrics import Metrics
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.limits import SubscriptionLimits
@@ -54,6 +54,16 @@ class RecordingFeeds(MemoryFeeds):
     opened: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """Group and topics of every opened feed, in that order."""
     feeds: list[MemoryFeed] = field(default_factory=list)
+    backlog_error: HeadraceError | None = None
+    """Raised by `backlog` while set."""
+    backlogs_failed: int = 0
+
+    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
+        """As `Feeds.backlog`."""
+        if self.backlog_error is not None:
+            self.backlogs_failed += 1
+            raise self.backlog_error
+        return await super().backlog(groups)
 
     def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> MemoryFeed:
         """As `Feeds.open`."""
@@ -72,6 +82,7 @@ class DispatcherHarness:
     sender: MemorySender
     clock: OffsetClock
     context: DispatcherContext
+    metrics: Metrics
     workers: list[SubscriptionWorker] = field(default_factory=list)
 
     def start_worker(self, **changes: Any) -> SubscriptionWorker:
@@ -108,6 +119,18 @@ class DispatcherHarness:
         }
         return found.get(topic, 0)
 
+    def metric(self, sample: str) -> float:
+        """Return the value of a sample, with its labels other than those of the subscription, on
+        the metrics page as it is now; -1.0 if it does not exist.
+        """
+        for worker in self.workers:
+            worker.update_gauges()
+        name, _, labels = sample.partition("{")
+        for line in self.metrics.expose()[0].decode().splitlines():
+            if line.startswith((name + "{", name + " ")) and labels.rstrip("}") in line:
+                return float(line.rpartition(" ")[2])
+        return -1.0
+
     def requests(self, url: str) -> int:
         """Return how many requests were sent to this URL."""
         return sum(each.url == url for each in self.sender.sent)
@@ -143,9 +166,13 @@ def retry_headers(headers: Headers | None = None, **changes: Any) -> list[tuple[
 
 @asynccontextmanager
 async def dispatcher_harness(
-    *, limits: SubscriptionLimits | None = None, drain_seconds: float = 5.0
+    *,
+    limits: SubscriptionLimits | None = None,
+    drain_seconds: float = 5.0,
+    delays: Delays | None = None,
 ) -> AsyncIterator[DispatcherHarness]:
     """A harness whose workers are stopped at the end."""
+    metrics = Metrics(process=False)
     log, clock, sender = MemoryLog(), OffsetClock(), MemorySender()
     for topic in (CHANNEL, RETRY, DEAD):
         log.create(topic)
@@ -158,11 +185,11 @@ async def dispatcher_harness(
         sender=sender,
         clock=clock,
         jitter=lambda: 0.0,
-        delays=lambda _: None,
+        delays=lambda _: delays,
         limits=limits or SubscriptionLimits(),
-        metrics=DispatcherMetrics(Metrics(process=False)),
+        metrics=DispatcherMetrics(metrics),
     )
-    harness = DispatcherHarness(log, feeds, sender, clock, context)
+    harness = DispatcherHarness(log, feeds, sender, clock, context, metrics)
     try:
         yield harness
     finally:

@@ -32,7 +32,8 @@ class Delayed:
 
     harness: DispatcherHarness
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    moved: list[str] = field(default_factory=list)
+    moved: list[tuple[str, DelayTier | None]] = field(default_factory=list)
+    """Uids, and the tiers that their records are in now."""
 
     def __post_init__(self) -> None:
         self.harness.log.create(DELAY)
@@ -46,7 +47,7 @@ class Delayed:
             delays=lambda _: delays,
             all_delays=lambda: [delays],
             subscription=self.subscriptions.get,
-            on_moved=self.moved.append,
+            on_moved=lambda uid, tier: self.moved.append((uid, tier)),
         )
 
     def subscribe(self, **changes: Any) -> None:
@@ -84,7 +85,9 @@ async def test_a_retry_topic_that_is_missing_holds_up_no_other_subscription() ->
         await each.delay(1)
         each.reader.start()
         await wait_until_async(
-            lambda: each.moved.count("uid") == 1, timeout=3.0, what="the other's record is moved"
+            lambda: each.moved.count(("uid", None)) == 1,
+            timeout=3.0,
+            what="the other's record is moved",
         )
         assert 1 == len(each.harness.records(RETRY))
 
@@ -202,4 +205,4 @@ async def test_a_foreign_record_holds_up_nothing(headers: list[tuple[str, bytes]
         await wait_until_async(
             lambda: each.harness.committed(GROUP, DELAY) == 3, what="all three are done"
         )
-        assert ["uid"] == each.moved
+        assert [("uid", None)] == each.moved

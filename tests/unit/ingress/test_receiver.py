@@ -220,6 +220,7 @@ async def test_a_batch_is_acknowledged_when_all_of_it_is_stored() -> None:
         assert [b"1", b"2", b"3"] == [
             dict(record.headers)["ce_id"] for record in running.log.topics[TOPIC][0]
         ]
+        assert 3 == running.metric("headrace_ingress_event_size_bytes_count", name="orders")
         assert (202, {}) == await post(running, batch())
 
 
@@ -345,6 +346,7 @@ async def test_what_is_taken_and_refused_is_counted() -> None:
         assert 1 == running.metric("headrace_ingress_events_accepted_total", **labels)
         assert 100 == running.metric("headrace_ingress_event_bytes_total", **labels)
         assert 1 == running.metric("headrace_ingress_stored_seconds_count", **labels)
+        assert 1 == running.metric("headrace_ingress_event_size_bytes_bucket", le="256.0", **labels)
         assert 1 == running.metric(
             "headrace_ingress_refused_total", reason="invalid-event", code="4xx", **labels
         )

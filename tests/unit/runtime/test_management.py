@@ -60,6 +60,14 @@ async def test_probes_follow_the_checks(server: ManagementPort, health: Health) 
     assert (200, "[+]started ok\n[+]shutdown ok\nok\n") == await _get(server, "/readyz?verbose")
     health.drain("SIGTERM")
     assert (503, "[-]shutdown failed: SIGTERM\ncheck failed\n") == await _get(server, "/readyz")
+
+
+async def test_readiness_is_a_metric(server: ManagementPort, health: Health) -> None:
+    """A process that cannot work is not the same as one that cannot be scraped."""
+    sample = 'headrace_ready{component="ingress"} '
+    assert f"\n{sample}0.0\n" in (await _get(server, "/metrics"))[1]
+    health.started()
+    assert f"\n{sample}1.0\n" in (await _get(server, "/metrics"))[1]
     assert 200 == (await _get(server, "/readyz?exclude=shutdown"))[0]
     assert (200, "ok\n") == await _get(server, "/startupz")
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from headrace.adapters.kafka.client_measurements import ClientMeasurements
+
 client_logger = logging.getLogger("headrace.kafka.client")
 """Passed to each client for its log messages, which are texts of librdkafka."""
 
@@ -43,6 +45,10 @@ class KafkaOptions:
     """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`). Never
     displayed.
     """
+    measurements: ClientMeasurements = field(
+        default_factory=ClientMeasurements, repr=False, compare=False
+    )
+    """Shared by all clients that are created with these options."""
 
     @property
     def statistics_interval_ms(self) -> int:

@@ -77,6 +77,9 @@ class KafkaLog:
         self._health = ClientHealth()
         self._replaced_at = -_REPLACE_SECONDS
         self._emptied = asyncio.Event()
+        self._measurements = options.measurements
+        self._timed_since = 0.0
+        """When the record that is timed was appended (monotonic), 0.0 while none is."""
         self._lookups: set[asyncio.Future[Any]] = set()
 
     @property
@@ -142,12 +145,18 @@ class KafkaLog:
         if self._open_bytes + size > options.bytes_max and self._open_bytes:
             raise LogFull(topic, options.bytes_max)
         fields = headers if type(headers) is list else list(headers)
-        report = partial(self._reported, budget, size, stored)
+        if self._timed_since:
+            report = partial(self._reported, budget, size, stored)
+        else:
+            self._timed_since = time.monotonic()
+            report = partial(self._reported_timed, budget, size, stored)
         try:
             self._producer.produce(topic, value, key, headers=fields, on_delivery=report)
         except BufferError:
+            self._end_timing(report)
             raise LogFull(topic, options.bytes_max) from None
         except KafkaException as error:
+            self._end_timing(report)
             self._report_later(budget, size, stored, error.args[0])
         budget.open_bytes += size
         self._open_bytes += size
@@ -232,6 +241,25 @@ class KafkaLog:
         del message
         self._reports.append((budget, size, stored, error))
 
+    def _end_timing(self, report: "partial[None]") -> None:
+        """The client has refused the record of this report: if it is timed, there is no result."""
+        if report.func == self._reported_timed:
+            self._timed_since = 0.0
+
+    def _reported_timed(
+        self,
+        budget: _TopicBudget,
+        size: int,
+        stored: OnStored,
+        error: KafkaError | None,
+        message: object,
+    ) -> None:
+        """The report of the record that is timed; the next one to be appended is timed then."""
+        if error is None:
+            self._measurements.observe_produce(time.monotonic() - self._timed_since)
+        self._timed_since = 0.0
+        self._reported(budget, size, stored, error, message)
+
     def _report_later(
         self, budget: _TopicBudget, size: int, stored: OnStored, error: KafkaError
     ) -> None:
@@ -240,6 +268,7 @@ class KafkaLog:
         self._reports.append((budget, size, stored, error))
 
     def _on_error(self, error: KafkaError) -> None:
+        self._measurements.count_error("producer", error.name())
         if error.fatal():
             self._fatal = error
         else:
@@ -294,6 +323,7 @@ class KafkaLog:
             self._emptied.set()
 
     def _translate(self, error: KafkaError, budget: _TopicBudget, size: int) -> HeadraceError:
+        self._measurements.count_error("producer", error.name())
         size -= RECORD_OVERHEAD_BYTES
         meaning = write_error(
             error, topic=budget.topic, size=size, size_max=self.options.record_bytes_max

@@ -1,15 +1,17 @@
 """What of the Kafka log needs no Kafka: how it begins, and ends, with settings that the client
-refuses.
+refuses, and what it measures when no broker answers.
 """
 
 from pathlib import Path
 
 import pytest
 
-from headrace.adapters.kafka.options import KafkaOptions
+from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.tail import KafkaTail
-from headrace.domain.errors import WriteRefused
+from headrace.domain.errors import HeadraceError, WriteRefused
+from headrace.domain.record import Record
+from tests.support.wait_until import wait_until_async
 
 
 @pytest.fixture
@@ -38,3 +40,21 @@ def test_a_tail_says_what_the_client_refuses(refused: KafkaOptions) -> None:
     """`headrace dead-letters` shows the line, not a traceback."""
     with pytest.raises(WriteRefused, match=r"^the client for Kafka: .*ssl\.ca\.location"):
         KafkaTail(refused, seconds=1.0)
+
+
+async def test_records_that_are_not_stored_are_errors_and_have_no_duration() -> None:
+    """Each is counted with the name of the error, and the next one can be timed."""
+    options = KafkaOptions(bootstrap_servers="127.0.0.1:1")
+    durations: list[float] = []
+    options.measurements.observe_produce = durations.append
+    log = KafkaLog(options, log=LogOptions(delivery_seconds=0.1))
+    await log.start()
+    reports: list[HeadraceError | None] = []
+    log.append("topic", Record(None, b"{}"), reports.append)
+    await wait_until_async(lambda: len(reports) == 1, what="the first report")
+    log.append("topic", Record(None, b"{}"), reports.append)
+    await wait_until_async(lambda: len(reports) == 2, what="the second report")
+    await log.stop()
+    assert None not in reports
+    assert not durations
+    assert 2 <= options.measurements.errors()["producer", "_MSG_TIMED_OUT"]

@@ -235,6 +235,7 @@ class PollLoop:
         self._report_error(error, None)
 
     def _report_error(self, error: KafkaError, partition: Partition | None) -> None:
+        self._config.options.measurements.count_error("consumer", error.name())
         alarm = consumer_alarm(error)
         if alarm.fatal:
             self._fatal = alarm

@@ -1,0 +1,76 @@
+"""Counts the dead letters of each subscription that wait in its topic, for a metric: read from the
+log, because most dead letters are from before this process started.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from typing import Final
+
+import structlog
+
+from headrace.domain.errors import HeadraceError
+from headrace.domain.ports import Feeds
+from headrace_dispatcher.subscription_worker import SubscriptionWorker
+
+_TOGETHER_SECONDS: Final = 1.0
+logger = structlog.get_logger(__name__)
+
+EVERY_SECONDS: Final = 30.0
+"""Each time costs one request for each dead letter topic, and one more for each that is not
+empty.
+"""
+
+
+class DeadLetterCount:
+    """Counts the dead letters of all subscriptions of one process."""
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        workers: Callable[[], Collection[SubscriptionWorker]],
+        *,
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        self._feeds = feeds
+        self._workers = workers
+        self._every_seconds = every_seconds
+        self._added = asyncio.Event()
+
+    def count_soon(self) -> None:
+        """Count a subscription that was added; several that are added together are counted at
+        once.
+        """
+        self._added.set()
+
+    async def run(self) -> None:
+        """Count again and again, until cancelled."""
+        while True:
+            self._added.clear()
+            try:
+                await self._count()
+            except HeadraceError as error:
+                logger.info("dead_letters_not_counted", error=str(error))
+            except Exception:
+                # Nothing may end this loop: the metric would never change again.
+                logger.exception("dead_letters_not_counted")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every_seconds):
+                    await self._added.wait()
+                await asyncio.sleep(_TOGETHER_SECONDS)
+
+    async def _count(self) -> None:
+        """Count once. A subscription keeps its last count when a partition does not answer. Raises
+        a `HeadraceError` when nothing answers.
+        """
+        # Retries and dead letters have one group.
+        topics = {
+            each.subscription.retry_topic: each.subscription.dead_topic for each in self._workers()
+        }
+        if not topics:
+            return
+        backlog = await self._feeds.backlog({group: [topic] for group, topic in topics.items()})
+        for worker in self._workers():
+            count = backlog.exactly(worker.subscription.retry_topic)
+            if count is not None:
+                worker.metrics.dead_letters_waiting = count
