@@ -12,7 +12,7 @@ import yaml
 from tests.chart.rendering import CHART, named, of_kind, services
 from tests.unit.tree.sources import metrics
 
-RULES = sorted((CHART / "files" / "rules").glob("*.yaml"))
+RULES = sorted((CHART / "files" / "alerts").glob("*.yaml"))
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
 _SUFFIXES = re.compile(r"_(bucket|count|sum)$")
 
@@ -51,11 +51,15 @@ def test_the_service_monitor_has_its_service() -> None:
     assert not any(wanted.items() <= each["metadata"]["labels"].items() for each in others)
 
 
-def test_rules_are_rendered_unchanged() -> None:
-    """The templates of Prometheus in them too."""
-    files = [yaml.safe_load(each.read_text(encoding="utf-8")) for each in RULES]
-    expected = [group for each in files for group in each["groups"]]
-    assert expected == _spec("everything", "PrometheusRule", "headrace-events-alerts")["groups"]
+def test_rules_are_rendered_with_their_runbooks() -> None:
+    """Otherwise unchanged; the templates of Prometheus in them too."""
+    texts = [each.read_text(encoding="utf-8") for each in RULES]
+    url = "https://docs.example.com/headrace"
+    texts = [each.replace("runbook_url: docs/", f"runbook_url: {url}/") for each in texts]
+    expected = [group for each in texts for group in yaml.safe_load(each)["groups"]]
+    rendered = _spec("everything", "PrometheusRule", "headrace-events-alerts")["groups"]
+    assert expected == rendered
+    assert f"{url}/runbooks/" in rendered[0]["rules"][0]["annotations"]["runbook_url"]
 
 
 def _expressions() -> list[tuple[str, str]]:
