@@ -14,7 +14,7 @@ OWN_UV := .cache/uv/bin/uv
 UV := $(or $(shell uv --version >/dev/null 2>&1 && command -v uv),$(OWN_UV))
 
 .DEFAULT_GOAL := help
-.PHONY: help up test kafka check docs fuzz bench chaos test-compose clean
+.PHONY: help up test kafka check docs fuzz bench chaos test-compose test-chart clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ chaos: $(READY) ## The long ledger run: faults of every kind, failing subscriber
 
 test-compose: $(READY) ## Start docker-compose.yml on a real Docker and send an event through it
 	@HEADRACE_TEST_COMPOSE=1 $(BIN)/pytest tests/compose $(ARGS)
+
+test-chart: $(READY) ## Install the chart in the cluster of KUBECONFIG, which has the images, and replace everything under load
+	@HEADRACE_TEST_CLUSTER="$(KUBECONFIG)" $(BIN)/pytest tests/cluster $(ARGS)
 
 clean: ## Remove the environment, caches and the data of `make up`
 	rm -rf .venv .cache .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
