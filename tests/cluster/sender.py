@@ -1,4 +1,4 @@
-"""Runs in a pod: sends numbered events until it is told to stop, and keeps its counts in a file.
+"""Runs in a pod: sends numbered events until a file says stop, and keeps its counts in a file.
 
 `python sender.py URL DIRECTORY`. An event that is not accepted is sent once more; one that is not
 accepted then is counted as refused. Needs the standard library only.

@@ -26,7 +26,7 @@ ANSWER = b'{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 4
 
 
 class Server(BaseHTTPRequestHandler):
-    """Has nothing: a client that is told so has accepted its certificate."""
+    """Has nothing: a client that receives this answer has accepted its certificate."""
 
     def do_GET(self) -> None:
         """Answer 404."""
