@@ -124,7 +124,7 @@ def up(
     """Run everything on this machine: Kafka, ingress, dispatcher, controller, sources, an event
     viewer, and sample resources.
     """
-    from headrace.runtime.process import ExitCode
+    from headrace.runtime.process import ExitCode, exit_process
     from headrace_cli.console import EscapingConsole
 
     try:
@@ -157,7 +157,8 @@ def up(
         echo(
             "Stopped, but not cleanly: the reason stands above; HEADRACE_LOG_LEVEL=info says more."
         )
-    raise typer.Exit(code)
+    # Everything has stopped. A request to the Kafka that has stopped too would delay the end.
+    exit_process(code)
 
 
 def register(app: typer.Typer) -> None:

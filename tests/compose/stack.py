@@ -24,7 +24,14 @@ class Stack:
             "HEADRACE_KAFKA_PORT": str(free_port()),
             "COMPOSE_MENU": "false",
         }
-        for service in ("INGRESS", "CONTROLLER", "IN_MEMORY", "SOURCES"):
+        for service in (
+            "INGRESS",
+            "CONTROLLER",
+            "IN_MEMORY",
+            "SOURCES",
+            "PROMETHEUS",
+            "GRAFANA",
+        ):
             self._environ[f"HEADRACE_{service}_PORT"] = "0"
         for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY", "SOURCES"):
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
@@ -73,3 +80,10 @@ class Stack:
         return {
             line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1
         }
+
+
+def has_image(name: str) -> bool:
+    """Whether the engine has an image; nothing is pulled."""
+    command = ["docker", "image", "inspect", name]
+    done = subprocess.run(command, capture_output=True, timeout=CALL_SECONDS, check=False)
+    return done.returncode == 0

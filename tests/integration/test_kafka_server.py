@@ -9,8 +9,6 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.local.class_archive import ClassArchive
-from headrace.adapters.kafka.local.kafka_jars import jars_directory
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka, DataInUse
 from tests.support.kafka import KafkaUnderTest
 
@@ -68,19 +66,6 @@ def test_a_killed_broker_comes_back_with_its_data_on_its_port(private_kafka: Apa
     assert b"kept" == _read(servers, "kept")
     private_kafka.stop()
     assert private_kafka.pid is None
-
-
-@pytest.mark.kafka
-def test_a_clean_stop_leaves_the_classes_for_the_next_start(private_kafka: ApacheKafka) -> None:
-    """The next broker reads them from the file, and works."""
-    private_kafka.stop()
-    archive = ClassArchive(jars_directory()).path
-    assert archive.is_file()
-    private_kafka.start()
-    command = Path(f"/proc/{private_kafka.pid}/cmdline").read_bytes().decode().split("\0")
-    assert f"-XX:SharedArchiveFile={archive}" in command
-    _create(private_kafka.bootstrap_servers, "fast")
-    assert 0 == _write(private_kafka.bootstrap_servers, "fast", b"x")
 
 
 @pytest.mark.kafka

@@ -224,6 +224,29 @@ def _example(
     return started, viewer
 
 
+BUSY_THREAD = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+import headrace_cli.up as up
+from headrace.runtime.process import ExitCode
+from headrace_cli.main import application
+
+def run(*arguments):
+    ThreadPoolExecutor(1).submit(time.sleep, 60)
+    return ExitCode.OK
+
+up._run = run
+application(["up"])(["up", "--kubeconfig-out", "-"])
+"""
+
+
+def test_a_request_that_is_not_answered_does_not_delay_its_end(processes: Processes) -> None:
+    """Such as one to the embedded Kafka, which has stopped: the thread waits for its deadline."""
+    process = processes.start("up", [sys.executable, "-c", BUSY_THREAD])
+    process.wait_for("Stopped.", UP_SECONDS)
+    assert ExitCode.OK == process.wait(10)
+
+
 @pytest.mark.timeout(120)
 def test_no_trigger_reaches_our_own_ports(processes: Processes, tmp_path: Path) -> None:
     """A suitable event would have created a Namespace. It becomes a dead letter, and the condition

@@ -60,7 +60,7 @@ def test_each_headrace_command_of_a_page_exists(page: Path) -> None:
 def _headrace_commands(text: str) -> Iterator[list[str]]:
     """The words after `headrace`, of each command in a code block."""
     for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             if words and words[0] == "headrace":
                 yield words[1:]

@@ -22,12 +22,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.adapters.kafka.local.class_archive import ClassArchive
-from headrace.adapters.kafka.local.kafka_jars import (
-    KafkaNotInstallable,
-    jars_directory,
-    missing_requirement,
-)
+from headrace.adapters.kafka.local.kafka_jars import KafkaNotInstallable, missing_requirement
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from tests.support.wait_until import wait_until
@@ -226,10 +221,6 @@ def _apache(stack: contextlib.ExitStack) -> KafkaUnderTest | None:
     except KafkaNotInstallable as error:
         print(f"{error}; using the mock cluster")
         return None
-    if not ClassArchive(jars_directory()).path.exists():
-        # A clean stop makes the next starts fast; tests kill their brokers.
-        apache.stop()
-        apache.start()
     return KafkaUnderTest(apache.bootstrap_servers, Kind.APACHE, apache)
 
 

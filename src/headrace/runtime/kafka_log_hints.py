@@ -25,6 +25,11 @@ class ConnectionHint:
 _USER = "HEADRACE_KAFKA_SASL_USERNAME (or HEADRACE_KAFKA_SASL_USERNAME_FILE)"
 CONNECTION_HINTS = (
     ConnectionHint(
+        ("Failed to retrieve OIDC token",),
+        "no token from the authorization server: check HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT, the"
+        f" client id in {_USER} and its secret in HEADRACE_KAFKA_SASL_PASSWORD_FILE",
+    ),
+    ConnectionHint(
         ("mechanism handshake failed", "Unsupported SASL mechanism"),
         "Kafka does not support this SASL mechanism: set HEADRACE_KAFKA_SASL_MECHANISM to one that"
         " it supports",

@@ -130,6 +130,7 @@ class SaslMechanism(StrEnum):
     PLAIN = "PLAIN"
     SCRAM_SHA_256 = "SCRAM-SHA-256"
     SCRAM_SHA_512 = "SCRAM-SHA-512"
+    OAUTHBEARER = "OAUTHBEARER"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,13 +158,19 @@ class KafkaSettings(Settings):
     ssl_key_password_file: Path | None = None
     """File with the password of that key."""
     sasl_mechanism: SaslMechanism = SaslMechanism.SCRAM_SHA_512
-    """PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."""
+    """PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."""
     sasl_username: str | None = None
-    """User name."""
+    """User name; with OAUTHBEARER the client id."""
     sasl_username_file: Path | None = None
     """File with the user name, instead."""
     sasl_password_file: Path | None = None
-    """File with the password."""
+    """File with the password; with OAUTHBEARER the client secret."""
+    sasl_token_endpoint: str | None = None
+    """URL from which OAUTHBEARER gets its tokens, with the grant client_credentials."""
+    sasl_token_scope: str | None = None
+    """Scope of these tokens."""
+    sasl_token_ca_file: Path | None = None
+    """CA certificates (PEM) that sign the certificate of this URL; default: the system's."""
 
     def __post_init__(self) -> None:
         if (self.ssl_certificate_file is None) != (self.ssl_key_file is None):
@@ -181,6 +188,7 @@ class KafkaSettings(Settings):
                 raise ValueError(
                     f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_PASSWORD_FILE"
                 )
+            self._check_token_endpoint()
         faults = [
             f"{setting}: cannot read {path}: {fault}"
             for setting, path in self._files()
@@ -190,6 +198,20 @@ class KafkaSettings(Settings):
             # The client library reports this only when the first client is created, and does not
             # name the variable.
             raise BadSettings("; ".join(faults))
+
+    def _check_token_endpoint(self) -> None:
+        """Raise ValueError unless there is one exactly where it is used."""
+        endpoint = self.sasl_token_endpoint
+        if self.sasl_mechanism is not SaslMechanism.OAUTHBEARER:
+            return
+        if endpoint is None:
+            raise ValueError("OAUTHBEARER needs HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT, an https URL")
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError(
+                "HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT must be an http or https URL without"
+                " credentials"
+            )
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         """Yield the files that the configured security protocol uses, with the names of their
@@ -209,6 +231,8 @@ class KafkaSettings(Settings):
                 if self.sasl_username is not None
                 else ["sasl_username_file", "sasl_password_file"]
             )
+            if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+                fields.append("sasl_token_ca_file")
         for name in fields:
             path = getattr(self, name)
             if path is not None:
@@ -243,11 +267,26 @@ class KafkaSettings(Settings):
                 )
         if protocol.authenticated and self.sasl_password_file is not None:
             security["sasl.mechanism"] = self.sasl_mechanism.value
-            security["sasl.username"] = self._username()
-            security["sasl.password"] = read_secret(
-                self.sasl_password_file, "HEADRACE_KAFKA_SASL_PASSWORD_FILE"
-            )
+            password = read_secret(self.sasl_password_file, "HEADRACE_KAFKA_SASL_PASSWORD_FILE")
+            if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
+                security.update(self._token_source(password))
+            else:
+                security.update({"sasl.username": self._username(), "sasl.password": password})
         return security
+
+    def _token_source(self, secret: str) -> dict[str, str]:
+        """Where the client library gets tokens; it gets a new one before one expires."""
+        optional = {
+            "sasl.oauthbearer.scope": self.sasl_token_scope,
+            "https.ca.location": self.sasl_token_ca_file,
+        }
+        return {
+            "sasl.oauthbearer.method": "oidc",
+            "sasl.oauthbearer.client.id": self._username(),
+            "sasl.oauthbearer.client.secret": secret,
+            "sasl.oauthbearer.token.endpoint.url": self.sasl_token_endpoint or "",
+            **{name: str(value) for name, value in optional.items() if value is not None},
+        }
 
     def _username(self) -> str:
         if self.sasl_username is not None:

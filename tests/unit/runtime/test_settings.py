@@ -68,6 +68,53 @@ def test_sasl_over_tls_reads_its_secrets_from_files(
     assert "s3cret" not in repr(options)
 
 
+def test_oauthbearer_gets_its_tokens_from_an_endpoint(tmp_path: Path) -> None:
+    """With the names of librdkafka; the secret is not part of any text form of the options."""
+    secret, authority = tmp_path / "secret", tmp_path / "ca.pem"
+    secret.write_text("s3cret\n")
+    authority.write_text("")
+    options = load(
+        KafkaSettings,
+        security_protocol="SASL_SSL",
+        sasl_mechanism="OAUTHBEARER",
+        sasl_username="app",
+        sasl_password_file=secret,
+        sasl_token_endpoint="https://login.example.com/token",
+        sasl_token_scope="kafka",
+        sasl_token_ca_file=authority,
+    ).options("headrace-test")
+    assert dict(options.security) == {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": "OAUTHBEARER",
+        "sasl.oauthbearer.method": "oidc",
+        "sasl.oauthbearer.client.id": "app",
+        "sasl.oauthbearer.client.secret": "s3cret",
+        "sasl.oauthbearer.token.endpoint.url": "https://login.example.com/token",
+        "sasl.oauthbearer.scope": "kafka",
+        "https.ca.location": str(authority),
+    }
+    assert "s3cret" not in repr(options)
+
+
+@pytest.mark.parametrize(
+    "endpoint", [None, "login.example.com/token", "ftp://a/b", "https://u:p@a/token"]
+)
+def test_oauthbearer_needs_a_token_endpoint(tmp_path: Path, endpoint: str | None) -> None:
+    """A URL without credentials; the error names the variable."""
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    with pytest.raises(BadSettings, match="HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT") as caught:
+        load(
+            KafkaSettings,
+            security_protocol="SASL_SSL",
+            sasl_mechanism="OAUTHBEARER",
+            sasl_username="app",
+            sasl_password_file=secret,
+            sasl_token_endpoint=endpoint,
+        )
+    assert "u:p" not in str(caught.value)
+
+
 def test_sasl_without_a_password_says_which_setting_is_missing() -> None:
     """The error names the variable to set."""
     with pytest.raises(BadSettings, match="HEADRACE_KAFKA_SASL_PASSWORD_FILE"):

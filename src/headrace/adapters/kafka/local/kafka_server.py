@@ -14,13 +14,12 @@ import socket
 import subprocess
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from headrace.adapters.kafka.local.class_archive import ClassArchive
 from headrace.adapters.kafka.local.kafka_jars import KAFKA_VERSION, Progress, fetch_jars
 from headrace.adapters.private_directory import make_private
 from headrace.domain.errors import LogUnavailable, Permanent
@@ -92,7 +91,6 @@ class ApacheKafka:
         self._extra = dict(settings or {})
         self._progress = progress
         self._process: subprocess.Popen[bytes] | None = None
-        self._classes: ClassArchive | None = None
         self._ports: tuple[int, int] | None = None
         self._log_begun = 0
         """Bytes of the log that earlier runs wrote."""
@@ -145,7 +143,7 @@ class ApacheKafka:
         return []
 
     def start(self, timeout_seconds: float = START_SECONDS) -> None:
-        """Run the broker and return when it answers; about 2 s, longer the first time on a machine.
+        """Run the broker and return when it answers; about 4 s, longer the first time on a machine.
 
         Raises `KafkaNotInstallable` when it cannot be installed here and `LogUnavailable` when it
         does not answer in time.
@@ -158,16 +156,11 @@ class ApacheKafka:
         if self._ports is None or not all(_free(port) for port in self._ports):
             self._ports = self._choose_ports()
         properties = self._write_properties()
-        self._classes = classes = ClassArchive(jars)
-        self._format(jars, classes, properties)
+        self._format(jars, properties)
         self._progress(f"starting Apache Kafka {self._version} on {self.bootstrap_servers}")
         with self.log.open("ab") as log:
             self._log_begun = os.fstat(log.fileno()).st_size
-            command = [
-                *self._java(jars, classes.reading_or_writing()),
-                "kafka.Kafka",
-                str(properties),
-            ]
+            command = [*self._java(jars), "kafka.Kafka", str(properties)]
             # In a separate session: Ctrl-C on the terminal must stop the services first, and then
             # Kafka.
             self._process = subprocess.Popen(  # noqa: S603
@@ -187,9 +180,6 @@ class ApacheKafka:
             process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-        else:
-            if self._classes is not None:
-                self._classes.keep()
         self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
@@ -197,8 +187,6 @@ class ApacheKafka:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait(10)
-            if self._classes is not None:
-                self._classes.discard()
         self._pid_file.unlink(missing_ok=True)
 
     def pause(self) -> None:
@@ -282,13 +270,13 @@ class ApacheKafka:
         )
         return path
 
-    def _format(self, jars: Path, classes: ClassArchive, properties: Path) -> None:
+    def _format(self, jars: Path, properties: Path) -> None:
         if (self._directory / "data" / "meta.properties").exists():
             return
         self._progress("formatting its data directory")
         cluster = urlsafe_b64encode(secrets.token_bytes(16)).decode().rstrip("=").replace("-", "A")
         command = [
-            *self._java(jars, classes.reading()),
+            *self._java(jars),
             "kafka.tools.StorageTool",
             "format",
             "-t",
@@ -303,11 +291,11 @@ class ApacheKafka:
                 f" {(done.stderr or done.stdout)[-300:]}"
             )
 
-    def _java(self, jars: Path, options: Sequence[str]) -> list[str]:
+    def _java(self, jars: Path) -> list[str]:
+        heap = f"-Xmx{self._heap_mb}m"
         return [
             "java",
-            *options,
-            f"-Xmx{self._heap_mb}m",
+            heap,
             "-Xms128m",
             "-XX:+UseG1GC",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",

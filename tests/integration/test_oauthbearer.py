@@ -1,0 +1,139 @@
+"""Kafka with OAUTHBEARER: each service gets its tokens from an authorization server, and new ones
+before they expire.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.adapters.kafka.local.kafka_jars import missing_requirement
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
+from tests.support.headrace_under_test import HeadraceUnderTest, lasting_port, wait_for_events
+from tests.support.ledger import numbered
+from tests.support.manifests import broker, trigger
+from tests.support.processes import Processes
+from tests.support.token_server import TokenServer
+from tests.support.wait_until import wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+NAMESPACE = "tokens"
+LIFETIME_SECONDS = 12.0
+SERVICES = ("controller", "ingress", "dispatcher")
+MODULES = "org.apache.kafka.common.security.oauthbearer"
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[TokenServer]:
+    """The authorization server, which knows the services."""
+    found = TokenServer(tmp_path / "tokens", audience="kafka", lifetime_seconds=LIFETIME_SECONDS)
+    found.clients = {f"headrace-{each}": secrets.token_urlsafe(24) for each in SERVICES}
+    with found.running():
+        yield found
+
+
+@pytest.fixture
+def guarded(
+    tokens: TokenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[ApacheKafka, str]]:
+    """A Kafka that verifies tokens, and ends connections whose token has expired; the address of
+    its listener.
+    """
+    lack = missing_requirement()
+    if lack is not None:
+        pytest.skip(f"not proven here: needs an Apache Kafka with a listener of its own: {lack}")
+    plain, controller, guarded = (lasting_port() for _ in range(3))
+    place = tmp_path / "kafka"
+    place.mkdir()
+    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
+    addresses = {"PLAINTEXT": plain, "CONTROLLER": controller, "TOKENS": guarded}
+    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in addresses.items()}
+    own = "listener.name.tokens"
+    settings = {
+        "listeners": ",".join(listeners.values()),
+        "advertised.listeners": f"{listeners['PLAINTEXT']},{listeners['TOKENS']}",
+        "listener.security.protocol.map": (
+            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TOKENS:SASL_PLAINTEXT"
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+        f"{own}.sasl.enabled.mechanisms": "OAUTHBEARER",
+        f"{own}.oauthbearer.sasl.jaas.config": f"{MODULES}.OAuthBearerLoginModule required;",
+        f"{own}.oauthbearer.sasl.server.callback.handler.class": (
+            f"{MODULES}.OAuthBearerValidatorCallbackHandler"
+        ),
+        f"{own}.oauthbearer.connections.max.reauth.ms": "3600000",
+        "sasl.oauthbearer.jwks.endpoint.url": tokens.key_set.as_uri(),
+        "sasl.oauthbearer.expected.audience": "kafka",
+    }
+    allowed = f"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={tokens.key_set.as_uri()}"
+    # Kafka takes paths of files by another name.
+    allowed += f" -Dorg.apache.kafka.sasl.oauthbearer.allowed.files={tokens.key_set}"
+    options = os.environ.get("JAVA_TOOL_OPTIONS", "")
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"{options} {allowed}")
+    apache = ApacheKafka(place, heap_mb=384, settings=settings)
+    try:
+        apache.start()
+        yield apache, f"127.0.0.1:{guarded}"
+    finally:
+        apache.kill()
+
+
+def _env(tokens: TokenServer, address: str, directory: Path, service: str) -> dict[str, str]:
+    name = f"headrace-{service}"
+    secret = directory / f"{name}.secret"
+    secret.write_text(tokens.clients.get(name, "wrong"), encoding="ascii")
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": address,
+        "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "HEADRACE_KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+        "HEADRACE_KAFKA_SASL_USERNAME": name,
+        "HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(secret),
+        "HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT": tokens.url,
+        "HEADRACE_KAFKA_SASL_TOKEN_SCOPE": "events",
+    }
+
+
+def test_events_pass_before_and_after_tokens_expire(
+    tokens: TokenServer, guarded: tuple[ApacheKafka, str], tmp_path: Path
+) -> None:
+    """Nobody restarts anything."""
+    apache, address = guarded
+    own = {each: _env(tokens, address, tmp_path, each) for each in SERVICES}
+    system = HeadraceUnderTest(apache.bootstrap_servers, tmp_path, own_env=own)
+    try:
+        system.start()
+        system.establish(
+            broker(NAMESPACE), trigger(NAMESPACE, "orders", system.sinks.url("orders"))
+        )
+        assert 202 == system.send(numbered(1, "w", 0), f"/{NAMESPACE}/default")
+        wait_for_events(system, "orders", 1)
+        before = {each: tokens.issued.count(f"headrace-{each}") for each in SERVICES}
+        assert min(before.values()) >= 1
+        wait_until(
+            lambda: all(
+                tokens.issued.count(f"headrace-{each}") > 2 * before[each] for each in SERVICES
+            ),
+            4 * LIFETIME_SECONDS,
+            "every client has had new tokens",
+            every=0.2,
+        )
+        assert 202 == system.send(numbered(1, "w", 1), f"/{NAMESPACE}/default")
+        wait_for_events(system, "orders", 2)
+    except BaseException:
+        print(system.processes.report())
+        raise
+    finally:
+        system.close()
+
+
+def test_a_wrong_secret_is_named_in_the_log(
+    tokens: TokenServer, guarded: tuple[ApacheKafka, str], processes: Processes, tmp_path: Path
+) -> None:
+    """The setting to check, and not the secret."""
+    env = _env(tokens, guarded[1], tmp_path, "stranger")
+    ingress = processes.headrace("ingress", "--port", "0", "--management-port", "0", env=env)
+    wait_until(lambda: "HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT" in ingress.output(), 20, "it is named")
+    assert "invalid_client" in ingress.output() or "401" in ingress.output()
+    assert ingress.running
