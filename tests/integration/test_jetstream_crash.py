@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from headrace.adapters.nats.admin import JetStreamTopicAdmin
+from headrace.adapters.nats.consumers import stream_state
 from headrace.adapters.nats.feed import JetStreamFeed
 from headrace.adapters.nats.feeds import JetStreamFeeds
 from headrace.adapters.nats.log import JetStreamLog
@@ -207,3 +208,41 @@ async def _stored(installation: Installation, offset: int) -> None:
     async with asyncio.timeout(10):
         while (await installation.admin.committed({group: topic}))[group].get(0) != offset:
             await asyncio.sleep(0.02)
+
+
+async def test_the_deletion_of_finished_records_leaves_those_that_members_hold(
+    private_nats: NatsServer,
+) -> None:
+    """A member that holds records crashes after finished ones were deleted: another member receives
+    what it held. nats-server 2.9 forgets every delivered record of a stream's consumers at a purge.
+    """
+    installation = Installation(private_nats)
+    await installation.start()
+    holder, successor = RecordingListener(), RecordingListener(finish=True)
+    held = installation.feed(holder)
+    try:
+        values = [b"%d" % number for number in range(8)]
+        installation.append(values, lambda _: None)
+        await holder.has(len(values), 10)
+        for record in holder.records[:3]:
+            held.done(record)
+        committed = 0
+
+        async def finished() -> int:
+            nonlocal committed
+            found = await installation.admin.committed({installation.group: installation.topic})
+            committed = found.get(installation.group, {}).get(0, 0)
+            return committed
+
+        async with asyncio.timeout(10):
+            while await finished() < 3:
+                await asyncio.sleep(0.05)
+        await installation.admin.delete_records(installation.topic, {0: committed})
+        stream = await stream_state(installation.admin._connection, installation.topic)
+        assert (stream.first_offset, stream.end_offset) == (3, len(values))
+        await installation.crash(held)
+        installation.feed(successor)
+        await successor.has(len(values) - 3, 30)
+        assert sorted(each.value or b"" for each in successor.records) == values[3:]
+    finally:
+        await installation.close()

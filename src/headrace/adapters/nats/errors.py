@@ -16,6 +16,8 @@ from headrace.domain.errors import (
 _STREAM_NOT_FOUND: Final = 10059
 _CONSUMER_NOT_FOUND: Final = 10014
 _MESSAGE_NOT_FOUND: Final = 10037
+_SEQUENCE_NOT_FOUND: Final = 10043
+_MESSAGE_NOT_DELETED: Final = 10057
 _MESSAGE_TOO_LARGE: Final = 10054
 _STREAM_NAME_IN_USE: Final = 10058
 _WRONG_LAST_SEQUENCE: Final = 10071
@@ -46,6 +48,13 @@ class ApiError(Exception):
             _STREAM_NOT_FOUND,
             _CONSUMER_NOT_FOUND,
             _MESSAGE_NOT_FOUND,
+        )
+
+    @property
+    def message_missing(self) -> bool:
+        """Whether a message that was to be deleted does not exist."""
+        return self.code in (_MESSAGE_NOT_FOUND, _SEQUENCE_NOT_FOUND) or (
+            self.code == _MESSAGE_NOT_DELETED and "no message found" in self.description
         )
 
     @property
