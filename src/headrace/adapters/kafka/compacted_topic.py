@@ -44,7 +44,7 @@ _BATCHES_IN_FLIGHT_MAX = 4
 _END_SECONDS = 1.0
 _FETCH_WAIT_MS = 1_000
 """How long Kafka holds a fetch that finds no new records. New records end it at once. With 100 ms
-an idle Kafka on a laptop used twice as much of a processor (6.3 % and 3.0 %).
+an idle Kafka beside `headrace up` used 5.6 % of a processor, with this value it uses 4.0 %.
 """
 _END_CLIENT_SECONDS = 10.0
 """How long that client is kept when it is not used, or gets no answer."""
