@@ -20,10 +20,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from headrace.adapters.kafka.local.kafka_jars import missing_requirement
-from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace_cli.acls import ACLS, Acl, Pattern
-from tests.support.headrace_under_test import HeadraceUnderTest, group_of, lasting_port
+from tests.support.headrace_under_test import HeadraceUnderTest, group_of
+from tests.support.kafka_listeners import KafkaWithListeners, kafka_with_listeners
 from tests.support.ledger import numbered
 from tests.support.manifests import (
     broker,
@@ -68,28 +67,13 @@ DECISION = re.compile(
 
 
 @pytest.fixture
-def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApacheKafka]:
+def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KafkaWithListeners]:
     """A Kafka with a user for each service, who has the ACLs of `headrace acls`."""
-    lack = missing_requirement()
-    if lack is not None:
-        pytest.skip(f"not proven here: needs an Apache Kafka with an authorizer: {lack}")
     password = tmp_path / "password"
     password.write_text(secrets.token_urlsafe(24), encoding="ascii")
-    plain, controller, sasl = (lasting_port() for _ in range(3))
-    place = tmp_path / "kafka"
-    place.mkdir()
-    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
-    addresses = {"PLAINTEXT": plain, "CONTROLLER": controller, "SERVICES": sasl}
-    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in addresses.items()}
     users = " ".join(f'user_headrace-{each}="{password.read_text()}"' for each in SERVICES)
     module = "org.apache.kafka.common.security.plain.PlainLoginModule"
     settings = {
-        "listeners": ",".join(listeners.values()),
-        "advertised.listeners": f"{listeners['PLAINTEXT']},{listeners['SERVICES']}",
-        "listener.security.protocol.map": (
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SERVICES:SASL_PLAINTEXT"
-        ),
-        "inter.broker.listener.name": "PLAINTEXT",
         "listener.name.services.sasl.enabled.mechanisms": "PLAIN",
         "listener.name.services.plain.sasl.jaas.config": f"{module} required {users};",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -99,16 +83,14 @@ def denying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApacheK
     # Each decision is a line of the log.
     logged = "-Dorg.slf4j.simpleLogger.log.kafka.authorizer.logger=debug"
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"-XX:TieredStopAtLevel=1 {logged}")
-    apache = ApacheKafka(place, heap_mb=384, settings=settings)
-    try:
-        apache.start()
-        admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers, "log_level": 0})
+    protocols = {"SERVICES": "SASL_PLAINTEXT"}
+    with kafka_with_listeners(tmp_path, protocols, settings) as started:
+        servers = started.apache.bootstrap_servers
+        admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         bindings = [binding for acl in ACLS for binding in _bindings(acl)]
         for future in admin.create_acls(bindings).values():
             future.result(SECONDS)
-        yield apache
-    finally:
-        apache.kill()
+        yield started
 
 
 def _bindings(acl: Acl) -> Iterator[AclBinding]:
@@ -127,15 +109,9 @@ def _bindings(acl: Acl) -> Iterator[AclBinding]:
         )
 
 
-def _env(directory: Path, service: str) -> dict[str, str]:
-    port = re.search(
-        r"^listeners=.*SERVICES://(127\.0\.0\.1:\d+)$",
-        (directory / "kafka" / "server.properties").read_text(),
-        re.MULTILINE,
-    )
-    assert port is not None
+def _env(address: str, directory: Path, service: str) -> dict[str, str]:
     return {
-        "KAFKA_BOOTSTRAP_SERVERS": port.group(1),
+        "KAFKA_BOOTSTRAP_SERVERS": address,
         "HEADRACE_KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
         "HEADRACE_KAFKA_SASL_MECHANISM": "PLAIN",
         "HEADRACE_KAFKA_SASL_USERNAME": f"headrace-{service}",
@@ -143,16 +119,19 @@ def _env(directory: Path, service: str) -> dict[str, str]:
     }
 
 
-def test_each_service_needs_its_acls_and_no_others(denying: ApacheKafka, tmp_path: Path) -> None:
+def test_each_service_needs_its_acls_and_no_others(
+    denying: KafkaWithListeners, tmp_path: Path
+) -> None:
     """Brokers, channels, sources, retries, delays and dead letters work, nothing is denied, and
     every operation of every ACL is used.
     """
-    own = {service: _env(tmp_path, service) for service in SERVICES}
-    system = HeadraceUnderTest(denying.bootstrap_servers, tmp_path, own_env=own)
+    address, servers = denying.addresses["SERVICES"], denying.apache.bootstrap_servers
+    own = {service: _env(address, tmp_path, service) for service in SERVICES}
+    system = HeadraceUnderTest(servers, tmp_path, own_env=own)
     try:
         system.start()
         system.run_sources()
-        _use_everything(system, denying.bootstrap_servers)
+        _use_everything(system, servers)
     except BaseException:
         print(system.processes.report())
         raise
@@ -160,7 +139,7 @@ def test_each_service_needs_its_acls_and_no_others(denying: ApacheKafka, tmp_pat
         system.close()
     decisions = [
         found.groups()
-        for line in denying.log.read_text().splitlines()
+        for line in denying.apache.log.read_text().splitlines()
         if (found := DECISION.search(line))
     ]
     assert {each for each in decisions if each[1] == "Denied"} == set()

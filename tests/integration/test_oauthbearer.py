@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace.adapters.kafka.local.kafka_jars import missing_requirement
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
-from tests.support.headrace_under_test import HeadraceUnderTest, lasting_port, wait_for_events
+from tests.support.headrace_under_test import HeadraceUnderTest, wait_for_events
+from tests.support.kafka_listeners import kafka_with_listeners
 from tests.support.ledger import numbered
 from tests.support.manifests import broker, trigger
 from tests.support.processes import Processes
@@ -41,23 +41,8 @@ def guarded(
     """A Kafka that verifies tokens, and ends connections whose token has expired; the address of
     its listener.
     """
-    lack = missing_requirement()
-    if lack is not None:
-        pytest.skip(f"not proven here: needs an Apache Kafka with a listener of its own: {lack}")
-    plain, controller, guarded = (lasting_port() for _ in range(3))
-    place = tmp_path / "kafka"
-    place.mkdir()
-    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
-    addresses = {"PLAINTEXT": plain, "CONTROLLER": controller, "TOKENS": guarded}
-    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in addresses.items()}
     own = "listener.name.tokens"
     settings = {
-        "listeners": ",".join(listeners.values()),
-        "advertised.listeners": f"{listeners['PLAINTEXT']},{listeners['TOKENS']}",
-        "listener.security.protocol.map": (
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,TOKENS:SASL_PLAINTEXT"
-        ),
-        "inter.broker.listener.name": "PLAINTEXT",
         f"{own}.sasl.enabled.mechanisms": "OAUTHBEARER",
         f"{own}.oauthbearer.sasl.jaas.config": f"{MODULES}.OAuthBearerLoginModule required;",
         f"{own}.oauthbearer.sasl.server.callback.handler.class": (
@@ -72,12 +57,9 @@ def guarded(
     allowed += f" -Dorg.apache.kafka.sasl.oauthbearer.allowed.files={tokens.key_set}"
     options = os.environ.get("JAVA_TOOL_OPTIONS", "")
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", f"{options} {allowed}")
-    apache = ApacheKafka(place, heap_mb=384, settings=settings)
-    try:
-        apache.start()
-        yield apache, f"127.0.0.1:{guarded}"
-    finally:
-        apache.kill()
+    protocols = {"TOKENS": "SASL_PLAINTEXT"}
+    with kafka_with_listeners(tmp_path, protocols, settings) as started:
+        yield started.apache, started.addresses["TOKENS"]
 
 
 def _env(tokens: TokenServer, address: str, directory: Path, service: str) -> dict[str, str]:

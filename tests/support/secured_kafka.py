@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AdminClient,
     ScramCredentialInfo,
@@ -19,10 +18,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     UserScramCredentialUpsertion,
 )
 
-from headrace.adapters.kafka.local.kafka_jars import missing_requirement
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from tests.support.certificates import Authority, Certificate
-from tests.support.headrace_under_test import lasting_port
+from tests.support.kafka_listeners import kafka_with_listeners
 
 USER = "headrace"
 SECONDS = 20.0
@@ -65,48 +63,26 @@ class SecuredKafka:
 @contextlib.contextmanager
 def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     """Start it, set the password of `USER`, stop it at the end."""
-    lack = missing_requirement()
-    if lack is not None:
-        pytest.skip(f"not proven here: needs an Apache Kafka with listeners of its own: {lack}")
     authority = Authority(directory / "certificates")
     password = directory / "password"
     password.write_text(secrets.token_urlsafe(24) + "\n", encoding="ascii")
-    plain, controller, sasl, tls = (lasting_port() for _ in range(4))
-    place = directory / "kafka"
-    place.mkdir()
-    # As after an earlier run on this data: the listeners below need the ports before the first
-    # start.
-    (place / "ports").write_text(f"{plain} {controller}", encoding="ascii")
-    ports = {"PLAINTEXT": plain, "CONTROLLER": controller, "BYPASSWORD": sasl, "BYCERTIFICATE": tls}
-    settings = _settings(ports, authority, password.read_text(encoding="ascii").strip())
-    apache = ApacheKafka(place, heap_mb=384, settings=settings)
-    try:
-        apache.start()
-        _give_password(apache, password.read_bytes().strip())
+    protocols = {"BYPASSWORD": "SASL_SSL", "BYCERTIFICATE": "SSL"}
+    settings = _settings(authority, password.read_text(encoding="ascii").strip())
+    with kafka_with_listeners(directory, protocols, settings) as started:
+        _give_password(started.apache, password.read_bytes().strip())
         yield SecuredKafka(
-            apache,
+            started.apache,
             authority,
             password,
             authority.sign("headrace"),
-            f"127.0.0.1:{sasl}",
-            f"127.0.0.1:{tls}",
+            started.addresses["BYPASSWORD"],
+            started.addresses["BYCERTIFICATE"],
         )
-    finally:
-        apache.kill()
 
 
-def _settings(ports: dict[str, int], authority: Authority, password: str) -> dict[str, str]:
+def _settings(authority: Authority, password: str) -> dict[str, str]:
     modules = "org.apache.kafka.common.security"
-    listeners = {name: f"{name}://127.0.0.1:{port}" for name, port in ports.items()}
     return {
-        "listeners": ",".join(listeners.values()),
-        "advertised.listeners": ",".join(
-            value for name, value in listeners.items() if name != "CONTROLLER"
-        ),
-        "listener.security.protocol.map": (
-            "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,BYPASSWORD:SASL_SSL,BYCERTIFICATE:SSL"
-        ),
-        "inter.broker.listener.name": "PLAINTEXT",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(authority.sign("kafka").store),
         "ssl.truststore.type": "PEM",
