@@ -10,6 +10,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from typing import TypeVar
 
+from headrace.adapters.authorities import accept_plain_authorities
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import ResolutionFailed, Resolver
 from headrace.domain.delivery import Failure, Outcome
@@ -38,10 +39,8 @@ def tls_context(ca_certs: str | None) -> ssl.SSLContext:
     Each CA certificate is a trust anchor, self-signed or not (RFC 5280, 6.1.1 d), as with curl and
     Go. Raises ValueError if `ca_certs` is not PEM.
     """
-    context = ssl.create_default_context()
-    # Replaces the default flags: the defaults of Python 3.13 also reject CA certificates without
-    # the extensions of RFC 5280, which curl and Go accept.
-    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | ssl.VERIFY_X509_PARTIAL_CHAIN
+    context = accept_plain_authorities(ssl.create_default_context())
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     if ca_certs is not None:

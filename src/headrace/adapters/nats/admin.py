@@ -257,17 +257,19 @@ class JetStreamTopicAdmin:
         # Sequences begin at 1, offsets at 0.
         sequences = range(stream.first_offset + 1, min(before[0], stream.end_offset) + 1)
         for begin in range(0, len(sequences), _CALLS_MAX):
-            batch = sequences[begin : begin + _CALLS_MAX]
-            await asyncio.gather(*(self._delete_message(topic, each) for each in batch))
+            calls = (
+                self._call(f"topic {topic}", self._delete_message(topic, each))
+                for each in sequences[begin : begin + _CALLS_MAX]
+            )
+            await asyncio.gather(*calls)
 
     async def _delete_message(self, topic: str, sequence: int) -> None:
         path = f"STREAM.MSG.DELETE.{stream_name(topic)}"
         try:
-            async with self._limit:
-                await self._connection.call(path, {"seq": sequence, "no_erase": True})
+            await self._connection.call(path, {"seq": sequence, "no_erase": True})
         except ApiError as error:
             if not error.message_missing:
-                raise call_error(error, f"topic {topic}") from error
+                raise
 
     # Calls.
 
