@@ -26,10 +26,10 @@ CALL_SECONDS = 60.0
 ROLLOUT_SECONDS = 240.0
 DRAIN_SECONDS = 120.0
 WORKLOADS = {
-    "controller": "deployment",
-    "ingress": "deployment",
-    "dispatcher": "statefulset",
-    "sources": "deployment",
+    "controller": f"deployment/{RELEASE}-controller",
+    "ingress": f"deployment/{RELEASE}-ingress",
+    "dispatcher": f"statefulset/{RELEASE}-dispatcher",
+    "sources": f"deployment/{RELEASE}-sources",
 }
 VALUES = (
     f"kafka.bootstrapServers=kafka.{NAMESPACE}.svc:9092",
@@ -54,8 +54,7 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str = "", seconds: float = CALL_SECONDS) -> str:
         """Run kubectl in the namespace of the test; its output. AssertionError if it fails."""
-        command = ["kubectl", "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, *arguments]
-        return _run(command, stdin=stdin, seconds=seconds)
+        return _run(_kubectl(*arguments), stdin=stdin, seconds=seconds)
 
     def helm(self, *arguments: str) -> str:
         """Run helm likewise."""
@@ -64,13 +63,12 @@ class Cluster:
         command = [program, "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, *arguments]
         return _run(command, seconds=2 * ROLLOUT_SECONDS)
 
-    def rolled_out(self, component: str) -> None:
-        """Wait until all pods of a component are those of its newest template, and ready."""
-        name = f"{WORKLOADS[component]}/{RELEASE}-{component}"
+    def rolled_out(self, workload: str) -> None:
+        """Wait until all pods of a workload are those of its newest template, and ready."""
         self.kubectl(
             "rollout",
             "status",
-            name,
+            workload,
             f"--timeout={ROLLOUT_SECONDS:.0f}s",
             seconds=ROLLOUT_SECONDS + 9,
         )
@@ -114,13 +112,7 @@ def cluster() -> Iterator[Cluster]:
     _run(_kubectl("create", "namespace", NAMESPACE))
     try:
         found.kubectl("apply", "-f", str(HERE / "kafka.yaml"))
-        found.kubectl(
-            "rollout",
-            "status",
-            "deployment/kafka",
-            f"--timeout={ROLLOUT_SECONDS:.0f}s",
-            seconds=ROLLOUT_SECONDS + 9,
-        )
+        found.rolled_out("deployment/kafka")
         yield found
     except BaseException:
         print(found.state())
@@ -211,13 +203,13 @@ def test_nothing_is_lost_while_everything_is_replaced(cluster: Cluster, parent_c
     # The annotation makes every pod a new one, also where the charts differ in nothing else.
     newer = (*options, "--set-string", "common.podAnnotations.upgraded=yes")
     cluster.helm("upgrade", RELEASE, str(CHART), *newer, *wait)
-    for component in WORKLOADS:
-        cluster.kubectl("rollout", "restart", f"{WORKLOADS[component]}/{RELEASE}-{component}")
-        cluster.rolled_out(component)
-    for component in WORKLOADS:
+    for workload in WORKLOADS.values():
+        cluster.kubectl("rollout", "restart", workload)
+        cluster.rolled_out(workload)
+    for component, workload in WORKLOADS.items():
         for pod in cluster.pods(component):
             cluster.kubectl("delete", pod, "--wait=true", seconds=2 * CALL_SECONDS)
-            cluster.rolled_out(component)
+            cluster.rolled_out(workload)
     cluster.helm("rollback", RELEASE, "1", *wait)
     cluster.helm("upgrade", RELEASE, str(CHART), *newer, *wait)
     print(cluster.helm("test", RELEASE, "--timeout", "120s"))
