@@ -1,8 +1,8 @@
-"""Clients whose broker lists no brokers for a moment: they forget all brokers permanently and are
-replaced (decision 0011).
+"""Clients that are not answered any longer and never recover are replaced (decision 0011).
 
-With `metadata.recovery.strategy=none` this happens every time, with the default setting to a few
-clients in a hundred.
+Most tests have a broker that lists no brokers for a moment: the clients then forget all brokers
+permanently. With `metadata.recovery.strategy=none` this happens every time, with the default
+setting to a few clients in a hundred.
 """
 
 import asyncio
@@ -114,6 +114,32 @@ async def test_a_feed_recovers(
             )
         (alarm,) = alarms
         assert "another client did" in alarm.detail
+    finally:
+        await system.close()
+
+
+@pytest.mark.parametrize("protocol", GroupProtocol)
+async def test_a_feed_whose_commits_are_not_answered_recovers(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions, protocol: GroupProtocol
+) -> None:
+    """Although records and heartbeats are answered. Its successor is given what was not
+    committed.
+    """
+    system, listener = KafkaFeedHarness(kafka, protocol, 1), RecordingListener(finish=True)
+    system.options = replace(options, group_protocol=protocol)
+    try:
+        system.feed(listener)
+        await system.append(1)
+        await listener.has(1, SECONDS)
+        proxy.without_commits = True
+        await system.append(1)
+        await wait_until_async(lambda: rebuilt(listener), SECONDS, "a new consumer")
+        assert proxy.discarded
+        proxy.without_commits = False
+        await system.append(1)
+        await wait_until_async(lambda: 2 in listener.offsets(), SECONDS, "the next record")
+        (alarm,) = rebuilt(listener)
+        assert "no answer to a commit" in alarm.detail
     finally:
         await system.close()
 

@@ -1,4 +1,5 @@
-"""A proxy before the only broker that removes all brokers from metadata responses on request.
+"""A proxy before the only broker that removes all brokers from metadata responses on request, or
+does not answer commits of offsets.
 
 A broker sends such responses itself while its cluster considers it dead (it was partitioned or
 frozen, and has not sent a heartbeat since): topics without any broker to connect to. That state is
@@ -11,7 +12,7 @@ import struct
 import threading
 from collections.abc import Iterator
 
-_METADATA, _FIND_COORDINATOR = 3, 10
+_METADATA, _OFFSET_COMMIT, _FIND_COORDINATOR = 3, 8, 10
 _FLEXIBLE_METADATA = 9
 """From this version on arrays and strings have compact lengths; the client uses no older one with a
 current broker.
@@ -32,6 +33,10 @@ class KafkaProxy:
         """While True, responses contain no brokers."""
         self.hidden = 0
         """Number of such responses."""
+        self.without_commits = False
+        """While True, commits of offsets do not reach the broker and are not answered."""
+        self.discarded = 0
+        """Number of such commits."""
         threading.Thread(target=self._accept, name="kafka proxy", daemon=True).start()
 
     @property
@@ -74,6 +79,9 @@ class KafkaProxy:
     ) -> None:
         for request in _frames(client, broker):
             kind, version, correlation = struct.unpack_from(">hhi", request)
+            if kind == _OFFSET_COMMIT and self.without_commits:
+                self.discarded += 1
+                continue
             if kind in (_METADATA, _FIND_COORDINATOR):
                 asked[correlation] = (kind, version)
             _send(broker, request)

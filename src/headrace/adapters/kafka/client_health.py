@@ -11,6 +11,10 @@ checks a `ClientHealth` and replaces the client (decision 0011).
 Statistics show most, and cost each client 0.15 MiB of histograms: too much for consumers, because a
 process may have hundreds. They send a query when nothing was received for a while. A query without
 an answer is conclusive only if another client gets answers meanwhile.
+
+A consumer can also get answers to everything but its commits: seen with librdkafka 2.16 after Kafka
+was killed and came back at the end of the session timeout, in six members of a group at once, until
+they were closed. So a commit without an answer counts too.
 """
 
 import contextlib
@@ -31,6 +35,10 @@ limit too; a new client costs little then.
 """
 UNANSWERED_CHECKS_MAX: Final = 3
 """Consecutive checks at which a client's query was not answered, but another client's was."""
+UNANSWERED_COMMIT_CHECKS_MAX: Final = 4
+"""Consecutive checks at which the same commit was not answered. More than the queries, because a
+coordinator may move to another broker meanwhile.
+"""
 _BROKER_SOURCES: Final = frozenset({"configured", "learned"})
 
 
@@ -51,7 +59,17 @@ class ClientHealth:
     clients that refresh their metadata do.
     """
 
-    __slots__ = ("_answers", "_brokerless", "_silent", "_silent_since", "failure", "received")
+    __slots__ = (
+        "_answers",
+        "_brokerless",
+        "_commit_pending",
+        "_commit_since",
+        "_commit_unanswered",
+        "_silent",
+        "_silent_since",
+        "failure",
+        "received",
+    )
 
     def __init__(self) -> None:
         self.received = False
@@ -63,6 +81,18 @@ class ClientHealth:
         self._brokerless = 0
         self._silent = 0
         self._silent_since = 0.0
+        self._commit_pending = False
+        self._commit_unanswered = 0
+        self._commit_since = 0.0
+
+    def commit_sent(self) -> None:
+        """Expect an answer to a commit."""
+        self._commit_pending = True
+
+    def commit_answered(self) -> None:
+        """Note an answer to a commit, which may be a refusal."""
+        self._commit_pending = False
+        self._commit_unanswered = 0
 
     def check(
         self, query: Callable[[], object], now: float, reference: ReferenceClient | None
@@ -70,6 +100,7 @@ class ClientHealth:
         """Check with a query, unless something was received since the last check. `query` raises
         KafkaException when no broker answers.
         """
+        self._check_commit(now, reference)
         if self.received:
             self.received = False
             self._silent = 0
@@ -93,6 +124,21 @@ class ClientHealth:
             )
         elif self._silent >= SILENT_CHECKS_MAX:
             self.failure = f"the client got no answer from any broker to {self._silent} queries"
+
+    def _check_commit(self, now: float, reference: ReferenceClient | None) -> None:
+        if not self._commit_pending:
+            return
+        if not self._commit_unanswered:
+            self._commit_since = now
+        self._commit_unanswered += 1
+        if (
+            self._commit_unanswered >= UNANSWERED_COMMIT_CHECKS_MAX
+            and reference is not None
+            and reference.answered_at > self._commit_since
+        ):
+            self.failure = (
+                "the client got no answer to a commit of offsets while another client was answered"
+            )
 
     def on_statistics(self, statistics: str) -> None:
         """The client's `stats_cb`."""

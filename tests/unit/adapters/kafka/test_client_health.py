@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 from headrace.adapters.kafka.client_health import (
     SILENT_CHECKS_MAX,
     UNANSWERED_CHECKS_MAX,
+    UNANSWERED_COMMIT_CHECKS_MAX,
     ClientHealth,
 )
 
@@ -147,3 +148,33 @@ def test_in_an_outage_a_client_is_kept_for_a_while() -> None:
     assert health.failure is None
     health.check(query, float(SILENT_CHECKS_MAX), None)
     assert "no answer" in str(health.failure)
+
+
+@pytest.mark.parametrize("received", [False, True], ids=["idle", "receives records"])
+def test_a_client_whose_commit_is_not_answered_while_others_are_has_failed(
+    *, received: bool
+) -> None:
+    """Also when it receives records, which may come from another broker."""
+    health, other = ClientHealth(), Other()
+    other.answered_at = 0.5
+    health.commit_sent()
+    for now in range(1, 1 + 2 * UNANSWERED_COMMIT_CHECKS_MAX):
+        health.received = received
+        health.check(Asked(), float(now), other)
+    assert health.failure is None
+    other.answered_at = 1.5
+    health.check(Asked(), 20.0, other)
+    assert "commit" in str(health.failure)
+
+
+def test_a_commit_that_is_answered_in_time_resets_the_count() -> None:
+    """However late the answers are, and also without commits."""
+    health, other = ClientHealth(), Other()
+    other.answered_at = math.inf
+    for now in range(10 * UNANSWERED_COMMIT_CHECKS_MAX):
+        if now % UNANSWERED_COMMIT_CHECKS_MAX == 1:
+            health.commit_answered()
+        elif now % UNANSWERED_COMMIT_CHECKS_MAX == 2:
+            health.commit_sent()
+        health.check(Asked(), float(now), other)
+    assert health.failure is None

@@ -271,8 +271,8 @@ class PollLoop:
             self._restart_recreated(self._assignment.recreated_partitions.popleft())
 
     def _check_health(self) -> None:
-        """Check whether a broker still answers this client. In an outage the query blocks the
-        thread, which then has nothing else to do.
+        """Check whether a broker still answers this client, its commits included. In an outage the
+        query blocks the thread, which then has nothing else to do.
         """
         now = time.monotonic()
         self._health.check(
@@ -307,6 +307,7 @@ class PollLoop:
         try:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
+                self._health.commit_sent()
                 return
         except KafkaException as error:
             logger.info("commit_not_sent", group=self._config.group, error=error.args[0].name())
@@ -319,6 +320,7 @@ class PollLoop:
         does not remove partitions: only a revocation or a loss does. The next commit repeats the
         refused one. Some refusals are only sent to members.
         """
+        self._health.commit_answered()
         if error is not None and is_instance_fenced(error):
             self._fatal = consumer_alarm(error)
         refused = (
