@@ -29,6 +29,7 @@ from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, Store, WaitInPlace
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import Delivery
+from headrace_dispatcher.failed_delivery_log import FailedDeliveryLog
 from headrace_dispatcher.metrics import SubscriptionMetrics
 
 
@@ -52,6 +53,7 @@ class RetryOrDeadLetter:
         self._jitter = context.jitter
         self._delays = context.delays
         self._on_retry_stored = on_retry_stored
+        self._log = FailedDeliveryLog(context.clock)
 
     def handle(
         self,
@@ -68,6 +70,14 @@ class RetryOrDeadLetter:
             delivery.first_failure_ms = int(now * 1000)
         match decide(self.subscription.delivery, delivery.attempts, outcome, now, self._jitter()):
             case Retry(at=at, wait_seconds=wait_seconds):
+                self._log.retry(
+                    self.subscription,
+                    delivery.record,
+                    attempt=delivery.attempts,
+                    url=url,
+                    error=describe(outcome),
+                    seconds=wait_seconds,
+                )
                 return self._retry(delivery, at, wait_seconds)
             case DeadLetter(reason=reason, detail=detail):
                 return self.dead_letter(delivery, outcome, map_reason(reason), url, detail)
@@ -143,6 +153,14 @@ class RetryOrDeadLetter:
         sentence for operators.
         """
         record = delivery.record
+        self._log.dead_letter(
+            self.subscription,
+            record,
+            attempt=delivery.attempts,
+            url=url,
+            reason=reason,
+            error=detail,
+        )
         state = self._state(delivery, due_ms=0, reason=f"{reason.value}: {detail}")
         headers = delivery_state.write_dead_letter(
             record.headers, state, error_extensions(url, outcome)

@@ -6,8 +6,9 @@ snake_case event name as the first argument, everything variable in fields (`err
 `name=`, `kind=`, `topic=`, `next_step=`). Event names are for searches and alerts. Lines of other
 libraries (uvicorn, asyncio, librdkafka) keep their text as the event.
 
-Logs may contain names, counts, durations and reasons. They must never contain the data of an event,
-the values of its attributes, the value of a header, or a secret. As a last safeguard, long values
+Logs may contain names, counts, durations and reasons, and the id and trace of an event that failed.
+They must never contain the data of an event, the values of its other attributes, the value of a
+header, or a secret. As a last safeguard, long values
 are truncated here.
 """
 
