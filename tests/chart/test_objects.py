@@ -221,6 +221,27 @@ def test_the_ports_of_kafka_are_those_of_its_addresses() -> None:
     assert [9094, 9093, 4222] == [each["port"] for each in ports]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "port"),
+    [
+        ("http://collector:4318", 4318),
+        ("http://collector:4318/otlp", 4318),
+        ("http://collector", 80),
+        ("https://collector/v1", 443),
+    ],
+)
+def test_the_ingress_reaches_a_collector_of_traces(endpoint: str, port: int) -> None:
+    """If there is one; the controller records none."""
+    rendered = objects("default", "--set", f"tracing.endpoint={endpoint}")
+    policies = {
+        each["metadata"]["name"]: each["spec"]["egress"]
+        for each in rendered
+        if each["kind"] == "NetworkPolicy"
+    }
+    assert {"ports": [{"port": port}]} in policies["headrace-ingress"]
+    assert {"ports": [{"port": port}]} not in policies["headrace-controller"]
+
+
 def test_dispatchers_reach_everything_but_link_local_addresses() -> None:
     """Subscribers are anywhere; the metadata services of clouds are not subscribers."""
     [anywhere, *_] = _policy("default", "headrace-dispatcher")["egress"]

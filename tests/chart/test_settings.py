@@ -10,7 +10,9 @@ import pytest
 import typer.testing
 
 from headrace.runtime.loading import known_variables
+from headrace.runtime.metrics import Metrics
 from headrace.runtime.settings import KafkaSettings, ManagementSettings, SecurityProtocol, Settings
+from headrace.runtime.tracing import tracing_from_environment
 from headrace_cli.main import application
 from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
@@ -77,7 +79,8 @@ def test_each_variable_is_a_setting(value_set: str) -> None:
     known = known_variables(KINDS)
     for container in services(value_set).values():
         names = [each["name"] for each in container["env"]]
-        assert [] == [name for name in names if name not in known]
+        own = [name for name in names if not name.startswith("OTEL_")]
+        assert [] == [name for name in own if name not in known]
         assert len(names) == len(set(names))
 
 
@@ -92,6 +95,26 @@ def test_each_command_starts_its_service(
         assert isinstance(management, ManagementSettings)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert ("0.0.0.0", ports["management"]) == (management.host, management.port)
+
+
+def test_traces_are_recorded_where_a_collector_is_named(mounted: Path) -> None:
+    """By every process that handles events, with the sampler and the attributes of the values."""
+    for name, container in services("everything").items():
+        environment = _environment(container, mounted)
+        given = {key: value for key, value in environment.items() if key.startswith("OTEL_")}
+        if name == "controller":
+            assert {} == given
+            continue
+        assert {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "https://otel-collector.observability:4319/otlp",
+            "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+            "OTEL_TRACES_SAMPLER_ARG": "0.05",
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=production",
+        } == given
+        tracing = tracing_from_environment(Metrics(process=False), name, given)
+        assert tracing is not None
+    for container in services("default").values():
+        assert not [each for each in container["env"] if each["name"].startswith("OTEL_")]
 
 
 def test_the_ports_of_events_and_webhooks(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,16 @@ HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: /etc/headrace/kafka/user.crt
 HEADRACE_KAFKA_SSL_KEY_FILE: /etc/headrace/kafka/user.key
 {{- end }}
 {{- end }}
+{{- if and $values.tracing.endpoint (ne $component.name "controller") }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ $values.tracing.endpoint | quote }}
+OTEL_TRACES_SAMPLER: parentbased_traceidratio
+OTEL_TRACES_SAMPLER_ARG: {{ $values.tracing.ratio | quote }}
+{{- with $values.tracing.resourceAttributes }}
+{{- $pairs := list }}
+{{- range $name, $value := . }}{{ $pairs = append $pairs (printf "%s=%s" $name $value) }}{{ end }}
+OTEL_RESOURCE_ATTRIBUTES: {{ join "," $pairs | quote }}
+{{- end }}
+{{- end }}
 {{- if eq $component.name "ingress" }}
 HEADRACE_INGRESS_HOST: 0.0.0.0
 HEADRACE_INGRESS_PORT: {{ $component.port | quote }}
