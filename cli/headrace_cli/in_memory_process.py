@@ -24,6 +24,7 @@ from headrace.runtime.process import ExitCode, exit_process, tune_gc
 from headrace.runtime.service import Service, run_service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings
 from headrace.runtime.sockets import IN_MEMORY_MANAGEMENT_PORT, other_services_ports
+from headrace.runtime.tracing import add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_cli.in_memory_backend import add_to_dispatcher, add_to_ingress, measure_memory
 from headrace_cli.in_memory_settings import InMemorySettings
@@ -59,6 +60,7 @@ async def run(
         default_port=IN_MEMORY_MANAGEMENT_PORT,
         others=(settings, ingress, dispatcher, kafka, logs),
     )
+    tracing = add_tracing(service, metrics, "headrace-in-memory")
     memory = MemoryBackend(bytes_max=settings.bytes_max, drain_seconds=dispatcher.drain_seconds)
     service.add("in-memory channels", memory)
     measure_memory(metrics, memory)
@@ -74,10 +76,13 @@ async def run(
         metrics,
         dispatcher.egress(protected_ports=ports, is_local=is_local),
         poison_tracker=poison_tracker,
+        tracing=tracing,
     )
     options = kafka.options("headrace-in-memory")
     acceptance = headrace_ingress.app.kafka_backends(ingress, options, served=_SERVED)
-    headrace_ingress.app.compose(service, ingress, add_to_ingress(acceptance, memory), metrics)
+    headrace_ingress.app.compose(
+        service, ingress, add_to_ingress(acceptance, memory), metrics, tracing=tracing
+    )
     return await service.run(tune_gc)
 
 

@@ -48,6 +48,7 @@ from headrace.runtime.settings import (
     Settings,
 )
 from headrace.runtime.sockets import MANAGEMENT_PORT, RequiredPort, check_free
+from headrace.runtime.tracing import add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_apiserver.authentication import read_tokens
 from headrace_cli.client import ApiClient
@@ -314,6 +315,7 @@ class LocalServices:
             others=(*settings.others(), *backends.settings),
             facts=self._facts(settings, backends),
         )
+        self._tracing = add_tracing(service, metrics, "headrace")
         for name, part in backends.parts:
             service.add(name, part)
         backends = _add_memory(service, settings, backends, metrics)
@@ -368,7 +370,7 @@ class LocalServices:
             ).url
         else:
             url = headrace_ingress.app.compose(
-                ingress, settings.ingress, backends.ingress, metrics
+                ingress, settings.ingress, backends.ingress, metrics, tracing=self._tracing
             ).url
         controller = (
             settings.controller
@@ -400,6 +402,7 @@ class LocalServices:
             metrics,
             egress,
             poison_tracker=self._poison_tracker,
+            tracing=self._tracing,
         )
         receiver = headrace_sources.app.compose(
             self.service,
@@ -414,6 +417,7 @@ class LocalServices:
                 token=self._token,
                 certificate_authority=self._certificate,
             ),
+            tracing=self._tracing,
         )
         self.sources_url = receiver.url
         self.service.extend(ingress)

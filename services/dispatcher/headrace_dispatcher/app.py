@@ -30,6 +30,8 @@ from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import DISPATCHER_MANAGEMENT_PORT, other_services_ports
+from headrace.runtime.traced_ports import TracedLog, TracedSender
+from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.metrics import measure_client
@@ -151,6 +153,7 @@ def compose(
     egress: EgressPolicy,
     *,
     poison_tracker: PoisonTracker | None = None,
+    tracing: Tracing | None = None,
 ) -> Dispatcher:
     """Put a dispatcher and what it needs into `service`.
 
@@ -160,9 +163,9 @@ def compose(
     measure_client(metrics, sender.counts)
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
-        log=backends.log,
+        log=backends.log if tracing is None else TracedLog(backends.log, tracing),
         feeds=backends.feeds,
-        sender=sender,
+        sender=sender if tracing is None else TracedSender(sender, tracing),
         routes=backends.routes,
         instances=backends.instances,
         clock=SystemClock(),
@@ -170,6 +173,7 @@ def compose(
         limits=settings.limits(),
         metrics=metrics,
         poison_tracker=poison_tracker,
+        tracing=tracing,
     )
     if backends.measurements is not None:
         measure_kafka(metrics, backends.measurements)
@@ -217,6 +221,7 @@ async def run(
         metrics,
         egress,
         poison_tracker=poison_tracker,
+        tracing=add_tracing(service, metrics, "headrace-dispatcher"),
     )
     return await service.run(tune_gc)
 

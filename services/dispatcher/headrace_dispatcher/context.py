@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from headrace.domain.observed_event_types import ObservedEventTypes
 from headrace.domain.ports import Clock, Feeds, Sender
 from headrace.domain.routing import Delays, Reply
+from headrace.runtime.tracing import Tracing
 from headrace_dispatcher.compiled_subscription import ReplyLimit
 from headrace_dispatcher.fair_scheduler import FairScheduler
 from headrace_dispatcher.limits import SubscriptionLimits
@@ -40,5 +41,7 @@ class DispatcherContext:
     observed_types: ObservedEventTypes = field(default_factory=ObservedEventTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""
     poison_tracker: PoisonTracker = field(default_factory=PoisonTracker)
+    tracing: Tracing | None = None
+    """None when no traces are recorded."""
     misplaced: set[str] = field(default_factory=set)
     """Topics for which `content_type_misplaced` has been logged."""

@@ -13,6 +13,7 @@ from headrace.domain.attempt import AttemptEvent, AttemptState, after
 from headrace.domain.delivery import DeadLetterReason, Outcome
 from headrace.domain.ports import Attempt
 from headrace.domain.record import Partition, Record, StoredRecord
+from headrace.runtime.tracing import Span
 from headrace_dispatcher.attempt_result import AttemptResult
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.retrying_log import PendingAppend
@@ -46,6 +47,7 @@ class Delivery:
         "reply_attempts",
         "request",
         "sent_at",
+        "span",
         "state",
         "undeliverable",
         "undeliverable_reason",
@@ -82,6 +84,8 @@ class Delivery:
         """Where the last request went; the subscription may have changed before it is answered."""
         self.sent_at = 0.0
         """Monotonic seconds at which the request was sent."""
+        self.span: Span | None = None
+        """Of the last attempt, where traces are recorded (`traced_delivery_handler`)."""
         self.state: AttemptState = _WAITING
         self.leaving = False
         """The partition is being revoked: what is under way ends, nothing new starts."""

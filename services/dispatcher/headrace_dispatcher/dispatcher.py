@@ -27,6 +27,7 @@ from headrace.domain.routing import (
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
+from headrace.runtime.tracing import Tracing
 from headrace_dispatcher.compiled_subscription import ReplyLimit
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_count import DeadLetterCount
@@ -61,6 +62,7 @@ class Dispatcher:
         limits: SubscriptionLimits,
         metrics: Metrics,
         poison_tracker: PoisonTracker | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._routes = routes
         self._feeds = feeds
@@ -78,6 +80,7 @@ class Dispatcher:
             name_of=self._name_of,
             reply_limit=self._reply_limit,
             poison_tracker=poison_tracker or PoisonTracker(),
+            tracing=tracing,
         )
         self.workers: dict[str, SubscriptionWorker] = {}
         """By key of the routing record."""

@@ -21,7 +21,6 @@ from headrace.domain.record import Partition
 from headrace.domain.routing import DeliveryOrder
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.context import DispatcherContext
-from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
 from headrace_dispatcher.delivery import DeliveryHandler
 from headrace_dispatcher.feed_listeners import (
     ChannelListener,
@@ -33,7 +32,6 @@ from headrace_dispatcher.gate import BreakerGate, OpenGate
 from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
-from headrace_dispatcher.subscriber_handler import SubscriberHandler
 from headrace_dispatcher.subscription_health import SubscriptionHealth
 
 logger = structlog.get_logger(__name__)
@@ -51,8 +49,8 @@ class LaneSet:
         *,
         compiled: CompiledSubscription,
         context: DispatcherContext,
-        subscriber_handler: SubscriberHandler,
-        sink_handler: DeadLetterSinkHandler,
+        subscriber_handler: DeliveryHandler,
+        sink_handler: DeliveryHandler,
         failures: RetryOrDeadLetter,
         gate: BreakerGate,
         metrics: SubscriptionMetrics,

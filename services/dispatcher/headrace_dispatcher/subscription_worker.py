@@ -16,6 +16,7 @@ from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.compiled_subscription import CompiledSubscription, compile_subscription
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
+from headrace_dispatcher.delivery import DeliveryHandler
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane_set import LaneSet
 from headrace_dispatcher.metrics import SubscriptionMetrics
@@ -23,6 +24,7 @@ from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 from headrace_dispatcher.subscriber_handler import SubscriberHandler
 from headrace_dispatcher.subscription_health import SubscriptionHealth, filter_error_handler
+from headrace_dispatcher.traced_delivery_handler import TracedDeliveryHandler
 
 
 class SubscriptionWorker:
@@ -83,8 +85,8 @@ class SubscriptionWorker:
         self.lanes = LaneSet(
             compiled=self._compiled,
             context=context,
-            subscriber_handler=self._subscriber_handler,
-            sink_handler=self._sink_handler,
+            subscriber_handler=self._traced(self._subscriber_handler, "deliver"),
+            sink_handler=self._traced(self._sink_handler, "deliver_dead_letter"),
             failures=self._failures,
             gate=self._gate,
             metrics=self.metrics,
@@ -98,6 +100,12 @@ class SubscriptionWorker:
             f"<SubscriptionWorker {subscription.namespace}/{subscription.name} "
             f"{self.health.breaker_state} {list(self.lanes)}>"
         )
+
+    def _traced(self, handler: DeliveryHandler, operation: str) -> DeliveryHandler:
+        tracing = self._context.tracing
+        if tracing is None:
+            return handler
+        return TracedDeliveryHandler(handler, tracing, lambda: self.subscription, operation)
 
     def _compile(self, subscription: Subscription) -> CompiledSubscription:
         limits = self._context.limits

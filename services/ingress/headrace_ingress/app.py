@@ -32,6 +32,8 @@ from headrace.runtime.settings import (
     NatsSettings,
 )
 from headrace.runtime.sockets import MANAGEMENT_PORT, listen
+from headrace.runtime.traced_ports import TracedLog
+from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
@@ -47,6 +49,8 @@ __all__ = [
     "run",
     "run_worker",
 ]
+
+_NAME_IN_TRACES = "headrace-ingress"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +136,18 @@ def compose(
     metrics: Metrics,
     *,
     listener: socket.socket | None = None,
+    tracing: Tracing | None = None,
 ) -> Ingress:
     """Add an ingress and its backends to `service`. Raises what `Ingress` raises."""
     ingress = Ingress(
         settings,
-        log=backends.log,
+        log=backends.log if tracing is None else TracedLog(backends.log, tracing),
         routes=backends.routes,
         metrics=metrics,
         instances=backends.instances,
         warm_up=backends.warm_up,
         listener=listener,
+        tracing=tracing,
     )
     if backends.measurements is not None:
         measure_kafka(metrics, backends.measurements)
@@ -191,7 +197,13 @@ async def run(
     metrics, service = Metrics(), _service(settings)
     others = (settings, kafka, nats, logs)
     add_management(service, metrics, management, default_port=MANAGEMENT_PORT, others=others)
-    compose(service, settings, all_backends(settings, kafka, nats), metrics)
+    compose(
+        service,
+        settings,
+        all_backends(settings, kafka, nats),
+        metrics,
+        tracing=add_tracing(service, metrics, _NAME_IN_TRACES),
+    )
     return await service.run(tune_gc)
 
 
@@ -219,6 +231,7 @@ async def run_worker(
         all_backends(settings, kafka, nats),
         metrics,
         listener=listener,
+        tracing=add_tracing(service, metrics, _NAME_IN_TRACES),
     )
     return await service.run(tune_gc)
 

@@ -27,10 +27,12 @@ from headrace.runtime.open_files import connections_within
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.settings import BadSettings
 from headrace.runtime.sockets import http_url, listen, port_of
+from headrace.runtime.tracing import Tracing
 from headrace_ingress.metrics import IngressMetrics
 from headrace_ingress.receiver import EventReceiver
 from headrace_ingress.route_cache import HOSTS_SETTING
 from headrace_ingress.settings import IngressSettings
+from headrace_ingress.traced_handler import traced
 
 logger = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Ingress:
         instance_id: str | None = None,
         warm_up: Callable[[float], Awaitable[None]] | None = None,
         listener: socket.socket | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         """`warm_up(seconds)` makes the log ready for its first record; `listener` is a bound socket
         to use instead of opening one.
@@ -78,8 +81,9 @@ class Ingress:
         connections = connections_within(
             limits.connections_max, setting="HEADRACE_INGRESS_CONNECTIONS_MAX"
         )
+        handle = self._receiver.handle
         self._server = HttpServer(
-            self._receiver.handle,
+            handle if tracing is None else traced(handle, tracing),
             admit=self._receiver.admit,
             refused=self._receiver.refused,
             limits=replace(limits, connections_max=connections),

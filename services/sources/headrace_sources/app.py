@@ -30,6 +30,8 @@ from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import SOURCES_MANAGEMENT_PORT, other_services_ports
+from headrace.runtime.traced_ports import TracedLog
+from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import EmitterContext
@@ -124,6 +126,7 @@ def compose(
     egress: EgressPolicy,
     *,
     api_server: ApiServer | None = None,
+    tracing: Tracing | None = None,
 ) -> Receiver:
     """Put the sources and what they need into `service`, and return the receiver of their webhooks.
     `egress` says where they may post to; `api_server` is by default that of the settings. Raises
@@ -134,7 +137,7 @@ def compose(
     receiver, secrets = Receiver(settings), Secrets(backends.secrets)
     services = SourceServices(
         emitters=EmitterContext(
-            log=backends.log,
+            log=backends.log if tracing is None else TracedLog(backends.log, tracing),
             sender=sender,
             clock=clock,
             table=backends.routes.table,
@@ -203,6 +206,7 @@ async def run(
         backends,
         metrics,
         settings.egress(protected_ports=ports, is_local=is_local),
+        tracing=add_tracing(service, metrics, "headrace-sources"),
     )
     return await service.run(tune_gc)
 

@@ -20,6 +20,11 @@ SINK = "headrace_sink"
 """The answer of the dead letter sink that rejected this dead letter."""
 COPY_OF = "headrace_copy_of"
 """`topic/partition/offset` of the dead letter that a record with `SINK` copies."""
+TRACE = "headrace_trace"
+"""The failed attempt after which the record was stored, as a `traceparent`, where traces are
+recorded. The event's own `traceparent` stays as it is.
+"""
+DEAD_TOPIC = "headrace_dead"
 REASON_BYTES_MAX = 512
 _KEPT = frozenset({HOPS, CHAIN})
 _CHAIN_BYTES_MAX = 512
@@ -65,7 +70,7 @@ def write(headers: Headers, state: DeliveryState) -> list[tuple[str, bytes]]:
         (ORIGIN, state.origin.encode()),
         ("headrace_attempt", b"%d" % state.attempt),
         ("headrace_first_failure", b"%d" % state.first_failure_ms),
-        ("headrace_dead", state.dead_topic.encode()),
+        (DEAD_TOPIC, state.dead_topic.encode()),
         ("headrace_due", b"%d" % state.due_ms),
     ]
     if state.reason:
@@ -118,7 +123,7 @@ def read(headers: Iterable[tuple[str, bytes]]) -> DeliveryState:
         origin=_text(found, ORIGIN),
         attempt=_number(found, "headrace_attempt"),
         first_failure_ms=_number(found, "headrace_first_failure"),
-        dead_topic=_text(found, "headrace_dead"),
+        dead_topic=_text(found, DEAD_TOPIC),
         due_ms=_number(found, "headrace_due"),
         reason=found.get("headrace_reason", b"").decode("utf-8", "replace"),
         reply=found.get(REPLY),

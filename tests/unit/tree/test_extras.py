@@ -4,7 +4,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import packages_distributions
+from importlib.metadata import entry_points, packages_distributions
 from itertools import chain
 from typing import Any
 
@@ -63,6 +63,10 @@ for _entry in ADAPTERS.values():
         PROVIDERS.setdefault(_entry.extra, []).append(_entry.module)
 DATA = {"sources": {"tzdata"}, "all": {"tzdata"}}
 """Distributions without code to import: the standard library reads their files."""
+TRACING = "tracing"
+"""The extra that any service can use. Without it traces cannot be recorded, and a service that is
+asked for them says so.
+"""
 SHARED = {"google": "google-cloud-pubsub"}
 """The distribution that is meant, of packages that several unrelated ones fill."""
 
@@ -94,7 +98,7 @@ def _libraries(roots: Iterable[str]) -> set[str]:
             waiting += graph.find_modules_directly_imported_by(module)
             waiting += [module.rpartition(".")[0]] if "." in module else []
     tops = {module.partition(".")[0] for module in seen}
-    return tops - set(PACKAGES) - set(sys.stdlib_module_names)
+    return tops - set(PACKAGES) - set(sys.stdlib_module_names) - {"opentelemetry"}
 
 
 def _distribution(package: str) -> str:
@@ -125,7 +129,7 @@ def test_the_library_has_no_dependencies() -> None:
 
 def test_there_is_an_extra_for_each_service_and_the_command() -> None:
     """And one for all of them."""
-    assert set(ROOTS) | set(PROVIDERS) == set(_project()["optional-dependencies"])
+    assert set(ROOTS) | set(PROVIDERS) | {TRACING} == set(_project()["optional-dependencies"])
 
 
 @pytest.mark.parametrize("extra", ROOTS)
@@ -135,7 +139,8 @@ def test_an_extra_lists_what_its_command_imports(extra: str) -> None:
     providers = chain.from_iterable(PROVIDERS.values()) if extra == "all" else ()
     roots = [*ROOTS[extra], *adapters, *providers]
     imported = {_distribution(each) for each in _libraries(roots)}
-    assert imported == _listed(extra) - DATA.get(extra, set())
+    tracing = _listed(TRACING) if extra == "all" else set()
+    assert imported == _listed(extra) - tracing - DATA.get(extra, set())
     assert _listed(extra) >= DATA.get(extra, set())
 
 
@@ -144,6 +149,15 @@ def test_the_extra_of_a_provider_lists_its_sdk(extra: str) -> None:
     """What its adapters import beyond the service itself."""
     own = _libraries(PROVIDERS[extra]) - _libraries([*ROOTS["sources"], *OWN_ADAPTERS])
     assert {_distribution(each) for each in own} == _listed(extra)
+
+
+def test_the_extra_for_traces_lists_what_one_module_imports() -> None:
+    """And the exporter, which is found by its entry point."""
+    importers = _graph().find_modules_that_directly_import("opentelemetry")
+    assert {"headrace.runtime.tracing"} == importers
+    (exporter,) = entry_points(group="opentelemetry_traces_exporter", name="otlp_proto_http")
+    assert exporter.dist is not None
+    assert {"opentelemetry-api", "opentelemetry-sdk", exporter.dist.name} == _listed(TRACING)
 
 
 @pytest.mark.parametrize("extra", LIBRARIES)

@@ -1,5 +1,6 @@
 """A request and its single response, as passed to the handler."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from headrace.adapters.http.server_response import Fields, PreparedResponse, response_head
@@ -31,6 +32,7 @@ class Exchange:
         "host",
         "length",
         "method",
+        "on_answered",
         "target",
     )
 
@@ -59,6 +61,10 @@ class Exchange:
         """Largest body in bytes; the admission hook may lower it."""
         self.context: Any = None
         """Data that the admission hook passes to the handler."""
+        self.on_answered: Callable[[int], None] | None = None
+        """Called once with the status of the response, or with 0 when the client has disconnected
+        before it.
+        """
 
     @property
     def answered(self) -> bool:
@@ -75,6 +81,8 @@ class Exchange:
         connection = self._connection
         if connection is not None:
             self._connection = None
+            if self.on_answered is not None:
+                self.on_answered(answer.status)
             connection.answer(answer.head, answer.body)
 
     def respond(self, status: int, fields: Fields = (), body: bytes = b"") -> None:
@@ -86,8 +94,12 @@ class Exchange:
         if connection is not None:
             head = response_head(status, fields, len(body))
             self._connection = None
+            if self.on_answered is not None:
+                self.on_answered(status)
             connection.answer(head, b"" if self.method == b"HEAD" else body)
 
     def forget(self) -> None:
         """Discard any later response, because the client has disconnected."""
+        if self._connection is not None and self.on_answered is not None:
+            self.on_answered(0)
         self._connection = None
