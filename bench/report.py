@@ -3,6 +3,7 @@
 import json
 import platform
 import subprocess
+import sysconfig
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,6 +32,8 @@ class Figures:
     """CPU microseconds of the ingress per accepted event."""
     dispatcher_us: float | None = None
     """CPU microseconds of the dispatcher per delivery."""
+    bare_us: float | None = None
+    """The same of the bare program (`bench.bare`), measured in turn with it."""
     kafka_us: float | None = None
     """CPU microseconds of the broker per event handled in this case."""
     p50_ms: float | None = None
@@ -41,6 +44,12 @@ class Figures:
     start_seconds: float | None = None
     """From process start to the first delivery."""
     note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """CPU per event as a multiple of the bare program's; None where that was not measured."""
+        own = self.ingress_us if self.dispatcher_us is None else self.dispatcher_us
+        return own / self.bare_us if own and self.bare_us else None
 
 
 @dataclass(slots=True)
@@ -60,10 +69,13 @@ class Results:
 
     def as_json(self) -> str:
         """Everything, with machine and commit."""
+        arguments = sysconfig.get_config_var("CONFIG_ARGS")
         machine = {
             "cpus": psutil.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / (1 << 30)),
+            "processor": _processor(),
             "python": platform.python_version(),
+            "python_build": f"{platform.python_compiler()}, {arguments}",
         }
         values = {
             "machine": machine,
@@ -87,6 +99,8 @@ class Results:
             "events/s",
             "ingress us",
             "dispatcher us",
+            "bare us",
+            "ratio",
             "kafka us",
             "p50 ms",
             "p99 ms",
@@ -102,6 +116,7 @@ def _row(case: Figures) -> Sequence[str]:
     numbers = (
         case.ingress_us,
         case.dispatcher_us,
+        case.bare_us,
         case.kafka_us,
         case.p50_ms,
         case.p99_ms,
@@ -114,7 +129,9 @@ def _row(case: Figures) -> Sequence[str]:
         str(case.triggers),
         case.order,
         f"{case.per_second:,.0f}",
-        *map(_number, numbers),
+        *map(_number, numbers[:3]),
+        "-" if case.ratio is None else f"{case.ratio:.2f}",
+        *map(_number, numbers[3:]),
         start,
         case.note,
     )
@@ -122,6 +139,14 @@ def _row(case: Figures) -> Sequence[str]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def _commit() -> str:

@@ -1,19 +1,23 @@
 """`make bench`: 1 KiB events over a real Kafka on this machine; ingress alone, dispatcher alone,
 both together, and each kind of source (`bench.sources`).
 
-wrk sends and nginx receives, so that neither is the limit. CPU per event is user and system time of
+wrk sends and nginx receives, so that neither is the limit. A bare ingress and a bare dispatcher
+(`bench.bare`), which do as little as possible with the same libraries, run in turn with ours: the
+ratio to them holds on other machines, microseconds do not. CPU per event is user and system time of
 the one process; on a busy machine it is reliable, events per second are not.
 """
 
 import argparse
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.headrace_under_test import HeadraceUnderTest
+from tests.support.kafka import free_port
 from tests.support.manifests import (
     ORDERED,
     Manifest,
@@ -23,6 +27,7 @@ from tests.support.manifests import (
     subscription,
     trigger,
 )
+from tests.support.processes import ServiceProcess
 from tests.support.rates import percentile
 from tests.support.wait_until import wait_until
 
@@ -39,6 +44,7 @@ from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full", "sources")
 SUBSCRIPTIONS = (1, 100)
 TRIGGERS = (1, 10, 100)
+LOW_RATE = 1_000.0
 DRAIN_SECONDS = 240.0
 SETTLE_SECONDS = 1.0
 PACED_CONNECTIONS = 32
@@ -53,6 +59,8 @@ class Sizes:
     """Kafka spends three times as much on an event in its first seconds: JIT compilation is not
     part of the cost.
     """
+    bare_warm_seconds: int = 3
+    """Of the bare ingress; Kafka is warm then."""
     deliveries: int = 100_000
     ordered_deliveries: int = 50_000
     together_seconds: int = 10
@@ -64,6 +72,7 @@ class Sizes:
 QUICK = Sizes(
     ingress_seconds=5,
     warm_seconds=2,
+    bare_warm_seconds=1,
     deliveries=20_000,
     ordered_deliveries=10_000,
     together_seconds=4,
@@ -92,8 +101,9 @@ class Bench:
         """These cases, the most expensive last."""
         self._system.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
         if "ingress" in cases:
-            self._ingress(keyed=False)
-            self._ingress(keyed=True)
+            for per_second in (0.0, LOW_RATE):
+                for keyed in (False, True):
+                    self._ingress(keyed=keyed, per_second=per_second)
         for count in triggers if "dispatcher" in cases else ():
             for ordered in (False, True):
                 self._dispatcher(count, ordered=ordered)
@@ -120,24 +130,29 @@ class Bench:
             flush=True,
         )
 
-    def _ingress(self, *, keyed: bool) -> None:
+    def _ingress(self, *, keyed: bool, per_second: float = 0.0) -> None:
         """Without keys batches are whole; with keys each is distributed over the partitions, and
-        Kafka's cost is per batch.
+        Kafka's cost is per batch. At a low rate batches are small.
         """
+        seconds = self._sizes.ingress_seconds
         self._system.establish(broker(NAMESPACE, "alone", config="topics"))
         path, port = f"/{NAMESPACE}/alone", self._system.ingress_port
         wrk(port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
         meter, kafka = self._meter("ingress"), Meter(self._kafka.pid or 0)
-        sent = wrk(port, path, seconds=self._sizes.ingress_seconds, keyed=keyed)
+        sent = wrk(port, path, seconds=seconds, keyed=keyed, per_second=per_second)
         stored = sent.requests - sent.refused
+        ingress_us, kafka_us = meter.micros_per(stored), kafka.micros_per(stored)
+        bare_us = self._bare_ingress(keyed=keyed, per_second=per_second)
         self._add(
             Figures(
                 work="ingress, keys" if keyed else "ingress, no keys",
+                order=f"{per_second:,.0f}/s" if per_second else "-",
                 triggers=0,
                 events=stored,
                 per_second=stored / sent.seconds,
-                ingress_us=meter.micros_per(stored),
-                kafka_us=kafka.micros_per(stored),
+                ingress_us=ingress_us,
+                bare_us=bare_us,
+                kafka_us=kafka_us,
                 p50_ms=sent.p50_ms,
                 p99_ms=sent.p99_ms,
                 ingress_rss_mib=meter.rss_mib(),
@@ -146,6 +161,46 @@ class Bench:
                 else "",
             )
         )
+
+    def _bare_ingress(self, *, keyed: bool, per_second: float) -> float:
+        """CPU microseconds per event of the bare ingress, with the same topic and sender."""
+        port = free_port()
+        topic = f"knative-broker-{NAMESPACE}-alone"
+        with self._bare("ingress", topic, str(port)) as process:
+            wrk(port, "/", seconds=self._sizes.bare_warm_seconds, keyed=keyed)
+            meter = Meter(process.pid)
+            sent = wrk(
+                port, "/", seconds=self._sizes.ingress_seconds, keyed=keyed, per_second=per_second
+            )
+            return meter.micros_per(sent.requests)
+
+    def _bare_dispatcher(self, topic: str, total: int) -> float:
+        """CPU microseconds per delivery of the bare dispatcher, for a topic that has a backlog."""
+        deliveries = Deliveries(self._sink)
+        port = str(self._sink.port)
+        with self._bare("dispatcher", topic, f"bare-{topic}-{time.time_ns()}", port) as process:
+            wait_until(lambda: deliveries.count() > 0, 30.0, "the first delivery", every=0.01)
+            meter, already = Meter(process.pid), deliveries.count()
+            wait_until(
+                lambda: deliveries.count() >= total,
+                DRAIN_SECONDS,
+                f"{total} deliveries",
+                every=0.02,
+            )
+            return meter.micros_per(deliveries.count() - already)
+
+    @contextlib.contextmanager
+    def _bare(self, program: str, *arguments: str) -> Iterator[ServiceProcess]:
+        servers = self._system.log.bootstrap_servers
+        process = self._system.processes.start(
+            f"bare-{program}",
+            [sys.executable, "-m", f"bench.bare.{program}", servers, *arguments],
+        )
+        try:
+            process.wait_for("ready")
+            yield process
+        finally:
+            process.stop()
 
     def _establish(self, name: str, count: int, *, url: str, ordered: bool) -> list[Manifest]:
         annotations = ORDERED if ordered else {}
@@ -162,7 +217,8 @@ class Bench:
         manifests = self._establish(name, count, url=self._sink.url, ordered=ordered)
         total = self._sizes.ordered_deliveries if ordered else self._sizes.deliveries
         order = "ordered" if ordered else "unordered"
-        self._deliver("dispatcher", count, order, total, f"knative-broker-{NAMESPACE}-{name}")
+        topic = f"knative-broker-{NAMESPACE}-{name}"
+        self._deliver("dispatcher", count, order, total, topic, bare=count == 1)
         self._system.delete(*manifests, seconds=120.0)
 
     def _channel(self, count: int) -> None:
@@ -178,8 +234,12 @@ class Bench:
         self._deliver("dispatcher, Channel", count, "unordered", self._sizes.deliveries, topic)
         self._system.delete(*readers, target, seconds=120.0)
 
-    def _deliver(self, work: str, count: int, order: str, total: int, topic: str) -> None:
-        """Let a dispatcher that starts deliver a backlog of a topic to its subscriptions."""
+    def _deliver(
+        self, work: str, count: int, order: str, total: int, topic: str, *, bare: bool = False
+    ) -> None:
+        """Let a dispatcher that starts deliver a backlog of a topic to its subscriptions; with
+        `bare`, the bare one delivers it afterwards.
+        """
         process = self._system.services["dispatcher-0"]
         process.stop()
         write_backlog(self._system.log.bootstrap_servers, topic, total // count)
@@ -197,6 +257,9 @@ class Bench:
             lambda: deliveries.count() >= total, DRAIN_SECONDS, f"{total} deliveries", every=0.02
         )
         seconds, done = time.monotonic() - first, total - already
+        dispatcher_us, kafka_us = meter.micros_per(done), kafka.micros_per(done)
+        rss_mib = meter.rss_mib()
+        bare_us = self._bare_dispatcher(topic, total) if bare else None
         self._add(
             Figures(
                 work=work,
@@ -204,10 +267,11 @@ class Bench:
                 order=order,
                 events=total,
                 per_second=done / seconds,
-                dispatcher_us=meter.micros_per(done),
-                kafka_us=kafka.micros_per(done),
-                dispatcher_rss_mib=meter.rss_mib(),
+                dispatcher_us=dispatcher_us,
+                kafka_us=kafka_us,
+                dispatcher_rss_mib=rss_mib,
                 start_seconds=first - started,
+                bare_us=bare_us,
             )
         )
 
