@@ -7,7 +7,6 @@ An event is handled in a single call chain without tasks, futures or awaits: `ha
 
 import time
 from collections.abc import Callable, Collection
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -86,8 +85,9 @@ class EventReceiver:
             receive=self._receive,
             timeout_seconds=settings.route_seconds,
         )
-        self._arrival = b""
-        self._arrival_ms = 0
+        self._arrival_second = -1
+        self._arrival_prefix = b""
+        """Date and time of that second, without its fraction."""
         self._routes = routes
         routes.watch(self.route_cache.on_routes_changed)
         routes.watch(self._forget_schema_faults)
@@ -237,14 +237,12 @@ class EventReceiver:
         return True
 
     def _arrival_time(self) -> bytes:
-        """Return `knativearrivaltime` for now; it is formatted at most once per millisecond."""
-        now_ms = int(time.time() * 1000)
-        if now_ms != self._arrival_ms:
-            self._arrival_ms = now_ms
-            self._arrival = datetime.fromtimestamp(now_ms / 1000, UTC).strftime(
-                "%Y-%m-%dT%H:%M:%S."
-            ).encode() + b"%03dZ" % (now_ms % 1000)
-        return self._arrival
+        """Return `knativearrivaltime` for now; date and time are formatted once per second."""
+        second, millisecond = divmod(int(time.time() * 1000), 1000)
+        if second != self._arrival_second:
+            self._arrival_second = second
+            self._arrival_prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
+        return b"%b%03dZ" % (self._arrival_prefix, millisecond)
 
     # Batches.
 
