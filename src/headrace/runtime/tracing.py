@@ -10,12 +10,17 @@ that, spans are created by the SDK.
 """
 
 import asyncio
+import logging
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 import headrace
 from headrace.codec.trace_context import TraceContext
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Span as SdkSpan
 
+logger = structlog.get_logger(__name__)
+
 AttributeValue = str | int | float | bool
 Attributes = Mapping[str, AttributeValue]
 
@@ -37,6 +44,9 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _EXPORTERS_BY_PROTOCOL = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _SAMPLERS = frozenset({"always_on", "always_off", "traceidratio"})
 _PARENT_BASED = "parentbased_"
+_EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_FAILURE_LOG_SECONDS = 60.0
+_REASON_CHARACTERS_MAX = 300
 _INSTALL = "pip install 'headrace[tracing]'"
 
 
@@ -273,10 +283,11 @@ def _build_sampler(name: str, ratio: float) -> "Sampler":
 
 
 def _counting(exporter: "SpanExporter", metrics: Metrics) -> "SpanExporter":
-    """Count what the exporter exports and what it fails to export: the SDK only logs failures."""
+    """Count what the exporter exports and what it fails to export, and log the latter."""
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
     exported = failed = 0
+    report = _FailureReport()
 
     class Counting(SpanExporter):
         """Called in the thread of the batch processor."""
@@ -292,6 +303,7 @@ def _counting(exporter: "SpanExporter", metrics: Metrics) -> "SpanExporter":
                     exported += len(spans)
                 else:
                     failed += len(spans)
+                    report.add(len(spans))
             return result
 
         def shutdown(self) -> None:
@@ -314,6 +326,44 @@ def _counting(exporter: "SpanExporter", metrics: Metrics) -> "SpanExporter":
 
     metrics.before_scrape(update)
     return Counting()
+
+
+class _FailureReport(logging.Filter):
+    """Logs that spans are not exported, once a minute, in place of the exporter's lines about each
+    try, of which it keeps the reason.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reason = ""
+        self._spans = 0
+        self._next_at = -math.inf
+        exporter = logging.getLogger(_EXPORTER_LOGGER)
+        exporter.filters[:] = [self]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the reason of a failed try; the line is not written."""
+        text = record.getMessage()
+        # The line about the last try names a reason only if there is a status.
+        if record.levelno == logging.WARNING or "reason:" in text or not self._reason:
+            self._reason = text[:_REASON_CHARACTERS_MAX]
+        return False
+
+    def add(self, spans: int) -> None:
+        """Note that so many spans were not exported."""
+        self._spans += spans
+        now = time.monotonic()
+        if now < self._next_at:
+            return
+        self._next_at = now + _FAILURE_LOG_SECONDS
+        logger.warning(
+            "traces_not_exported",
+            spans=self._spans,
+            error=self._reason,
+            next_step="check the collector that OTEL_EXPORTER_OTLP_ENDPOINT names; events are"
+            " delivered all the same",
+        )
+        self._spans = 0
 
 
 def _span_context(context: TraceContext) -> Any:

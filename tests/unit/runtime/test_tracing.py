@@ -1,14 +1,19 @@
 """When traces are recorded, and what is recorded."""
 
+import logging
+
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
 
 from headrace.codec.trace_context import TraceContext
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.settings import BadSettings
 from headrace.runtime.tracing import SpanKind, Tracing, tracing_from_environment
+from tests.support.kafka import free_port
+from tests.support.wait_until import wait_until_async
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 SAMPLED, NOT_SAMPLED = TraceContext(1, 2, sampled=True), TraceContext(1, 2, sampled=False)
@@ -93,6 +98,40 @@ def test_the_sampler_is_asked_only_where_it_can_say_yes(
     tracing = Tracing(TracerProvider(), parent_based=parent_based, samples_roots=samples_roots)
     span = tracing.start("x", SpanKind.SERVER, parent, {})
     assert wanted is (span is not None)
+
+
+async def test_a_collector_that_is_away_is_one_line_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the reason, and what to do; not the lines of the exporter about each try."""
+    port = free_port()
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    metrics = Metrics(process=False)
+    tracing = tracing_from_environment(metrics, "x", environ)
+    assert tracing is not None
+    failed = 'headrace_trace_spans_total{result="failed"}'
+    with capture_logs() as logs, caplog.at_level(logging.INFO):
+        for number in (1, 2):
+            span = tracing.start("x", SpanKind.SERVER, None, {})
+            assert span is not None
+            span.end()
+            await wait_until_async(
+                lambda number=number: f"{failed} {number}.0" in metrics.expose()[0].decode(),  # type: ignore[misc]
+                20.0,
+                "an export fails",
+                every=0.1,
+            )
+    await tracing.close()
+    (line,) = logs
+    assert ("traces_not_exported", 1) == (line["event"], line["spans"])
+    assert str(port) in line["error"]
+    assert not [each for each in caplog.records if "opentelemetry" in each.name]
 
 
 def test_a_span_ends_once() -> None:
