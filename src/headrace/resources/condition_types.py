@@ -11,6 +11,10 @@ CONFIGURATION_READY = "ConfigurationReady"
 CONFIG_MAP_UPDATED = "ConfigMapUpdated"
 """The routing record is written. The type is Knative's, where that record is in a ConfigMap."""
 DATA_PLANE_AVAILABLE = "DataPlaneAvailable"
+DURABLE = "Durable"
+"""Headrace-specific informational condition: whether accepted events survive the process that has
+them. Shown only by channels for which it is False. Does not affect Ready.
+"""
 EVENT_POLICIES_READY = "EventPoliciesReady"
 PROBE_SUCCEEDED = "ProbeSucceeded"
 SCHEMA_VALIDATION = "SchemaValidation"

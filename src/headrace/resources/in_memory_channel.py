@@ -29,10 +29,6 @@ SERVICE_READY = "ServiceReady"
 ENDPOINTS_READY = "EndpointsReady"
 DISPATCHER_READY = "DispatcherReady"
 """Informational, as in Knative."""
-DURABLE = "Durable"
-"""Headrace-specific informational condition: whether accepted events survive the process that has
-them. Does not affect Ready.
-"""
 CONDITIONS = ConditionSet(
     CONFIGURATION_READY,
     TOPIC_READY,

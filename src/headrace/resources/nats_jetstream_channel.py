@@ -24,7 +24,7 @@ from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource
 from headrace.resources.system_config import BUILT_IN, SystemConfig
 
-__all__ = ["CONDITIONS", "RULES", "SHAPE", "stream_name", "topic_config"]
+__all__ = ["CONDITIONS", "RULES", "SHAPE", "is_in_one_memory", "stream_name", "topic_config"]
 
 BYTES_MAX = 1_048_576 - 2 * OVERHEAD_BYTES - OVERHEAD_BYTES
 """The largest record by default. A NATS server accepts messages of 1 MiB by default: room is left
@@ -112,6 +112,12 @@ def topic_config(channel: Resource) -> TopicConfig:
     return TopicConfig(
         partitions=1, replication=int(config.get("replicas") or 1), settings=settings
     )
+
+
+def is_in_one_memory(channel: Resource) -> bool:
+    """Whether the stream of a valid channel is lost when the one server that has it ends."""
+    config = topic_config(channel)
+    return config.settings[STORAGE] == "memory" and config.replication == 1
 
 
 def _config(channel: Resource) -> Mapping[str, Any]:

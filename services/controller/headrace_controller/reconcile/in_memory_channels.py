@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from headrace.resources import in_memory_channel as rules
-from headrace.resources.condition_types import DATA_PLANE_AVAILABLE
+from headrace.resources.condition_types import DATA_PLANE_AVAILABLE, DURABLE
 from headrace.resources.conditions import Condition, failed, unknown
 from headrace.resources.kinds import IN_MEMORY_CHANNEL
 from headrace_controller.reconcile.backing_channels import BackingChannel
@@ -24,7 +24,7 @@ def _remarks(request: ReconcileRequest) -> Mapping[str, Condition]:
         rules.SERVICE_READY: available,
         rules.ENDPOINTS_READY: available,
         rules.DISPATCHER_READY: available,
-        rules.DURABLE: _NOT_DURABLE,
+        DURABLE: _NOT_DURABLE,
     }
 
 

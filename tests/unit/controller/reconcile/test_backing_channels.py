@@ -176,6 +176,37 @@ async def test_an_in_memory_channel_says_that_events_may_be_lost() -> None:
         assert TRUE == harness.condition(IN_MEMORY_CHANNEL, "orders", name)[0]
 
 
+@pytest.mark.parametrize(
+    ("stream", "lost"),
+    [
+        ({"storage": "Memory"}, True),
+        ({"storage": "Memory", "replicas": 1}, True),
+        ({"storage": "Memory", "replicas": 3}, False),
+        ({"storage": "File"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_stream_in_the_memory_of_one_server_says_that_events_may_be_lost(
+    stream: Mapping[str, Any], lost: bool
+) -> None:
+    harness = await installed()
+    harness.nats.brokers = 3
+    await harness.apply(of(NATS_JETSTREAM_CHANNEL, stream={"config": dict(stream)}))
+    await harness.settle()
+
+    assert (TRUE, "") == harness.condition(NATS_JETSTREAM_CHANNEL, "orders")
+    conditions = harness.status(NATS_JETSTREAM_CHANNEL, "orders")["conditions"]
+    durable = [each for each in conditions if each["type"] == "Durable"]
+    assert lost == bool(durable)
+    for each in durable:
+        assert (FALSE, "MemoryStorage", "Info") == (
+            each["status"],
+            each["reason"],
+            each["severity"],
+        )
+        assert "create it again with storage: File" in each["message"]
+
+
 async def test_a_channel_whose_backend_no_process_serves_says_what_to_start() -> None:
     harness = await installed()
     harness.served = ("kafka",)
