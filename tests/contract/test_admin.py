@@ -168,6 +168,16 @@ async def test_partitions_can_be_added(admin: TopicAdmin, name: str) -> None:
     assert 4 == (await admin.describe([name]))[name].partitions
 
 
+async def test_replicas_that_the_servers_cannot_hold_are_refused(
+    admin: TopicAdmin, name: str
+) -> None:
+    """The error names the topic's number; the topic stays as it is. One that has them is left."""
+    await _make(admin, _spec(name, 1))
+    with pytest.raises(WriteRefused, match="99 replicas"):
+        await admin.add_replicas(name, 99)
+    assert 1 == (await admin.describe([name]))[name].replication
+
+
 async def test_altered_settings_leave_the_others(admin: TopicAdmin, name: str) -> None:
     """One setting changes, another stays."""
     await _make(admin, _spec(name, 1, retention_ms="5000", max_message_bytes="2000000"))

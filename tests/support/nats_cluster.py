@@ -39,12 +39,18 @@ class NatsCluster:
         # An election may take longer than an answer of one server.
         return NatsOptions(servers=urls, timeout_seconds=2.0)
 
-    async def replicas(self, connection: NatsConnection, stream: str) -> int:
-        """How many servers have all of a stream, its leader included; 0 without a leader."""
-        answer = await connection.call(f"STREAM.INFO.{stream}")
-        cluster = answer.get("cluster") or {}
-        current = [each for each in cluster.get("replicas") or () if each["current"]]
-        return 1 + len(current) if cluster.get("leader") else 0
+    async def replicas(
+        self, connection: NatsConnection, stream: str, consumer: str = ""
+    ) -> tuple[int, int]:
+        """How many servers are to have a stream, or one of its durable consumers, and how many have
+        all of it, its leader included; (0, 0) without a leader.
+        """
+        kind, name = ("CONSUMER", f"{stream}.{consumer}") if consumer else ("STREAM", stream)
+        cluster = (await connection.call(f"{kind}.INFO.{name}")).get("cluster") or {}
+        if not cluster.get("leader"):
+            return 0, 0
+        others = cluster.get("replicas") or ()
+        return 1 + len(others), 1 + sum(each["current"] for each in others)
 
     async def leader(self, connection: NatsConnection, stream: str) -> NatsServer:
         """The server that leads a stream."""

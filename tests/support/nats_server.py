@@ -39,7 +39,7 @@ class NatsServer:
 
     def __init__(self, directory: Path, *, settings: str = "") -> None:
         """`settings` are lines for the configuration file, for example `authorization`."""
-        self._directory = directory
+        self.directory = directory
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,9 @@ class NatsServer:
     def start(self) -> None:
         """Start and wait until it answers."""
         assert BINARY is not None, UNPROVEN
-        with (self._directory / "server.log").open("ab") as log:
+        with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [BINARY, "-c", str(self._directory / "server.conf")], stdout=log, stderr=log
+                [BINARY, "-c", str(self.directory / "server.conf")], stdout=log, stderr=log
             )
         wait_until(self._accepts, START_SECONDS, f"nats-server accepts on {self.url}: {self.log}")
 
@@ -78,7 +78,7 @@ class NatsServer:
     def log(self) -> str:
         """The end of what it has logged."""
         with contextlib.suppress(OSError):
-            return (self._directory / "server.log").read_text(encoding="utf-8")[-2000:]
+            return (self.directory / "server.log").read_text(encoding="utf-8")[-2000:]
         return ""
 
     def stop(self) -> None:

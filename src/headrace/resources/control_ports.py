@@ -204,6 +204,12 @@ class TopicAdmin(Protocol):
         """Raise the number of partitions to `total`."""
         ...
 
+    async def add_replicas(self, topic: str, total: int) -> None:
+        """Raise the number of replicas to `total`. Raises `WriteRefused` where that is not
+        possible.
+        """
+        ...
+
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
         """Set these settings; all others stay."""
         ...

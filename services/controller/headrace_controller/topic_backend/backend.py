@@ -38,6 +38,7 @@ from headrace_controller.topic_backend.group_queries import (
 from headrace_controller.topic_backend.state import TopicBackendState, state_of
 from headrace_controller.topic_backend.steps import (
     AddPartitions,
+    AddReplicas,
     AlterTopic,
     CommitInitialOffsets,
     CreateTopic,
@@ -246,6 +247,9 @@ class TopicBackend:
             match step:
                 case AddPartitions(topic, total):
                     await self._change_topic(topic, self._admin.add_partitions(topic, total))
+                case AddReplicas(topic, total):
+                    logger.info("topic_replicas_requested", topic=topic, replicas=total)
+                    await self._change_topic(topic, self._admin.add_replicas(topic, total))
                 case AlterTopic(topic, settings):
                     logger.info("topic_settings_corrected", topic=topic, settings=dict(settings))
                     await self._change_topic(topic, self._admin.alter(topic, settings))

@@ -33,6 +33,19 @@ class AddPartitions(BackendStep):
 
 
 @dataclass(frozen=True, slots=True)
+class AddReplicas(BackendStep):
+    """Raise a topic's number of replicas to `total`."""
+
+    topic: str
+    total: int
+
+    @property
+    def subject(self) -> str:
+        """As `BackendStep.subject`."""
+        return self.topic
+
+
+@dataclass(frozen=True, slots=True)
 class AlterTopic(BackendStep):
     """Set topic settings that have drifted."""
 

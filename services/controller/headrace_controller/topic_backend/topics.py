@@ -8,7 +8,7 @@
 | intended | present | created by this controller: recorded with its id |
 | created | absent | `TopicLost`: its events are gone; recreated if an annotation accepts that |
 | created | another id | `TopicReplaced`: deleted and created again elsewhere; as above |
-| created | same id | settings that drifted are corrected, missing partitions added |
+| created | same id | settings that drifted are corrected, missing partitions and replicas added |
 | external | absent | `TopicNotPresent` |
 | external | present | used as it is |
 
@@ -19,8 +19,9 @@ acknowledged events are gone.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.resources.control_ports import TopicDescription, TopicSpec
-from headrace.resources.ownership_record import OwnedTopic, TopicStage
+from headrace.resources.ownership_record import OwnedTopic, TopicRole, TopicStage
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.observed_state import (
     LOST_ANNOTATION,
@@ -30,7 +31,12 @@ from headrace_controller.reconcile.observed_state import (
 )
 from headrace_controller.reconcile.plan import ReconcileProblem, Step
 from headrace_controller.topic_backend.state import state_of
-from headrace_controller.topic_backend.steps import AddPartitions, AlterTopic, CreateTopic
+from headrace_controller.topic_backend.steps import (
+    AddPartitions,
+    AddReplicas,
+    AlterTopic,
+    CreateTopic,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +170,26 @@ def _assess_settings(
         step = None if blocked else AddPartitions(held.name, wanted.partitions)
         note = _with_failure(difference, failure)
         return TopicAssessment(held, step=step, facts=facts, note=note)
+    if _lacks_replicas(held, facts, wanted):
+        more = AddReplicas(held.name, wanted.replication)
+        return TopicAssessment(held, step=None if blocked else more, facts=facts)
     note = ""
     if facts.partitions > wanted.partitions:
         note = f"{difference}; partitions cannot be removed"
     return TopicAssessment(held, facts=facts, note=note)
+
+
+def _lacks_replicas(held: OwnedTopic, facts: TopicDescription, wanted: TopicSpec) -> bool:
+    """Whether replicas are to be added: the topic was created when the cluster had fewer servers.
+
+    Not to a channel's topic, whose number its user has chosen, and not in Kafka, whose clients
+    cannot do this.
+    """
+    return (
+        held.role is not TopicRole.CHANNEL
+        and backend_of(held.name) != KAFKA
+        and facts.replication < wanted.replication
+    )
 
 
 def drift(actual: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ from headrace.adapters.kafka.errors import (
     is_unreachable,
 )
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
-from headrace.domain.errors import LogUnavailable
+from headrace.domain.errors import LogUnavailable, WriteRefused
 from headrace.resources.control_ports import (
     ClusterDescription,
     GroupState,
@@ -125,6 +125,13 @@ class KafkaTopicAdmin:
             _result(futures[topic], deadline)
 
         await self._call(f"topic {topic}", request)
+
+    async def add_replicas(self, topic: str, total: int) -> None:
+        """As `TopicAdmin.add_replicas`. Raises `WriteRefused`: Kafka's clients cannot do this."""
+        raise WriteRefused(
+            f"topic {topic} cannot get {total} replicas: in Kafka they are added with"
+            " kafka-reassign-partitions.sh"
+        )
 
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
         """As `TopicAdmin.alter`."""

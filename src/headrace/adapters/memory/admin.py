@@ -67,6 +67,13 @@ class MemoryTopicAdmin:
         self.topics[topic] = replace(self._existing(topic), partitions=total)
         self.ends_of[topic] = dict.fromkeys(range(total), 0) | self.ends_of.get(topic, {})
 
+    async def add_replicas(self, topic: str, total: int) -> None:
+        """As `TopicAdmin.add_replicas`."""
+        facts = self._existing(topic)
+        if total > self.brokers:
+            raise WriteRefused(f"{total} replicas exceed the {self.brokers} brokers of the cluster")
+        self.topics[topic] = replace(facts, replication=max(facts.replication, total))
+
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
         """As `TopicAdmin.alter`."""
         facts = self._existing(topic)

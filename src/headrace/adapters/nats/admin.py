@@ -15,6 +15,7 @@ from headrace.adapters.nats.errors import ApiError, call_error
 from headrace.adapters.nats.groups import POSITIONS, Buckets, GroupPosition
 from headrace.adapters.nats.names import durable_name, stream_name
 from headrace.adapters.nats.options import NatsOptions
+from headrace.adapters.nats.replicas import replicated_config
 from headrace.adapters.nats.stream_config import (
     InvalidSettings,
     altered_config,
@@ -102,6 +103,19 @@ class JetStreamTopicAdmin:
             raise WriteRefused(
                 f"topic {topic}: a topic in JetStream has 1 partition, {total} were requested"
             )
+
+    async def add_replicas(self, topic: str, total: int) -> None:
+        """As `TopicAdmin.add_replicas`. The durable consumers of the stream get as many."""
+        await self._call(f"topic {topic}", self._add_replicas(topic, total))
+
+    async def _add_replicas(self, topic: str, total: int) -> None:
+        stream, what = stream_name(topic), f"topic {topic}"
+        answer = await self._connection.call(f"STREAM.INFO.{stream}", what=what)
+        config = replicated_config(answer, total)
+        if config is not None:
+            await self._connection.call(f"STREAM.UPDATE.{stream}", config, what=what)
+        elif topic_description(topic, answer).replication < total:
+            raise WriteRefused(f"{what} cannot get {total} replicas: its server is in no cluster")
 
     async def alter(self, topic: str, settings: Mapping[str, str]) -> None:
         """As `TopicAdmin.alter`."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 from headrace.adapters.nats.connection import NatsConnection
 from headrace.adapters.nats.errors import ApiError, call_error
 from headrace.adapters.nats.names import durable_name, stream_name
+from headrace.adapters.nats.replicas import replicated_config
 from headrace.domain.errors import LogUnavailable
 
 LEASE_SECONDS: Final = 6.0
@@ -117,13 +118,12 @@ class Buckets:
 
     async def _replicate(self, bucket: str) -> int:
         answer = await self._call(bucket, "STREAM.INFO", {})
-        config: dict[str, Any] = answer["config"]
-        replicas = int(config.get("num_replicas") or 1)
-        # A single server has no name of a cluster, and would take any number.
-        if replicas >= _REPLICAS or not (answer.get("cluster") or {}).get("name"):
+        replicas = int(answer["config"].get("num_replicas") or 1)
+        config = replicated_config(answer, _REPLICAS)
+        if config is None:
             return replicas
         try:
-            await self._call(bucket, "STREAM.UPDATE", {**config, "num_replicas": _REPLICAS})
+            await self._call(bucket, "STREAM.UPDATE", config)
         except (ApiError, LogUnavailable):
             return replicas  # It can be used as it is.
         return _REPLICAS

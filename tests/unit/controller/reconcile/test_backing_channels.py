@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
-from headrace.domain.errors import LogUnavailable
+from headrace.domain.errors import LogUnavailable, WriteRefused
 from headrace.domain.routing import Addressable, Delays, Reply, Subscription
 from headrace.resources.control_ports import TopicDescription
 from headrace.resources.kinds import (
@@ -32,11 +32,17 @@ class NatsAdmin(MemoryTopicAdmin):
     """The topic admin of a NATS server that can be stopped."""
 
     away = False
+    full = False
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         if self.away and topics:
             raise LogUnavailable("no NATS server answers")
         return await super().describe(topics)
+
+    async def add_replicas(self, topic: str, total: int) -> None:
+        if self.full:
+            raise WriteRefused(f"topic {topic}: no suitable peers for placement")
+        await super().add_replicas(topic, total)
 
 
 class Installed(ControllerHarness):
@@ -205,6 +211,40 @@ async def test_a_stream_in_the_memory_of_one_server_says_that_events_may_be_lost
             each["severity"],
         )
         assert "create it again with storage: File" in each["message"]
+
+
+async def test_streams_get_more_replicas_when_there_are_more_servers() -> None:
+    """Those of the controller; how many the channel's stream has is for its user to say."""
+    harness = await installed()
+    await harness.apply(of(NATS_JETSTREAM_CHANNEL), reading(NATS_JETSTREAM_CHANNEL))
+    await harness.settle()
+    assert {1} == {each.replication for each in harness.nats.topics.values()}
+
+    harness.nats.brokers = 3
+    await harness.resync()
+
+    channel = route(harness, Subscription).topic
+    replicas = {name: each.replication for name, each in harness.nats.topics.items()}
+    assert {name: 1 if name == channel else 3 for name in replicas} == replicas
+    assert len(replicas) == 7
+    assert (TRUE, "") == harness.condition(SUBSCRIPTION, "billing")
+    assert [] == await harness.resync()
+
+
+async def test_streams_that_get_no_more_replicas_are_used_as_they_are() -> None:
+    """The servers have no room, for example: it is tried again, and nothing stops meanwhile."""
+    harness = await installed()
+    await harness.apply(of(NATS_JETSTREAM_CHANNEL), reading(NATS_JETSTREAM_CHANNEL))
+    await harness.settle()
+
+    harness.nats.brokers, harness.nats.full = 3, True
+    await harness.resync()
+    assert {1} == {each.replication for each in harness.nats.topics.values()}
+    assert (TRUE, "") == harness.condition(SUBSCRIPTION, "billing")
+
+    harness.nats.full = False
+    await harness.resync()
+    assert {1, 3} == {each.replication for each in harness.nats.topics.values()}
 
 
 async def test_a_channel_whose_backend_no_process_serves_says_what_to_start() -> None:
