@@ -26,6 +26,7 @@ SOURCE_KINDS = {
     "containersources": "ContainerSource",
 }
 """The kinds with commands of their own (`kn source ping`, ...), by the word in the path."""
+MESSAGING_KINDS = {"channels": "Channel", "subscriptions": "Subscription"}
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -49,6 +50,7 @@ def api(server: ApiUnderTest) -> Iterator[ApiUnderTest]:
         f"{EVENTING}/triggers",
         f"{EVENTING}/brokers",
         EVENT_TYPES,
+        f"{MESSAGING}/subscriptions",
         f"{MESSAGING}/channels",
     ):
         server.call("DELETE", path)
@@ -250,63 +252,75 @@ def _sink_of_a_source(api: ApiUnderTest, name: str = "default") -> dict[str, Any
     return {"ref": ref}
 
 
+def _kind(plural: str) -> tuple[str, str]:
+    """apiVersion and kind."""
+    if plural in SOURCE_KINDS:
+        return "sources.knative.dev/v1", SOURCE_KINDS[plural]
+    return "messaging.knative.dev/v1", MESSAGING_KINDS[plural]
+
+
+def _path(plural: str) -> str:
+    """Of the objects of a kind in the namespace."""
+    return f"/apis/{_kind(plural)[0]}/namespaces/default/{plural}"
+
+
 def _created(
     api: ApiUnderTest, plural: str, name: str, spec: dict[str, Any], **metadata: Any
 ) -> dict[str, Any]:
-    """The answer to `kn source KIND create`, which must be a success without a warning."""
-    sent = body("sources.knative.dev/v1", SOURCE_KINDS[plural], name, spec)
+    """The answer to `kn ... create`, which must be a success without a warning."""
+    sent = body(*_kind(plural), name, spec)
     sent["metadata"] |= metadata
-    answer = api.request("POST", f"{SOURCES}/{plural}", sent)
+    answer = api.request("POST", _path(plural), sent)
     made: dict[str, Any] = answer.json()
     assert (201, None) == (answer.status, answer.headers.get("Warning")), made
     return made
 
 
 def _described(api: ApiUnderTest, plural: str, name: str) -> dict[str, Any]:
-    """What describe shows, once the controller has judged the source: every field that it reads
+    """What describe shows, once the controller has judged the object: every field that it reads
     has the form of Knative's types.
     """
     found: list[dict[str, Any]] = []
 
     def judged() -> bool:
-        found.append(api.call("GET", f"{SOURCES}/{plural}/{name}")[1])
+        found.append(api.call("GET", f"{_path(plural)}/{name}")[1])
         return bool(found[-1].get("status", {}).get("conditions"))
 
     wait_until(judged, 10, f"conditions of {name}")
-    source = found[-1]
-    assert ("sources.knative.dev/v1", SOURCE_KINDS[plural]) == (
-        source["apiVersion"],
-        source["kind"],
-    )
-    assert isinstance(source["spec"]["sink"], dict)
-    for condition in source["status"]["conditions"]:
+    described = found[-1]
+    assert _kind(plural) == (described["apiVersion"], described["kind"])
+    if plural in SOURCE_KINDS:
+        assert isinstance(described["spec"]["sink"], dict)
+    for condition in described["status"]["conditions"]:
         assert condition["status"] in ("True", "False", "Unknown")
         assert condition["type"]
         assert isinstance(condition.get("reason", ""), str)
         assert isinstance(condition.get("message", ""), str)
-    assert "Ready" in {condition["type"] for condition in source["status"]["conditions"]}
-    return source
+    assert "Ready" in {condition["type"] for condition in described["status"]["conditions"]}
+    return described
 
 
 def _deleted(api: ApiUnderTest, plural: str, name: str) -> None:
-    """`kn source KIND delete`: DELETE with options in the group of the typed client, and no wait.
+    """`kn ... delete`: DELETE with options in the group of the typed client, and no wait.
     Of a name that does not exist, the Status that kn prints.
     """
-    options = {"kind": "DeleteOptions", "apiVersion": "sources.knative.dev/v1"}
-    path = f"{SOURCES}/{plural}/{name}"
+    options = {"kind": "DeleteOptions", "apiVersion": _kind(plural)[0]}
+    path = f"{_path(plural)}/{name}"
     code, answer = api.call("DELETE", path, options)
     assert 200 == code, answer
     wait_until(lambda: api.call("GET", path)[0] == 404, 10, f"{name} to be deleted")
     code, status = api.call("DELETE", path, options)
-    assert (404, f'{plural}.sources.knative.dev "{name}" not found') == (code, status["message"])
+    group = _kind(plural)[0].partition("/")[0]
+    assert (404, f'{plural}.{group} "{name}" not found') == (code, status["message"])
 
 
 def _listed(api: ApiUnderTest, plural: str) -> list[str]:
-    """The names in `kn source KIND list`, which are those of `list --all-namespaces`."""
+    """The names in `kn ... list`, which are those of `list --all-namespaces`."""
     names = []
-    for path in (f"{SOURCES}/{plural}", f"/apis/sources.knative.dev/v1/{plural}"):
+    api_version, kind = _kind(plural)
+    for path in (_path(plural), f"/apis/{api_version}/{plural}"):
         code, listed = api.call("GET", path)
-        assert (200, f"{SOURCE_KINDS[plural]}List") == (code, listed["kind"])
+        assert (200, f"{kind}List") == (code, listed["kind"])
         names.append([each["metadata"]["name"] for each in listed["items"]])
     assert names[0] == names[1]
     return names[0]
@@ -493,70 +507,49 @@ def test_source_list_reads_sink_and_readiness(api: ApiUnderTest) -> None:
     )
 
 
-def test_channels_and_subscriptions(api: ApiUnderTest) -> None:
-    """channel create with a type, subscription create with a reference to the channel."""
-    template = {
-        "channelTemplate": {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"}
-    }
-    code, made = api.call(
-        "POST", f"{MESSAGING}/channels", body("messaging.knative.dev/v1", "Channel", "c", template)
-    )
-    assert 201 == code, made
-    assert (
-        "InMemoryChannel"
-        == api.call("GET", f"{MESSAGING}/channels/c")[1]["spec"]["channelTemplate"]["kind"]
-    )
-    channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c"}
-    spec = {"channel": channel, "subscriber": {"uri": "http://sink.example/"}}
-    code, made = api.call(
-        "POST",
-        f"{MESSAGING}/subscriptions",
-        body("messaging.knative.dev/v1", "Subscription", "s", spec),
-    )
-    assert 201 == code, made
-    assert 200 == api.call("DELETE", f"{MESSAGING}/subscriptions/s")[0]
+def test_channel(api: ApiUnderTest) -> None:
+    """Create with a type and without, list, list-types, describe and delete. Describe reads
+    `spec.channelTemplate` of every Channel, and ends without it.
+    """
+    template = {"apiVersion": "messaging.knative.dev/v1", "kind": "InMemoryChannel"}
+    _created(api, "channels", "typed", {"channelTemplate": template})
+    _created(api, "channels", "plain", {})
+    assert ["plain", "typed"] == sorted(_listed(api, "channels"))
+    assert template == _described(api, "channels", "typed")["spec"]["channelTemplate"]
+    default = {"apiVersion": "messaging.knative.dev/v1beta1", "kind": "KafkaChannel"}
+    assert default == _described(api, "channels", "plain")["spec"]["channelTemplate"]
+    types = api.call("GET", f"{DEFINITIONS}?labelSelector=messaging.knative.dev/subscribable=true")[
+        1
+    ]["items"]
+    assert "KafkaChannel" in {each["spec"]["names"]["kind"] for each in types}
+    for name in ("typed", "plain"):
+        _deleted(api, "channels", name)
 
 
-def test_a_channel_without_a_type_is_described(api: ApiUnderTest) -> None:
-    """channel describe reads `spec.channelTemplate` of every Channel, and ends without it."""
-    channels = f"{MESSAGING}/channels"
-    code, made = api.call(
-        "POST", channels, body("messaging.knative.dev/v1", "Channel", "plain", {})
-    )
-    assert 201 == code, made
-    found = api.call("GET", f"{channels}/plain")[1]
-    assert found["spec"]["channelTemplate"] == {
-        "apiVersion": "messaging.knative.dev/v1beta1",
-        "kind": "KafkaChannel",
-    }
-    assert "KafkaChannel" in {
-        each["spec"]["names"]["kind"]
-        for each in api.call(
-            "GET", f"{DEFINITIONS}?labelSelector=messaging.knative.dev/subscribable=true"
-        )[1]["items"]
-    }
-
-
-def test_a_subscription_is_updated(api: ApiUnderTest) -> None:
-    """subscription update: GET, then PUT with another sink, reply and dead letter sink; a channel
-    cannot be changed.
+def test_subscription(api: ApiUnderTest) -> None:
+    """Create with a reference to a channel, which is not fetched, and to a sink, which is; list and
+    describe; update by GET and PUT of sink, reply and dead letter sink, but not of the channel;
+    delete.
     """
     channel = {"apiVersion": "messaging.knative.dev/v1", "kind": "Channel", "name": "c"}
-    spec = {"channel": channel, "subscriber": {"uri": "http://sink.example/"}}
-    created = body("messaging.knative.dev/v1", "Subscription", "changed", spec)
-    path = f"{MESSAGING}/subscriptions"
-    assert 201 == api.call("POST", path, created)[0]
+    sink = _sink_of_a_source(api)
+    _created(api, "subscriptions", "s", {"channel": channel, "subscriber": sink})
+    assert ["s"] == _listed(api, "subscriptions")
+    spec = _described(api, "subscriptions", "s")["spec"]
+    assert (channel, sink) == (spec["channel"], spec["subscriber"])
     targets = {
         "subscriber": {"uri": "http://other.example/"},
         "reply": {"uri": "http://reply.example/"},
         "delivery": {"deadLetterSink": {"uri": "http://dead.example/"}},
     }
-    code, changed = _update(api, f"{path}/changed", targets)
+    path = f"{MESSAGING}/subscriptions/s"
+    code, changed = _update(api, path, targets)
     assert (200, 2) == (code, changed["metadata"]["generation"])
-    code, refused = _update(api, f"{path}/changed", {"channel": {**channel, "name": "other"}})
+    assert {"channel": channel, **targets} == _described(api, "subscriptions", "s")["spec"]
+    code, refused = _update(api, path, {"channel": {**channel, "name": "other"}})
     assert 400 == code
     assert "Immutable fields changed (-old +new)" in refused["message"]
-    assert 200 == api.call("DELETE", f"{path}/changed")[0]
+    _deleted(api, "subscriptions", "s")
 
 
 def _update(api: ApiUnderTest, path: str, spec: dict[str, Any]) -> tuple[int, Any]:
@@ -622,6 +615,19 @@ def test_the_program_itself(server: ApiUnderTest, tmp_path: Path) -> None:
         run("source", kind, "update", f"{kind}-1", "--sink", "http://sink.example/")
         assert "http://sink.example/" in run("source", kind, "describe", f"{kind}-1")
         run("source", kind, "delete", f"{kind}-1")
+    run("channel", "create", "pipe")
+    run("channel", "create", "typed", "--type", "messaging.knative.dev:v1:InMemoryChannel")
+    assert {"pipe", "typed"} <= set(run("channel", "list").split())
+    assert "KafkaChannel" in run("channel", "describe", "pipe")
+    assert "InMemoryChannel" in run("channel", "describe", "typed")
+    run("subscription", "create", "reader", "--channel", "pipe", "--sink", "broker:by-kn")
+    assert "reader" in run("subscription", "list")
+    assert "by-kn" in run("subscription", "describe", "reader")
+    run("subscription", "update", "reader", "--sink", "http://sink.example/")
+    assert "http://sink.example/" in run("subscription", "describe", "reader")
+    run("subscription", "delete", "reader")
+    for name in ("pipe", "typed"):
+        run("channel", "delete", name)
     run("trigger", "delete", "picky")
     run("broker", "delete", "by-kn", "--wait")
     assert 404 == server.call("GET", f"{EVENTING}/brokers/by-kn")[0]
