@@ -50,6 +50,11 @@ pytestmark = pytest.mark.timeout(120)
         pytest.param(
             ("kubernetes", "InMemoryChannel"), marks=pytest.mark.kafka, id="in-memory-kubernetes"
         ),
+        pytest.param(
+            ("kubernetes", "NatsJetStreamChannel"),
+            marks=pytest.mark.kafka,
+            id="jetstream-kubernetes",
+        ),
     ],
 )
 def headrace(
@@ -155,11 +160,20 @@ def test_both_modes_and_versions_are_accepted_and_delivered(
 
 
 def test_what_is_no_event_is_rejected(headrace: HeadraceUnderTest) -> None:
-    """An unknown version is 400, an unknown channel 404."""
-    headrace.establish(channel(NAMESPACE, "strict"))
-    wrong = {"ce-specversion": "10.0", "ce-id": "1", "ce-source": "/me", "ce-type": "t"}
-    assert headrace.post(address(headrace, "strict"), wrong) == 400
-    assert headrace.post(address(headrace, "nowhere"), {**wrong, "ce-specversion": "1.0"}) == 404
+    """An unknown version is 400, another method than POST 405, an unknown channel 404: as Knative's
+    channel conformance has it. Nothing of it is delivered.
+    """
+    strict = channel(NAMESPACE, "strict")
+    headrace.establish(strict)
+    headrace.establish(subscription(strict, "strict", headrace.sinks.url("strict")))
+    right = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/me", "ce-type": "t"}
+    path = address(headrace, "strict")
+    assert headrace.post(path, {**right, "ce-specversion": "10.0"}) == 400
+    assert headrace.post(path, right, method="PUT") == 405
+    assert headrace.post(address(headrace, "nowhere"), right) == 404
+    send(headrace, "strict", 1, writer="strict")
+    wait_for_events(headrace, "strict", 1)
+    assert accepted(headrace, "strict") == events(1, writer="strict")
 
 
 @pytest.mark.clause("S5", "R3")
@@ -290,6 +304,8 @@ def test_dead_letters_go_to_the_subscriptions_sink_else_to_the_channels(
         ),
         subscription(failing, "general", headrace.sinks.url("broken")),
     )
+    shown = (headrace.get(failing) or {})["status"]
+    assert (shown["deadLetterSinkUri"], len(shown["subscribers"])) == (general, 2)
     send(headrace, "failing", 4, writer="failing")
     wait_for_events(headrace, "dead-own", 4)
     wait_for_events(headrace, "dead-general", 4)

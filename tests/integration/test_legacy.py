@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.embedded_headrace import EmbeddedHeadrace
+from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
 from tests.support.headrace_on_kubernetes import HeadraceOnKubernetes
 from tests.support.headrace_under_test import (
     HeadraceUnderTest,
@@ -22,6 +22,7 @@ from tests.support.headrace_under_test import (
     lasting_port,
 )
 from tests.support.manifests import Manifest
+from tests.support.nats_server import NatsServer
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
 
@@ -125,16 +126,30 @@ def test_a_channel_in_memory_delivers(headrace: HeadraceUnderTest) -> None:
     """As most Channels of 2019 were made."""
     if not isinstance(headrace, EmbeddedHeadrace):
         pytest.skip("only `headrace up` serves InMemoryChannels by itself")
+    assert_delivers(headrace, "in-memory-channel", "inmemorychannels")
+
+
+def test_natss_is_served_by_jetstream(private_nats: NatsServer, tmp_path: Path) -> None:
+    """NATS Streaming, which the provisioner of 2019 is named after, is no more."""
+    env = {"HEADRACE_NATS_SERVERS": private_nats.url}
+    with embedded_headrace_in(tmp_path, env=env) as headrace:
+        assert_delivers(headrace, "natss", "natsjetstreamchannels")
+
+
+def assert_delivers(headrace: HeadraceUnderTest, provisioner: str, plural: str) -> None:
+    """The examples of a Channel and a Subscription deliver with another provisioner, by the
+    Channel's address and its hostname.
+    """
     text = "---\n".join(example(headrace, kind) for kind in ("channel", "subscription"))
-    applied = manifests(text.replace("name: kafka", "name: in-memory-channel"), "memory")
+    applied = manifests(text.replace("name: kafka", f"name: {provisioner}"), provisioner)
     del applied[0]["spec"]["arguments"]
-    applied[1]["spec"]["subscriber"]["uri"] = headrace.sinks.url("memory")
-    headrace.sinks.script("memory", Script(record=True))
+    applied[1]["spec"]["subscriber"]["uri"] = headrace.sinks.url(provisioner)
+    headrace.sinks.script(provisioner, Script(record=True))
     headrace.establish(*applied)
     host = (headrace.get(applied[0]) or {})["status"]["address"]["hostname"]
-    post(headrace, "/memory/inmemorychannels/orders", 1, **{"ce-type": "order.paid"})
+    post(headrace, f"/{provisioner}/{plural}/orders", 1, **{"ce-type": "order.paid"})
     post(headrace, "/", 2, host=host, **{"ce-type": "order.paid"})
-    assert len(received(headrace, "memory", 2)) == 2
+    assert len(received(headrace, provisioner, 2)) == 2
 
 
 def kubectl(headrace: HeadraceUnderTest, *arguments: str, text: str | None = None) -> str:

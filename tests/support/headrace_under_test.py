@@ -401,10 +401,12 @@ class HeadraceUnderTest:
             event.data,
         )
 
-    def post(self, path: str, headers: Mapping[str, str], body: bytes = b"") -> int:
+    def post(
+        self, path: str, headers: Mapping[str, str], body: bytes = b"", *, method: str = "POST"
+    ) -> int:
         """Post to the ingress, or to the process that serves in-memory channels; the status."""
-        url = self.url_for(path, headers)
-        return self._http.request("POST", f"{url}{path}", headers=dict(headers), body=body).status
+        url = f"{self.url_for(path, headers)}{path}"
+        return self._http.request(method, url, headers=dict(headers), body=body).status
 
     def url_for(self, path: str, headers: Mapping[str, str]) -> str:
         """The URL of the process that accepts events for this path or Host."""
