@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import urllib3
+import yaml
 
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.runtime.process import ExitCode
@@ -30,7 +31,8 @@ ANY_PORTS = (
     "--viewer-port",
     "0",
 )
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 UP_SECONDS = 40.0
 NO_KAFKA = {"KAFKA_BOOTSTRAP_SERVERS": ""}
 
@@ -117,12 +119,16 @@ def test_manifests_of_ones_own_take_the_place_of_the_quickstart(
 
 @pytest.mark.timeout(120)
 def test_the_example_of_channels_is_delivered_twice(processes: Processes, tmp_path: Path) -> None:
-    """examples/channels: each of the two Subscriptions gets an event, and the curl line that is
-    printed posts to the Channel.
+    """As the README has it, which are the objects of examples/channels in ten lines at most: each
+    of the two Subscriptions gets an event, and the curl line that is printed posts to the Channel.
     """
     example = (EXAMPLES / "channels" / "channels.yaml").read_text()
+    section = (ROOT / "README.md").read_text().partition("## A Channel with two Subscriptions\n")[2]
+    shown = section.partition("```yaml\n")[2].partition("```")[0]
+    assert list(yaml.safe_load_all(shown)) == list(yaml.safe_load_all(example))
+    assert len(shown.splitlines()) <= 10
     port = lasting_port()
-    manifests = example.replace("127.0.0.1:8090/", f"127.0.0.1:{port}/")
+    manifests = shown.replace("127.0.0.1:8090/", f"127.0.0.1:{port}/")
     (tmp_path / "channels.yaml").write_text(manifests)
     process = _up(processes, "-f", str(tmp_path), "--viewer-port", str(port))
     process.wait_for("Ctrl-C ends.", UP_SECONDS)
