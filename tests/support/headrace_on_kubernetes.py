@@ -80,6 +80,7 @@ class HeadraceOnKubernetes(HeadraceUnderTest):
             "channels.messaging.knative.dev",
             "kafkachannels",
             "inmemorychannels",
+            "natsjetstreamchannels",
         ):
             found = self.kubernetes.kubectl(
                 "get",
