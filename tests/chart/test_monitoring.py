@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, named, of_kind, services
+from tests.chart.rendering import CHART, named, objects, of_kind, services
 from tests.unit.tree.sources import metrics
 
 RULES = sorted((CHART / "files" / "alerts").glob("*.yaml"))
@@ -32,8 +32,15 @@ def test_every_pod_is_scraped(value_set: str, kind: str, name: str, endpoints: s
     """On its management port; the labels of Triggers and Brokers are not replaced."""
     spec = _spec(value_set, kind, name)
     assert {"selector", "podTargetLabels", endpoints} == set(spec)
+    installation = f"knative-eventing/{name.removesuffix('-metrics')}"
     assert [
-        {"port": "management", "path": "/metrics", "interval": "30s", "honorLabels": True}
+        {
+            "port": "management",
+            "path": "/metrics",
+            "interval": "30s",
+            "honorLabels": True,
+            "relabelings": [{"targetLabel": "headrace", "replacement": installation}],
+        }
     ] == spec[endpoints]
     assert "prometheus" == named(value_set, kind, name)["metadata"]["labels"]["release"]
 
@@ -112,10 +119,20 @@ def test_dispatchers_are_scaled_by_their_lag_in_seconds() -> None:
     assert ("prometheus", "AverageValue") == (trigger["type"], trigger["metricType"])
     assert {
         "serverAddress": "http://prometheus.monitoring.svc:9090",
-        "query": "max(headrace_lag_seconds)",
+        "query": 'max(headrace_lag_seconds{headrace="knative-eventing/headrace-events"})',
         "threshold": "10",
     } == trigger["metadata"]
     assert "headrace_lag_seconds" in metrics()
+
+
+def test_the_label_of_the_installation_can_be_set() -> None:
+    """For the monitor and the query of KEDA alike, where two clusters have the same names."""
+    options = ("--set", "metrics.installation=paris/headrace")
+    found = {each["kind"]: each for each in objects("everything", *options)}
+    [endpoint] = found["PodMonitor"]["spec"]["podMetricsEndpoints"]
+    assert "paris/headrace" == endpoint["relabelings"][0]["replacement"]
+    [trigger] = found["ScaledObject"]["spec"]["triggers"]
+    assert 'max(headrace_lag_seconds{headrace="paris/headrace"})' == trigger["metadata"]["query"]
 
 
 def test_the_ingress_is_scaled_by_its_processor_time() -> None:

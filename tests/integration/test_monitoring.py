@@ -25,6 +25,7 @@ from tests.support.wait_until import wait_until
 NAMESPACE = "outside"
 VARIABLES = {
     "__rate_interval": "10s",
+    "headrace": "outside/headrace",
     "instance": ".*",
     "job": ".*",
     "kind": ".*",
@@ -89,7 +90,11 @@ def monitored(
             for name in headrace.services
         }
         prometheus = Prometheus(
-            headrace.processes, directory / "prometheus", targets=targets, rules=[FILE]
+            headrace.processes,
+            directory / "prometheus",
+            targets=targets,
+            labels={"headrace": VARIABLES["headrace"]},
+            rules=[FILE],
         )
         headrace.sinks.script("failing", Script(status=500))
         headrace.sinks.script("down", Script(status=503))

@@ -54,6 +54,7 @@ def test_each_query_uses_the_chosen_data_source_and_defined_variables(file: Path
     }
     assert used <= known
     assert known - {"datasource"} <= used | {"kind", "namespace"}
+    assert "headrace" == variables[1]["name"]
 
 
 @every_dashboard
@@ -79,6 +80,20 @@ def test_each_query_uses_metrics_that_exist() -> None:
         for name in re.findall(r"\b(?:headrace|process)_\w+?(?=_bucket\b|\b)", query.expression)
     }
     assert set() == named - metrics() - PROCESS
+
+
+def test_each_query_is_about_the_chosen_installations() -> None:
+    """Those of panels, variables and annotations; the same name in two installations is not one
+    subscription.
+    """
+    texts = [query.expression for query in queries()]
+    for file in FILES:
+        texts += [each["query"]["query"] for each in dashboard(file)["templating"]["list"][2:]]
+        texts.append(dashboard(file)["annotations"]["list"][1]["expr"])
+    for text in texts:
+        selectors = re.findall(r"\b(?:headrace|process)_\w+(\{.*?\})?|(\{.*?\})", text)
+        assert all('headrace=~"$headrace"' in "".join(each) for each in selectors), text
+        assert "by (kind, namespace, name" not in text
 
 
 def test_thresholds_are_those_of_the_alerts() -> None:

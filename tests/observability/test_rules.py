@@ -65,6 +65,17 @@ def test_each_alert_uses_metrics_that_exist(alert: Alert) -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=NAMES)
+def test_each_alert_tells_installations_apart(alert: Alert) -> None:
+    """Wherever it adds up or compares: by the label of the targets."""
+    grouped = re.findall(r"\b(?:by|on) \(([^)]*)\)", alert.expression)
+    assert [] == [each for each in grouped if "headrace" not in each.split(", ")]
+    aggregations = re.findall(
+        r"\b(?:sum|max|min|count|avg|topk|scalar)\b *(?!by)\(", alert.expression
+    )
+    assert [] == aggregations
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=NAMES)
 def test_each_alert_says_what_is_wrong_and_what_to_do_next(alert: Alert) -> None:
     """With the subscription, where its expression has one, and the next step."""
     assert alert.labels["severity"] in ("critical", "warning")

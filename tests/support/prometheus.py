@@ -26,7 +26,9 @@ class PrometheusError(AssertionError):
 
 
 class Prometheus:
-    """A server that scrapes `targets`, addresses by name of the process."""
+    """A server that scrapes `targets`, addresses by name of the process, and gives `labels` to
+    them.
+    """
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class Prometheus:
         directory: Path,
         *,
         targets: Mapping[str, str],
+        labels: Mapping[str, str] | None = None,
         rules: Sequence[Path] = (),
     ) -> None:
         """Start it, and wait until it is ready."""
@@ -49,7 +52,9 @@ class Prometheus:
                         {
                             "job_name": "headrace",
                             "honor_labels": True,
-                            "static_configs": [{"targets": sorted(targets.values())}],
+                            "static_configs": [
+                                {"targets": sorted(targets.values()), "labels": dict(labels or {})}
+                            ],
                         }
                     ],
                 }

@@ -62,6 +62,11 @@ labels:
 http://{{ include "headrace.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}.svc.{{ $root.Values.clusterDomain }}
 {{- end }}
 
+{{- /* Label `headrace` of the metrics: the installation. */}}
+{{- define "headrace.installation" -}}
+{{ .Values.metrics.installation | default (printf "%s/%s" .Release.Namespace (include "headrace.fullname" .)) }}
+{{- end }}
+
 {{- define "headrace.ingressUrl" -}}
 {{ .Values.ingress.url | default (include "headrace.serviceUrl" (list . "ingress")) }}
 {{- end }}
