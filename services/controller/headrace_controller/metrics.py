@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 
+from headrace.domain.routing import EventSource
 from headrace.resources.conditions import READY, condition_of
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.metrics import Metrics
@@ -27,6 +28,11 @@ def register_controller_metrics(
     )
     resources = metrics.gauge(
         "controller_resources", "resources by kind and Ready status", ["kind", "ready"]
+    )
+    sources = metrics.gauge(
+        "controller_sources",
+        "sources that a process of the sources service has to run, or to remove outside; not those"
+        " that are paused",
     )
     steps = metrics.gauge(
         "controller_plan_steps", "steps of the newest plan, until all of them are executed"
@@ -62,6 +68,8 @@ def register_controller_metrics(
         succeeded.value, failed.value = loop.turns, loop.failed_turns
         for name, count in loop.resource_errors.items():
             errors.labels(name).value = count
+        routes = loop.observer.routes().values()
+        sources.set(sum(isinstance(each, EventSource) and not each.paused for each in routes))
         for kind in loop.reconcilers.kinds:
             found = Counter(_ready(each.status) for each in store.list(kind))
             for status in ("True", "False", "Unknown"):

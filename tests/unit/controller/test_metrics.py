@@ -6,7 +6,8 @@ from headrace.resources.control_ports import ClusterDescription
 from headrace.runtime.metrics import Metrics
 from headrace_controller.metrics import register_controller_metrics
 from tests.support.wait_until import wait_until_async
-from tests.unit.controller.harness import ControllerHarness
+from tests.unit.controller.harness import ControllerHarness, broker
+from tests.unit.controller.reconcile.test_ping_sources import ping
 
 
 def _value(metrics: Metrics, sample: str) -> float:
@@ -59,3 +60,19 @@ async def test_resources_that_cannot_be_decided_are_counted_by_kind() -> None:
     assert 0.0 == _value(metrics, sample)
     harness.loop.resource_errors["Broker"] += 1
     assert 1.0 == _value(metrics, sample)
+
+
+async def test_sources_that_have_to_run_are_counted() -> None:
+    """Whether a process runs them or not; those that are paused do not count."""
+    harness = ControllerHarness()
+    await harness.restart()
+    metrics = Metrics(process=False)
+    register_controller_metrics(metrics, harness.store, harness.loop)
+    sample = "headrace_controller_sources"
+    assert 0.0 == _value(metrics, sample)
+    await harness.apply(broker(), ping())
+    await harness.settle()
+    assert 1.0 == _value(metrics, sample)
+    await harness.apply(ping({"headrace.dev/paused": "true"}))
+    await harness.settle()
+    assert 0.0 == _value(metrics, sample)
