@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
@@ -321,3 +322,29 @@ async def test_a_recreated_topic_is_read_from_its_start(kafka: KafkaUnderTest) -
     assert 1 == follower.table.position
     for each in (follower, writer, again):
         await each.stop()
+
+
+@pytest.mark.kafka
+async def test_an_ignored_record_is_logged_with_the_resource(kafka: KafkaUnderTest) -> None:
+    """By namespace and name, where an earlier record of the key is known: an operator does not
+    know the uid.
+    """
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    topic = kafka.create_topic("routing", config=COMPACTED)
+    writer, follower = (
+        KafkaRoutingWriter(options, topic=topic),
+        KafkaRoutingReader(options, topic=topic),
+    )
+    await writer.write(record("u"))
+    await follower.start()
+    with capture_logs() as logs:
+        end = await writer.write({"addressable/u": b"{", "addressable/other": b"{"})
+        await wait_until_async(lambda: follower.table.position >= end, 30, "both are read")
+    for each in (follower, writer):
+        await each.stop()
+    found = {each["key"]: each for each in logs if each["event"] == "routing_record_ignored"}
+    assert ("ns", "u") == (
+        found["addressable/u"]["namespace"],
+        found["addressable/u"]["name"],
+    )
+    assert "namespace" not in found["addressable/other"]

@@ -36,6 +36,7 @@ from headrace_dispatcher.limits import SubscriptionLimits
 from headrace_dispatcher.metrics import DispatcherMetrics
 from headrace_dispatcher.poison_tracker import PoisonTracker
 from headrace_dispatcher.retrying_log import RetryingLog
+from headrace_dispatcher.subscription_health import log_fields
 from headrace_dispatcher.subscription_worker import SubscriptionWorker
 from headrace_dispatcher.supervisor import SubscriptionSupervisor
 
@@ -97,6 +98,7 @@ class Dispatcher:
         self._dead_letter_count = DeadLetterCount(feeds, lambda: tuple(self.workers.values()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._supervisor = SubscriptionSupervisor(
+            names=self._names,
             start=self._apply_route,
             stop_worker=self._stop_worker,
             spawn=self._spawn,
@@ -233,20 +235,14 @@ class Dispatcher:
             elif worker.subscription != route:
                 worker.apply(route)
                 logger.info(
-                    "subscription_changed",
-                    kind=route.kind,
-                    namespace=route.namespace,
-                    name=route.name,
-                    generation=route.generation,
+                    "subscription_changed", **log_fields(route), generation=route.generation
                 )
         # What this version cannot serve leaves the old subscription in force, and the generation is
         # not reported.
         except ValueError as error:
             logger.error(
                 "subscription_not_served",
-                kind=route.kind,
-                namespace=route.namespace,
-                name=route.name,
+                **log_fields(route),
                 error=str(error),
                 next_step="upgrade the dispatcher, or change the subscription",
             )
@@ -256,13 +252,7 @@ class Dispatcher:
             worker.start()
             self._added.set()
             self._dead_letter_count.count_soon()
-            logger.info(
-                "subscription_started",
-                kind=route.kind,
-                namespace=route.namespace,
-                name=route.name,
-                group=route.group,
-            )
+            logger.info("subscription_started", **log_fields(route), group=route.group)
 
     async def _stop_worker(self, key: str) -> None:
         """Stop a worker whose state is unknown; it stays a member of its groups for the worker that
@@ -279,25 +269,20 @@ class Dispatcher:
         for topic, waiting in self._delay_reader.waiting().items():
             self._families.delayed.labels(topic).set(waiting)
 
-    def _count_failure(self, key: str) -> None:
+    def _names(self, key: str) -> Mapping[str, str]:
+        """The fields by which the log names the subscription with this routing key."""
         route = self._routes.table.get(key)
-        labels = (
-            (route.kind, route.namespace, route.name)
-            if isinstance(route, Subscription)
-            else ("", "", key)
-        )
+        return log_fields(route) if isinstance(route, Subscription) else {}
+
+    def _count_failure(self, key: str) -> None:
+        labels = self._names(key).values() or ("", "", key)
         self._families.failures.labels(*labels).value += 1
 
     async def _remove_worker(self, worker: SubscriptionWorker) -> None:
         await worker.stop(leave=True)
         if all(each.metrics.labels != worker.metrics.labels for each in self.workers.values()):
             worker.metrics.remove()
-        logger.info(
-            "subscription_stopped",
-            kind=worker.subscription.kind,
-            namespace=worker.subscription.namespace,
-            name=worker.subscription.name,
-        )
+        logger.info("subscription_stopped", **log_fields(worker.subscription))
 
     def _states(self) -> Mapping[str, str]:
         return {

@@ -32,7 +32,7 @@ from headrace_dispatcher.gate import BreakerGate, OpenGate
 from headrace_dispatcher.lane import Gate, Lane
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
-from headrace_dispatcher.subscription_health import SubscriptionHealth
+from headrace_dispatcher.subscription_health import SubscriptionHealth, log_fields
 
 logger = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class LaneSet:
             concurrency=concurrency,
             observe_attempt=self._metrics.observe_attempt,
             scheduler=self._context.scheduler,
-            number=self._context.poison_tracker.lane_number(subscription.uid, subscription.topic),
+            number=self._lane_number(subscription.topic),
         )
         self.live = ChannelListener(
             lane=lane,
@@ -172,8 +172,14 @@ class LaneSet:
             retrying_log=self._context.retrying_log,
             alarm=self._alarm,
             scheduler=self._context.scheduler,
-            number=self._context.poison_tracker.lane_number(subscription.uid, topic),
+            number=self._lane_number(topic),
             observe_attempt=observe_attempt,
+        )
+
+    def _lane_number(self, topic: str) -> int:
+        subscription = self._compiled.subscription
+        return self._context.poison_tracker.lane_number(
+            subscription.uid, topic, log_fields(subscription)
         )
 
     def _matches(self, attributes: Mapping[str, str]) -> bool:

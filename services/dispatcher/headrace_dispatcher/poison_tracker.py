@@ -81,13 +81,16 @@ class PoisonTracker:
         self.clear: Callable[[], None] = partial(_MARK.pack_into, note, 0, 0, 0, 0)
         """It has finished that."""
 
-    def lane_number(self, subscription: str, topic: str) -> int:
-        """The number to `mark` records of this topic with, for this subscription."""
+    def lane_number(self, subscription: str, topic: str, names: Mapping[str, str]) -> int:
+        """The number to `mark` records of this topic with, for this subscription (its uid). `names`
+        are the fields by which the log names it.
+        """
         number = self._lanes.get((subscription, topic))
         if number is None:
             number = self._lanes[subscription, topic] = len(self._lanes) + 1
             if self._lane_names_file is not None:
-                os.write(self._lane_names_file, json.dumps([subscription, topic]).encode() + b"\n")
+                line = json.dumps([subscription, topic, dict(names)])
+                os.write(self._lane_names_file, line.encode() + b"\n")
         return number
 
     def poison(self, subscription: str, topic: str) -> Collection[tuple[int, int]]:
@@ -204,19 +207,20 @@ def _count_death(
         return
     (directory / f"{slot}.stack").write_bytes(b"")
     shown = stack[:_STACK_BYTES_MAX].decode("utf-8", "replace").splitlines()
-    position = _read_position(note, _read_or_empty(directory / f"{slot}.lanes"))
-    if position is None:
+    found = _read_position(note, _read_or_empty(directory / f"{slot}.lanes"))
+    if found is None:
         logger.error(
             "ended_by_watchdog",
             error="the event loop stalled while no record was being processed",
             stack=shown,
         )
         return
+    position, names = found
     deaths[position] = deaths.pop(position, 0) + 1
     logger.error(
         "ended_by_watchdog",
         error="the event loop stalled on a record",
-        subscription=position.subscription,
+        **(names or {"subscription": position.subscription}),
         record=f"{position.topic}/{position.partition}/{position.offset}",
         times=deaths[position],
         limit=DEATHS_MAX,
@@ -224,15 +228,22 @@ def _count_death(
     )
 
 
-def _read_position(note: bytes, names: bytes) -> RecordPosition | None:
+def _read_position(note: bytes, lanes: bytes) -> tuple[RecordPosition, dict[str, str]] | None:
+    """The record that was in progress, and the names of its subscription: none in a file that an
+    earlier version wrote.
+    """
     if len(note) != _MARK.size:
         return None
     number, partition, offset = _MARK.unpack(note)
     try:
-        subscription, topic = json.loads(names.splitlines()[number - 1]) if number > 0 else ("", "")
+        line = json.loads(lanes.splitlines()[number - 1]) if number > 0 else ["", ""]
+        subscription, topic, names = (*line, {})[:3]
+        fields = {key: str(names[key]) for key in ("kind", "namespace", "name") if key in names}
     except (ValueError, LookupError, TypeError):
         return None
-    return RecordPosition(str(subscription), str(topic), partition, offset) if topic else None
+    if not topic:
+        return None
+    return RecordPosition(str(subscription), str(topic), partition, offset), fields
 
 
 def _read_or_empty(path: Path) -> bytes:

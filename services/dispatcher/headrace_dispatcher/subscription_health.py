@@ -98,10 +98,10 @@ class SubscriptionHealth:
                 error=str(error),
                 next_step="fix the topic (does it exist, may the dispatcher write to it?);"
                 " delivery resumes automatically",
-                **_labels(self.compiled.subscription),
+                **log_fields(self.compiled.subscription),
             )
         else:
-            logger.info("store_resumed", **_labels(self.compiled.subscription))
+            logger.info("store_resumed", **log_fields(self.compiled.subscription))
 
     def on_feed_alarm(self, alarm: FeedAlarm) -> None:
         """Count and log what a feed reports."""
@@ -116,7 +116,7 @@ class SubscriptionHealth:
             partition=f"{where.topic}/{where.partition}" if where else "",
             count=alarm.count,
             detail=alarm.detail,
-            **_labels(self.compiled.subscription),
+            **log_fields(self.compiled.subscription),
         )
 
     def _log_denied(self) -> str:
@@ -129,10 +129,10 @@ class SubscriptionHealth:
                     "egress_denied",
                     error=denied,
                     next_step=f"use another address, or {ALLOW_SETTING} (docs/security.md)",
-                    **_labels(self.compiled.subscription),
+                    **log_fields(self.compiled.subscription),
                 )
             else:
-                logger.info("egress_allowed", **_labels(self.compiled.subscription))
+                logger.info("egress_allowed", **log_fields(self.compiled.subscription))
         return denied
 
     # State.
@@ -223,13 +223,16 @@ def filter_error_handler(
                 error_kind=problem.kind.value,
                 error=problem.message if problem.kind in _SAFE_TO_LOG else "",
                 next_step="such events do not pass; headrace filter shows why",
-                **_labels(subscription),
+                **log_fields(subscription),
             )
 
     return on_error
 
 
-def _labels(subscription: Subscription) -> dict[str, str]:
+def log_fields(subscription: Subscription) -> dict[str, str]:
+    """Return the fields by which a log event names a subscription: an operator does not know its
+    uid.
+    """
     return {
         "kind": subscription.kind,
         "namespace": subscription.namespace,

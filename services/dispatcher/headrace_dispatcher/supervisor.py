@@ -7,7 +7,7 @@ readiness, and restarted until it works or its record is deleted.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final
 
 import structlog
@@ -22,9 +22,13 @@ BACKOFF: Final = Backoff((1.0, 2.0, 4.0, 8.0, 16.0, 30.0))
 class _FailedWorker:
     """One worker that does not work."""
 
-    __slots__ = ("changed", "failed_again", "reason")
+    __slots__ = ("changed", "failed_again", "names", "reason")
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self.names = names
+        """Fields of its log events: `key`, and the names of the subscription where they are
+        known.
+        """
         self.reason = ""
         self.failed_again = False
         """Whether it has failed since it was last started."""
@@ -34,19 +38,23 @@ class _FailedWorker:
 class SubscriptionSupervisor:
     """The workers that do not work at the moment, by routing key.
 
-    `start` applies the routing record of a key, or raises; `stop_worker` stops what exists of its
-    worker; `spawn` runs a task that ends with the dispatcher; `count_failure` is called for every
-    failure. A worker is stopped before it is started again, because its state is unknown.
+    `names` returns the fields by which the log names the subscription of a key, none if there is no
+    such subscription; `start` applies the routing record of a key, or raises; `stop_worker` stops
+    what exists of its worker; `spawn` runs a task that ends with the dispatcher; `count_failure` is
+    called for every failure. A worker is stopped before it is started again, because its state is
+    unknown.
     """
 
     def __init__(
         self,
         *,
+        names: Callable[[str], Mapping[str, str]],
         start: Callable[[str], None],
         stop_worker: Callable[[str], Awaitable[None]],
         spawn: Callable[[Coroutine[None, None, None]], object],
         count_failure: Callable[[str], None],
     ) -> None:
+        self._names = names
         self._start = start
         self._stop_worker = stop_worker
         self._spawn = spawn
@@ -58,7 +66,10 @@ class SubscriptionSupervisor:
         """Why a worker does not work, for a readiness check; None when all do."""
         if not self._failed_workers:
             return None
-        reasons = [f"{key} ({each.reason})" for key, each in list(self._failed_workers.items())[:3]]
+        reasons = [
+            f"{_shown(each.names)} ({each.reason})"
+            for each in list(self._failed_workers.values())[:3]
+        ]
         more = f" and {len(self._failed_workers) - 3} more" if len(self._failed_workers) > 3 else ""
         return (
             "subscription workers failed and are being restarted, see the log:"
@@ -78,13 +89,14 @@ class SubscriptionSupervisor:
         """A worker could not be started or changed."""
         failed_worker = self._failed_workers.get(key)
         if failed_worker is None:
-            failed_worker = self._failed_workers[key] = _FailedWorker()
+            names = {**self._names(key), "key": key}
+            failed_worker = self._failed_workers[key] = _FailedWorker(names)
             self._spawn(self._restart(key, failed_worker))
         failed_worker.failed_again, failed_worker.reason = True, str(error) or type(error).__name__
         self._count_failure(key)
         logger.error(
             "worker_failed",
-            key=key,
+            **failed_worker.names,
             error=failed_worker.reason,
             next_step="it is restarted until it works",
             exc_info=error,
@@ -97,7 +109,9 @@ class SubscriptionSupervisor:
             try:
                 await self._stop_worker(key)
             except Exception as error:  # Start the new one all the same.
-                logger.warning("worker_not_stopped", key=key, error=str(error), exc_info=error)
+                logger.warning(
+                    "worker_not_stopped", **failed_worker.names, error=str(error), exc_info=error
+                )
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BACKOFF.seconds(failures)):
                     await failed_worker.changed.wait()
@@ -108,4 +122,10 @@ class SubscriptionSupervisor:
             except Exception as error:
                 self.on_failure(key, error)
         del self._failed_workers[key]
-        logger.info("worker_recovered", key=key)
+        logger.info("worker_recovered", **failed_worker.names)
+
+
+def _shown(names: Mapping[str, str]) -> str:
+    if "name" not in names:
+        return names["key"]
+    return f"{names['kind']} {names['namespace']}/{names['name']}".strip()

@@ -43,7 +43,8 @@ class Sources:
         self.running: dict[str, RunningSource] = {}
         """By uid."""
         self._stopping_uids: dict[str, asyncio.Task[None]] = {}
-        self._deleted: set[str] = set()
+        self._deleted: dict[str, Mapping[str, str]] = {}
+        """Their names by uid, for the log; none of a source that did not run here."""
         """Deleted sources whose cursors are still to be dropped."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -124,7 +125,9 @@ class Sources:
         changed = [key for key in keys if concerns_sources(key)]
         for key in changed:
             if self._routes.table.get(key) is None:
-                self._deleted.add(uid_of_source(key))
+                uid = uid_of_source(key)
+                running = self.running.get(uid)
+                self._deleted[uid] = _names(running) if running is not None else {"uid": uid}
         if changed:
             self._apply()
 
@@ -142,18 +145,19 @@ class Sources:
                 present = None
             if present is None and uid not in self._stopping_uids:
                 self._start(source)
-        self._deleted = {uid for uid in self._deleted if self._services.leases.holds(uid)}
-        for uid in self._deleted - self._stopping_uids.keys():
-            self._deleted.discard(uid)
+        holds = self._services.leases.holds
+        self._deleted = {uid: names for uid, names in self._deleted.items() if holds(uid)}
+        for uid in self._deleted.keys() - self._stopping_uids.keys():
+            names = self._deleted.pop(uid)
             if self._services.leases.cursor(uid) is not None:
-                self._spawn(self._forget_cursor(uid))
+                self._spawn(self._forget_cursor(uid, names))
 
-    async def _forget_cursor(self, uid: str) -> None:
+    async def _forget_cursor(self, uid: str, names: Mapping[str, str]) -> None:
         """Drop the cursor of a deleted source."""
         try:
             await self._services.leases.save_cursor(uid, None)
         except HeadraceError as error:
-            logger.warning("cursor_not_removed", uid=uid, error=str(error))
+            logger.warning("cursor_not_removed", **names, error=str(error))
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(coroutine)
@@ -191,9 +195,9 @@ class Sources:
         try:
             await running.stop()
         except Exception:
-            logger.exception("source_not_stopped", namespace=running.namespace, name=running.name)
+            logger.exception("source_not_stopped", **_names(running))
         self._metrics.remove(running.metrics)
-        logger.info("source_stopped", namespace=running.namespace, name=running.name)
+        logger.info("source_stopped", **_names(running))
 
     def _after_stop(self, uid: str) -> None:
         self._stopping_uids.pop(uid, None)
@@ -213,3 +217,8 @@ class Sources:
         for each in self.running.values():
             self._metrics.running.labels(*each.metrics.labels).set(each.running)
             self._metrics.in_flight.labels(*each.metrics.labels).set(each.emitter.in_flight)
+
+
+def _names(running: RunningSource) -> Mapping[str, str]:
+    """The fields by which the log names a source: an operator does not know its uid."""
+    return {"kind": running.route.kind, "namespace": running.namespace, "name": running.name}

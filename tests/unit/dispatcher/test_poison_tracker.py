@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace_dispatcher.poison_tracker import (
     DEATHS_MAX,
@@ -15,6 +16,7 @@ from headrace_dispatcher.poison_tracker import (
 )
 
 LANE = ("uid-1", "orders")
+NAMES = {"kind": "Trigger", "namespace": "shop", "name": "mails"}
 
 
 def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
@@ -28,7 +30,7 @@ def die(poison_tracker: PoisonTracker, *, stalled: bool) -> None:
 def worked_on(directory: Path, offset: int, *, stalled: bool) -> None:
     """Simulate a process that died with this record in flight."""
     poison_tracker = PoisonTracker(directory)
-    poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, offset)
+    poison_tracker.mark(poison_tracker.lane_number(*LANE, NAMES), 0, offset)
     die(poison_tracker, stalled=stalled)
 
 
@@ -52,6 +54,25 @@ def test_a_record_is_poison_after_more_than_two_deaths(tmp_path: Path) -> None:
     die(poison_tracker, stalled=False)
 
 
+def test_the_log_names_the_subscription_whose_record_stalled_the_loop(tmp_path: Path) -> None:
+    """Its uid alone says nothing to an operator; after a start of an earlier version, only that is
+    known.
+    """
+    worked_on(tmp_path, 17, stalled=True)
+    with capture_logs() as logs:
+        assert poison(tmp_path) == set()
+    [event] = [each for each in logs if each["event"] == "ended_by_watchdog"]
+    assert NAMES == {key: event[key] for key in NAMES}
+    assert "orders/0/17" == event["record"]
+    worked_on(tmp_path, 18, stalled=True)
+    (tmp_path / "0.lanes").write_text('["uid-1", "orders"]\n')
+    with capture_logs() as logs:
+        assert poison(tmp_path) == set()
+    [event] = [each for each in logs if each["event"] == "ended_by_watchdog"]
+    assert "uid-1" == event["subscription"]
+    assert "orders/0/18" == event["record"]
+
+
 def test_other_deaths_do_not_count(tmp_path: Path) -> None:
     """A death without a stall does not count for a record."""
     for _ in range(DEATHS_MAX + 3):
@@ -63,7 +84,7 @@ def test_a_stall_without_a_record_in_flight_blames_none(tmp_path: Path) -> None:
     """The record that was processed before has been cleared."""
     for _ in range(DEATHS_MAX + 1):
         poison_tracker = PoisonTracker(tmp_path)
-        poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 17)
+        poison_tracker.mark(poison_tracker.lane_number(*LANE, NAMES), 0, 17)
         poison_tracker.clear()
         die(poison_tracker, stalled=True)
     assert poison(tmp_path) == set()
@@ -74,7 +95,7 @@ def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
     died.
     """
     living = PoisonTracker(tmp_path)
-    living.mark(living.lane_number(*LANE), 0, 5)
+    living.mark(living.lane_number(*LANE, NAMES), 0, 5)
     for _ in range(DEATHS_MAX + 1):
         worked_on(tmp_path, 17, stalled=True)
     assert poison(tmp_path) == {(0, 17)}
@@ -107,7 +128,7 @@ def test_a_directory_that_cannot_be_used_is_done_without(tmp_path: Path) -> None
     """In this test there is a file in its place."""
     (tmp_path / "file").write_text("")
     poison_tracker = PoisonTracker(tmp_path / "file" / "below")
-    poison_tracker.mark(poison_tracker.lane_number(*LANE), 0, 1)
+    poison_tracker.mark(poison_tracker.lane_number(*LANE, NAMES), 0, 1)
     poison_tracker.clear()
     assert poison_tracker.evidence is None
     assert not poison_tracker.poison(*LANE)

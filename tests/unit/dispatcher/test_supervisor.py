@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.memory.feed import MemoryFeed, MemoryGroups
 from headrace.adapters.memory.feeds import MemoryFeeds
@@ -132,7 +133,7 @@ async def test_a_worker_that_fails_to_start_is_reported_and_restarted_and_blocks
         await each.dispatcher.start()
         await wait_until_async(lambda: each.sent(OTHER) == 1, what="the other one is served")
         await wait_until_async(lambda: each.failures("small") >= 2, what="it is tried again")
-        assert "subscription/uid (can't start new thread)" in (each.dispatcher.not_ready() or "")
+        assert "default/small (can't start new thread)" in (each.dispatcher.not_ready() or "")
         each.feeds.broken.clear()
         await wait_until_async(
             lambda: each.sent(subscription().subscriber.url) == 1, what="it is served"
@@ -140,6 +141,23 @@ async def test_a_worker_that_fails_to_start_is_reported_and_restarted_and_blocks
         await wait_until_async(
             lambda: each.dispatcher.not_ready() is None, what="the process is ready"
         )
+
+
+async def test_the_log_names_the_subscription_of_a_failed_worker() -> None:
+    """By kind, namespace and name, also when its record has been removed meanwhile."""
+    async with memory_dispatcher() as each:
+        each.feeds.broken.add(CHANNEL)
+        await each.dispatcher.start()
+        with capture_logs() as logs:
+            each.routes.put(subscription(kind="Trigger"))
+            each.routes.remove(subscription(kind="Trigger"))
+            await wait_until_async(
+                lambda: each.dispatcher.not_ready() is None, what="it is forgotten"
+            )
+    events = {entry["event"]: entry for entry in logs}
+    for name in ("worker_failed", "worker_recovered"):
+        found = {key: events[name][key] for key in ("kind", "namespace", "name")}
+        assert {"kind": "Trigger", "namespace": "default", "name": "small"} == found
 
 
 async def test_a_worker_that_fails_to_change_is_restarted_with_its_newest_record() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.http.client_options import deny_none
 from headrace.adapters.memory.clock import MemoryClock
@@ -19,6 +20,7 @@ from headrace.adapters.memory.routing import (
 from headrace.adapters.memory.sender import MemorySender
 from headrace.adapters.memory.source_leases import MemorySourceLeases
 from headrace.codec.routing import write
+from headrace.domain.errors import LogUnavailable
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Destination, EventSource, RemovedRoute, route_key
 from headrace.domain.source_report import SourceReport
@@ -438,3 +440,26 @@ async def test_a_paused_source_is_stopped_and_keeps_its_cursor(harness: Harness)
     await wait_until_async(
         lambda: harness.leases.cursor("s") is None, 10.0, what="the cursor is dropped"
     )
+
+
+async def test_the_log_names_a_source_whose_cursor_cannot_be_dropped(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resource is gone: its uid alone says nothing to an operator."""
+
+    async def unavailable(uid: str, cursor: str | None) -> None:
+        raise LogUnavailable("Kafka is away")
+
+    route = await harness.put()
+    await harness.logged("run wait 0")
+    await harness.leases.save_cursor("s", "here")
+    monkeypatch.setattr(harness.leases, "save_cursor", unavailable)
+    with capture_logs() as logs:
+        await harness.remove(route)
+        await wait_until_async(
+            lambda: any(each["event"] == "cursor_not_removed" for each in logs),
+            10.0,
+            "it is logged",
+        )
+    [event] = [each for each in logs if each["event"] == "cursor_not_removed"]
+    assert ("K", "default", "s") == (event["kind"], event["namespace"], event["name"])

@@ -253,7 +253,12 @@ class KubernetesSource:
                     self._context.report(SUFFICIENT_PERMISSIONS, True)
             except HeadraceError as error:
                 # What is sent again after a crash is more, nothing is lost.
-                logger.warning("cursor_not_saved", name=self._context.name, error=str(error))
+                logger.warning(
+                    "cursor_not_saved",
+                    namespace=self._context.namespace,
+                    name=self._context.name,
+                    error=str(error),
+                )
                 self._moved.set()
             await asyncio.sleep(SAVE_SECONDS if is_open else _START_SECONDS)
 

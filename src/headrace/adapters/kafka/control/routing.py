@@ -17,7 +17,7 @@ from headrace.codec.routing import apply
 from headrace.domain.control_topics import ROUTING_TOPIC
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.record import StoredRecord
-from headrace.domain.routing import RoutingTable
+from headrace.domain.routing import Delays, RoutingTable
 
 WRITE_SECONDS = 10.0
 READINESS_REPORT_SECONDS = 5.0
@@ -92,7 +92,13 @@ class KafkaRoutingReader:
     def _on_records(self, records: Sequence[StoredRecord]) -> None:
         applied = apply(self._table, records)
         for key, reason in applied.ignored.items():
-            logger.warning("routing_record_ignored", key=key, error=str(reason))
+            present = self._table.get(key)
+            names = (
+                {}
+                if present is None or isinstance(present, Delays)
+                else {"namespace": present.namespace, "name": present.name}
+            )
+            logger.warning("routing_record_ignored", **names, key=key, error=str(reason))
         for key in applied.changed:
             if self._table.get(key) is None:
                 self._keys.discard(key)
