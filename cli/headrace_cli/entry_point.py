@@ -52,10 +52,16 @@ EXTRAS: Mapping[str, str] = {
     "up": "all",
 }
 """The extra that each command needs; `cli` for all others."""
+IMAGES = ("ingress", "dispatcher", "controller", "sources", "cli")
+"""The extras that have an image (services/Dockerfile)."""
+_NOT_STARTED = 2
+"""`headrace.runtime.process.ExitCode.NOT_STARTED`, which cannot be imported here."""
 
 
 def main() -> None:
-    """Run the command line, or exit with one sentence that names the extra to install."""
+    """Run the command line, or exit with code 2 and one sentence that names the extra to install,
+    and the image that has it.
+    """
     command = next((each for each in sys.argv[1:] if not each.startswith("-")), "")
     extra = EXTRAS.get(command, "cli")
     for library in LIBRARIES.get(extra, ()):
@@ -73,7 +79,9 @@ def main() -> None:
 
 
 def _exit(command: str, extra: str, library: str) -> NoReturn:
-    sys.exit(
+    image = f", or use the image headrace/{extra}" if extra in IMAGES else ""
+    sys.stderr.write(
         f"{f'headrace {command}'.strip()} needs the library {library}, which is not installed:"
-        f' pip install "headrace[{extra}]"'
+        f' pip install "headrace[{extra}]"{image}\n'
     )
+    sys.exit(_NOT_STARTED)

@@ -63,12 +63,25 @@ def application(arguments: Sequence[str]) -> typer.Typer:
         COMMANDS
     )
     for module in modules:
-        importlib.import_module(f"headrace_cli.{module}").register(app)
+        try:
+            importlib.import_module(f"headrace_cli.{module}").register(app)
+        except ModuleNotFoundError as error:
+            # In the image of a service some cannot run; the list of commands is of use there too.
+            if len(modules) == 1 or not error.name or error.name.startswith("headrace"):
+                raise
+            _register_unavailable(app, COMMANDS[module], error.name.partition(".")[0])
     for command in app.registered_commands:
         # The list of commands would show the line breaks of the docstring.
         paragraph = (inspect.getdoc(command.callback) or "").partition("\n\n")[0]
         command.short_help = " ".join(paragraph.split())
     return app
+
+
+def _register_unavailable(app: typer.Typer, commands: Collection[str], library: str) -> None:
+    """Add commands that cannot run here to the list of commands."""
+    for name in commands:
+        text = f"Needs {library}: use the extra or the image cli."
+        app.command(name, help=text, rich_help_panel="Not in this installation")(lambda: None)
 
 
 def main() -> None:

@@ -1,18 +1,22 @@
-"""Prints objects on a terminal or a pipe: the server's tables, JSON, YAML, or names."""
+"""Prints objects on a terminal or a pipe: the server's tables, JSON, YAML, or names.
+
+Every installation can import it: what only the extra `cli` has is imported where it is used.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from headrace_cli.client import Kind
 from headrace_cli.terminal import echo, escape_controls, escape_json_controls, printable
+
+if TYPE_CHECKING:
+    from headrace_cli.client import Kind
 
 _COLOURS = {"True": "green", "False": "red", "Unknown": "yellow"}
 _PIPE_WIDTH = 1_000
@@ -41,6 +45,8 @@ def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
     if output is OutputFormat.JSON:
         echo(escape_json_controls(json.dumps(document, indent=2, ensure_ascii=False)))
     else:
+        import yaml  # Not in the images of all services, whose settings can be printed there.
+
         text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
         if escape_controls(text) != text:
             # The same document, with an escape for every non-ASCII character.
@@ -50,7 +56,7 @@ def print_document(document: Mapping[str, Any], output: OutputFormat) -> None:
 
 def print_table(
     table: Mapping[str, Any],
-    kind: Kind,
+    kind: "Kind",
     output: OutputFormat,
     *,
     with_namespace: bool,

@@ -65,6 +65,8 @@ def test_the_library_works_without_extras(environment: Path) -> None:
 def test_the_command_names_the_extra_it_needs(environment: Path) -> None:
     """On standard error, without a traceback."""
     done = _run((environment / "bin/headrace", "controller"))
-    assert 1 == done.returncode
-    assert done.stderr.endswith('is not installed: pip install "headrace[controller]"\n')
+    assert 2 == done.returncode
+    assert done.stderr.endswith(
+        'pip install "headrace[controller]", or use the image headrace/controller\n'
+    )
     assert 1 == done.stderr.count("\n")
