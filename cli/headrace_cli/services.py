@@ -5,6 +5,7 @@ Options override the environment, and the environment overrides the defaults. Se
 option have an environment variable (`HEADRACE_<SERVICE>_*`).
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -137,7 +138,8 @@ def serve(
     module: str = "",
 ) -> NoReturn:
     """Read the settings and replace this process by the service; invalid settings are reported in
-    one line with exit code 2. `module` is that of the service if it is not named after it.
+    one line of the log, with exit code 2. `module` is that of the service if it is not named after
+    it.
     """
     try:
         settings = own()
@@ -150,9 +152,26 @@ def serve(
         }
         read |= dict(more())
     except BadSettings as error:
-        echo(f"headrace {service}: {error}", err=True)
+        _report(service, error)
         raise typer.Exit(ExitCode.NOT_STARTED) from None
     exec_module(module or f"headrace_{service}", own=settings, **read)
+
+
+def _report(service: str, error: BadSettings) -> None:
+    """Report invalid settings: a sentence for a person, a line of the log where logs are JSON."""
+    # Only here: a service that starts has no use for what this imports.
+    from headrace.runtime.logging import configure, is_pretty
+    from headrace.runtime.service import log_start_failure
+
+    try:
+        logs = load(LogSettings)
+    except BadSettings:
+        logs = LogSettings()
+    if is_pretty(logs, sys.stderr):
+        echo(f"headrace {service}: {error}", err=True)
+    else:
+        configure(logs, service=service)
+        log_start_failure(error)
 
 
 def ingress(

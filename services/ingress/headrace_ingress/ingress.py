@@ -223,6 +223,8 @@ def _tls(settings: IngressSettings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
     except (OSError, ssl.SSLError) as error:
         raise BadSettings(
-            f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}"
+            f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}",
+            "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE",
+            "HEADRACE_INGRESS_TLS_KEY_FILE",
         ) from error
     return context

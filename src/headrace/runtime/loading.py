@@ -8,7 +8,8 @@ this module; a service receives the result (`headrace.runtime.exec_settings`).
 import dataclasses
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -43,9 +44,9 @@ def load(kind: type[Read], **given: Any) -> Read:
     try:
         return kind(**dict(_model(kind)(**values)))
     except ValidationError as error:
-        raise BadSettings(_explain(error, sources)) from error
+        raise _invalid(error, sources) from error
     except ValueError as error:
-        raise BadSettings(str(error)) from error
+        raise BadSettings(str(error), *_named(str(error), kind)) from error
 
 
 def set_in(kind: type[Settings]) -> dict[str, str]:
@@ -93,7 +94,7 @@ def reject_unknown_variables(
             continue
         close = difflib.get_close_matches(upper, known, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise BadSettings(f"environment variable {name} is not a setting of Headrace{hint}")
+        raise BadSettings(f"environment variable {name} is not a setting of Headrace{hint}", name)
 
 
 def _model(kind: type[Settings]) -> type[BaseModel]:
@@ -124,13 +125,19 @@ def _described(hint: Any) -> Any:
     return hint
 
 
-def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
-    """Return one entry per invalid setting: where it was set, and the error. Never its value, which
-    may be a secret.
+def _invalid(error: ValidationError, sources: Mapping[str, str]) -> BadSettings:
+    """Return the error with one entry per invalid setting: where it was set, and what is wrong.
+    Never its value, which may be a secret.
     """
-    lines = []
+    names, lines = [], []
     for each in error.errors(include_input=False, include_url=False):
         field, *rest = (str(part) for part in each["loc"])
-        name = ".".join((sources.get(field, field), *rest))
-        lines.append(f"{name}: {each['msg']}")
-    return "; ".join(lines)
+        names.append(sources.get(field, field))
+        lines.append(f"{'.'.join((names[-1], *rest))}: {each['msg']}")
+    return BadSettings("; ".join(lines), *dict.fromkeys(names))
+
+
+def _named(message: str, kind: type[Settings]) -> Iterator[str]:
+    """Return the variables of these settings that a message about several of them names."""
+    known = known_variables((kind,))
+    return (word for word in dict.fromkeys(re.findall(r"\w+", message)) if word in known)

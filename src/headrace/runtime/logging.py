@@ -42,9 +42,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
     `stream` is standard error by default.
     """
     stream = stream or sys.stderr
-    pretty = settings.format is LogFormat.PRETTY or (
-        settings.format is LogFormat.AUTO and stream.isatty()
-    )
+    pretty = is_pretty(settings, stream)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -82,6 +80,13 @@ def configure(settings: LogSettings, stream: TextIO | None = None, *, service: s
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
+    )
+
+
+def is_pretty(settings: LogSettings, stream: TextIO) -> bool:
+    """Whether lines are for people; otherwise they are JSON."""
+    return settings.format is LogFormat.PRETTY or (
+        settings.format is LogFormat.AUTO and stream.isatty()
     )
 
 

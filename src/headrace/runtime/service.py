@@ -16,6 +16,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.runtime.health import Health
 from headrace.runtime.open_files import raise_limit
 from headrace.runtime.process import ExitCode, exit_process
+from headrace.runtime.settings import BadSettings
 
 logger = structlog.get_logger(__name__)
 
@@ -297,6 +298,19 @@ class Service:
         self.end(number.name)
 
 
+def log_start_failure(error: HeadraceError) -> None:
+    """Log why a process does not start: an invalid setting, or another reason."""
+    if isinstance(error, BadSettings):
+        logger.error(
+            "start_failed",
+            setting=", ".join(error.settings),
+            error=str(error),
+            next_step="correct the setting and start again; docs/settings.md has all of them",
+        )
+    else:
+        logger.error("start_failed", error=str(error))
+
+
 def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
     """Run `main` on a fast event loop and return its exit code. Every `headrace <service>` command
     calls this.
@@ -309,7 +323,7 @@ def run_service(main: Callable[[], Awaitable[ExitCode]]) -> ExitCode:
         try:
             return await main()
         except HeadraceError as error:
-            logger.error("start_failed", error=str(error))
+            log_start_failure(error)
             return ExitCode.NOT_STARTED
 
     raise_limit()

@@ -8,7 +8,7 @@ environment variables. Each service adds settings under a separate prefix.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +29,11 @@ settings would otherwise import the watchdog, and with it structlog and rich.
 
 class BadSettings(Permanent):
     """Invalid settings; the message names each one and what it should be."""
+
+    def __init__(self, message: str, *settings: str) -> None:
+        """`settings` are the invalid ones: names of environment variables, or of options."""
+        super().__init__(message)
+        self.settings = settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,15 +194,9 @@ class KafkaSettings(Settings):
                     f"{self.security_protocol} needs HEADRACE_KAFKA_SASL_PASSWORD_FILE"
                 )
             self._check_token_endpoint()
-        faults = [
-            f"{setting}: cannot read {path}: {fault}"
-            for setting, path in self._files()
-            if (fault := _unreadable(path))
-        ]
-        if faults:
-            # The client library reports this only when the first client is created, and does not
-            # name the variable.
-            raise BadSettings("; ".join(faults))
+        # The client library reports this only when the first client is created, and does not name
+        # the variable.
+        _check_readable(self._files())
 
     def _check_token_endpoint(self) -> None:
         """Raise ValueError unless there is one exactly where it is used."""
@@ -346,13 +345,11 @@ class NatsSettings(Settings):
                     "HEADRACE_NATS_SERVERS has no user and password: set HEADRACE_NATS_USER and"
                     " HEADRACE_NATS_PASSWORD_FILE"
                 )
-        faults = [
-            f"HEADRACE_NATS_{name.upper()}: cannot read {path}: {fault}"
+        _check_readable(
+            (f"HEADRACE_NATS_{name.upper()}", path)
             for name in _NATS_FILES
-            if (path := getattr(self, name)) is not None and (fault := _unreadable(path))
-        ]
-        if faults:
-            raise BadSettings("; ".join(faults))
+            if (path := getattr(self, name)) is not None
+        )
 
     def _urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.servers.split(",") if url.strip())
@@ -449,6 +446,17 @@ def _unreadable(path: Path) -> str:
     return "" if os.access(path, os.R_OK) else "Permission denied"
 
 
+def _check_readable(files: Iterable[tuple[str, Path]]) -> None:
+    """Raise `BadSettings` for the settings whose file cannot be read."""
+    faults = {
+        setting: f"{setting}: cannot read {path}: {fault}"
+        for setting, path in files
+        if (fault := _unreadable(path))
+    }
+    if faults:
+        raise BadSettings("; ".join(faults.values()), *faults)
+
+
 def read_secret(path: Path, setting: str) -> str:
     """Return the content of a secret file, without the newline at its end. Raises `BadSettings`
     that names `setting`.
@@ -459,9 +467,10 @@ def read_secret(path: Path, setting: str) -> str:
         text = content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise BadSettings(f"{setting}: cannot read {path}: {reason}") from error
+        raise BadSettings(f"{setting}: cannot read {path}: {reason}", setting) from error
     if len(content) > SECRET_BYTES_MAX:
         raise BadSettings(
-            f"{setting}: {path} has more than {SECRET_BYTES_MAX} bytes, which is no secret"
+            f"{setting}: {path} has more than {SECRET_BYTES_MAX} bytes, which is no secret",
+            setting,
         )
     return text.rstrip("\r\n")

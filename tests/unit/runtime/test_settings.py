@@ -137,6 +137,11 @@ def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
             sasl_password_file=tmp_path / "gone",
             **files,
         )
+    assert (
+        "HEADRACE_KAFKA_SSL_CA_FILE",
+        "HEADRACE_KAFKA_SSL_CERTIFICATE_FILE",
+        "HEADRACE_KAFKA_SASL_PASSWORD_FILE",
+    ) == caught.value.settings
     assert [
         f"HEADRACE_KAFKA_SSL_CA_FILE: cannot read {tmp_path}/none: No such file or directory",
         f"HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: cannot read {tmp_path}: Is a directory",
@@ -145,6 +150,16 @@ def test_files_that_cannot_be_read_are_named_at_load(tmp_path: Path) -> None:
             " directory"
         ),
     ] == str(caught.value).split("; ")
+
+
+def test_settings_that_exclude_each_other_are_named() -> None:
+    """All variables of the message."""
+    with pytest.raises(BadSettings) as caught:
+        load(KafkaSettings, security_protocol="SASL_SSL")
+    assert (
+        "HEADRACE_KAFKA_SASL_USERNAME",
+        "HEADRACE_KAFKA_SASL_USERNAME_FILE",
+    ) == caught.value.settings
 
 
 def test_files_that_are_not_made_use_of_need_not_be_there(tmp_path: Path) -> None:
@@ -174,10 +189,12 @@ def test_every_bad_value_is_named_with_the_variable_that_set_it(
     assert "HEADRACE_MANAGEMENT_PORT: Input should be less than or equal to 65535" == str(
         caught.value
     )
+    assert ("HEADRACE_MANAGEMENT_PORT",) == caught.value.settings
     monkeypatch.setenv("headrace_log_level", "s3cret")
     monkeypatch.setenv("HEADRACE_LOG_FORMAT", "verbose")
     with pytest.raises(BadSettings) as caught:
         load(LogSettings)
+    assert ("HEADRACE_LOG_LEVEL", "HEADRACE_LOG_FORMAT") == caught.value.settings
     assert [
         "HEADRACE_LOG_LEVEL: Input should be 'debug', 'info', 'warning' or 'error'",
         "HEADRACE_LOG_FORMAT: Input should be 'auto', 'pretty' or 'json'",
@@ -195,8 +212,9 @@ def test_a_value_of_the_command_line_is_not_reported_as_the_variables(
 
 def test_a_misspelt_variable_is_refused_with_the_nearest_name() -> None:
     """A typo must not silently mean the default."""
-    with pytest.raises(BadSettings, match="did you mean HEADRACE_LOG_LEVEL"):
+    with pytest.raises(BadSettings, match="did you mean HEADRACE_LOG_LEVEL") as caught:
         reject_unknown_variables([LogSettings], {"HEADRACE_LOG_LEVLE": "debug"})
+    assert ("HEADRACE_LOG_LEVLE",) == caught.value.settings
     reject_unknown_variables(
         [LogSettings, KafkaSettings],
         {"HEADRACE_LOG_LEVEL": "debug", "KAFKA_BOOTSTRAP_SERVERS": "x", "PATH": ""},
