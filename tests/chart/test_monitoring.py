@@ -4,16 +4,19 @@ so the fields are compared with those that the definitions have.
 
 import json
 import re
+import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.chart.rendering import CHART, named, objects, of_kind, services
+from tests.chart.rendering import CHART, ROOT, named, objects, of_kind, services
 from tests.unit.tree.sources import metrics
 
 RULES = sorted((CHART / "files" / "alerts").glob("*.yaml"))
 DASHBOARDS = sorted((CHART / "files" / "dashboards").glob("*.json"))
+DOCUMENTATION = "https://docs.example.com/headrace"
+DOCUMENTATION_SECONDS = 120
 _SUFFIXES = re.compile(r"_(bucket|count|sum)$")
 
 
@@ -61,12 +64,30 @@ def test_the_service_monitor_has_its_service() -> None:
 def test_rules_are_rendered_with_their_runbooks() -> None:
     """Otherwise unchanged; the templates of Prometheus in them too."""
     texts = [each.read_text(encoding="utf-8") for each in RULES]
-    url = "https://docs.example.com/headrace"
-    texts = [each.replace("runbook_url: docs/", f"runbook_url: {url}/") for each in texts]
     expected = [group for each in texts for group in yaml.safe_load(each)["groups"]]
-    rendered = _spec("everything", "PrometheusRule", "headrace-events-alerts")["groups"]
-    assert expected == rendered
-    assert f"{url}/runbooks/" in rendered[0]["rules"][0]["annotations"]["runbook_url"]
+    for group in expected:
+        for rule in group["rules"]:
+            rule["annotations"]["runbook_url"] = f"{DOCUMENTATION}/runbooks/{rule['alert']}/"
+    assert expected == _spec("everything", "PrometheusRule", "headrace-events-alerts")["groups"]
+
+
+@pytest.mark.timeout(DOCUMENTATION_SECONDS)
+def test_the_runbooks_are_pages_of_the_documentation() -> None:
+    """As `make docs` builds it: each address of a rendered rule has a page, with its title."""
+    done = subprocess.run(
+        ["make", "docs"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DOCUMENTATION_SECONDS,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    for group in _spec("everything", "PrometheusRule", "headrace-events-alerts")["groups"]:
+        for rule in group["rules"]:
+            path = rule["annotations"]["runbook_url"].removeprefix(f"{DOCUMENTATION}/")
+            page = ROOT / "build/docs/site" / path / "index.html"
+            assert f"<title>{rule['alert']} - Headrace</title>" in page.read_text(encoding="utf-8")
 
 
 def _expressions() -> list[tuple[str, str]]:
