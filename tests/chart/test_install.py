@@ -3,17 +3,22 @@
 There are no nodes and no controller manager, so no pod runs here.
 """
 
+import base64
 import json
+import os
 import re
 import string
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import typer.testing
 
 from headrace_cli.main import application
+from headrace_controller.settings import ControllerSettings
 from tests.chart.rendering import (
     CHART,
     NAMESPACE,
@@ -25,6 +30,7 @@ from tests.chart.rendering import (
     objects,
 )
 from tests.support.kubernetes import KubernetesUnderTest, empty_api_server, tool
+from tests.unit.apiserver.running_api import running_api
 
 DEFINED_ELSEWHERE = {
     "HTTPRoute",
@@ -179,6 +185,51 @@ def _manifests() -> str:
     [text] = re.findall(r"<<END\n(.*?)^END$", script, re.MULTILINE | re.DOTALL)
     values = {"NAME": "headrace-test", "host": "10.0.0.1", "VIEWER_PORT": "8090"}
     return string.Template(text).substitute(values)
+
+
+def test_the_notes_of_the_standalone_mode_can_be_followed(
+    cluster: KubernetesUnderTest, tmp_path: Path
+) -> None:
+    """Its commands, with kubectl alone, lead to the controller's API. No pod runs here: a
+    controller with the Secret of the release answers at another port instead of the forwarded one.
+    """
+    notes = _helm(cluster, "install", str(CHART), "-f", str(file_of("standalone")))
+    try:
+        data = _get(cluster, "secret", "headrace-api")["data"]
+        for name, text in data.items():
+            (tmp_path / name).write_bytes(base64.b64decode(text))
+            (tmp_path / name).chmod(0o600)
+        settings = ControllerSettings(
+            port=0,
+            token_file=tmp_path / "token",
+            tls_cert_file=tmp_path / "tls.crt",
+            tls_key_file=tmp_path / "tls.key",
+        )
+        with running_api(settings) as api:
+            port = urlsplit(api.url).port
+            commands = "\n".join(
+                re.findall(r"^  (.*)$", notes.partition("forwarded port")[2], re.M)
+            )
+            assert "kubectl port-forward --namespace knative-eventing service/" in commands
+            assert "headrace " not in commands.replace("headrace --", "")
+            script = re.sub(r"^kubectl port-forward .*$", "", commands, flags=re.MULTILINE)
+            script = script.replace("https://localhost:8001", f"https://localhost:{port}")
+            done = subprocess.run(
+                ["sh", "-eu", "-c", script],
+                cwd=tmp_path,
+                env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "HOME": str(tmp_path)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert "broker.eventing.knative.dev/default created" in done.stdout
+        assert "NAME" in done.stdout.splitlines()[-2]
+        assert "default" in done.stdout.splitlines()[-1]
+        assert 0o600 == (tmp_path / "headrace.token").stat().st_mode & 0o777
+    finally:
+        _helm(cluster, "uninstall")
 
 
 def test_token_and_certificate_are_kept_at_an_upgrade(cluster: KubernetesUnderTest) -> None:
