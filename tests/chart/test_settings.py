@@ -18,11 +18,15 @@ from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 from headrace_sources.settings import SourcesSettings
-from tests.chart.rendering import VALUE_SETS, Object, named, services
+from tests.chart.rendering import VALUE_SETS, Object, named, pods, services
 from tests.unit.tree.settings_page import KINDS
 
 MOUNTED = "/etc/headrace/"
-SECRETS = {"kafka-credentials": {"protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-256"}}
+SECRETS = {
+    "kafka-credentials": {"protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-256"},
+    "kafka-dispatcher": {"protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512"},
+    "kafka-sources": {"protocol": "SASL_SSL", "sasl.mechanism": "PLAIN"},
+}
 
 
 class Started(Exception):
@@ -173,13 +177,16 @@ def test_other_addresses_and_kinds(mounted: Path, monkeypatch: pytest.MonkeyPatc
 def test_kafka_is_used_with_the_secret(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protocol and mechanism are variables, everything secret is a file."""
     for name, container in services("secured").items():
+        if name == "dispatcher":
+            continue
         kafka = _start(container, mounted, monkeypatch)["kafka"]
         assert isinstance(kafka, KafkaSettings)
         assert SecurityProtocol.SASL_SSL == kafka.security_protocol
-        assert ("PLAIN" if name == "ingress" else "SCRAM-SHA-256") == kafka.sasl_mechanism
+        plain = name in ("ingress", "sources")
+        assert ("PLAIN" if plain else "SCRAM-SHA-256") == kafka.sasl_mechanism
         assert [
-            mounted / "kafka" / name
-            for name in ("user", "password", "ca.crt", "user.crt", "user.key")
+            mounted / "kafka" / file
+            for file in ("user", "password", "ca.crt", "user.crt", "user.key")
         ] == [
             kafka.sasl_username_file,
             kafka.sasl_password_file,
@@ -189,6 +196,30 @@ def test_kafka_is_used_with_the_secret(mounted: Path, monkeypatch: pytest.Monkey
         ]
         [mount] = [each for each in container["volumeMounts"] if each["name"] == "kafka"]
         assert ("/etc/headrace/kafka", True) == (mount["mountPath"], mount["readOnly"])
+
+
+def test_a_component_can_have_a_login_of_its_own(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that Kafka knows the services by different principals. What is not set for it is that of
+    all.
+    """
+    pods_of = dict(pods("secured"))
+    secrets = {
+        name: [each["secret"]["secretName"] for each in pod["volumes"] if each["name"] == "kafka"]
+        for name, pod in pods_of.items()
+    }
+    assert {
+        "controller": ["kafka-credentials"],
+        "dispatcher": ["kafka-dispatcher"],
+        "ingress": ["kafka-credentials"],
+        "sources": ["kafka-sources"],
+        "test": [],
+    } == secrets
+    kafka = _start(services("secured")["dispatcher"], mounted, monkeypatch)["kafka"]
+    assert isinstance(kafka, KafkaSettings)
+    assert SecurityProtocol.SASL_PLAINTEXT == kafka.security_protocol
+    assert (None, None) == (kafka.ssl_ca_file, kafka.ssl_certificate_file)
 
 
 def test_numbers_keep_their_digits(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@
 {{- if and (eq $key "controller") $standalone }}{{ $_ := set $component "port" 8001 }}{{ end -}}
 {{- $scaled := or (dig "autoscaling" "enabled" false $component) (dig "keda" "enabled" false $component) -}}
 {{- $_ := set $component "scaled" $scaled -}}
+{{- $_ := set $component "kafka" (mergeOverwrite (deepCopy $root.Values.kafka) ($component.kafka | default dict)) -}}
 {{- toYaml $component }}
 {{- end }}
 
@@ -41,13 +42,13 @@ HEADRACE_MANAGEMENT_PORT: {{ $component.management | quote }}
 {{- if $values.nats.servers }}
 HEADRACE_NATS_SERVERS: {{ $values.nats.servers | quote }}
 {{- end }}
-{{- if $values.kafka.existingSecret }}
+{{- if $component.kafka.existingSecret }}
 HEADRACE_KAFKA_SASL_USERNAME_FILE: /etc/headrace/kafka/user
 HEADRACE_KAFKA_SASL_PASSWORD_FILE: /etc/headrace/kafka/password
-{{- if $values.kafka.ca }}
+{{- if $component.kafka.ca }}
 HEADRACE_KAFKA_SSL_CA_FILE: /etc/headrace/kafka/ca.crt
 {{- end }}
-{{- if $values.kafka.clientCertificate }}
+{{- if $component.kafka.clientCertificate }}
 HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: /etc/headrace/kafka/user.crt
 HEADRACE_KAFKA_SSL_KEY_FILE: /etc/headrace/kafka/user.key
 {{- end }}

@@ -67,7 +67,7 @@ spec:
         {{- if $component.state }}
         - {name: state, mountPath: /var/lib/headrace}
         {{- end }}
-        {{- if $values.kafka.existingSecret }}
+        {{- if $component.kafka.existingSecret }}
         - {name: kafka, mountPath: /etc/headrace/kafka, readOnly: true}
         {{- end }}
         {{- if eq $values.mode "standalone" }}
@@ -88,7 +88,7 @@ spec:
     - name: state
       emptyDir: {sizeLimit: 16Mi}
     {{- end }}
-    {{- with $values.kafka.existingSecret }}
+    {{- with $component.kafka.existingSecret }}
     - name: kafka
       secret: {secretName: {{ . }}, defaultMode: 0440}
     {{- end }}
@@ -158,12 +158,12 @@ securityContext:
 {{- end }}
 {{- $taken := keys $env }}
 {{- range $component.extraEnv }}{{ $taken = append $taken .name }}{{ end }}
-{{- if $root.Values.kafka.existingSecret }}
+{{- if $component.kafka.existingSecret }}
 {{- range $name, $entry := dict "HEADRACE_KAFKA_SECURITY_PROTOCOL" (dict "key" "protocol") "HEADRACE_KAFKA_SASL_MECHANISM" (dict "key" "sasl.mechanism" "optional" true) }}
 {{- if not (has $name $taken) }}
 - name: {{ $name }}
   valueFrom:
-    secretKeyRef: {{ merge (dict "name" $root.Values.kafka.existingSecret) $entry | toJson }}
+    secretKeyRef: {{ merge (dict "name" $component.kafka.existingSecret) $entry | toJson }}
 {{- end }}
 {{- end }}
 {{- end }}
