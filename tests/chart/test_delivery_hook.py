@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.rendering import CHART, VALUE_SETS, Object, component, named, of_kind
+from tests.support.certificates import Authority
 from tests.support.embedded_headrace import embedded_headrace_in
 from tests.support.headrace_under_test import HeadraceUnderTest, lasting_port
 from tests.support.wait_until import wait_until
@@ -36,6 +37,7 @@ def _run(
         "WORK": str(directory),
         "POD_IP": "127.0.0.1",
         "HEADRACE_INGRESS": system.ingress_url,
+        "INGRESS_CA": "",
         "HEADRACE_SERVER": f"http://127.0.0.1:{system.api_port}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONUNBUFFERED": "1",
@@ -63,6 +65,36 @@ def test_an_event_is_sent_and_its_delivery_awaited(tmp_path: Path) -> None:
         assert 0 == done.returncode, done.stdout + done.stderr
         assert re.search(r"the event helm-test-\d+ was delivered", done.stdout)
         wait_until(lambda: not _left(system), 20, "Broker and Trigger are removed")
+
+
+def test_the_certificate_of_the_ingress_is_verified(tmp_path: Path) -> None:
+    """With the authority in the Secret of the certificate; without it the event is not sent."""
+    authority = Authority(tmp_path / "ca")
+    certificate = authority.sign("ingress")
+    https = {
+        "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE": str(certificate.certificate),
+        "HEADRACE_INGRESS_TLS_KEY_FILE": str(certificate.key),
+    }
+    with embedded_headrace_in(tmp_path / "up", env=https) as system:
+        url = f"https://127.0.0.1:{system.ingress_port}"
+        done = _run(system, tmp_path, HEADRACE_INGRESS=url, INGRESS_CA=str(authority.file))
+        assert 0 == done.returncode, done.stdout + done.stderr
+        assert re.search(r"the event helm-test-\d+ was delivered", done.stdout)
+        wait_until(lambda: not _left(system), 20, "Broker and Trigger are removed")
+        done = _run(system, tmp_path, HEADRACE_INGRESS=url)
+        assert 2 == done.returncode, done.stdout + done.stderr
+        assert "certificate verify failed" in done.stderr
+
+
+def test_the_test_sends_to_the_name_of_the_certificate() -> None:
+    """Not to the Service, and trusts the authority of the Secret if it has one."""
+    [container] = _pod("https")["spec"]["containers"]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert "https://events.example.com" == variables["HEADRACE_INGRESS"]
+    assert "/etc/headrace/certificate/ca.crt" == variables["INGRESS_CA"]
+    [volume] = [each for each in _pod("https")["spec"]["volumes"] if each["name"] == "certificate"]
+    assert volume["secret"]["optional"]
+    assert [{"key": "ca.crt", "path": "ca.crt"}] == volume["secret"]["items"]
 
 
 def _left(system: HeadraceUnderTest) -> list[str]:

@@ -16,6 +16,7 @@ from tests.chart.rendering import (
     named,
     objects,
     of_kind,
+    services,
     values_of,
 )
 
@@ -160,6 +161,42 @@ def test_the_ingress_is_a_name_on_port_80() -> None:
     """So that Services of type ExternalName can lead channels' host names to it."""
     [port] = named("default", "Service", "headrace-ingress")["spec"]["ports"]
     assert 80 == port["port"]
+
+
+def test_with_a_certificate_the_ingress_is_reached_by_https() -> None:
+    """By its Service, a gateway, an Ingress and senders in other pods; probes and metrics are on
+    the management port, which has no TLS.
+    """
+    [port] = named("https", "Service", "headrace-ingress")["spec"]["ports"]
+    assert {"name": "https", "port": 443, "targetPort": "https", "appProtocol": "https"} == port
+    [rule] = named("https", "HTTPRoute", "headrace-ingress")["spec"]["rules"]
+    assert [{"name": "headrace-ingress", "port": 443}] == rule["backendRefs"]
+    [rule] = named("https", "Ingress", "headrace-ingress")["spec"]["rules"]
+    [path] = rule["http"]["paths"]
+    assert {"name": "https"} == path["backend"]["service"]["port"]
+    _, events = _policy("https", "headrace-ingress")["ingress"]
+    assert [{"port": "https"}] == events["ports"]
+    container = services("https")["ingress"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert {"port": "management"}.items() <= container[probe]["httpGet"].items()
+        assert "scheme" not in container[probe]["httpGet"]
+    urls = {each["name"]: each.get("value") for each in services("https")["controller"]["env"]}
+    assert "https://events.example.com" == urls["HEADRACE_CONTROLLER_INGRESS_URL"]
+
+
+def test_without_a_url_the_address_of_the_ingress_is_its_service_by_https() -> None:
+    """The controller writes it into the status of each Broker."""
+    found = objects("https", "--set", "ingress.url=")
+    [controller] = [
+        each["spec"]["template"]["spec"]["containers"][0]
+        for each in found
+        if each["kind"] == "Deployment" and component(each) == "controller"
+    ]
+    urls = {each["name"]: each.get("value") for each in controller["env"]}
+    assert (
+        "https://headrace-ingress.knative-eventing.svc.cluster.local"
+        == urls["HEADRACE_CONTROLLER_INGRESS_URL"]
+    )
 
 
 @pytest.mark.parametrize(

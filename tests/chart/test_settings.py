@@ -222,6 +222,24 @@ def test_a_component_can_have_a_login_of_its_own(
     assert (None, None) == (kafka.ssl_ca_file, kafka.ssl_certificate_file)
 
 
+def test_the_ingress_reads_its_certificate_from_the_secret(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where it is mounted."""
+    container = services("https")["ingress"]
+    own = _start(container, mounted, monkeypatch)["own"]
+    assert isinstance(own, IngressSettings)
+    directory = mounted / "certificate"
+    assert (directory / "tls.crt", directory / "tls.key") == (
+        own.tls_certificate_file,
+        own.tls_key_file,
+    )
+    [mount] = [each for each in container["volumeMounts"] if each["name"] == "certificate"]
+    assert ("/etc/headrace/certificate", True) == (mount["mountPath"], mount["readOnly"])
+    [volume] = [each for each in dict(pods("https"))["ingress"]["volumes"] if "secret" in each]
+    assert "ingress-certificate" == volume["secret"]["secretName"]
+
+
 def test_numbers_keep_their_digits(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Helm reads numbers as floating point, and would write large ones with an exponent."""
     own = _start(services("secured")["ingress"], mounted, monkeypatch)["own"]

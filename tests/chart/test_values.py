@@ -176,6 +176,11 @@ def test_a_wrong_value_is_refused_with_its_field(setting: str, field: str) -> No
             "--set ingress.autoscaling.maxReplicas=10",
         ),
         (
+            ["ingress.tls.existingSecret=certificate", "ingress.url=http://events.example.com"],
+            "ingress.url must begin with https://",
+            "--set ingress.url=https://events.example.com",
+        ),
+        (
             ["expose.httpRoute.enabled=true"],
             "expose.httpRoute.parentRefs is required",
             "--set 'expose.httpRoute.parentRefs[0].name=public'",

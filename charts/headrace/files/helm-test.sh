@@ -7,6 +7,10 @@ case $POD_IP in
   *) bind=0.0.0.0 host=$POD_IP ;;
 esac
 
+if [ -s "$INGRESS_CA" ]; then
+  export SSL_CERT_FILE="$INGRESS_CA"
+fi
+
 headrace viewer --host "$bind" --port "$VIEWER_PORT" >"$WORK/received" 2>&1 &
 viewer=$!
 finish() {

@@ -28,6 +28,7 @@
 {{- $scaled := or (dig "autoscaling" "enabled" false $component) (dig "keda" "enabled" false $component) -}}
 {{- $_ := set $component "scaled" $scaled -}}
 {{- $_ := set $component "kafka" (mergeOverwrite (deepCopy $root.Values.kafka) ($component.kafka | default dict)) -}}
+{{- if eq $key "ingress" }}{{ $_ := set $component "certificate" (include "headrace.ingressCertificate" $root) }}{{ end -}}
 {{- toYaml $component }}
 {{- end }}
 
@@ -68,6 +69,10 @@ HEADRACE_INGRESS_HOST: 0.0.0.0
 HEADRACE_INGRESS_PORT: {{ $component.port | quote }}
 HEADRACE_INGRESS_WORKERS: {{ $component.workers | quote }}
 HEADRACE_INGRESS_SHUTDOWN_DELAY_SECONDS: {{ $component.shutdownDelaySeconds | quote }}
+{{- if $component.certificate }}
+HEADRACE_INGRESS_TLS_CERTIFICATE_FILE: /etc/headrace/certificate/tls.crt
+HEADRACE_INGRESS_TLS_KEY_FILE: /etc/headrace/certificate/tls.key
+{{- end }}
 {{- else if eq $component.name "dispatcher" }}
 HEADRACE_DISPATCHER_STATE_DIRECTORY: /var/lib/headrace
 {{- include "headrace.egress" (list $values "HEADRACE_DISPATCHER") }}

@@ -59,12 +59,18 @@ labels:
 {{- /* URL of the Service of a component: (root, component). */}}
 {{- define "headrace.serviceUrl" -}}
 {{- $root := index . 0 -}}
-http://{{ include "headrace.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}.svc.{{ $root.Values.clusterDomain }}
+{{- $secure := and (eq (index . 1) "ingress") (include "headrace.ingressCertificate" $root) -}}
+http{{ if $secure }}s{{ end }}://{{ include "headrace.fullname" $root }}-{{ index . 1 }}.{{ $root.Release.Namespace }}.svc.{{ $root.Values.clusterDomain }}
 {{- end }}
 
 {{- /* Label `headrace` of the metrics: the installation. */}}
 {{- define "headrace.installation" -}}
 {{ .Values.metrics.installation | default (printf "%s/%s" .Release.Namespace (include "headrace.fullname" .)) }}
+{{- end }}
+
+{{- /* Secret with the certificate of the ingress; empty for plain HTTP. */}}
+{{- define "headrace.ingressCertificate" -}}
+{{ dig "tls" "existingSecret" "" .Values.ingress }}
 {{- end }}
 
 {{- define "headrace.ingressUrl" -}}

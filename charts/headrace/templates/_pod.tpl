@@ -70,6 +70,9 @@ spec:
         {{- if $component.kafka.existingSecret }}
         - {name: kafka, mountPath: /etc/headrace/kafka, readOnly: true}
         {{- end }}
+        {{- if $component.certificate }}
+        - {name: certificate, mountPath: /etc/headrace/certificate, readOnly: true}
+        {{- end }}
         {{- if eq $values.mode "standalone" }}
         {{- if eq $component.name "controller" }}
         - {name: api, mountPath: /etc/headrace/api, readOnly: true}
@@ -90,6 +93,10 @@ spec:
     {{- end }}
     {{- with $component.kafka.existingSecret }}
     - name: kafka
+      secret: {secretName: {{ . }}, defaultMode: 0440}
+    {{- end }}
+    {{- with $component.certificate }}
+    - name: certificate
       secret: {secretName: {{ . }}, defaultMode: 0440}
     {{- end }}
     {{- if eq $values.mode "standalone" }}
@@ -144,7 +151,7 @@ securityContext:
 
 {{- /* Name of the port that a component serves. */}}
 {{- define "headrace.portName" -}}
-{{ eq .name "controller" | ternary "https" "http" }}
+{{ if or (eq .name "controller") .certificate }}https{{ else }}http{{ end }}
 {{- end }}
 
 {{- /* `env` of a container: the chart's variables, over them those of the values: (root, component). */}}

@@ -24,6 +24,9 @@
 {{- if gt (int $values.ingress.autoscaling.minReplicas) (int $values.ingress.autoscaling.maxReplicas) }}
 {{- fail "ingress.autoscaling.minReplicas must not be greater than ingress.autoscaling.maxReplicas, for example --set ingress.autoscaling.maxReplicas=10" }}
 {{- end }}
+{{- if and (include "headrace.ingressCertificate" .) (hasPrefix "http://" $values.ingress.url) }}
+{{- fail "ingress.url must begin with https:// with ingress.tls.existingSecret, for example --set ingress.url=https://events.example.com" }}
+{{- end }}
 {{- if and $values.expose.httpRoute.enabled (not $values.expose.httpRoute.parentRefs) }}
 {{- fail "expose.httpRoute.parentRefs is required with expose.httpRoute.enabled, for example --set 'expose.httpRoute.parentRefs[0].name=public'" }}
 {{- end }}
