@@ -23,6 +23,7 @@ from headrace_cli.resource_output import (
     print_document,
     refuse_object_outputs,
 )
+from headrace_cli.services import ServiceName
 from headrace_cli.terminal import echo
 
 BROKERS_AND_TRIGGERS = "knative-"
@@ -32,15 +33,6 @@ SUBSCRIPTIONS = "kafka."
 RESOURCES_WRITER = f"{RESOURCES_TOPIC}.writer"
 """The transactional id with which one controller at a time writes resources."""
 PLACEHOLDER = "{service}"
-
-
-class ServiceName(StrEnum):
-    """A service with a connection to Kafka."""
-
-    CONTROLLER = "controller"
-    INGRESS = "ingress"
-    DISPATCHER = "dispatcher"
-    SOURCES = "sources"
 
 
 class ResourceType(StrEnum):
@@ -81,6 +73,7 @@ class Acl:
 def _acls() -> Iterator[Acl]:
     controller, ingress = ServiceName.CONTROLLER, ServiceName.INGRESS
     dispatcher, sources = ServiceName.DISPATCHER, ServiceName.SOURCES
+    in_memory = ServiceName.IN_MEMORY
     topic, group, prefixed = ResourceType.TOPIC, ResourceType.GROUP, Pattern.PREFIXED
     created = ("Create", "Describe", "DescribeConfigs")
     for name in (ROUTING_TOPIC, RESOURCES_TOPIC):
@@ -104,7 +97,7 @@ def _acls() -> Iterator[Acl]:
     for service in ServiceName:
         # The client library looks for the coordinator of this group; nothing joins it.
         yield Acl(service, group, f"headrace-{service}.follower", ("Describe",))
-    for service in (ingress, dispatcher, sources):
+    for service in (ingress, dispatcher, sources, in_memory):
         yield Acl(service, topic, ROUTING_TOPIC, ("Describe", "Read"))
         yield Acl(service, topic, INSTANCES_TOPIC, ("Describe", "Write"))
     for service in (ingress, sources):

@@ -28,21 +28,11 @@ from headrace_cli.resource_output import (
     print_rows,
     refuse_object_outputs,
 )
-from headrace_cli.services import KUBECONFIG, KUBECONFIG_VARIABLE, SHARED
+from headrace_cli.services import KUBECONFIG, KUBECONFIG_VARIABLE, SHARED, ServiceName
 from headrace_cli.terminal import echo, printable
 
 _CELL_MAX = 300
 _PORT = "HEADRACE_MANAGEMENT_PORT"
-
-
-class ServiceName(StrEnum):
-    """A service of the command line."""
-
-    INGRESS = "ingress"
-    DISPATCHER = "dispatcher"
-    CONTROLLER = "controller"
-    SOURCES = "sources"
-    IN_MEMORY = "in-memory"
 
 
 class Origin(StrEnum):

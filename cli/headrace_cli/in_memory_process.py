@@ -32,6 +32,8 @@ from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 
 _SERVED = (IN_MEMORY,)
+_CLIENT_ID = "headrace-in-memory"
+"""As the other services have: ACLs are for the groups that begin with it."""
 
 
 async def run(
@@ -64,7 +66,9 @@ async def run(
     memory = MemoryBackend(bytes_max=settings.bytes_max, drain_seconds=dispatcher.drain_seconds)
     service.add("in-memory channels", memory)
     measure_memory(metrics, memory)
-    delivery = headrace_dispatcher.app.kafka_backends(dispatcher, kafka, served=_SERVED)
+    delivery = headrace_dispatcher.app.kafka_backends(
+        dispatcher, kafka, client_id=_CLIENT_ID, served=_SERVED
+    )
     ports = (
         ProtectedPort(own.host, own.port, "the management port of this process"),
         *other_services_ports(),
@@ -78,7 +82,7 @@ async def run(
         poison_tracker=poison_tracker,
         tracing=tracing,
     )
-    options = kafka.options("headrace-in-memory")
+    options = kafka.options(_CLIENT_ID)
     acceptance = headrace_ingress.app.kafka_backends(ingress, options, served=_SERVED)
     headrace_ingress.app.compose(
         service, ingress, add_to_ingress(acceptance, memory), metrics, tracing=tracing

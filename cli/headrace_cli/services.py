@@ -7,6 +7,7 @@ option have an environment variable (`HEADRACE_<SERVICE>_*`).
 
 import sys
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -27,6 +28,17 @@ from headrace_cli.terminal import echo
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
 SHARED = (KafkaSettings, LogSettings, ManagementSettings, NatsSettings)
+
+
+class ServiceName(StrEnum):
+    """A service of the command line; each has a connection to Kafka."""
+
+    INGRESS = "ingress"
+    DISPATCHER = "dispatcher"
+    CONTROLLER = "controller"
+    SOURCES = "sources"
+    IN_MEMORY = "in-memory"
+
 
 BootstrapServers = Annotated[
     str | None,

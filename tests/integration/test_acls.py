@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from headrace_cli.acls import ACLS, Acl, Pattern
+from headrace_cli.services import ServiceName
 from tests.support.headrace_under_test import HeadraceUnderTest, group_of
 from tests.support.kafka_listeners import KafkaWithListeners, kafka_with_listeners
 from tests.support.ledger import numbered
@@ -32,7 +33,7 @@ from tests.support.manifests import (
     subscription,
     trigger,
 )
-from tests.support.sink_scripts import Script
+from tests.support.sink_scripts import Mode, Script
 from tests.support.wait_until import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -43,7 +44,7 @@ CORRECTED_SECONDS = 60.0
 WRONG = "7654321"
 MEASURED_LATER = ("controller", "headrace.delay", "Describe")
 """The controller measures the lag of this group once a minute."""
-SERVICES = ("controller", "ingress", "dispatcher", "sources")
+SERVICES = tuple(ServiceName)
 RESOURCE_TYPES = {
     "topic": ResourceType.TOPIC,
     "group": ResourceType.GROUP,
@@ -60,7 +61,7 @@ OPERATIONS = {
     "Write": AclOperation.WRITE,
 }
 DECISION = re.compile(
-    r"Principal = User:headrace-(\w+) is (Allowed|Denied) operation = (\w+) from host = \S+ on"
+    r"Principal = User:headrace-([\w-]+) is (Allowed|Denied) operation = (\w+) from host = \S+ on"
     r" resource = (\w+):LITERAL:(\S+) for request = (\w+)"
 )
 """A line of the authorizer's log."""
@@ -126,9 +127,10 @@ def test_each_service_needs_its_acls_and_no_others(
     every operation of every ACL is used.
     """
     address, servers = denying.addresses["SERVICES"], denying.apache.bootstrap_servers
-    own = {service: _env(address, tmp_path, service) for service in SERVICES}
+    own = {str(each): _env(address, tmp_path, each) for each in SERVICES}
     system = HeadraceUnderTest(servers, tmp_path, own_env=own)
     try:
+        system.run_in_memory()
         system.start()
         system.run_sources()
         _use_everything(system, servers)
@@ -186,10 +188,19 @@ def _use_everything(system: HeadraceUnderTest, servers: str) -> None:
         "spec": {"schedule": "* * * * * *", "sink": {"ref": to_broker}},
     }
     system.establish(broker_config(NAMESPACE, "topics", partitions=1), orders, pipe)
-    system.establish(good, failing, delayed, subscribed, clock)
+    # What its subscriber replies is posted to the Broker, not appended to its topic.
+    memory = channel(NAMESPACE, "memory", kind="InMemoryChannel")
+    system.sinks.script("replying", Script(mode=Mode.REPLY, reply_type="answered"))
+    replying = subscription(
+        memory, "replying", system.sinks.url("replying"), reply={"ref": to_broker}
+    )
+    system.establish(memory)
+    system.establish(good, failing, delayed, subscribed, replying, clock)
     assert 202 == system.send(numbered(1, "w", 1), f"/{NAMESPACE}/default")
     assert 202 == system.send(numbered(1, "w", 2), f"/{NAMESPACE}/kafkachannels/pipe")
     wait_until(lambda: system.sinks.counts("good").get("requests", 0) >= 3, SECONDS, "the clock")
+    assert 202 == system.send(numbered(1, "w", 3), f"/{NAMESPACE}/inmemorychannels/memory")
+    wait_until(lambda: _replies(system, NAMESPACE), SECONDS, "the reply is in the Broker's topic")
     for each in (failing, subscribed):
         group = (system.get(each) or each)["status"].get("annotations", {}).get("group.id")
         dead = f"{group or group_of(each)}.dead"
@@ -198,13 +209,18 @@ def _use_everything(system: HeadraceUnderTest, servers: str) -> None:
         lambda: sum(system.log.ends(["headrace.delay.10s"]).values()) > 0, SECONDS, "one waits"
     )
     _change_topics(system, servers)
-    system.delete(clock, good, failing, delayed, subscribed)
-    system.delete(orders, pipe)
+    system.delete(clock, good, failing, delayed, subscribed, replying)
+    system.delete(orders, pipe, memory)
     wait_until(
         lambda: not any(each.startswith("knative-") for each in _living(system)),
         SECONDS,
         "topics are deleted",
     )
+
+
+def _replies(system: HeadraceUnderTest, namespace: str) -> bool:
+    records = system.log.records(f"knative-broker-{namespace}-default")
+    return any(dict(each.headers).get("ce_type") == b"answered" for each in records)
 
 
 def _change_topics(system: HeadraceUnderTest, servers: str) -> None:

@@ -69,15 +69,21 @@ class DispatcherBackends:
 
 
 def kafka_backends(
-    settings: DispatcherSettings, kafka: KafkaSettings, *, served: Collection[str] = (KAFKA,)
+    settings: DispatcherSettings,
+    kafka: KafkaSettings,
+    *,
+    client_id: str = "headrace-dispatcher",
+    served: Collection[str] = (KAFKA,),
 ) -> DispatcherBackends:
     """Adapters for Kafka. `served` are the backends whose routes are read; the caller adds the logs
     and feeds of the others.
     """
-    options = kafka.options("headrace-dispatcher")
+    options = kafka.options(client_id)
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
-    feeds = kafka_feeds(settings, options, choose_protocol=kafka.group_protocol is None)
+    # A process that serves no topics of Kafka joins no group.
+    choose_protocol = kafka.group_protocol is None and KAFKA in served
+    feeds = kafka_feeds(settings, options, choose_protocol=choose_protocol)
     return DispatcherBackends(
         log=log,
         feeds=feeds,

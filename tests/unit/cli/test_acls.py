@@ -6,8 +6,9 @@ import json
 
 from typer.testing import CliRunner
 
-from headrace_cli.acls import ACLS, ServiceName
+from headrace_cli.acls import ACLS
 from headrace_cli.main import application
+from headrace_cli.services import ServiceName
 
 RUNNER = CliRunner()
 
