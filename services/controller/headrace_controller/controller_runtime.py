@@ -11,7 +11,7 @@ from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.errors import Temporary
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
-from headrace.runtime.kafka_metrics import measure_routing
+from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.service import Component
@@ -98,7 +98,7 @@ class ControllerRuntime:
         self._purger = TopicPurger(store=backends.store, admins=backends.admins)
         if metrics is not None:
             register_controller_metrics(metrics, backends.store, self.loop)
-            measure_routing(metrics, "controller", backends.routing.table)
+            measure_kafka(metrics, "controller", backends.routing.table, None)
 
     def not_ready(self) -> str | None:
         """Why resources cannot be read; None if they can. A standby reads, and is ready."""

@@ -23,7 +23,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.heartbeat import instance_name
-from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
+from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode, tune_gc
@@ -181,9 +181,7 @@ def compose(
         poison_tracker=poison_tracker,
         tracing=tracing,
     )
-    if backends.measurements is not None:
-        measure_kafka(metrics, backends.measurements)
-    measure_routing(metrics, "dispatcher", backends.routes.table)
+    measure_kafka(metrics, "dispatcher", backends.routes.table, backends.measurements)
     for name, component in backends.components:
         service.add(name, component)
     service.add("dispatcher", dispatcher)

@@ -276,7 +276,7 @@ class Dispatcher:
 
     def _count_failure(self, key: str) -> None:
         labels = self._names(key).values() or ("", "", key)
-        self._families.failures.labels(*labels).value += 1
+        self._families.readers.failures.labels(*labels).value += 1
 
     async def _remove_worker(self, worker: SubscriptionWorker) -> None:
         await worker.stop(leave=True)

@@ -26,6 +26,40 @@ class DispatcherMetrics:
     """The families of this service; `SubscriptionMetrics` holds one subscription's children."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self.events = EventCounters(metrics)
+        self.attempts = AttemptCounters(metrics)
+        self.replies = ReplyCounters(metrics)
+        self.dead_letters = DeadLetterCounters(metrics)
+        self.readers = ReaderCounters(metrics)
+        self.gauges = SubscriptionGauges(metrics)
+        self.backlog_unknown = metrics.counter(
+            "backlog_unknown",
+            "Partitions of retry topics whose backlog could not be read; retried after 10 s.",
+            (),
+        ).labels()
+        self.delayed = metrics.gauge(
+            "delayed_records",
+            "Records waiting in a delay topic, in partitions owned here.",
+            ("topic",),
+        )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting what there is of one subscription."""
+        for each in (
+            self.events,
+            self.attempts,
+            self.replies,
+            self.dead_letters,
+            self.readers,
+            self.gauges,
+        ):
+            each.remove(labels)
+
+
+class EventCounters:
+    """What happens to the events of a channel."""
+
+    def __init__(self, metrics: Metrics) -> None:
         self.received = metrics.counter(
             "dispatcher_received", "Records read from channel topics.", LABELS
         )
@@ -42,10 +76,32 @@ class DispatcherMetrics:
             LABELS,
             buckets=DELIVERY_BUCKETS,
         )
-        self.attempts = metrics.counter(
+        self.misplaced = metrics.counter(
+            "content_type_misplaced",
+            "Records with a header ce_datacontenttype, which is ignored in favour of content-type.",
+            LABELS,
+        )
+        self.expired = metrics.counter(
+            "expired", "Events that expired from their channel before they were delivered.", LABELS
+        )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the counters of one subscription."""
+        for counter in (self.received, self.filtered, self.delivered, self.misplaced, self.expired):
+            counter.remove(*labels)
+        self.delivery_seconds.remove(*labels)
+        for kind in ErrorKind:
+            self.filter_errors.remove(*labels, kind.value)
+
+
+class AttemptCounters:
+    """The requests to subscribers, and their repetitions."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.outcomes = metrics.counter(
             "attempts", "Requests to subscribers, by outcome.", (*LABELS, "outcome")
         )
-        self.attempt_seconds = metrics.histogram(
+        self.seconds = metrics.histogram(
             "attempt_seconds", "Seconds that requests to subscribers took, failed ones too.", LABELS
         )
         self.retried = metrics.counter("retried", "Failed attempts that are retried.", LABELS)
@@ -55,28 +111,51 @@ class DispatcherMetrics:
             " of a tier wait equally long, so the increase over that time is how many wait now.",
             (*LABELS, "tier"),
         )
-        self.dead_lettered = metrics.counter(
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the counters of one subscription, except those of tiers."""
+        self.seconds.remove(*labels)
+        self.retried.remove(*labels)
+        for outcome in OUTCOMES:
+            self.outcomes.remove(*labels, outcome)
+
+
+class DeadLetterCounters:
+    """The dead letter topics, and the dead letter sinks."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.reasons = metrics.counter(
             "dead_lettered",
             "Events moved to the dead letter topic, by reason.",
             (*LABELS, "reason"),
         )
-        self.replies = ReplyCounters(metrics)
         self.sink = metrics.counter(
             "dead_letter_sink_attempts", "Requests to dead letter sinks.", (*LABELS, "result")
-        )
-        self.misplaced = metrics.counter(
-            "content_type_misplaced",
-            "Records with a header ce_datacontenttype, which is ignored in favour of content-type.",
-            LABELS,
         )
         self.kept = metrics.counter(
             "dead_letters_kept",
             "Dead letters that stay in the dead letter topic and are not posted again, by reason.",
             (*LABELS, "reason"),
         )
-        self.expired = metrics.counter(
-            "expired", "Events that expired from their channel before they were delivered.", LABELS
+        self.store_refused = metrics.counter(
+            "parking_refused", "Records that a retry or dead letter topic refused.", LABELS
         )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the counters of one subscription."""
+        self.store_refused.remove(*labels)
+        for reason in DeadLetterReason:
+            self.reasons.remove(*labels, reason.value)
+        for result in ("stored", "failed"):
+            self.sink.remove(*labels, result)
+        for kept in KEPT_REASONS:
+            self.kept.remove(*labels, kept)
+
+
+class ReaderCounters:
+    """The readers of topics, and the workers that they belong to."""
+
+    def __init__(self, metrics: Metrics) -> None:
         self.rebalances = metrics.counter(
             "rebalances",
             "Rebalances that took partitions of the channel topic away from this process.",
@@ -87,25 +166,18 @@ class DispatcherMetrics:
             "What readers of the subscription's topics reported, by kind.",
             (*LABELS, "alarm"),
         )
-        self.store_refused = metrics.counter(
-            "parking_refused", "Records that a retry or dead letter topic refused.", LABELS
-        )
         self.failures = metrics.counter(
             "subscription_failures",
             "Failed starts and changes of subscription workers, which are then restarted.",
             LABELS,
         )
-        self.backlog_unknown = metrics.counter(
-            "backlog_unknown",
-            "Partitions of retry topics whose backlog could not be read; retried after 10 s.",
-            (),
-        ).labels()
-        self.gauges = SubscriptionGauges(metrics)
-        self.delayed = metrics.gauge(
-            "delayed_records",
-            "Records waiting in a delay topic, in partitions owned here.",
-            ("topic",),
-        )
+
+    def remove(self, labels: tuple[str, str, str]) -> None:
+        """Stop exporting the counters of one subscription."""
+        self.rebalances.remove(*labels)
+        self.failures.remove(*labels)
+        for alarm in AlarmKind:
+            self.alarms.remove(*labels, alarm.value)
 
 
 class ReplyCounters:
@@ -257,24 +329,24 @@ class SubscriptionMetrics:
     def _bind(self, labels: tuple[str, str, str]) -> None:
         families = self._families
         self.labels = labels
-        self.received = families.received.labels(*labels)
-        self.filtered = families.filtered.labels(*labels)
-        self.delivered = families.delivered.labels(*labels)
-        self.delivery_seconds = families.delivery_seconds.labels(*labels)
-        self.attempt_seconds = families.attempt_seconds.labels(*labels)
-        self.retried = families.retried.labels(*labels)
-        self.rebalances = families.rebalances.labels(*labels)
+        self.received = families.events.received.labels(*labels)
+        self.filtered = families.events.filtered.labels(*labels)
+        self.delivered = families.events.delivered.labels(*labels)
+        self.delivery_seconds = families.events.delivery_seconds.labels(*labels)
+        self.attempt_seconds = families.attempts.seconds.labels(*labels)
+        self.retried = families.attempts.retried.labels(*labels)
+        self.rebalances = families.readers.rebalances.labels(*labels)
         self.replies_stored = families.replies.results.labels(*labels, "stored")
         self.replies_dropped = families.replies.results.labels(*labels, "dropped")
         self.long_chains = families.replies.long_chains.labels(*labels)
         self.loop_held = families.replies.loop_held.labels(*labels)
-        self.sink_stored = families.sink.labels(*labels, "stored")
-        self.sink_failed = families.sink.labels(*labels, "failed")
-        self.sink_rejected = families.kept.labels(*labels, "rejected")
-        self.misplaced = families.misplaced.labels(*labels)
-        self.not_events = families.kept.labels(*labels, "not-an-event")
-        self.expired = families.expired.labels(*labels)
-        self.store_refused = families.store_refused.labels(*labels)
+        self.sink_stored = families.dead_letters.sink.labels(*labels, "stored")
+        self.sink_failed = families.dead_letters.sink.labels(*labels, "failed")
+        self.sink_rejected = families.dead_letters.kept.labels(*labels, "rejected")
+        self.misplaced = families.events.misplaced.labels(*labels)
+        self.not_events = families.dead_letters.kept.labels(*labels, "not-an-event")
+        self.expired = families.events.expired.labels(*labels)
+        self.store_refused = families.dead_letters.store_refused.labels(*labels)
         self._tiers: set[str] = set()
         self._attempts: dict[int | Failure, CounterChild] = {}
         self._dead_lettered: dict[DeadLetterReason, CounterChild] = {}
@@ -289,7 +361,9 @@ class SubscriptionMetrics:
         counter = self._attempts.get(key)
         if counter is None:
             label = key.value if isinstance(key, Failure) else f"{key}xx"
-            counter = self._attempts[key] = self._families.attempts.labels(*self.labels, label)
+            counter = self._attempts[key] = self._families.attempts.outcomes.labels(
+                *self.labels, label
+            )
         counter.value += 1
 
     def observe_attempt(self, seconds: float) -> None:
@@ -300,17 +374,17 @@ class SubscriptionMetrics:
         """A retry record is in the topic of this tier; None for the retry topic."""
         label = tier_label(tier)
         self._tiers.add(label)
-        self._families.scheduled.labels(*self.labels, label).value += 1
+        self._families.attempts.scheduled.labels(*self.labels, label).value += 1
 
     def alarm(self, kind: AlarmKind) -> None:
         """A reader has reported this."""
-        self._families.alarms.labels(*self.labels, kind.value).value += 1
+        self._families.readers.alarms.labels(*self.labels, kind.value).value += 1
 
     def filter_failed(self, problem: Problem) -> None:
         """A CESQL expression ended in an error, which lets no event pass; once per event and
         expression.
         """
-        self._families.filter_errors.labels(*self.labels, problem.kind.value).value += 1
+        self._families.events.filter_errors.labels(*self.labels, problem.kind.value).value += 1
 
     def observe_delivery(self, seconds: float) -> None:
         """An event is delivered, this long after it was stored."""
@@ -322,7 +396,7 @@ class SubscriptionMetrics:
         self.dead_letters += 1
         counter = self._dead_lettered.get(reason)
         if counter is None:
-            counter = self._dead_lettered[reason] = self._families.dead_lettered.labels(
+            counter = self._dead_lettered[reason] = self._families.dead_letters.reasons.labels(
                 *self.labels, reason.value
             )
         counter.value += 1
@@ -359,39 +433,9 @@ class SubscriptionMetrics:
 
     def remove(self) -> None:
         """The subscription is deleted: export it no longer."""
-        families, labels = self._families, self.labels
-        for family in (
-            families.received,
-            families.filtered,
-            families.delivered,
-            families.delivery_seconds,
-            families.attempt_seconds,
-            families.rebalances,
-            families.retried,
-            families.expired,
-            families.store_refused,
-            families.failures,
-            families.misplaced,
-        ):
-            family.remove(*labels)
-        for outcome in OUTCOMES:
-            families.attempts.remove(*labels, outcome)
-        for kind in ErrorKind:
-            families.filter_errors.remove(*labels, kind.value)
-        for reason in DeadLetterReason:
-            families.dead_lettered.remove(*labels, reason.value)
-        for alarm in AlarmKind:
-            families.alarms.remove(*labels, alarm.value)
+        self._families.remove(self.labels)
         for tier in self._tiers:
-            families.scheduled.remove(*labels, tier)
-        for family, results in (
-            (families.sink, ("stored", "failed")),
-            (families.kept, KEPT_REASONS),
-        ):
-            for result in results:
-                family.remove(*labels, result)
-        families.replies.remove(labels)
-        families.gauges.remove(labels)
+            self._families.attempts.scheduled.remove(*self.labels, tier)
 
 
 def measure_client(metrics: Metrics, counts: ClientCounts) -> None:

@@ -20,7 +20,7 @@ from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
-from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
+from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics, MetricsFlusher
 from headrace.runtime.process import ExitCode, tune_gc
@@ -149,9 +149,7 @@ def compose(
         listener=listener,
         tracing=tracing,
     )
-    if backends.measurements is not None:
-        measure_kafka(metrics, backends.measurements)
-    measure_routing(metrics, "ingress", backends.routes.table)
+    measure_kafka(metrics, "ingress", backends.routes.table, backends.measurements)
     for name, component in backends.components:
         service.add(name, component)
     service.add("ingress", ingress)

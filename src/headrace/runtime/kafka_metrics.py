@@ -16,8 +16,21 @@ class RoutingPosition(Protocol):
         ...
 
 
-def measure_kafka(metrics: Metrics, measurements: ClientMeasurements) -> None:
-    """Export what these clients measure. Several services of one process are added up."""
+def measure_kafka(
+    metrics: Metrics,
+    component: str,
+    table: RoutingPosition,
+    measurements: ClientMeasurements | None,
+) -> None:
+    """Export how far a service has read the routing table, and what its Kafka clients measure: None
+    if it has none of its own. The clients of several services of one process are added up.
+    """
+    _measure_routing(metrics, component, table)
+    if measurements is not None:
+        _measure_clients(metrics, measurements)
+
+
+def _measure_clients(metrics: Metrics, measurements: ClientMeasurements) -> None:
     errors = metrics.counter(
         "kafka_errors",
         "Errors that Kafka clients reported, by client (producer, consumer) and name of the error"
@@ -42,8 +55,7 @@ def measure_kafka(metrics: Metrics, measurements: ClientMeasurements) -> None:
     metrics.before_scrape(update)
 
 
-def measure_routing(metrics: Metrics, component: str, table: RoutingPosition) -> None:
-    """Export how far a service has read the routing table."""
+def _measure_routing(metrics: Metrics, component: str, table: RoutingPosition) -> None:
     offset = metrics.gauge(
         "routing_offset",
         "Offset of the newest record of headrace.routing that is applied, -1 before the first.",

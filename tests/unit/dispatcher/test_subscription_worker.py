@@ -282,7 +282,7 @@ async def test_a_filter_over_its_budget_is_logged_and_counted_and_blocks_nothing
             assert 21 == worker.metrics.filtered.value
             assert (
                 20
-                == harness.context.metrics.filter_errors.labels(
+                == harness.context.metrics.events.filter_errors.labels(
                     "", "default", "small", "budget"
                 ).value
             )

@@ -2,7 +2,7 @@
 
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.domain.routing import RoutingTable
-from headrace.runtime.kafka_metrics import measure_kafka, measure_routing
+from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.metrics import Metrics
 
 
@@ -15,8 +15,8 @@ def _value(metrics: Metrics, sample: str) -> float:
 def test_errors_of_all_services_of_a_process_are_added_up() -> None:
     """Each counts once, however often the page is written."""
     metrics, one, other = Metrics(process=False), ClientMeasurements(), ClientMeasurements()
-    measure_kafka(metrics, one)
-    measure_kafka(metrics, other)
+    measure_kafka(metrics, "ingress", RoutingTable(), one)
+    measure_kafka(metrics, "dispatcher", RoutingTable(), other)
     sample = 'headrace_kafka_errors_total{client="producer",error="_ALL_BROKERS_DOWN"}'
     assert 0.0 == _value(metrics, sample)
     one.count_error("producer", "_ALL_BROKERS_DOWN")
@@ -29,7 +29,7 @@ def test_errors_of_all_services_of_a_process_are_added_up() -> None:
 def test_the_time_until_kafka_has_a_record_is_a_histogram() -> None:
     """Observed by the log."""
     metrics, measurements = Metrics(process=False), ClientMeasurements()
-    measure_kafka(metrics, measurements)
+    measure_kafka(metrics, "ingress", RoutingTable(), measurements)
     measurements.observe_produce(0.004)
     assert 1.0 == _value(metrics, "headrace_kafka_produce_seconds_count")
     assert 1.0 == _value(metrics, 'headrace_kafka_produce_seconds_bucket{le="0.005"}')
@@ -38,7 +38,7 @@ def test_the_time_until_kafka_has_a_record_is_a_histogram() -> None:
 def test_the_position_in_the_routing_table_is_shown() -> None:
     """As it is when the page is written."""
     metrics, table = Metrics(process=False), RoutingTable()
-    measure_routing(metrics, "ingress", table)
+    measure_kafka(metrics, "ingress", table, None)
     sample = 'headrace_routing_offset{component="ingress"}'
     assert -1.0 == _value(metrics, sample)
     table.position = 7
