@@ -134,11 +134,12 @@ def test_the_ports_of_events_and_webhooks(mounted: Path, monkeypatch: pytest.Mon
     )
     sources = _start(containers["sources"], mounted, monkeypatch)["own"]
     assert isinstance(sources, SourcesSettings)
-    assert ("0.0.0.0", 8084, "https://hooks.example.com", True) == (
+    assert ("0.0.0.0", 8084, "https://hooks.example.com", True, 5.0) == (
         sources.host,
         sources.port,
         sources.public_url,
         sources.kubernetes,
+        sources.shutdown_delay_seconds,
     )
     given = _start(containers["in-memory"], mounted, monkeypatch)["ingress"]
     assert isinstance(given, IngressSettings)

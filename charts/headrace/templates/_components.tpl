@@ -84,6 +84,7 @@ HEADRACE_DISPATCHER_STATE_DIRECTORY: /var/lib/headrace
 {{- else if eq $component.name "sources" }}
 HEADRACE_SOURCES_HOST: 0.0.0.0
 HEADRACE_SOURCES_PORT: {{ $component.port | quote }}
+HEADRACE_SOURCES_SHUTDOWN_DELAY_SECONDS: {{ $component.shutdownDelaySeconds | default 0 | quote }}
 HEADRACE_SOURCES_PUBLIC_URL: {{ $component.publicUrl | default (include "headrace.serviceUrl" (list $root "sources")) | quote }}
 {{- if $component.api }}
 HEADRACE_SOURCES_KUBERNETES: "true"
@@ -108,6 +109,7 @@ HEADRACE_KUBERNETES_LEASE: {{ include "headrace.fullname" $root }}-controller
 {{- else }}
 HEADRACE_CONTROLLER_HOST: 0.0.0.0
 HEADRACE_CONTROLLER_PORT: {{ $component.port | quote }}
+HEADRACE_CONTROLLER_SHUTDOWN_DELAY_SECONDS: {{ $component.shutdownDelaySeconds | default 0 | quote }}
 HEADRACE_CONTROLLER_API_HOSTS: {{ include "headrace.apiHosts" $root | fromYamlArray | join "," | quote }}
 HEADRACE_CONTROLLER_TLS_CERT_FILE: /etc/headrace/api/tls.crt
 HEADRACE_CONTROLLER_TLS_KEY_FILE: /etc/headrace/api/tls.key

@@ -251,7 +251,12 @@ async def run(
     """Run until a signal is received, with resources in Kafka or in a `cluster`; the exit code."""
     # Kafka may start later than this process, much later after an outage of everything: waiting is
     # no slower than a restart.
-    metrics, service = Metrics(), Service("controller", start_seconds=None)
+    metrics = Metrics()
+    service = Service(
+        "controller",
+        start_seconds=None,
+        shutdown_delay_seconds=settings.shutdown_delay_seconds,
+    )
     service.add("watchdog", Watchdog("controller", settings.watchdog_seconds))
     others = [each for each in (settings, kafka, logs, nats, cluster) if each is not None]
     add_management(

@@ -86,6 +86,8 @@ class ControllerSettings(Settings):
     """Take over topics that belong to the resources of another store: after a restore, or a move
     between modes or clusters.
     """
+    shutdown_delay_seconds: Annotated[float, Ge(0), Le(300)] = 0.0
+    """How long to keep serving after readiness fails, at shutdown."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
     """How long the event loop may be blocked before the process exits (exit code 27); 0: without
     limit.

@@ -183,7 +183,10 @@ async def run(
     """Run sources until a signal is received; return the exit code."""
     metrics = Metrics()
     service = Service(
-        "sources", drain_seconds=settings.drain_seconds + _STOP_SECONDS, stop_seconds=_STOP_SECONDS
+        "sources",
+        shutdown_delay_seconds=settings.shutdown_delay_seconds,
+        drain_seconds=settings.drain_seconds + _STOP_SECONDS,
+        stop_seconds=_STOP_SECONDS,
     )
     service.add("watchdog", Watchdog("sources", settings.watchdog_seconds))
     own = add_management(

@@ -85,6 +85,8 @@ class SourcesSettings(Settings):
     """Bytes of records held and prefetched by the sources that read from Kafka, all together."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     """Time to finish what is in flight when the process stops."""
+    shutdown_delay_seconds: Annotated[float, Ge(0), Le(300)] = 0.0
+    """How long to keep serving after readiness fails, at shutdown."""
     watchdog_seconds: Annotated[float, Ge(0), Le(3600)] = WATCHDOG_SECONDS
     """How long the event loop may stall before the process is ended (exit code 27); 0: no limit."""
 
