@@ -5,7 +5,7 @@ annotation that switches one off.
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.domain.field_errors import FieldError, invalid, invalid_key
+from headrace.domain.field_errors import FieldError, disallowed, invalid, invalid_key
 from headrace.resources.condition_types import OIDC_IDENTITY_CREATED
 from headrace.resources.conditions import ConditionSet, happy
 from headrace.resources.destination import DESTINATION_SHAPE, unsupported_uri
@@ -30,6 +30,8 @@ SOURCE_SHAPE: Shape = {
 """Of the spec, beside the fields of each kind, which have any type (`shape_of`)."""
 _REFERENCE_FIELDS = ("apiVersion", "kind", "name", "namespace")
 EXTENSION_VALUE_MAX = 8_192
+REQUIRED_ATTRIBUTES = ("id", "source", "specversion", "type")
+"""Of every event: `ceOverrides` may not set them (Knative's specification of sources)."""
 
 
 def shape_of(fields: Mapping[str, Any]) -> Shape:
@@ -75,6 +77,11 @@ def validate_source(
             errors.append(invalid_key(name, path, "keys MUST NOT be empty"))
         elif not (name.isascii() and name.isalnum()):
             errors.append(invalid_key(name, path, "keys are expected to be alphanumeric"))
+        elif name.lower() in REQUIRED_ATTRIBUTES:
+            # Names are written in lower case into events, and are sent to every sink.
+            errors.append(
+                disallowed(f"{path}.{name}", details="required attributes stay as they are")
+            )
         elif len(value) > EXTENSION_VALUE_MAX:
             details = f"expected at most {EXTENSION_VALUE_MAX} characters"
             errors.append(invalid(f"{len(value)} characters", f"{path}.{name}", details))
