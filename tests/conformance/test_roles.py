@@ -49,7 +49,7 @@ def test_every_kind_can_be_read(path: Path, crd: Path, namespace: str) -> None:
     [
         ("eventing.knative.dev", "brokers", ["update"]),
         ("eventing.knative.dev", "triggers", ["update"]),
-        ("eventing.knative.dev", "eventtypes", ["create", "update"]),
+        ("eventing.knative.dev", "eventtypes", ["create", "patch", "delete"]),
         ("eventing.knative.dev", "brokers/status", ["patch"]),
         ("eventing.knative.dev", "triggers/status", ["patch"]),
         ("eventing.knative.dev", "eventtypes/status", ["patch"]),

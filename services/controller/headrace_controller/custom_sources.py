@@ -11,6 +11,7 @@ from headrace.adapters.manifests import InvalidManifest, read_manifests
 from headrace.domain.errors import Permanent
 from headrace.domain.observed_event_types import TEXT_MAX
 from headrace.resources.delivery_rules import DELIVERY_SHAPE
+from headrace.resources.event_type import TypeDescription
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.resource import Resource, ResourceKind
 from headrace.resources.source import (
@@ -27,6 +28,8 @@ ADAPTER_ANNOTATION = "headrace.dev/source-adapter"
 EVENT_TYPES_ANNOTATION = "registry.knative.dev/eventTypes"
 SETTING = "HEADRACE_CONTROLLER_SOURCE_CRDS"
 _EVENT_TYPES_MAX = 64
+_MEMBERS = {"type": TEXT_MAX, "schema": TEXT_MAX, "description": 32_768}
+"""Of an entry of that annotation, with the characters that an EventType can have there."""
 _COMMON_FIELDS = ("sink", "ceOverrides", "delivery", "serviceAccountName")
 _RULES = KindRules(
     shape_of({"delivery": DELIVERY_SHAPE}),
@@ -74,7 +77,8 @@ def _reconciler(document: Mapping[str, Any], place: str) -> KindReconciler:
             f"{place}: metadata.annotations needs {ADAPTER_ANNOTATION}, the name of an adapter in"
             " HEADRACE_SOURCES_ADAPTERS"
         )
-    registered = _registered_types(annotations.get(EVENT_TYPES_ANNOTATION), place)
+    described = _described_types(annotations.get(EVENT_TYPES_ANNOTATION), place)
+    registered = [(each, "") for each in described]
     return SourceKind(
         kind=_kind(document.get("spec") or {}, place),
         rules=_RULES,
@@ -82,28 +86,43 @@ def _reconciler(document: Mapping[str, Any], place: str) -> KindReconciler:
         config=_config,
         conditions=source_conditions(),
         event_types=lambda source: _published_types(source) or registered,
+        described=described,
         fields=("ceAttributes",),
     ).reconciler()
 
 
-def _registered_types(text: object, place: str) -> EventTypes:
-    """The types that the CRD names, whose source is not known: Knative's annotation is a JSON list
-    of objects with a `type`. Raises `InvalidSourceDefinition`.
+def _described_types(text: object, place: str) -> Mapping[str, TypeDescription]:
+    """The types that the CRD names: Knative's annotation is a JSON list of objects with a `type`,
+    perhaps with a `schema`, the URI of the schema of the data, and a `description`. Raises
+    `InvalidSourceDefinition`.
     """
     if text is None:
-        return ()
+        return {}
     try:
         listed = json.loads(str(text))
-        types = [str(each["type"]) for each in listed if _is_attribute(each["type"])]
-        wrong = not isinstance(listed, list) or len(types) != len(listed)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        wrong = True
-    if wrong:
+    except (ValueError, RecursionError):
+        listed = None
+    if not isinstance(listed, list):
         raise InvalidSourceDefinition(
             f"{place}: metadata.annotations[{EVENT_TYPES_ANNOTATION}] is a JSON list of objects"
-            f' with a type, such as [{{"type": "com.example.made"}}]'
+            ' with a type, such as [{"type": "com.example.made"}]'
         )
-    return [(each, "") for each in dict.fromkeys(types)]
+    return dict(_described_type(entry, number, place) for number, entry in enumerate(listed))
+
+
+def _described_type(entry: object, number: int, place: str) -> tuple[str, TypeDescription]:
+    members = entry if isinstance(entry, Mapping) else {}
+    for name, maximum in _MEMBERS.items():
+        value = members.get(name, "")
+        needed = name == "type"
+        if not isinstance(value, str) or len(value) > maximum or (needed and not value):
+            missing = "; every entry needs one" if needed else ""
+            raise InvalidSourceDefinition(
+                f"{place}: metadata.annotations[{EVENT_TYPES_ANNOTATION}][{number}].{name} is a"
+                f" text of at most {maximum} characters{missing}"
+            )
+    described = TypeDescription(members.get("schema", ""), members.get("description", ""))
+    return members["type"], described
 
 
 def _published_types(source: Resource) -> EventTypes:

@@ -8,7 +8,7 @@ conversion to be readable in every version.
 
 from collections.abc import Iterator, Mapping
 from hashlib import md5
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.domain.field_errors import FieldError, missing
 from headrace.domain.observed_event_types import ObservedEventType
@@ -34,6 +34,15 @@ _NAME_PREFIX, _NAME_MAX = "et-", 253
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-.")
 _REQUIRED = ("type", "source", "specversion", "id")
 _WITH_ATTRIBUTES = "v1beta3"
+
+
+class TypeDescription(NamedTuple):
+    """What the definition of a kind of sources says about a type of its events."""
+
+    schema: str = ""
+    """A URI; empty if it names none."""
+    description: str = ""
+
 
 SHAPE: Shape = {
     "spec": {
@@ -211,18 +220,30 @@ def auto_created(owner: Resource, seen: ObservedEventType) -> Resource:
 
 
 def source_event_type(
-    source: Resource, reference: Mapping[str, Any], sent: ObservedEventType
+    source: Resource,
+    reference: Mapping[str, Any],
+    sent: ObservedEventType,
+    described: TypeDescription | None = None,
 ) -> Resource:
     """The EventType for events that `source` sends to the object that `reference` names; it is
     deleted with the source.
     """
-    seen = auto_created(source, sent)
+    schema, description = described or TypeDescription()
+    seen = auto_created(source, sent._replace(schema=schema))
+    by_default = f"{SENT_BY} {source.kind.kind} {source.namespace}/{source.name}"
     spec = {
         **seen.spec,
         "reference": dict(reference),
-        "description": f"{SENT_BY} {source.kind.kind} {source.namespace}/{source.name}",
+        "description": description or by_default,
     }
     return Resource(EVENT_TYPE, {**seen.object, "spec": spec})
+
+
+def owner_uid(event_type: Resource) -> str:
+    """The uid of the object that an EventType was created for; empty for a user's own."""
+    owners = event_type.metadata.get("ownerReferences")
+    first = owners[0] if isinstance(owners, list) and owners else None
+    return str(first.get("uid")) if isinstance(first, dict) else ""
 
 
 RULES = KindRules(SHAPE, set_defaults=default, validate=validate)

@@ -1,5 +1,7 @@
 """Kinds of sources that an operator brings: what the controller does with their events' types."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -114,18 +116,81 @@ async def test_what_is_published_is_read_with_care(tmp_path: Path, attributes: A
     assert harness.status(KIND, "lisbon")["ceAttributes"] == [{"type": "com.example.known"}]
 
 
+@pytest.mark.clause("O5")
+async def test_schema_and_description_of_the_definition_are_in_the_event_types(
+    tmp_path: Path,
+) -> None:
+    """By type, as in Knative: also of a type that the adapter publishes with its source."""
+    rain = {
+        "type": "com.example.rain",
+        "schema": "http://schemas.example/rain.json",
+        "description": "It has begun to rain.",
+    }
+    plain = {"type": "com.example.wind"}
+    harness = await weather(definition(tmp_path, json.dumps([rain, plain])))
+    found = {each.spec["type"]: each.spec for each in event_types(harness)}
+    of_rain = found["com.example.rain"]
+    assert (of_rain["schema"], of_rain["description"]) == (rain["schema"], rain["description"])
+    assert {"name": "schemadata", "required": True, "value": rain["schema"]} in of_rain[
+        "attributes"
+    ]
+    assert "schema" not in found["com.example.wind"]
+    assert found["com.example.wind"]["description"].startswith("Event Type sent by WeatherSource")
+    await publish(harness, [{"type": "com.example.rain", "source": "/weather/lisbon"}])
+    [left] = event_types(harness)
+    assert left.spec["source"] == "/weather/lisbon"
+    assert (left.spec["schema"], left.spec["description"]) == (rain["schema"], rain["description"])
+
+
 async def test_another_definition_takes_the_place_of_the_first(tmp_path: Path) -> None:
-    """The status has its types after a restart of the controller."""
-    harness = await weather(definition(tmp_path, '[{"type": "com.example.old"}]'))
-    file = definition(tmp_path, '[{"type": "com.example.new", "schema": "http://s.example/"}]')
+    """After a restart of the controller, the status and the EventTypes are as it says. What a user
+    has added to an EventType stays.
+    """
+    kept = {"type": "com.example.kept", "schema": "http://s.example/1", "description": "Kept."}
+    old = {"type": "com.example.old"}
+    harness = await weather(definition(tmp_path, json.dumps([kept, old])))
+    [before] = [each for each in event_types(harness) if each.spec["type"] == kept["type"]]
+    users = {**before.object, "spec": {**before.spec, "schemaData": "{}"}}
+    await harness.store.replace(Resource(EVENT_TYPE, users))
+    new = {"type": "com.example.new", "schema": "http://s.example/", "description": "New."}
+    changed = {**kept, "schema": "http://s.example/2"}
+    file = definition(tmp_path, json.dumps([changed, new]))
     harness.reconcilers = with_custom_sources(RECONCILERS, [file])
     await harness.restart()
     await harness.settle()
-    assert harness.status(KIND, "lisbon")["ceAttributes"] == [{"type": "com.example.new"}]
+    types = [{"type": each["type"]} for each in (changed, new)]
+    assert harness.status(KIND, "lisbon")["ceAttributes"] == types
+    found = {each.spec["type"]: each.spec for each in event_types(harness)}
+    assert set(found) == {"com.example.kept", "com.example.new"}
+    assert found["com.example.kept"]["schema"] == "http://s.example/2"
+    assert found["com.example.kept"]["schemaData"] == "{}"
+    del changed["schema"], changed["description"]
+    harness.reconcilers = with_custom_sources(
+        RECONCILERS, [definition(tmp_path, json.dumps([changed]))]
+    )
+    await harness.restart()
+    await harness.settle()
+    [left] = event_types(harness)
+    assert "schema" not in left.spec
+    assert left.spec["description"] == "Event Type sent by WeatherSource shop/lisbon"
 
 
-@pytest.mark.parametrize("text", ["x", "{}", '["x"]', '[{"type": ""}]', '[{"schema": "s"}]', "[1"])
-def test_a_list_that_is_none_is_named(tmp_path: Path, text: str) -> None:
-    """With the file and the annotation."""
-    with pytest.raises(InvalidSourceDefinition, match=r"crd\.yaml.*registry\.knative\.dev"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x", " is a JSON list of objects"),
+        ("{}", " is a JSON list of objects"),
+        ("[1", " is a JSON list of objects"),
+        ('["x"]', "[0].type is a text of at most 2048 characters; every entry needs one"),
+        ('[{"type": "a"}, {"type": ""}]', "[1].type is a text"),
+        ('[{"schema": "s"}]', "[0].type is a text"),
+        ('[{"type": "a", "schema": {"type": "object"}}]', "[0].schema is a text"),
+        ('[{"type": "a", "description": 1}]', "[0].description is a text of at most 32768"),
+    ],
+)
+def test_a_list_that_is_none_is_named(tmp_path: Path, text: str, said: str) -> None:
+    """With the file, the annotation and the place."""
+    with pytest.raises(InvalidSourceDefinition) as raised:
         with_custom_sources(RECONCILERS, [definition(tmp_path, text)])
+    assert re.match(r".*crd\.yaml.*\[registry\.knative\.dev/eventTypes\]", str(raised.value))
+    assert said in str(raised.value)

@@ -77,8 +77,7 @@ def _reconciler(kind: ResourceKind) -> KindReconciler:
         references=local.references,
         children=_children,
         decide=decide,
-        creates=local.creates,
-        owns=(SINK_BINDING,),
+        owns=(*local.owns, SINK_BINDING),
     )
 
 

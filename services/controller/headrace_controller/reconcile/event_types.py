@@ -78,7 +78,7 @@ def create_observed_event_types(observed: ObservedState, draft: Draft) -> None:
     owners = {each.uid: each for each in observed.all() if each.uid in asked and not each.deleting}
     existing = observed.of(EVENT_TYPE)
     names = {(each.namespace, each.name) for each in existing}
-    created = Counter(_owner_uid(each) for each in existing)
+    created = Counter(rules.owner_uid(each) for each in existing)
     for seen in (seen for instance in observed.instances for seen in instance.types):
         owner = owners.get(seen.uid)
         if owner is None or created[seen.uid] >= AUTO_CREATED_MAX:
@@ -88,12 +88,6 @@ def create_observed_event_types(observed: ObservedState, draft: Draft) -> None:
             names.add((wanted.namespace, wanted.name))
             created[seen.uid] += 1
             draft.add(CreateObject(wanted))
-
-
-def _owner_uid(event_type: Resource) -> str:
-    owners = event_type.metadata.get("ownerReferences")
-    first = owners[0] if isinstance(owners, list) and owners else None
-    return str(first.get("uid")) if isinstance(first, dict) else ""
 
 
 def _references(event_type: Resource) -> Iterator[Reference]:

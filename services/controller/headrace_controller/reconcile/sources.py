@@ -6,7 +6,7 @@ status fields the adapter reports.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.domain.backend_name import IN_MEMORY, backend_of
@@ -31,14 +31,16 @@ from headrace.resources.conditions import (
     unknown,
 )
 from headrace.resources.delivery_spec import merge, parse
-from headrace.resources.event_type import source_event_type
+from headrace.resources.event_type import TypeDescription, owner_uid, source_event_type
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import EVENT_TYPE
 from headrace.resources.resource import Reference, Resource, ResourceKind
-from headrace_controller.reconcile.observed_state import FINALIZER, SOURCES
+from headrace.resources.server_side_apply import is_applied
+from headrace_controller.reconcile.observed_state import FINALIZER, SOURCES, ObservedState
 from headrace_controller.reconcile.plan import (
     AddFinalizer,
-    CreateObject,
+    ApplyObject,
+    DeleteObject,
     PutRoute,
     RemoveFinalizer,
     RemoveRoute,
@@ -92,6 +94,8 @@ class SourceKind:
     conditions: ConditionSet
     event_types: Callable[[Resource], EventTypes] = lambda _: ()
     """From the resource with the fields of the status that the adapter has published."""
+    described: Mapping[str, TypeDescription] = field(default_factory=dict)
+    """What the definition of the kind says about its types of events, by type."""
     fields: tuple[str, ...] = ()
     """The fields of the status that the adapter publishes."""
     finalizes: bool = False
@@ -113,7 +117,7 @@ class SourceKind:
             references=self._references,
             decide=self._decide,
             finalize=self._finalize if self.finalizes else None,
-            creates=(EVENT_TYPE,),
+            owns=(EVENT_TYPE,),
         )
 
     def _references(self, resource: Resource) -> Iterator[Reference]:
@@ -158,7 +162,7 @@ class SourceKind:
                 self._run(request, self._route(request, sink, dead_letter_sink, config))
         else:
             self._wait_for_sink(request)
-        _create_event_types(request, event_types)
+        self._ensure_event_types(request, event_types)
         set_status(request, self.conditions, when_ready=off or HAPPY)
 
     def _route(
@@ -255,6 +259,34 @@ class SourceKind:
         if isinstance(route, EventSource) and not route.paused:
             epoch = request.observed.epoch
             request.draft.add(PutRoute(replace(route, epoch=epoch, paused=True)))
+
+    def _ensure_event_types(self, request: ReconcileRequest, event_types: EventTypes) -> None:
+        """Plan an EventType for each kind of event that goes to an object, as Knative does, and
+        that there are no others. What a user has added to one stays.
+        """
+        source, observed = request.resource, request.observed
+        present = {
+            each.name: each for each in observed.derived(_event_types_by_owner).get(source.uid, ())
+        }
+        wanted = {each.name: each for each in self._wanted_event_types(source, event_types)}
+        for name, found in present.items():
+            if name not in wanted and not found.deleting:
+                request.draft.add(DeleteObject(found))
+        for name, event_type in wanted.items():
+            if name in present:
+                if not is_applied(event_type, present[name]):
+                    request.draft.add(ApplyObject(event_type))
+            # One of that name without this owner is a user's, or of a source that is gone.
+            elif observed.get(EVENT_TYPE, event_type.namespace, name) is None:
+                request.draft.add(ApplyObject(event_type))
+
+    def _wanted_event_types(self, source: Resource, event_types: EventTypes) -> Iterator[Resource]:
+        reference = ref_of(common.sink_of(source))
+        if not isinstance(reference, Mapping):
+            return
+        for type_, origin in event_types[:_EVENT_TYPES_MAX]:
+            sent = ObservedEventType(source.uid, type_, origin)
+            yield source_event_type(source, reference, sent, self.described.get(type_))
 
     def _off(self, source: Resource) -> Condition | None:
         """How a source that is switched off shows it; None for one that runs."""
@@ -364,13 +396,8 @@ def _delivery_of(source: Resource) -> DeliveryPolicy:
     return merge(parsed, None)
 
 
-def _create_event_types(request: ReconcileRequest, event_types: EventTypes) -> None:
-    """Plan an EventType for each kind of event that goes to an object, as Knative does."""
-    source = request.resource
-    reference = ref_of(common.sink_of(source))
-    if not isinstance(reference, Mapping):
-        return
-    for type_, origin in event_types[:_EVENT_TYPES_MAX]:
-        wanted = source_event_type(source, reference, ObservedEventType(source.uid, type_, origin))
-        if request.observed.get(EVENT_TYPE, wanted.namespace, wanted.name) is None:
-            request.draft.add(CreateObject(wanted))
+def _event_types_by_owner(observed: ObservedState) -> Mapping[str, Sequence[Resource]]:
+    found: dict[str, list[Resource]] = {}
+    for each in observed.of(EVENT_TYPE):
+        found.setdefault(owner_uid(each), []).append(each)
+    return found
