@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from tests.support.headrace_under_test import lasting_port
+from tests.support.shared_installation import SHARED
 from tests.support.wait_until import wait_until
 
 READY_SECONDS = 60.0
@@ -107,6 +108,8 @@ def kubernetes() -> Iterator[KubernetesUnderTest]:
     with empty_api_server() as found:
         found.install_crds()
         yield found
+        # It may still be used by the installation that files share.
+        SHARED.close()
 
 
 @contextlib.contextmanager
