@@ -23,7 +23,7 @@ from headrace.domain.errors import HeadraceError, LogFull, WriteRefused
 from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
 from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
-from headrace.resources.control_ports import TopicSpec
+from headrace.resources.control_ports import ClusterDescription, TopicSpec
 from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
 from headrace.runtime.service import end_task
 from headrace_dispatcher.app import kafka_feeds
@@ -109,6 +109,11 @@ class EmbeddedTopicAdmin(MemoryTopicAdmin):
         self._cluster = cluster
         self._offsets = offsets
         self._groups = groups
+
+    async def cluster(self) -> ClusterDescription:
+        """As `TopicAdmin.cluster`."""
+        found = await super().cluster()
+        return replace(found, addresses=tuple(self._cluster.bootstrap_servers.split(",")))
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
         """As `TopicAdmin.create`."""

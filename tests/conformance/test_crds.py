@@ -65,6 +65,7 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         ),
     ),
     "eventpolicy": ("eventing", "v1alpha1", (), "", "eventing", READY),
+    "kafkasink": ("eventing", "v1alpha1", (), "a", "eventing", ("URL", "Age", *READY)),
     "clusterchannelprovisioner": (
         "eventing",
         "v1alpha1",

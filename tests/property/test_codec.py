@@ -61,6 +61,20 @@ def test_http_structured_round_trip(event: Event) -> None:
 
 
 @build.seeded
+@given(build.events())
+def test_kafka_structured_round_trip(event: Event) -> None:
+    """Record to structured mode and back, as a reader of the topic does it."""
+    record = kafka.record(event)
+    written = kafka.structured(record)
+    again = kafka.normalise(build.stored(written.headers, written.value, key=written.key))
+    assert (record.value, record.key, sorted(record.headers)) == (
+        again.value,
+        again.key,
+        sorted(again.headers),
+    )
+
+
+@build.seeded
 @given(build.events(json_text))
 def test_json_data_survives_every_format(event: Event) -> None:
     """HTTP binary, Kafka and JSON in sequence do not change the bytes."""

@@ -48,6 +48,7 @@ SHARED_INSTALLATION = tuple(
     for name in (
         "flows",
         "github_source",
+        "kafka_sink",
         "kafka_source_resources",
         "legacy",
         "ping_source",

@@ -13,6 +13,7 @@ from typing import Final
 from headrace.adapters.http.server import Exchange, PreparedResponse
 from headrace.adapters.http.server_local_guard import is_local_bind, names_of
 from headrace.codec.http import read
+from headrace.codec.kafka import structured
 from headrace.domain.errors import HeadraceError
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
 from headrace.domain.event_schemas import LoadSchemaCompiler
@@ -181,6 +182,11 @@ class EventReceiver:
                 return
             if route.types is not None:
                 stored = partial(self._stored_and_observed, record, route.types, stored)
+            if route.structured:
+                record = structured(record)
+                if record.size > limit:
+                    self._error_responses.too_large(exchange, route, limit)
+                    return
         failpoint(_BEFORE_PRODUCE)
         try:
             self._log.append(addressable.topic, record, stored)
@@ -261,7 +267,14 @@ class EventReceiver:
             for index, record in enumerate(records):
                 if not self._conforms(exchange, route, record, index):
                     return
-        size = self._settings.batch_stored_bytes(records)
+        written = records
+        if route.structured:
+            written = [structured(each) for each in records]
+            for index, record in enumerate(written):
+                if record.size > limit:
+                    self._error_responses.too_large(exchange, route, limit, index=index)
+                    return
+        size = self._settings.batch_stored_bytes(written)
         size_max = self._settings.batch_stored_bytes_max
         # Checked before the first append: the stored part of a batch that does not fit would be
         # stored again with each retry.
@@ -277,7 +290,7 @@ class EventReceiver:
             return
         batch = Batch(exchange, route, started, records, on_finished=self._finish_batch)
         self.in_flight += 1
-        for position, record in enumerate(records):
+        for position, record in enumerate(written):
             try:
                 self._log.append(route.addressable.topic, record, batch.stored)
             except HeadraceError as error:

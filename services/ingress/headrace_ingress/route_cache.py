@@ -19,6 +19,7 @@ from headrace.domain.observed_event_types import EventTypeObserver, ObservedEven
 from headrace.domain.routing import (
     Addressable,
     EventSchema,
+    Format,
     RoutingTable,
     SchemaValidation,
     concerns_ingress,
@@ -59,8 +60,10 @@ class RouteEntry:
     """The schemas of the events; None when the routing record does not ask for checks, or there are
     no schemas.
     """
+    structured: bool = False
+    """Whether events are written in structured mode."""
     plain: bool = True
-    """Whether there is neither of the two: the only test that an event pays for them then."""
+    """Whether there is none of the three: the only test that an event pays for them then."""
     schemas: tuple[EventSchema, ...] = ()
     """What `checks` was made of."""
 
@@ -217,7 +220,8 @@ class RouteCache:
             route.schemas = schemas
             route.checks = SchemaChecks(schemas, self._compiled_schemas) if schemas else None
         self._update_type_observer(route)
-        route.plain = route.types is None and route.checks is None
+        route.structured = addressable.format is Format.JSON
+        route.plain = route.types is None and route.checks is None and not route.structured
 
     def _update_type_observer(self, route: RouteEntry) -> None:
         wanted = route.addressable.event_types

@@ -2,7 +2,7 @@
 installation, or with an HTTP request to anything else, with retries by the delivery policy.
 
 An event goes through the ingress, although the sink is an addressable, if the ingress has to look
-at its data or to report its type.
+at its data, to report its type, or to write it in another form.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from headrace.domain.record import Record
 from headrace.domain.routing import (
     Addressable,
     EventSource,
+    Format,
     RoutingTable,
     SchemaValidation,
     addressable_key,
@@ -157,6 +158,7 @@ class Emitter:
             or found.topic != topic
             or found.event_types
             or found.validation is not SchemaValidation.OFF
+            or found.format is not Format.BINARY
         ):
             return None
         return found

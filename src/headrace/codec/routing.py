@@ -158,6 +158,8 @@ def _addressable(route: Addressable) -> dict[str, Any]:
         members["eventTypes"] = True
     if route.validation is not SchemaValidation.OFF:
         members["validation"] = route.validation
+    if route.format is not Format.BINARY:
+        members["format"] = route.format
     return members
 
 
@@ -354,6 +356,7 @@ def _read_addressable(source: _Members) -> Addressable:
         event_bytes_max=source.integer("eventBytesMax", EVENT_BYTES_MAX),
         event_types=source.flag("eventTypes", default=False),
         validation=_read_validation(source),
+        format=Format(source.text("format", Format.BINARY)),
     )
 
 

@@ -48,7 +48,7 @@ class SchemaValidation(StrEnum):
 
 
 class Format(StrEnum):
-    """CloudEvents content mode of the requests to a subscriber."""
+    """CloudEvents content mode, of the requests to a subscriber or of the records in a topic."""
 
     BINARY = "binary"
     JSON = "json"
@@ -82,6 +82,8 @@ class Addressable:
     """What happens to events that do not conform to one of the `EventSchema`s of this
     addressable.
     """
+    format: Format = Format.BINARY
+    """How events are written to the topic. One that subscriptions read has binary records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

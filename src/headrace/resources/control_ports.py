@@ -171,6 +171,8 @@ class ClusterDescription:
 
     id: str
     brokers: int
+    addresses: tuple[str, ...] = ()
+    """Where clients connect to it, as `host:port`; empty if that is not known."""
 
 
 class GroupState(StrEnum):

@@ -29,6 +29,14 @@ EVENT_TYPE = ResourceKind(
 )
 """In the version that is stored."""
 
+KAFKA_SINK = ResourceKind(
+    group="eventing.knative.dev",
+    version="v1alpha1",
+    kind="KafkaSink",
+    plural="kafkasinks",
+    singular="kafkasink",
+)
+
 CLUSTER_CHANNEL_PROVISIONER = ResourceKind(
     group="eventing.knative.dev",
     version="v1alpha1",

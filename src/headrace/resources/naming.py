@@ -62,6 +62,11 @@ def broker_host(namespace: str, name: str, domain: str) -> str:
     return f"{name}-broker.{namespace}.svc.{domain}"
 
 
+def sink_host(namespace: str, name: str, domain: str) -> str:
+    """The host by which a KafkaSink is addressed, beside its path."""
+    return f"{name}-kafka-sink.{namespace}.svc.{domain}"
+
+
 def trigger_group(namespace: str, name: str) -> str:
     """The preferred consumer group of a Trigger."""
     return f"knative-trigger-{namespace}-{name}"
@@ -97,6 +102,11 @@ RESERVED: frozenset[str] = frozenset(
 """Names that cannot be claimed."""
 
 
+def reserved_message(topic: str) -> str:
+    """What to do about a resource that asks for a topic of `RESERVED`."""
+    return f"topic {topic} is one of Headrace's own; name another one"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubscriptionNames:
     """The names of one subscription: its group (and `<group>.retry`, the second consumer's group)
@@ -127,14 +137,14 @@ class NameAllocator:
 
     def __init__(self, owners: Mapping[str, str]) -> None:
         """`owners` maps every allocated name to its owner's uid."""
-        self._owners = {_folded(name): uid for name, uid in owners.items()}
+        self._owners = {folded(name): uid for name, uid in owners.items()}
 
     def allocate_topic(self, preferred: str, uid: str) -> str:
         """Allocate the preferred name to `uid`, or that name with a hash; a repeated call returns
         the same name.
         """
         name = self._first_available(preferred, uid, suffixes=("",))
-        self._owners[_folded(name)] = uid
+        self._owners[folded(name)] = uid
         return name
 
     def allocate_group(self, preferred: str, uid: str) -> SubscriptionNames:
@@ -149,7 +159,7 @@ class NameAllocator:
         )
         retry = retry_group(group)
         dead = self._first_available(group, uid, suffixes=(DEAD_SUFFIX,)) + DEAD_SUFFIX
-        self._owners.update((_folded(name), uid) for name in (group, retry, dead))
+        self._owners.update((folded(name), uid) for name in (group, retry, dead))
         return SubscriptionNames(group=group, retry_topic=retry, dead_topic=dead)
 
     def _first_available(
@@ -162,7 +172,7 @@ class NameAllocator:
         raise AssertionError("the candidates never end")
 
     def _is_available(self, name: str, uid: str) -> bool:
-        return name not in RESERVED and self._owners.get(_folded(name), uid) == uid
+        return name not in RESERVED and self._owners.get(folded(name), uid) == uid
 
 
 def _candidates(preferred: str, uid: str, length_max: int) -> Iterator[str]:
@@ -190,5 +200,6 @@ def _local_candidates(preferred: str, uid: str, length_max: int) -> Iterator[str
         turn += 1
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """The name as Kafka compares it with others: it treats `a.b` and `a_b` as the same."""
     return name.replace("_", ".")

@@ -189,3 +189,23 @@ def test_the_place_of_the_type_of_data_is_content_type(
     assert media_type == kafka.attributes(found.headers).get("datacontenttype")
     assert misplaced == len(said)
     assert b"c/d" not in http.write_binary(found.headers)
+
+
+def test_a_record_in_structured_mode() -> None:
+    """The event is the value; key and headers that are passed on stay, the headers of attributes
+    do not.
+    """
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"1"),
+        ("ce_source", b"/s"),
+        ("ce_type", b"t"),
+        ("content-type", b"application/json"),
+        ("traceparent", b"00-1-2-01"),
+    ]
+    assert kafka.structured(Record(b"k", b"[ 1 ]", headers)) == Record(
+        b"k",
+        b'{"specversion":"1.0","id":"1","source":"/s","type":"t",'
+        b'"datacontenttype":"application/json","data":[ 1 ]}',
+        [("content-type", b"application/cloudevents+json"), ("traceparent", b"00-1-2-01")],
+    )

@@ -301,6 +301,16 @@ def test_a_record_that_asks_for_types_says_so_and_others_say_nothing() -> None:
         assert entry == read("addressable/u", write(entry))
 
 
+def test_the_form_of_the_records_is_said_if_it_is_not_binary() -> None:
+    """So the bytes of all other records are unchanged."""
+    plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")
+    structured = replace(plain, format=Format.JSON)
+    assert b"format" not in write(plain)
+    assert b'"format":"json"' in write(structured)
+    for entry in (plain, structured):
+        assert entry == read("addressable/u", write(entry))
+
+
 def test_the_kind_of_the_resource_is_a_label_that_older_records_lack() -> None:
     """`kind` is the kind of the record; the kind of the resource is in a separate member."""
     plain = Addressable(uid="u", generation=1, epoch=1, namespace="n", name="b", topic="t")

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.domain.errors import LogUnavailable
+from headrace.domain.routing import Format
 from headrace.runtime.loading import load
 from headrace.runtime.settings import BadSettings
 from headrace_ingress.settings import IngressSettings
@@ -244,6 +245,40 @@ async def test_a_batch_has_limits_of_events_and_bytes_and_per_event() -> None:
         status, document = await post(running, batch(event(1), event(2, data="x" * 600)))
         assert (413, 500, 1) == (status, document["limit"], document["index"])
         assert [[]] == running.log.topics[TOPIC]
+
+
+async def test_records_are_structured_where_the_address_says_so() -> None:
+    """From each content mode, one event or a batch. The limit is that of the record."""
+    async with ingress_harness() as running:
+        running.add("orders", format=Format.JSON, event_bytes_max=500)
+        await running.follower.refresh(1)
+        data = b'{"a": 1.0}'
+        fields = (
+            *ATTRIBUTES,
+            (b"ce-partitionkey", b"k"),
+            (b"Content-Type", b"application/json"),
+            (b"traceparent", b"00-1-2-01"),
+        )
+        assert (202, {}) == await post(running, request(data, fields=fields))
+        assert (202, {}) == await post(running, batch(event(1), event(2, data="x")))
+        records = [each for part in running.log.topics[TOPIC] for each in part]
+        assert records[0].key == b"k"
+        assert dict(records[0].headers) == {
+            "content-type": b"application/cloudevents+json",
+            "traceparent": b"00-1-2-01",
+        }
+        assert b'"data":{"a": 1.0}}' in (records[0].value or b"")
+        found = [json.loads(each.value or b"") for each in records]
+        assert [each["id"] for each in found] == ["7", "1", "2"]
+        assert found[0]["partitionkey"] == "k"
+        assert found[0]["knativearrivaltime"].endswith("Z")
+        binary = (*ATTRIBUTES, (b"Content-Type", b"application/octet-stream"))
+        status, document = await post(running, request(bytes(330), fields=binary))
+        assert (413, 500) == (status, document["limit"])
+        large = event(2, data_base64="A" * 400)
+        status, document = await post(running, batch(event(1), large))
+        assert (413, 1) == (status, document["index"])
+        assert len(records) == sum(map(len, running.log.topics[TOPIC]))
 
 
 @pytest.mark.parametrize("budget", ["topic_bytes_max", "bytes_max"])

@@ -16,6 +16,7 @@ from headrace.domain.routing import (
     Addressable,
     Destination,
     EventSource,
+    Format,
     RoutingTable,
     SchemaValidation,
     route_key,
@@ -127,7 +128,8 @@ async def test_an_addressable_gets_it_in_its_topic(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"validation": SchemaValidation.ENFORCE}, {"event_types": True}]
+    "fields",
+    [{"validation": SchemaValidation.ENFORCE}, {"event_types": True}, {"format": Format.JSON}],
 )
 async def test_it_goes_through_the_ingress_if_that_has_to_look_at_it(
     harness: Harness, fields: Mapping[str, Any]

@@ -5,7 +5,7 @@ once the one before was observed.
 from dataclasses import dataclass
 
 from headrace.domain.backend_name import IN_MEMORY, JETSTREAM, KAFKA, backend_of
-from headrace.domain.routing import Addressable, addressable_key, route_key
+from headrace.domain.routing import Addressable, Format, addressable_key, route_key
 from headrace.resources.broker_config import OVERHEAD_BYTES, TopicConfig
 from headrace.resources.condition_types import (
     ADDRESSABLE,
@@ -51,6 +51,8 @@ class AddressableSpec:
     """The host that clients of v1alpha1 look for, one of `hosts`, if it is shown."""
     external_topic: str | None = None
     """An existing topic to use as it is."""
+    format: Format = Format.BINARY
+    """How events are written to the topic."""
 
 
 def reconcile_addressable(request: ReconcileRequest, channel: AddressableSpec) -> None:
@@ -110,6 +112,7 @@ def _ensure_route(
         event_bytes_max=(found.bytes_max or config.bytes_max) - OVERHEAD_BYTES,
         event_types=auto_creates(observed, resource),
         validation=schema_validation(observed, resource),
+        format=channel.format,
     )
     key = route_key(route)
     if observed.routes.get(key) != route:

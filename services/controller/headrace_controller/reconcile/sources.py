@@ -5,6 +5,7 @@ A kind is a `SourceKind`: which adapter runs it, with which configuration, and w
 status fields the adapter reports.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from headrace.domain.backend_name import IN_MEMORY, backend_of
 from headrace.domain.delivery import DeliveryPolicy
 from headrace.domain.observed_event_types import ObservedEventType
-from headrace.domain.routing import Destination, EventSource, source_key
+from headrace.domain.routing import Addressable, Destination, EventSource, Format, source_key
 from headrace.domain.source_report import SourceCondition, SourceReport
 from headrace.resources import source as common
 from headrace.resources.condition_types import (
@@ -172,14 +173,12 @@ class SourceKind:
         dead_letter_sink: Destination | None,
         config: Mapping[str, Any],
     ) -> EventSource:
-        source, observed = request.resource, request.observed
-        addressable = observed.addressable_at(sink.url)
-        topic = addressable.topic if addressable is not None else None
+        source = request.resource
         overrides = common.extensions_of(source)
         return replace(
             self._bare_route(request, self._adapter(source), config),
             sink=sink,
-            sink_topic=topic if topic and backend_of(topic) != IN_MEMORY else None,
+            sink_topic=_topic_of(request.observed, sink),
             extensions={name.lower(): str(value) for name, value in overrides.items()},
             delivery=_delivery_of(source),
             dead_letter_sink=dead_letter_sink,
@@ -388,6 +387,25 @@ def _resolve_dead_letter_sink(request: ReconcileRequest) -> Destination | None:
     # Shown beside the conditions of the kind, whose Ready does not depend on it.
     del request.conditions[DEAD_LETTER_SINK_RESOLVED]
     return destination
+
+
+def _topic_of(observed: ObservedState, sink: Destination) -> str | None:
+    """The topic to which events are appended instead of posting them; None if they are posted."""
+    addressable = observed.addressable_at(sink.url)
+    if (
+        addressable is None
+        or addressable.format is not Format.BINARY
+        or backend_of(addressable.topic) == IN_MEMORY
+    ):
+        return None
+    # The sources service finds the rules of its sink by the topic, so it must have one owner.
+    shared = observed.derived(_addressables_by_topic)[addressable.topic] > 1
+    return None if shared else addressable.topic
+
+
+def _addressables_by_topic(observed: ObservedState) -> Counter[str]:
+    """How many addressables write to each topic."""
+    return Counter(each.topic for each in observed.routes.values() if isinstance(each, Addressable))
 
 
 def _delivery_of(source: Resource) -> DeliveryPolicy:

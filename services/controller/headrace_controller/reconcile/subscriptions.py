@@ -5,7 +5,7 @@ defaults. What every subscription needs is in `subscription_steps`.
 from collections.abc import Iterator
 
 from headrace.domain.backend_name import KAFKA, backend_of
-from headrace.domain.routing import Destination, Reply
+from headrace.domain.routing import Destination, Format, Reply
 from headrace.resources import subscription as rules
 from headrace.resources.condition_types import ADDED_TO_CHANNEL, OIDC_IDENTITY_CREATED
 from headrace.resources.conditions import (
@@ -136,13 +136,17 @@ def _backend_of(channel: Resource | None) -> str:
 def _reply(
     request: ReconcileRequest, destination: Destination | None, backend: str
 ) -> Reply | None:
-    """Replies to an addressable of the same backend are appended to its topic, others are
-    posted.
+    """Replies to an addressable of the same backend are appended to its topic as they are, others
+    are posted.
     """
     if destination is None:
         return None
     addressable = request.observed.addressable_at(destination.url)
-    if addressable is not None and backend_of(addressable.topic) == backend:
+    if (
+        addressable is not None
+        and backend_of(addressable.topic) == backend
+        and addressable.format is Format.BINARY
+    ):
         return Reply(topic=addressable.topic)
     return Reply(url=destination.url, ca_certs=destination.ca_certs, audience=destination.audience)
 

@@ -2,7 +2,7 @@
 
 from headrace.resources.broker_config import BYTES_MAX, TopicConfig
 from headrace.resources.control_ports import TopicDescription
-from headrace.resources.naming import NameAllocator
+from headrace.resources.naming import RESERVED, NameAllocator
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.backend import ChannelResult, ObservedChannel
@@ -79,7 +79,8 @@ def largest_channel(observed: ObservedState, default: int = BYTES_MAX) -> int:
     for ownership in observed.ownership_records.values():
         held = ownership.topic(TopicRole.CHANNEL)
         facts = state_of(observed).topics.get(held.name) if held else None
-        if facts is not None:
+        # A delay topic that a Broker names as its own would have to be larger than itself.
+        if facts is not None and facts.name not in RESERVED:
             sizes.append(_bytes_max(facts) or default)
     return max(sizes)
 

@@ -10,6 +10,7 @@
 | created | another id | `TopicReplaced`: deleted and created again elsewhere; as above |
 | created | same id | settings that drifted are corrected, missing partitions and replicas added |
 | external | absent | `TopicNotPresent` |
+| external | one of Headrace's own | `TopicReserved` |
 | external | present | used as it is |
 
 A lost topic is not recreated silently: an empty topic under the old name would look healthy while
@@ -21,6 +22,7 @@ from dataclasses import dataclass, replace
 
 from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.resources.control_ports import TopicDescription, TopicSpec
+from headrace.resources.naming import RESERVED, reserved_message
 from headrace.resources.ownership_record import OwnedTopic, TopicRole, TopicStage
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.observed_state import (
@@ -77,13 +79,17 @@ def assess_topic(
     if facts is None:
         return _assess_absent(observed, held, wanted, permissions)
     match held.stage:
+        case TopicStage.EXTERNAL if held.name in RESERVED:
+            text = reserved_message(held.name)
+            return TopicAssessment(held, problem=ReconcileProblem("TopicReserved", text))
         case TopicStage.EXTERNAL:
             return TopicAssessment(held, facts=facts)
         case TopicStage.CLAIMED if not permissions.adopt:
             text = (
                 f"topic {held.name} exists already and was not created for this resource; delete"
-                f" it, set annotation {TOPICS_ANNOTATION}: adopt here to take it over, or (a"
-                " Broker) name it as kafka.eventing.knative.dev/external.topic"
+                f" it, set annotation {TOPICS_ANNOTATION}: adopt here to take it over, or use it as"
+                " it is (a Broker: name it as kafka.eventing.knative.dev/external.topic; a"
+                " KafkaSink: leave out spec.numPartitions)"
             )
             return TopicAssessment(
                 held, problem=ReconcileProblem("TopicNotOwned", text), facts=facts

@@ -78,7 +78,10 @@ class KafkaTopicAdmin:
             found: Any = _result(
                 client.describe_cluster(request_timeout=_remaining(deadline)), deadline
             )
-            return ClusterDescription(found.cluster_id or "", len(found.nodes))
+            configured = self._options.bootstrap_servers.split(",")
+            nodes = [f"{each.host}:{each.port}" for each in found.nodes]
+            addresses = dict.fromkeys((*map(str.strip, configured), *nodes))
+            return ClusterDescription(found.cluster_id or "", len(found.nodes), tuple(addresses))
 
         return await self._call("the cluster", request)
 

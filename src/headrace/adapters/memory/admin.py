@@ -36,7 +36,7 @@ class MemoryTopicAdmin:
 
     async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`."""
-        return ClusterDescription("memory", self.brokers)
+        return ClusterDescription("memory", self.brokers, ("memory:9092",))
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""

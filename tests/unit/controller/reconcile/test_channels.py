@@ -14,6 +14,7 @@ from headrace.resources.kinds import (
     CHANNEL,
     CONFIG_MAP,
     KAFKA_CHANNEL,
+    KAFKA_SINK,
     SERVICE,
     SUBSCRIPTION,
 )
@@ -349,12 +350,26 @@ async def test_replies_to_an_addressable_go_straight_to_its_topic() -> None:
         "ref": {"apiVersion": "eventing.knative.dev/v1", "kind": "Broker", "name": "default"}
     }
     subscriber = {"uri": "http://sink.example/"}
+
+    def to_sink(mode: str) -> dict[str, Any]:
+        reference = {"apiVersion": "eventing.knative.dev/v1alpha1", "kind": "KafkaSink"}
+        return {"ref": {**reference, "name": mode}}
+
+    def sink(mode: str) -> Resource:
+        created = {"numPartitions": 1, "replicationFactor": 1}
+        spec = {"topic": f"of-{mode}", "contentMode": mode, **created}
+        return manifest(KAFKA_SINK, mode, spec=spec)
+
     harness = await settled(
         channel(),
         channel("results"),
         broker(),
+        sink("binary"),
+        sink("structured"),
         subscription("reference", subscriber=subscriber, reply=results),
         subscription("broker", subscriber=subscriber, reply=to_broker),
+        subscription("sink", subscriber=subscriber, reply=to_sink("binary")),
+        subscription("structured", subscriber=subscriber, reply=to_sink("structured")),
         subscription("address", subscriber=subscriber, reply={"uri": URL}),
         subscription("elsewhere", subscriber=subscriber, reply={"uri": "http://reply.example/"}),
         subscription("secured", subscriber=subscriber, reply=SECURED),
@@ -364,6 +379,8 @@ async def test_replies_to_an_addressable_go_straight_to_its_topic() -> None:
     assert replies == {
         "reference": Reply(topic=f"knative-messaging-kafka.{NAMESPACE}.results"),
         "broker": Reply(topic=f"knative-broker-{NAMESPACE}-default"),
+        "sink": Reply(topic="of-binary"),
+        "structured": Reply(url=f"http://127.0.0.1:8080/{NAMESPACE}/kafkasinks/structured"),
         "address": Reply(topic=TOPIC),
         "elsewhere": Reply(url="http://reply.example/"),
         "secured": Reply(url=SECURED["uri"], ca_certs=SECURED["CACerts"], audience="me"),
