@@ -100,11 +100,12 @@ class SourceRun:
             future.result(20.0)
         for name in ("kafka", "sqs", "webhook", "ping", "pubsub"):
             self.headrace.sinks.script(name, Script(record=True))
-        # Its data is looked at, so that these events go through the ingress.
-        checked = broker(NAMESPACE, "webhook")
-        checked["metadata"]["annotations"]["headrace.dev/schema-validation"] = "warn"
-        self.headrace.establish(checked, broker(NAMESPACE, "kafka"), broker(NAMESPACE, "ping"))
-        for name in ("kafka", "webhook", "ping"):
+        for name in ("kafka", "sqs", "webhook", "ping", "pubsub"):
+            its = broker(NAMESPACE, name)
+            if name in ("sqs", "webhook", "pubsub"):
+                # Its data is looked at, so that these events go through the ingress.
+                its["metadata"]["annotations"]["headrace.dev/schema-validation"] = "warn"
+            self.headrace.establish(its)
             url = self.headrace.sinks.url(name)
             self.headrace.establish(trigger(NAMESPACE, name, url, broker=name))
         data = {
@@ -152,22 +153,21 @@ class SourceRun:
                 topics=["outside"],
                 consumerGroup="outside-readers",
                 initialOffset="earliest",
+                consumers=2,
             ),
             source(
                 "IntegrationSource",
                 f"{knative}/v1alpha1",
                 "sqs",
                 aws={"sqs": queue, "auth": {"secret": {"ref": {"name": "aws"}}}},
-                sink={"uri": self.headrace.sinks.url("sqs")},
             ),
             source("WebhookSource", "sources.headrace.dev/v1alpha1", "webhook"),
             source("PingSource", f"{knative}/v1", "ping", schedule="* * * * * *"),
         ]
         if self._pubsub is not None:
             topic = {"topic": "outside", "project": PROJECT, "ackDeadline": "10s"}
-            sink = {"uri": self.headrace.sinks.url("pubsub")}
             version = "events.cloud.google.com/v1"
-            found.append(source("CloudPubSubSource", version, "pubsub", **topic, sink=sink))
+            found.append(source("CloudPubSubSource", version, "pubsub", **topic))
         return found
 
     def _produce(self, body: str) -> bool:

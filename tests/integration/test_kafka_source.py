@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from headrace.runtime.clock import SystemClock
 from headrace_sources.adapters.kafka import KafkaConfig, KafkaSource
@@ -56,6 +57,13 @@ class Outside:
             key = str(each % keys) if keys else None
             self._producer.produce(self.topic, str(each), key)
         assert self._producer.flush(SECONDS) == 0
+
+    def shares(self) -> list[int]:
+        """How many partitions each member of the group has, in order."""
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        asked = admin.describe_consumer_groups([self.group], request_timeout=SECONDS)
+        group = asked[self.group].result(SECONDS)
+        return sorted(len(each.assignment.topic_partitions) for each in group.members)
 
     def committed(self) -> list[int]:
         """The offsets of the group; a negative one is none."""
@@ -146,6 +154,67 @@ async def test_two_processes_that_start_together_lose_nothing(
             lambda: len(emits[0].events) + len(emits[1].events) >= 200, SECONDS, "all arrive"
         )
     assert set(numbers(emits[0]) + numbers(emits[1])) == set(range(200))
+
+
+@pytest.mark.parametrize(("consumers", "members"), [(3, [1, 1, 2]), (9, [1, 1, 1, 1])])
+async def test_consumers_share_the_partitions(
+    outside: Callable[[int], Outside], consumers: int, members: list[int]
+) -> None:
+    """Each is a member of the group with partitions of its own, and none has nothing to do."""
+    given, emit = outside(4), RecordingEmit()
+    async with reading(given.config(consumers=consumers), emit):
+        await wait_until_async(lambda: given.shares() == members, SECONDS, "all have partitions")
+        given.produce(range(400))
+        await emit.wait_for(400, SECONDS)
+        assert given.shares() == members
+    assert sorted(numbers(emit)) == list(range(400))
+    for key in range(5):
+        of_key = [each for each in numbers(emit) if each % 5 == key]
+        assert of_key == sorted(of_key)
+    assert sum(given.committed()) == 400
+    assert given.shares() == []
+
+
+async def test_several_consumers_lose_nothing_when_processes_come_and_go(
+    outside: Callable[[int], Outside],
+) -> None:
+    """Two of one process, while another with two joins and leaves three times. The first time that
+    a record is sent, those of its key before it were sent.
+    """
+    given, stays, comes = outside(4), RecordingEmit(), RecordingEmit()
+    config = given.config(consumers=2)
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        given.produce(range(written, written + 100), keys=20)
+        written += 100
+
+    async with reading(config, stays):
+        for turn in range(3):
+            before = len(comes.events)
+            async with reading(config, comes):
+                await wait_until_async(
+                    lambda: given.shares() == [1, 1, 1, 1], SECONDS, "all four have a partition"
+                )
+                while len(comes.events) < before + 100:
+                    write()
+                    await comes.wait_for(len(comes.events) + 1, SECONDS)
+            write()
+            await wait_until_async(
+                lambda: given.shares() == [2, 2], SECONDS, f"turn {turn}: two have all"
+            )
+        await wait_until_async(
+            lambda: set(numbers(stays) + numbers(comes)) == set(range(written)), 40, "all arrive"
+        )
+    repeated = len(stays.events) + len(comes.events) - written
+    print(f"{repeated} of {written} were sent twice")
+    assert repeated < 100
+    for emit in (stays, comes):
+        first = list(dict.fromkeys(numbers(emit)))
+        for key in range(20):
+            of_key = [each for each in first if each % 20 == key]
+            assert of_key == sorted(of_key)
 
 
 async def test_a_process_that_leaves_gives_its_partitions_back(
