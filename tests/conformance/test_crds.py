@@ -122,7 +122,7 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         (),
         "s",
         "eventing sources",
-        ("Topics", "BootstrapServers", *READY, "Age"),
+        ("Topics", "BootstrapServers", "Sink", *READY, "Age"),
     ),
     "githubsource": ("sources", "v1alpha1", (), "s", "eventing sources", (*READY, "Sink", "Age")),
     "legacykuberneteseventsource": (
@@ -388,6 +388,26 @@ def test_registered_event_types_are_a_json_list() -> None:
     assert all(each["type"].startswith("dev.knative.") for kind in knative for each in lists[kind])
     published = "google.cloud.pubsub.topic.v1.messagePublished"
     assert [published] == [each["type"] for each in lists["cloudpubsubsource"]]
+
+
+@pytest.mark.clause("O1")
+def test_every_kind_of_source_shows_its_sink_and_whether_it_is_ready() -> None:
+    """In `kubectl get sources`, which has a table of each kind. Knative's KafkaSource has no Sink."""
+    sources = [
+        crd["spec"]
+        for crd in CRDS.values()
+        if "sources" in crd["spec"]["names"].get("categories", ())
+    ]
+    assert len(sources) == 18
+    for spec in sources:
+        for version in spec["versions"]:
+            shown = {
+                each["name"]: each["jsonPath"]
+                for each in version["additionalPrinterColumns"]
+                if not each.get("priority")
+            }
+            assert shown["Sink"] == ".status.sinkUri", spec["names"]["kind"]
+            assert {*READY, "Age"} <= shown.keys()
 
 
 def test_every_field_is_described() -> None:
