@@ -48,8 +48,8 @@ class AdapterEntry:
     """The extra of the distribution that has the client library of the outside system; empty if
     none is needed.
     """
-    imports: str = ""
-    """The package that the extra provides."""
+    imports: tuple[str, ...] = ()
+    """The packages that the extra provides."""
 
     def load(self) -> SourceClass:
         """Import the adapter. Raises `SourceFault` that names the extra if its library is
@@ -59,7 +59,7 @@ class AdapterEntry:
         try:
             found = getattr(importlib.import_module(self.module), self.class_name)
         except ModuleNotFoundError as error:
-            if self.extra and (error.name or "").startswith(self.imports):
+            if (error.name or "").partition(".")[0] in self.imports:
                 raise SourceFault(
                     "LibraryMissing",
                     f"the sources service lacks {error.name}; install headrace[{self.extra}]",
@@ -86,14 +86,14 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
         "AwsSqsSource",
         Placement.EVERY_PROCESS,
         extra="sources-aws",
-        imports="aiobotocore",
+        imports=("aiobotocore", "botocore"),
     ),
     "camel": AdapterEntry(
         f"{_MODULES}.camel.source",
         "CamelSource",
         Placement.ONE_PROCESS,
         extra="sources-camel",
-        imports="yaml",
+        imports=("yaml",),
     ),
     "container": AdapterEntry(
         f"{_MODULES}.container.source", "ContainerSource", Placement.ONE_PROCESS
@@ -111,7 +111,7 @@ ADAPTERS: Mapping[str, AdapterEntry] = {
         "GcpPubSubSource",
         Placement.EVERY_PROCESS,
         extra="sources-pubsub",
-        imports="google",
+        imports=("google", "grpc"),
     ),
 }
 

@@ -1,5 +1,8 @@
 """Adapters of an operator: what is wrong with one is reported when the service starts."""
 
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from structlog.testing import capture_logs
 from headrace_sources.registry import ADAPTERS, adapters_with, check_own_adapters
 from headrace_sources.source import SourceFault
 
+ROOT = Path(__file__).parents[3]
 WORKS = "tests.unit.sources.test_sources"
 
 
@@ -54,6 +58,56 @@ def test_an_adapter_that_cannot_be_used_is_an_error_at_the_start(
         adapters["mine"].load()
     assert error in str(fault.value)
     assert adapters["good"].load().__name__ == "StepsSource"  # type: ignore[attr-defined]
+
+
+WITHOUT = """
+import sys
+
+missing = sys.argv[2].split(",")
+
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in missing:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Finder())
+from headrace_sources.registry import ADAPTERS
+from headrace_sources.source import SourceFault
+
+try:
+    ADAPTERS[sys.argv[1]].load()
+except SourceFault as fault:
+    print(fault.reason, fault)
+"""
+
+
+@pytest.mark.parametrize(
+    ("adapter", "missing"),
+    [
+        (name, each)
+        for name, entry in ADAPTERS.items()
+        if entry.extra
+        for each in {",".join(entry.imports): None, **dict.fromkeys(entry.imports)}
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(adapter: str, missing: str) -> None:
+    """Of each adapter that needs one, in a process that does not find it."""
+    command = [sys.executable, "-c", WITHOUT, adapter, missing]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    extra = ADAPTERS[adapter].extra
+    assert done.stdout.startswith("LibraryMissing the sources service lacks ")
+    assert done.stdout.strip().endswith(f"install headrace[{extra}]")
+
+
+def test_an_adapter_without_an_extra_needs_none() -> None:
+    """Each extra of a provider belongs to one adapter."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    provided = {name for name in extras if name.startswith("sources-")}
+    assert sorted(entry.extra for entry in ADAPTERS.values() if entry.extra) == sorted(provided)
 
 
 def test_nothing_is_imported_without_adapters_of_ones_own() -> None:

@@ -160,7 +160,7 @@ class Harness:
                 "every": AdapterEntry(HERE, "StepsSource", Placement.EVERY_PROCESS),
                 "absent": AdapterEntry("no_such_module", "X", Placement.ONE_PROCESS),
                 "sdk": AdapterEntry(
-                    "no_such_sdk.x", "X", Placement.ONE_PROCESS, "sources-x", "no_such_sdk"
+                    "no_such_sdk.x", "X", Placement.ONE_PROCESS, "sources-x", ("no_such_sdk",)
                 ),
             },
         )
