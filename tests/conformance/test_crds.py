@@ -392,7 +392,7 @@ def test_registered_event_types_are_a_json_list() -> None:
 
 @pytest.mark.clause("O1")
 def test_every_kind_of_source_shows_its_sink_and_whether_it_is_ready() -> None:
-    """In `kubectl get sources`, which has a table of each kind. Knative's KafkaSource has no Sink."""
+    """In `kubectl get sources`, a table of each kind. That of Knative's KafkaSource has no sink."""
     sources = [
         crd["spec"]
         for crd in CRDS.values()
