@@ -410,6 +410,20 @@ def test_every_kind_of_source_shows_its_sink_and_whether_it_is_ready() -> None:
             assert {*READY, "Age"} <= shown.keys()
 
 
+def test_each_kind_of_source_is_in_the_documents() -> None:
+    """Those of today in the table of sources, those of Knative 0.5 in that of legacy kinds."""
+    pages = {name: (ROOT / "docs" / name).read_text() for name in ("sources.md", "legacy.md")}
+    for name, crd in CRDS.items():
+        spec = crd["spec"]
+        if "sources" not in spec["names"].get("categories", ()) or name == "sinkbinding":
+            continue
+        kind = spec["names"]["kind"]
+        if name in KINDS:
+            assert f"\n| {kind} |" in pages["legacy.md"]
+        else:
+            assert f"\n| `{kind}`" in pages["sources.md"]
+
+
 def test_every_field_is_described() -> None:
     """`kubectl explain` has a description of every field; kubectl knows metadata itself."""
     silent = [
