@@ -139,7 +139,7 @@ def up(
             kubeconfig_out,
             nats_servers,
         )
-        settings = _with_containers(settings, bootstrap_servers)
+        settings = _with_rights_of_the_owner(settings, bootstrap_servers)
         code = _run(
             settings,
             EscapingConsole(soft_wrap=True),
@@ -249,20 +249,24 @@ def _settings(
     )
 
 
-def _with_containers(settings: "LocalSettings", servers: str | None) -> "LocalSettings":
-    """Let ContainerSources run, unless something else is set: who may create resources here owns
-    this machine. That is not so where others reach the API, or the Kafka that has the resources.
+def _with_rights_of_the_owner(settings: "LocalSettings", servers: str | None) -> "LocalSettings":
+    """Let ContainerSources run, and Secrets name any directory, unless something else is set: who
+    may create resources here owns this machine. That is not so where others reach the API, or the
+    Kafka that has the resources.
     """
     from dataclasses import replace
 
     from headrace.adapters.http.server_local_guard import is_local_bind
     from headrace_sources.settings import ContainersMode
 
-    sources = settings.sources
-    if sources.containers is not None or servers or not is_local_bind(settings.controller.host):
+    if servers or not is_local_bind(settings.controller.host):
         return settings
-    allowed = replace(sources, containers=ContainersMode.PROCESS_AND_DOCKER)
-    return replace(settings, sources=allowed)
+    sources = settings.sources
+    if sources.containers is None:
+        sources = replace(sources, containers=ContainersMode.PROCESS_AND_DOCKER)
+    if not sources.data_directories:
+        sources = replace(sources, data_directories="/")
+    return replace(settings, sources=sources)
 
 
 def _run(

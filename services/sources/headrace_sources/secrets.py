@@ -4,7 +4,7 @@ use, never stored.
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +14,7 @@ import structlog
 
 from headrace.domain.errors import HeadraceError
 from headrace.runtime.service import end_task
+from headrace_sources.settings import DATA_DIRECTORIES_SETTING
 from headrace_sources.source import SecretKeyRef, SourceFault
 
 logger = structlog.get_logger(__name__)
@@ -47,15 +48,24 @@ class SecretReader(Protocol):
         ...
 
 
-def decode(document: Mapping[str, Any]) -> SecretData:
+def decode(document: Mapping[str, Any], roots: Sequence[Path] = ()) -> SecretData:
     """Return the data of a Secret as the API has it. With the annotation `headrace.dev/data-from`,
-    the values are the files in that directory. Raises `SourceFault` if it cannot be read.
+    the values are the files in that directory, which must be below one of `roots`: without this
+    limit, who may write Secrets could read every file of this process. Raises `SourceFault` if it
+    cannot be read.
     """
     metadata = document.get("metadata") or {}
     version = str(metadata.get("resourceVersion") or "")
-    directory = (metadata.get("annotations") or {}).get(FROM_ANNOTATION)
-    if directory:
-        return _read_directory(Path(str(directory)), version)
+    named = (metadata.get("annotations") or {}).get(FROM_ANNOTATION)
+    if named:
+        directory = Path(str(named)).resolve()
+        if not any(directory.is_relative_to(each) for each in roots):
+            raise SourceFault(
+                _UNREADABLE,
+                f"annotation {FROM_ANNOTATION} names {str(named)[:200]}, which this service may not"
+                f" read; an operator allows it with {DATA_DIRECTORIES_SETTING}",
+            )
+        return _read_directory(directory, version)
     data = document.get("data") or {}
     return SecretData(version, {str(key): b64decode(str(value)) for key, value in data.items()})
 
@@ -108,13 +118,15 @@ class ReadObject(Protocol):
 class ApiSecrets:
     """Implements `SecretReader` with an API server."""
 
-    def __init__(self, api: ReadObject) -> None:
+    def __init__(self, api: ReadObject, roots: Sequence[Path] = ()) -> None:
+        """`roots`: see `decode`."""
         self._api = api
+        self._roots = roots
 
     async def read(self, namespace: str, name: str) -> SecretData | None:
         """See the port."""
         found = await self._api.read(namespace, name)
-        return None if found is None else decode(found)
+        return None if found is None else decode(found, self._roots)
 
     async def close(self) -> None:
         """See the port."""

@@ -16,6 +16,7 @@ _ADAPTER = re.compile(r"([a-z0-9][a-z0-9-]*)=([A-Za-z_][\w.]*):([A-Za-z_]\w*)").
 ADAPTERS_SETTING = "HEADRACE_SOURCES_ADAPTERS"
 DENY_SETTING = "HEADRACE_SOURCES_EGRESS_DENY"
 ALLOW_SETTING = "HEADRACE_SOURCES_EGRESS_ALLOW"
+DATA_DIRECTORIES_SETTING = "HEADRACE_SOURCES_DATA_DIRECTORIES"
 
 
 class ContainersMode(StrEnum):
@@ -73,6 +74,11 @@ class SourcesSettings(Settings):
     what this process may do on its machine. Default: `off`; in `headrace up`, with a Kafka of its
     own and an API on the loopback address: `process+docker`.
     """
+    data_directories: str = ""
+    """Directories, separated by commas, below which the directory that a Secret names with
+    `headrace.dev/data-from` must be. Who may write Secrets can read what is there. Default: none;
+    in `headrace up`, with a Kafka of its own and an API on the loopback address: `/`.
+    """
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default.
@@ -92,7 +98,17 @@ class SourcesSettings(Settings):
 
     def __post_init__(self) -> None:
         self.egress()
+        self.data_roots()
         self.own_adapters()
+
+    def data_roots(self) -> tuple[Path, ...]:
+        """`data_directories`, resolved. Raises ValueError."""
+        given = filter(None, (each.strip() for each in self.data_directories.split(",")))
+        found = [Path(each) for each in given]
+        for each in found:
+            if not each.is_absolute():
+                raise ValueError(f"{DATA_DIRECTORIES_SETTING}: {each} is not an absolute path")
+        return tuple(each.resolve() for each in found)
 
     def own_adapters(self) -> Mapping[str, tuple[str, str]]:
         """Module and class by adapter name, from `adapters`. Raises ValueError."""
