@@ -194,7 +194,7 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
             replace(settings.sources, instance=settings.sources.instance or INSTANCE_NAME),
             kafka,
             settings.nats,
-            secrets=StoredSecrets(control.store, settings.sources.secret_roots()),
+            secrets=StoredSecrets(control.store, settings.sources.data_roots()),
         ),
         dispatcher=headrace_dispatcher.app.all_backends(
             dispatcher, kafka, settings.nats, served=served
@@ -256,7 +256,7 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         routes=MemoryRoutingReader(routing, (KAFKA, JETSTREAM) if nats.servers else (KAFKA,)),
         instances=instances,
         leases=MemorySourceLeases(),
-        secrets=StoredSecrets(control.store, settings.sources.secret_roots()),
+        secrets=StoredSecrets(control.store, settings.sources.data_roots()),
     )
     return LocalBackends(
         sources=headrace_sources.app.with_jetstream(origin, settings.sources, nats),

@@ -65,7 +65,7 @@ def test_each_alert_uses_metrics_that_exist(alert: Alert) -> None:
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=NAMES)
-def test_each_alert_tells_installations_apart(alert: Alert) -> None:
+def test_each_alert_distinguishes_installations(alert: Alert) -> None:
     """Wherever it adds up or compares: by the label of the targets."""
     grouped = re.findall(r"\b(?:by|on) \(([^)]*)\)", alert.expression)
     assert [] == [each for each in grouped if "headrace" not in each.split(", ")]

@@ -225,4 +225,4 @@ def secret_reader(settings: SourcesSettings) -> SecretReader:
         return NoSecrets()
     from headrace.adapters.kubernetes.secret_reader import SecretApi
 
-    return ApiSecrets(SecretApi(settings.kubeconfig), settings.secret_roots())
+    return ApiSecrets(SecretApi(settings.kubeconfig), settings.data_roots())

@@ -154,7 +154,7 @@ class _TracedTarget:
 
 
 class _TracedAttempt:
-    """A request whose span ends when it is cancelled: nobody is told its outcome then."""
+    """A request whose span ends when it is cancelled: its outcome is not reported then."""
 
     __slots__ = ("_attempt", "_span")
 

@@ -21,7 +21,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("service", ["ingress", "dispatcher", "controller", "sources", "in-memory"])
 def test_an_invalid_setting_is_a_json_line_where_logs_are(service: str) -> None:
-    """As every other line, so that whoever collects the log can read it."""
+    """As every other line, so that a collector of logs can read it."""
     done = subprocess.run(
         [sys.executable, "-c", RUN, service],
         env=_environment(),
