@@ -41,9 +41,9 @@ async def test_iterations_are_counted_by_result_and_timed() -> None:
     )
     assert [0.0, 0.0] == [_value(metrics, each) for each in (success, error)]
     await harness.loop.start()
-    await wait_until_async(lambda: _value(metrics, error) > 0, what="a failed iteration")
+    await wait_until_async(lambda: _value(metrics, error) > 0, 30.0, "a failed iteration")
     admin.away = False
-    await wait_until_async(lambda: _value(metrics, success) > 0, what="an iteration")
+    await wait_until_async(lambda: _value(metrics, success) > 0, 30.0, "an iteration")
     await harness.loop.stop()
     timed = _value(metrics, "headrace_controller_reconcile_seconds_count")
     assert timed >= _value(metrics, success) + _value(metrics, error)
