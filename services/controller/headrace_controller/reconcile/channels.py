@@ -6,6 +6,7 @@ from headrace.resources import channel as rules
 from headrace.resources.condition_types import (
     ADDRESSABLE,
     DEAD_LETTER_SINK_RESOLVED,
+    DURABLE,
     EVENT_POLICIES_READY,
     SCHEMA_VALIDATION,
 )
@@ -139,9 +140,10 @@ def _show(request: ReconcileRequest, backing: Resource) -> None:
     shown = condition_of(status, DEAD_LETTER_SINK_RESOLVED)
     if shown is not None or DEAD_LETTER_SINK_RESOLVED not in request.conditions:
         request.conditions[DEAD_LETTER_SINK_RESOLVED] = shown or unknown()
-    validation = condition_of(status, SCHEMA_VALIDATION)
-    if validation is not None:
-        request.conditions[SCHEMA_VALIDATION] = validation
+    for name in (DURABLE, SCHEMA_VALIDATION):
+        remark = condition_of(status, name)
+        if remark is not None:
+            request.conditions[name] = remark
     request.conditions[ADDRESSABLE] = (
         happy("")
         if "address" in request.status

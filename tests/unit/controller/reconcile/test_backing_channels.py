@@ -172,12 +172,15 @@ async def test_a_channel_that_moves_to_another_backend_needs_another_subscriptio
 
 
 async def test_an_in_memory_channel_says_that_events_may_be_lost() -> None:
+    """So does the Channel in front of it, which is what its user looks at."""
     harness = await installed()
-    await harness.apply(of(IN_MEMORY_CHANNEL))
+    template = {"apiVersion": IN_MEMORY_CHANNEL.api_version, "kind": IN_MEMORY_CHANNEL.kind}
+    await harness.apply(channel("orders", channelTemplate=template))
     await harness.settle()
 
-    assert (TRUE, "") == harness.condition(IN_MEMORY_CHANNEL, "orders")
-    assert (FALSE, "InMemory") == harness.condition(IN_MEMORY_CHANNEL, "orders", "Durable")
+    for kind in (CHANNEL, IN_MEMORY_CHANNEL):
+        assert (TRUE, "") == harness.condition(kind, "orders")
+        assert (FALSE, "InMemory") == harness.condition(kind, "orders", "Durable")
     for name in ("ServiceReady", "EndpointsReady", "DispatcherReady", "Addressable"):
         assert TRUE == harness.condition(IN_MEMORY_CHANNEL, "orders", name)[0]
 
