@@ -2,6 +2,7 @@
 machine, and Deployments in a real API server.
 """
 
+import base64
 import copy
 import os
 import signal
@@ -102,6 +103,35 @@ def test_a_program_that_fails_is_shown(headrace: HeadraceUnderTest) -> None:
     wait_until(shown, 20, "the failure is shown")
     headrace.update(source, lambda found: {**found, "spec": spec})
     headrace.wait_ready(source)
+    headrace.delete(source)
+
+
+def test_a_program_is_started_again_with_a_secret_that_changes(headrace: HeadraceUnderTest) -> None:
+    """Its variable has the new value within seconds, and one program runs."""
+    name = "labelled"
+    headrace.sinks.script(name, Script(record=True))
+    source = example("sources/container/heartbeat.yaml")
+    source["metadata"]["name"] = name
+    source["spec"]["sink"] = {"uri": headrace.sinks.url(name)}
+    [container] = source["spec"]["template"]["spec"]["containers"]
+    reference = {"secretKeyRef": {"name": name, "key": "label"}}
+    container["env"] = [{"name": "LABEL", "valueFrom": reference}]
+    metadata = {"name": name, "namespace": NAMESPACE}
+    counts = []
+    for label in ("first", "second"):
+        data = {"label": base64.b64encode(label.encode()).decode()}
+        headrace.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+        if label == "first":
+            headrace.establish(source)
+        body = b'{"label": "%s"}' % label.encode()
+        wait_until(
+            lambda body=body: body in [each.body for each in headrace.sinks.requests(name)],  # type: ignore[misc]
+            30,
+            f"the program has the {label} value",
+        )
+        counts.append(len(programs()))
+    # The program and its guard, both times.
+    assert counts == [2, 2]
     headrace.delete(source)
 
 

@@ -176,19 +176,32 @@ def test_what_is_wrong_is_a_condition(
     headrace.delete(right)
 
 
-def test_a_missing_secret_is_named(headrace: HeadraceUnderTest, aws: AwsServer) -> None:
-    """Nothing of it is shown when it is there."""
+def test_a_secret_is_read_when_it_is_created_and_changed(
+    headrace: HeadraceUnderTest, aws: AwsServer
+) -> None:
+    """A missing one is named, and so is a missing key. Nothing of it is shown when it is right."""
     queue, name = queue_of(aws), "secretless"
+    headrace.sinks.script(name, Script(record=True))
     source = example(aws, name, queue.arn)
     source["spec"]["sink"] = to_uri(headrace.sinks.url(name))
     source["spec"]["aws"]["auth"]["secret"]["ref"]["name"] = "nothing"
     headrace.apply(source)
 
-    def is_shown() -> bool:
+    def is_shown(text: str) -> bool:
         found = condition(headrace.get(source) or {}, "Ready")
-        return "Secret aws/nothing does not exist" in found.get("message", "")
+        return text in found.get("message", "")
 
-    wait_until(is_shown, FAULT_SECONDS, "the missing Secret is named")
+    wait_until(lambda: is_shown("Secret aws/nothing does not exist"), FAULT_SECONDS, "it is named")
+    values = {"aws.accessKey": b"AKIAEXAMPLE", "aws.secretKey": b"not-to-be-shown"}
+    headrace.apply(secret_of("nothing", {"other": b"x"}))
+    wait_until(
+        lambda: is_shown("Secret aws/nothing has no key aws."), FAULT_SECONDS, "the key is named"
+    )
+    headrace.apply(secret_of("nothing", values))
+    headrace.wait_ready(source)
+    queue.send("hello")
+    wait_until(lambda: bodies(headrace, name) == ["hello"], 30, "the event arrives")
+    assert "not-to-be-shown" not in json.dumps(headrace.get(source))
     headrace.delete(source)
 
 

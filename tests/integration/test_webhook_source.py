@@ -2,6 +2,7 @@
 are.
 """
 
+import base64
 import json
 import time
 from pathlib import Path
@@ -141,6 +142,36 @@ def test_a_missing_secret_is_named(headrace: HeadraceUnderTest) -> None:
         return found.get("status") == "False" and "webhooks/absent" in found.get("message", "")
 
     wait_until(named, 20, "the Secret is named")
+    headrace.delete(source)
+
+
+def test_a_secret_that_changes_is_used(headrace: HeadraceUnderTest) -> None:
+    """Within seconds, and the former one is refused then."""
+    metadata = {"name": "changing", "namespace": NAMESPACE}
+    source: dict[str, Any] = {
+        "apiVersion": "sources.headrace.dev/v1alpha1",
+        "kind": "WebhookSource",
+        "metadata": metadata,
+        "spec": {
+            "signature": {"scheme": "Bearer", "secretKeyRef": {"name": "changing", "key": "token"}},
+            "sink": {"uri": headrace.sinks.url(NAMESPACE)},
+        },
+    }
+    headrace.sinks.script(NAMESPACE, Script(record=True))
+    headrace.ensure_namespace(NAMESPACE)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
+    headrace.apply({**secret, "data": {"token": base64.b64encode(b"first").decode()}})
+    headrace.establish(source)
+    url = url_of(headrace, source)
+
+    def status_of(token: str) -> int:
+        return send(url, b"{}", {"authorization": f"Bearer {token}"})[0]
+
+    assert (status_of("first"), status_of("second")) == (202, 401)
+    headrace.apply({**secret, "data": {"token": base64.b64encode(b"second").decode()}})
+    wait_until(lambda: status_of("second") == 202, 30, "the new one is used", every=0.5)
+    assert status_of("first") == 401
+    headrace.wait_ready(source)
     headrace.delete(source)
 
 
