@@ -55,6 +55,13 @@ def test_event_is_delivered_over_secured_connections(secured: SecuredKafka, tmp_
         assert f"https://127.0.0.1:{system.ingress_port}/{NAMESPACE}/default" == address
         assert 202 == system.post(f"/{NAMESPACE}/default", EVENT, b"data")
         wait_for_events(system, "orders", 1)
+        assert 'certificate_expiry_timestamp_seconds{component="ingress",use="server"}' in (
+            system.metrics("ingress")
+        )
+        assert (
+            'certificate_expiry_timestamp_seconds{component="dispatcher",use="kafka-client"}'
+            in system.metrics("dispatcher-0")
+        )
         with pytest.raises(urllib3.exceptions.HTTPError):  # plain HTTP at a TLS port
             urllib3.request(
                 "POST", address.replace("https", "http"), headers=EVENT, retries=False, timeout=5.0

@@ -2,7 +2,7 @@
 `HEADRACE_KUBERNETES_*`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -92,6 +92,11 @@ class ControllerSettings(Settings):
     """How long the event loop may be blocked before the process exits (exit code 27); 0: without
     limit.
     """
+
+    def certificates(self) -> Mapping[str, Path]:
+        """See `Settings`."""
+        file = self.tls_cert_file
+        return {} if file is None else {"server": file}
 
     def __post_init__(self) -> None:
         self.egress()

@@ -1,6 +1,6 @@
 """The settings of the ingress: `HEADRACE_INGRESS_*`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -81,6 +81,11 @@ class IngressSettings(Settings):
     """How long the event loop may be blocked before the process is ended (exit code 27); 0 for no
     limit.
     """
+
+    def certificates(self) -> Mapping[str, Path]:
+        """See `Settings`."""
+        file = self.tls_certificate_file
+        return {} if file is None else {"server": file}
 
     def __post_init__(self) -> None:
         if (self.tls_certificate_file is None) != (self.tls_key_file is None):

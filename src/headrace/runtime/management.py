@@ -17,6 +17,7 @@ from urllib.parse import parse_qs
 from headrace import __version__
 from headrace.adapters.http.server import Exchange, Fields, HttpServer, LocalGuard, ServerLimits
 from headrace.adapters.http.server_local_guard import is_local_bind, names_of
+from headrace.runtime.certificate_metrics import measure_certificates
 from headrace.runtime.configuration import configuration
 from headrace.runtime.connection_metrics import measure_connections
 from headrace.runtime.health import Health, HealthReport
@@ -251,8 +252,11 @@ def add_management(
     facts: Mapping[str, str] | None = None,
 ) -> ManagementPort:
     """Add the management port and the metrics flusher to `service`. Call it before adding other
-    components. `others` are all other settings of the process, for /configz. Raises `PortInUse`.
+    components. `others` are all other settings of the process, for /configz and the metric about
+    certificates. Raises `PortInUse`.
     """
+    others = tuple(others)
+    measure_certificates(metrics, service.name, others)
     port = default_port if settings.port is None else settings.port
     server = ManagementPort(
         service.name,

@@ -8,7 +8,7 @@ environment variables. Each service adds settings under a separate prefix.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +91,10 @@ class Settings:
 
     env_prefix: ClassVar[str]
     """Prefix of the environment variables; the field name in capitals follows."""
+
+    def certificates(self) -> Mapping[str, Path]:
+        """Return the files of the certificates that the process presents to others, by use."""
+        return {}
 
 
 def variables(kind: type[Settings]) -> dict[str, tuple[str, ...]]:
@@ -197,6 +201,11 @@ class KafkaSettings(Settings):
         # The client library reports this only when the first client is created, and does not name
         # the variable.
         _check_readable(self._files())
+
+    def certificates(self) -> Mapping[str, Path]:
+        """See `Settings`."""
+        file = self.ssl_certificate_file if self.security_protocol.encrypted else None
+        return {} if file is None else {"kafka-client": file}
 
     def _check_token_endpoint(self) -> None:
         """Raise ValueError unless there is one exactly where it is used."""
@@ -350,6 +359,11 @@ class NatsSettings(Settings):
             for name in _NATS_FILES
             if (path := getattr(self, name)) is not None
         )
+
+    def certificates(self) -> Mapping[str, Path]:
+        """See `Settings`."""
+        file = self.certificate_file if self.servers else None
+        return {} if file is None else {"nats-client": file}
 
     def _urls(self) -> tuple[str, ...]:
         return tuple(url.strip() for url in self.servers.split(",") if url.strip())
