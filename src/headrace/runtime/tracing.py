@@ -338,8 +338,7 @@ class _FailureReport(logging.Filter):
         self._reason = ""
         self._spans = 0
         self._next_at = -math.inf
-        exporter = logging.getLogger(_EXPORTER_LOGGER)
-        exporter.filters[:] = [self]
+        logging.getLogger(_EXPORTER_LOGGER).filters[:] = [self]
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Keep the reason of a failed try; the line is not written."""
