@@ -76,12 +76,32 @@ def test_events_reach_a_broker_with_overrides(headrace: HeadraceUnderTest) -> No
     origin = f"/apis/v1/namespaces/{NAMESPACE}/pingsources/{name}"
     assert status["sinkUri"] == f"{headrace.ingress_url}/{NAMESPACE}/{name}"
     assert status["ceAttributes"] == [{"type": "dev.knative.sources.ping", "source": origin}]
-    types = headrace.call(
-        "GET", f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
-    )
-    found = [each["spec"] for each in types["items"] if each["spec"].get("source") == origin]
-    assert [each["reference"]["name"] for each in found] == [name]
+    assert _types_of(headrace, origin) == [name]
     headrace.delete(source)
+
+
+@pytest.mark.clause("O8")
+def test_event_types_follow_the_sink(headrace: HeadraceUnderTest) -> None:
+    """To another Broker, and away when it is no object."""
+    name = "followed"
+    origin = f"/apis/v1/namespaces/{NAMESPACE}/pingsources/{name}"
+    headrace.sinks.script(name, Script())
+    headrace.establish(broker(NAMESPACE, name), broker(NAMESPACE, f"{name}-too"))
+    source = ping(name, to_broker(name))
+    headrace.establish(source)
+    assert _types_of(headrace, origin) == [name]
+    headrace.establish(ping(name, to_broker(f"{name}-too")))
+    wait_until(lambda: _types_of(headrace, origin) == [f"{name}-too"], 20, "it refers to the other")
+    headrace.establish(ping(name, {"uri": headrace.sinks.url(name)}))
+    wait_until(lambda: _types_of(headrace, origin) == [], 20, "it is deleted")
+    headrace.delete(source)
+
+
+def _types_of(headrace: HeadraceUnderTest, origin: str) -> list[str]:
+    """The Brokers of the EventTypes with this source."""
+    path = f"/apis/eventing.knative.dev/v1beta2/namespaces/{NAMESPACE}/eventtypes"
+    specs = [each["spec"] for each in headrace.call("GET", path)["items"]]
+    return [each["reference"]["name"] for each in specs if each.get("source") == origin]
 
 
 def test_a_sink_that_fails_is_tried_again_in_order(headrace: HeadraceUnderTest) -> None:
