@@ -9,6 +9,8 @@ from headrace.codec.trace_context import parse
 from tests.support.headrace_under_test import HeadraceUnderTest, headrace_in
 from tests.support.manifests import Manifest, broker, delivery, subscription, trigger
 from tests.support.manifests import channel as channel_manifest
+from tests.support.metrics_page import ACCEPT, exemplars
+from tests.support.prometheus import BINARY, UNPROVEN, Prometheus
 from tests.support.sink_scripts import Mode, Script
 from tests.support.trace_collector import ReceivedSpan, TraceCollector
 from tests.support.wait_until import wait_until
@@ -218,6 +220,52 @@ def test_a_reply_that_is_posted_continues_the_trace(
     reply = collector.span(f"{position.span_id:016x}")
     assert "reply" == reply.operation
     assert "deliver" == collector.span(reply.parent_id).operation
+
+
+def test_the_histograms_lead_to_the_trace(
+    system: HeadraceUnderTest, collector: TraceCollector
+) -> None:
+    """The span is the one that was measured: storing the event, or the attempt."""
+    subscribe(system, "measured", Script())
+    post(system, "measured", "m1")
+    _, send, deliver = collector.wait_for("m1", "accept", "send", "deliver")
+    for service, histogram, span in (
+        ("ingress", "headrace_ingress_stored_seconds", send),
+        ("dispatcher-0", "headrace_attempt_seconds", deliver),
+        ("dispatcher-0", "headrace_delivery_seconds", deliver),
+    ):
+        labels = {"trace_id": span.trace_id, "span_id": span.span_id}
+        found = exemplars(system.metrics(service, accept=ACCEPT), histogram).values()
+        assert labels in [each.labels for each in found], (histogram, found)
+        assert "trace_id" not in system.metrics(service)
+
+
+@pytest.mark.skipif(BINARY is None, reason=UNPROVEN)
+def test_prometheus_stores_the_exemplars(
+    system: HeadraceUnderTest, collector: TraceCollector, tmp_path: Path
+) -> None:
+    """It asks for OpenMetrics itself."""
+    targets = {
+        name: system.management_url(name).removeprefix("http://")
+        for name in ("ingress", "dispatcher-0")
+    }
+    prometheus = Prometheus(
+        system.processes, tmp_path, targets=targets, features=["exemplar-storage"]
+    )
+    subscribe(system, "stored", Script())
+    post(system, "stored", "s1")
+    trace_id = collector.wait_for("s1", "accept", "send", "deliver")[0].trace_id
+
+    def stored() -> bool:
+        return all(
+            trace_id in [each["labels"]["trace_id"] for each in prometheus.exemplars(histogram)]
+            for histogram in (
+                "headrace_ingress_stored_seconds_bucket",
+                'headrace_delivery_seconds_bucket{name="stored"}',
+            )
+        )
+
+    wait_until(stored, 30.0, "Prometheus has the trace of the event")
 
 
 def test_what_the_sender_does_not_sample_is_not_recorded(

@@ -231,10 +231,12 @@ class HeadraceUnderTest:
         found: dict[str, Any] = json.loads(answer.data)
         return found
 
-    def metrics(self, name: str) -> str:
-        """The service's `/metrics`."""
+    def metrics(self, name: str, *, accept: str = "*/*") -> str:
+        """The service's `/metrics`, in a format that the scraper accepts."""
         return self._http.request(
-            "GET", f"http://127.0.0.1:{self._management[name]}/metrics"
+            "GET",
+            f"http://127.0.0.1:{self._management[name]}/metrics",
+            headers={"accept": accept},
         ).data.decode()
 
     @property

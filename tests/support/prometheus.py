@@ -5,6 +5,7 @@ the test. It scrapes and evaluates rules every second.
 import contextlib
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,9 @@ class Prometheus:
         targets: Mapping[str, str],
         labels: Mapping[str, str] | None = None,
         rules: Sequence[Path] = (),
+        features: Sequence[str] = (),
     ) -> None:
-        """Start it, and wait until it is ready."""
+        """Start it with these features, and wait until it is ready."""
         assert BINARY is not None, UNPROVEN
         directory.mkdir(parents=True, exist_ok=True)
         config = directory / "prometheus.yml"
@@ -71,6 +73,7 @@ class Prometheus:
                 f"--config.file={config}",
                 f"--storage.tsdb.path={directory / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *(f"--enable-feature={each}" for each in features),
             ],
         )
         wait_until(self._is_ready, START_SECONDS, f"Prometheus is ready: {self._process.tail()}")
@@ -94,6 +97,14 @@ class Prometheus:
         if data["resultType"] == "scalar":
             return [float(data["result"][1])]
         return [float(each["value"][1]) for each in data["result"]]
+
+    def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """Return the exemplars of what an expression selects, of the last hour; the server needs
+        the feature `exemplar-storage`.
+        """
+        now = time.time()
+        found = self.get("query_exemplars", query=expression, start=f"{now - 3600}", end=f"{now}")
+        return [exemplar for each in found for exemplar in each["exemplars"]]
 
     def series(self, selector: str) -> list[dict[str, str]]:
         """Return the labels of the time series that a selector matches."""

@@ -7,6 +7,8 @@ position of its span, so that what is done with it belongs to the same trace.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from headrace.codec import delivery_state, trace_context
 from headrace.codec.trace_context import (
@@ -29,6 +31,8 @@ from headrace_dispatcher.attempt_result import (
     WaitInPlace,
 )
 from headrace_dispatcher.delivery import Delivery, DeliveryHandler
+
+Result = TypeVar("Result", bound=AttemptResult | None)
 
 
 class TracedDeliveryHandler:
@@ -57,13 +61,18 @@ class TracedDeliveryHandler:
         """As `DeliveryHandler.send`."""
         span = delivery.span = self._start(delivery)
         if span is None:
-            return self._handler.send(delivery, answered)
+            if self._tracing.current is None:
+                return self._measured(self._handler.send(delivery, answered), None)
+            # Sent because another attempt has ended, within its span.
+            with self._tracing.active(None):
+                return self._measured(self._handler.send(delivery, answered), None)
         with self._tracing.active(span):
-            result = self._handler.send(delivery, answered)
+            result = self._handler.send(delivery, partial(self._answered, span, answered))
         span.set("headrace.attempt", delivery.attempts)
         if result is None:
             return None
         # No request was made: the record cannot be sent, or its reply is stored.
+        result = self._measured(result, span)
         span.set("headrace.result", _name(result))
         span.end(delivery.undeliverable_reason if delivery.undeliverable else "")
         return _with_position(result, delivery.record.headers, span.context)
@@ -71,7 +80,7 @@ class TracedDeliveryHandler:
     def conclude(self, delivery: Delivery, outcome: Outcome) -> AttemptResult:
         """As `DeliveryHandler.conclude`."""
         span = delivery.span
-        result = self._handler.conclude(delivery, outcome)
+        result = self._measured(self._handler.conclude(delivery, outcome), span)
         if span is None:
             return result
         if outcome.status is not None:
@@ -79,6 +88,24 @@ class TracedDeliveryHandler:
         span.set("headrace.result", _name(result))
         span.end(_error_type(outcome), outcome.detail)
         return _with_position(result, delivery.record.headers, span.context)
+
+    def _answered(self, span: Span, answered: Callable[[Outcome], None], outcome: Outcome) -> None:
+        """What is measured of an attempt belongs to its span."""
+        with self._tracing.active(span):
+            answered(outcome)
+
+    def _measured(self, result: Result, span: Span | None) -> Result:
+        """Let the delivery that ends with a stored reply belong to the attempt: the reply may be in
+        a trace of its own.
+        """
+        if not isinstance(result, StoreReply):
+            return result
+
+        def on_stored() -> None:
+            with self._tracing.active(span):
+                result.on_stored()
+
+        return replace(result, on_stored=on_stored)
 
     def _start(self, delivery: Delivery) -> Span | None:
         headers = delivery.record.headers

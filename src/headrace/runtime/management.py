@@ -22,6 +22,7 @@ from headrace.runtime.configuration import configuration
 from headrace.runtime.connection_metrics import measure_connections
 from headrace.runtime.health import Health, HealthReport
 from headrace.runtime.metrics import Metrics, MetricsFlusher
+from headrace.runtime.metrics_format import wants_openmetrics
 from headrace.runtime.open_files import limit as open_files
 from headrace.runtime.service import Service
 from headrace.runtime.settings import ManagementSettings, Settings
@@ -50,6 +51,10 @@ _JSON: Fields = ((b"content-type", b"application/json"),)
 
 Query = Mapping[str, Sequence[str]]
 Page = Callable[[Exchange, Query], None]
+Pages = Mapping[bool, tuple[bytes, str]]
+"""A rendering in each format that was asked for, OpenMetrics (True) or text, with its content
+type.
+"""
 
 
 class ManagementPort:
@@ -194,22 +199,23 @@ class ManagementPort:
         """
         waiting, self._scrapers, self._rendering = self._scrapers, [], True
         loop = asyncio.get_running_loop()
-        rendering: asyncio.Future[tuple[bytes, str]]
+        rendering: asyncio.Future[Pages]
         try:
             # Flush here, because only the loop may access the counts. Render on a thread, so that
             # events do not wait for a scrape.
             self._metrics.flush()
-            rendering = loop.run_in_executor(None, self._metrics.render)
+            formats = {_wants_openmetrics(exchange) for exchange in waiting}
+            rendering = loop.run_in_executor(None, self._render_pages, formats)
         except Exception as error:  # Waiting requests must be answered, whatever the error is.
             rendering = loop.create_future()
             rendering.set_exception(error)
         rendering.add_done_callback(partial(self._rendered, waiting, loop.time()))
 
+    def _render_pages(self, formats: Collection[bool]) -> "Pages":
+        return {each: self._metrics.render(openmetrics=each) for each in formats}
+
     def _rendered(
-        self,
-        waiting: Sequence[Exchange],
-        began: float,
-        rendering: "asyncio.Future[tuple[bytes, str]]",
+        self, waiting: Sequence[Exchange], began: float, rendering: "asyncio.Future[Pages]"
     ) -> None:
         for exchange in waiting:
             _send_page(exchange, rendering)
@@ -221,7 +227,14 @@ class ManagementPort:
             loop.call_at(self._render_at, self._render)
 
 
-def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]") -> None:
+def _wants_openmetrics(exchange: Exchange) -> bool:
+    """Several fields Accept are one, separated by commas (RFC 9110, 5.3)."""
+    return wants_openmetrics(
+        b",".join(value for name, value in exchange.headers if name == b"accept")
+    )
+
+
+def _send_page(exchange: Exchange, rendering: "asyncio.Future[Pages]") -> None:
     if rendering.cancelled() or (error := rendering.exception()) is not None:
         reason = (
             "the process is ending"
@@ -230,7 +243,7 @@ def _send_page(exchange: Exchange, rendering: "asyncio.Future[tuple[bytes, str]]
         )
         exchange.respond(500, _TEXT, reason.encode() + b"\n")
         return
-    page, content_type = rendering.result()
+    page, content_type = rendering.result()[_wants_openmetrics(exchange)]
     exchange.respond(200, ((b"content-type", content_type.encode()),), page)
 
 

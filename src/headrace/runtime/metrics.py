@@ -24,6 +24,8 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_page
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -115,6 +117,7 @@ class HistogramChild:
 
 
 Child = TypeVar("Child", CounterChild, HistogramChild)
+MakeHistogramChild = Callable[[Histogram, Sequence[float]], HistogramChild]
 
 
 class MetricFamily(Generic[Child]):
@@ -124,6 +127,11 @@ class MetricFamily(Generic[Child]):
         self._metric = metric
         self._make: Callable[[Any], Child] = make
         self._children: dict[tuple[str, ...], Child] = {}
+
+    @property
+    def is_histogram(self) -> bool:
+        """Whether the children are those of a histogram."""
+        return isinstance(self._metric, Histogram)
 
     def labels(self, *values: str) -> Child:
         """Return the child with these label values, in the order of the label names. Returns the
@@ -157,6 +165,7 @@ class Metrics:
         """`process` adds CPU, memory and file descriptors of the process."""
         self._registry = CollectorRegistry()
         self._families: dict[str, MetricFamily[Any]] = {}
+        self._make_histogram_child: MakeHistogramChild = HistogramChild
         self._gauges: dict[str, Gauge] = {}
         self._before_scrape: list[Callable[[], None]] = []
         if process and not several_processes():
@@ -189,9 +198,18 @@ class Metrics:
             histogram = Histogram(
                 full, documentation, labels, registry=self._registry, buckets=buckets
             )
-            return MetricFamily(histogram, lambda child: HistogramChild(child, buckets))
+            return MetricFamily(histogram, lambda child: self._make_histogram_child(child, buckets))
 
         return self._family(name, make)
+
+    def make_histogram_children(self, make: MakeHistogramChild) -> None:
+        """Create the children of histograms with `make` instead of `HistogramChild`. Raises
+        RuntimeError if there is a histogram already.
+        """
+        early = [name for name, family in self._families.items() if family.is_histogram]
+        if early:
+            raise RuntimeError(f"{', '.join(early)} would have children of another kind")
+        self._make_histogram_child = make
 
     def gauge(
         self,
@@ -224,18 +242,23 @@ class Metrics:
         for family in self._families.values():
             family.flush()
 
-    def expose(self) -> tuple[bytes, str]:
+    def expose(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
         """Return the metrics page and its content type; with several worker processes, the metrics
         of all of them.
+
+        `openmetrics` asks for that format, which has exemplars. With several worker processes the
+        page has the text format all the same.
         """
         self.flush()
-        return self.render()
+        return self.render(openmetrics=openmetrics)
 
-    def render(self) -> tuple[bytes, str]:
+    def render(self, *, openmetrics: bool = False) -> tuple[bytes, str]:
         """Return the page as `expose` does, without flushing. May run on another thread: a page of
         a hundred subscriptions takes 13 ms to write.
         """
         if not several_processes():
+            if openmetrics:
+                return openmetrics_page(self._registry), OPENMETRICS  # type: ignore[no-untyped-call]
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
         shared = CollectorRegistry()
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call]

@@ -55,7 +55,7 @@ class TracedLog:
         if parent is None:
             parent, created = created, None
         if not self._tracing.wants(parent):
-            self._log.append(topic, record, stored)
+            self._append_without_span(topic, record, stored)
             return
         operation = _operation(topic, headers)
         span = self._tracing.start(
@@ -72,17 +72,35 @@ class TracedLog:
             links=_other_trace(created, parent),
         )
         if span is None:
-            self._log.append(topic, record, stored)
+            self._append_without_span(topic, record, stored)
             return
         name = delivery_state.TRACE if failed is not None else TRACEPARENT
         headers = trace_context.replace(headers, span.context, name)
         try:
             self._log.append(
-                topic, Record(record.key, record.value, headers), partial(_stored, span, stored)
+                topic,
+                Record(record.key, record.value, headers),
+                partial(self._stored, span, stored),
             )
         except HeadraceError as error:
             span.end(type(error).__name__, str(error))
             raise
+
+    def _append_without_span(self, topic: str, record: Record, stored: OnStored) -> None:
+        if self._tracing.current is None:
+            self._log.append(topic, record, stored)
+            return
+        # A log may call `stored` at once: what it observes belongs to no span.
+        with self._tracing.active(None):
+            self._log.append(topic, record, stored)
+
+    def _stored(self, span: Span, stored: OnStored, error: HeadraceError | None) -> None:
+        if error is None:
+            span.end()
+        else:
+            span.end(type(error).__name__, str(error))
+        with self._tracing.active(span):
+            stored(error)
 
     async def flush(self, timeout_seconds: float) -> int:
         """As `Log.flush`."""
@@ -175,14 +193,6 @@ def event_attributes(headers: Headers) -> dict[str, AttributeValue]:
         for header, value in headers
         if (name := _EVENT_ATTRIBUTES.get(header)) is not None
     }
-
-
-def _stored(span: Span, stored: OnStored, error: HeadraceError | None) -> None:
-    if error is None:
-        span.end()
-    else:
-        span.end(type(error).__name__, str(error))
-    stored(error)
 
 
 def _operation(topic: str, headers: Headers) -> str:

@@ -24,6 +24,7 @@ import structlog
 
 import headrace
 from headrace.codec.trace_context import TraceContext
+from headrace.runtime.exemplars import add_exemplars
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import CloseOnStop, Service
 from headrace.runtime.settings import BadSettings
@@ -151,9 +152,16 @@ class Tracing:
             return self._samples_roots
         return parent.sampled or not self._parent_based
 
+    def sampled_position(self) -> TraceContext | None:
+        """Return the position of the current span, None if there is none or it is not sampled."""
+        span = self.current
+        return span.context if span is not None and span.context.sampled else None
+
     @contextmanager
-    def active(self, span: Span) -> Iterator[None]:
-        """Make `span` the current one for calls within. They must not await."""
+    def active(self, span: Span | None) -> Iterator[None]:
+        """Make `span` the current one for calls within; None: there is none. They must not
+        await.
+        """
         before, self.current = self.current, span
         try:
             yield
@@ -167,7 +175,8 @@ class Tracing:
 
 def add_tracing(service: Service, metrics: Metrics, name: str) -> Tracing | None:
     """Return the tracing of a process, which `service` closes last; None when it is switched off.
-    `name` is the service name in traces unless `OTEL_SERVICE_NAME` is set. Raises `BadSettings`.
+    `name` is the service name in traces unless `OTEL_SERVICE_NAME` is set. The histograms of
+    `metrics`, which has none yet, will have exemplars. Raises `BadSettings`.
     """
     tracing = tracing_from_environment(metrics, name)
     if tracing is not None:
@@ -201,7 +210,9 @@ def tracing_from_environment(
     )
     counting = _counting(_load_exporter(exporter), metrics)
     provider.add_span_processor(BatchSpanProcessor(counting))
-    return Tracing(provider, parent_based=parent_based, samples_roots=samples_roots)
+    tracing = Tracing(provider, parent_based=parent_based, samples_roots=samples_roots)
+    add_exemplars(metrics, tracing.sampled_position)
+    return tracing
 
 
 def _exporter_name(environ: Mapping[str, str]) -> str | None:

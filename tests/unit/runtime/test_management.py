@@ -106,6 +106,30 @@ async def test_metrics_and_version_are_there(server: ManagementPort) -> None:
     assert __version__ in (await _get(server, "/version"))[1]
 
 
+async def test_scrapers_get_the_format_that_they_ask_for(server: ManagementPort) -> None:
+    """Also when they ask at the same time."""
+
+    async def scrape(accept: str) -> tuple[str, str]:
+        def get() -> tuple[str, str]:
+            with urllib3.PoolManager() as pool:
+                response = pool.request(
+                    "GET", f"{server.url}/metrics", headers={"accept": accept}, timeout=5.0
+                )
+                return response.headers["content-type"], response.data.decode()
+
+        return await asyncio.to_thread(get)
+
+    openmetrics, text = await asyncio.gather(
+        scrape("application/openmetrics-text;version=1.0.0,text/plain;q=0.5"), scrape("*/*")
+    )
+    assert openmetrics[0].startswith("application/openmetrics-text; version=1.0.0")
+    assert openmetrics[1].endswith("# EOF\n")
+    assert text[0].startswith("text/plain; version=")
+    assert "# EOF" not in text[1]
+    for _, page in (openmetrics, text):
+        assert "headrace_ingress_events_total 2.0" in page
+
+
 async def test_what_is_not_there_or_not_allowed_is_reported(server: ManagementPort) -> None:
     """The response names the existing pages, the allowed methods, or the maximum number of
     parameters.
@@ -127,7 +151,7 @@ async def test_metrics_that_cannot_be_written_are_an_error(
 ) -> None:
     """The connection does not hang."""
 
-    def fail() -> tuple[bytes, str]:
+    def fail(*, openmetrics: bool) -> tuple[bytes, str]:
         raise RuntimeError("a value that is no number")
 
     monkeypatch.setattr(server._metrics, "render", fail)
@@ -149,10 +173,10 @@ async def test_scrapes_at_the_same_time_share_a_rendering(
     counter = metrics.counter("ingress_events", "Events.").labels()
     render, rendered, proceed = metrics.render, [0], threading.Event()
 
-    def slow() -> tuple[bytes, str]:
+    def slow(*, openmetrics: bool) -> tuple[bytes, str]:
         rendered[0] += 1
         assert proceed.wait(10.0)
-        return render()
+        return render(openmetrics=openmetrics)
 
     monkeypatch.setattr(metrics, "render", slow)
     server = ManagementPort("ingress", health, metrics, port=0)

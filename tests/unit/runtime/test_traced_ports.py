@@ -1,5 +1,7 @@
 """Spans of appended records."""
 
+from collections.abc import Callable
+
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -8,6 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from headrace.adapters.memory.log import MemoryLog
 from headrace.codec import trace_context
 from headrace.domain.errors import HeadraceError, LogUnavailable, TopicMissing
+from headrace.domain.ports import OnStored
 from headrace.domain.record import Record
 from headrace.runtime.traced_ports import TracedLog
 from headrace.runtime.tracing import Tracing
@@ -26,7 +29,8 @@ class Recorded:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.memory = MemoryLog()
         self.memory.create("topic")
-        self.log = TracedLog(self.memory, Tracing(provider))
+        self.tracing = Tracing(provider)
+        self.log = TracedLog(self.memory, self.tracing)
         self.errors: list[HeadraceError | None] = []
 
     async def append(self, *headers: tuple[str, bytes], topic: str = "topic") -> None:
@@ -89,3 +93,32 @@ async def test_an_event_that_is_not_sampled_is_stored_as_it_is() -> None:
     (record,) = recorded.memory.topics["topic"][0]
     assert NOT_SAMPLED == dict(record.headers)["traceparent"]
     await recorded.memory.stop()
+
+
+class _ImmediateLog(MemoryLog):
+    """Reports a record as stored before `append` returns."""
+
+    def append(self, topic: str, record: Record, stored: OnStored) -> None:
+        stored(None)
+
+
+async def test_the_report_comes_within_the_span() -> None:
+    """What it measures is part of the trace; the report of a record without one is in none."""
+    recorded, memory, positions = Recorded(), _ImmediateLog(), []
+    log = TracedLog(memory, recorded.tracing)
+
+    def append(traceparent: bytes, then: Callable[[], None] = lambda: None) -> None:
+        def stored(_: HeadraceError | None) -> None:
+            positions.append(recorded.tracing.sampled_position())
+            then()
+
+        headers = record_headers(("traceparent", traceparent))
+        log.append("topic", Record(None, b"{}", headers), stored)
+
+    append(SENDER, then=lambda: append(NOT_SAMPLED))
+    (span,) = recorded.exporter.get_finished_spans()
+    first, second = positions
+    assert first is not None
+    assert first[:2] == (span.context.trace_id, span.context.span_id)
+    assert second is None
+    assert recorded.tracing.current is None

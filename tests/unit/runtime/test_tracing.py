@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from structlog.testing import capture_logs
 
 from headrace.codec.trace_context import TraceContext
@@ -161,3 +162,32 @@ def test_the_current_span_is_that_of_the_innermost_call() -> None:
             assert inner is tracing.current
         assert outer is tracing.current
     assert tracing.current is None
+
+
+def test_the_current_position_is_that_of_a_sampled_span() -> None:
+    """Nobody finds another one in a trace backend."""
+    provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF))
+    tracing = Tracing(provider)
+    sampled = tracing.start("x", SpanKind.CLIENT, SAMPLED, {})
+    dropped = tracing.start("x", SpanKind.CLIENT, None, {})
+    assert sampled is not None
+    assert dropped is not None
+    assert tracing.sampled_position() is None
+    with tracing.active(sampled):
+        assert sampled.context == tracing.sampled_position()
+        with tracing.active(None):
+            assert tracing.sampled_position() is None
+    with tracing.active(dropped):
+        assert tracing.sampled_position() is None
+
+
+async def test_histograms_have_exemplars_where_traces_are_recorded() -> None:
+    """Those of the current span."""
+    metrics = Metrics(process=False)
+    tracing = tracing_from_environment(metrics, "x", ENDPOINT)
+    assert tracing is not None
+    span = tracing.start("x", SpanKind.CLIENT, SAMPLED, {})
+    with tracing.active(span):
+        metrics.histogram("seconds", "Time.").labels().observe(0.2)
+    assert f'trace_id="{1:032x}"'.encode() in metrics.expose(openmetrics=True)[0]
+    await tracing.close()

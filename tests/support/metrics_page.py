@@ -1,0 +1,26 @@
+"""A metrics page in the format OpenMetrics, as a strict scraper reads it."""
+
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar, Sample
+
+ACCEPT = "application/openmetrics-text;version=1.0.0"
+
+
+def samples(page: str) -> list[Sample]:
+    """All samples of a page."""
+    return [
+        sample
+        for family in text_string_to_metric_families(page)  # type: ignore[no-untyped-call]
+        for sample in family.samples
+    ]
+
+
+def exemplars(page: str, histogram: str) -> dict[str, Exemplar]:
+    """The exemplars of a histogram, by upper limit of the bucket; of one series if there are
+    several.
+    """
+    return {
+        sample.labels["le"]: sample.exemplar
+        for sample in samples(page)
+        if sample.name == f"{histogram}_bucket" and sample.exemplar is not None
+    }
