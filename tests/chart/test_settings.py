@@ -99,6 +99,7 @@ def test_each_command_starts_its_service(
         assert isinstance(management, ManagementSettings)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         assert ("0.0.0.0", ports["management"]) == (management.host, management.port)
+        assert (value_set == "everything") is management.knative_metrics
 
 
 def test_traces_are_recorded_where_a_collector_is_named(mounted: Path) -> None:

@@ -84,7 +84,8 @@ def monitored(
 ) -> Iterator[Monitored]:
     """Subscribers that accept, fail or are down; retries of every tier; dead letters; a source."""
     directory = tmp_path_factory.mktemp("monitoring")
-    with installation("apache", request, directory, env=ADAPTER, sources=1) as headrace:
+    env = {**ADAPTER, "HEADRACE_MANAGEMENT_KNATIVE_METRICS": "true"}
+    with installation("apache", request, directory, env=env, sources=1) as headrace:
         targets = {
             name: headrace.management_url(name).removeprefix("http://")
             for name in headrace.services
@@ -128,6 +129,45 @@ def test_every_query_of_every_dashboard_returns_data(monitored: Monitored) -> No
     with contextlib.suppress(AssertionError):
         wait_until(monitored.every_query_has_data, DATA_SECONDS, "every query has data")
     assert [] == [str(query) for query in monitored.unanswered]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        # Kafka Broker up to 1.20: receiver, then dispatcher.
+        'sum(rate(event_count_1_total{consumer_name="", response_code_class="2xx",'
+        ' namespace_name=~"outside"}[10s]))',
+        'sum(rate(event_count_1_total{consumer_name="", response_code_class!="2xx",'
+        ' namespace_name=~"outside"}[10s]))',
+        'sum(rate(event_count_1_total{consumer_name!="", response_code_class="5xx"}[10s]))'
+        " by (name, namespace_name)",
+        "histogram_quantile(0.95, sum(rate(event_dispatch_latencies_ms_bucket{"
+        'consumer_name="accepting"}[10s])) by (le))',
+        'sum(rate(event_dispatch_latencies_ms_bucket{le="100.0", consumer_name=""}[10s]))'
+        " by (name, namespace_name)"
+        ' / sum(rate(event_dispatch_latencies_ms_count{consumer_name=""}[10s]))'
+        " by (name, namespace_name)",
+        # Since 1.21.
+        'sum(rate(kn_eventing_dispatch_latency_ms_count{kn_broker_namespace="outside"}[10s]))',
+        'sum(rate(kn_eventing_dispatch_latency_ms_count{kn_trigger_namespace="outside",'
+        ' http_response_status_code!~"2.*"}[10s])) by (http_response_status_code)',
+        "histogram_quantile(0.99, sum(rate(kn_eventing_dispatch_latency_ms_bucket{"
+        'kn_trigger_namespace="outside"}[10s])) by (le))',
+        # Broker over channels.
+        "sum(rate(kn_eventing_dispatch_duration_seconds_count{"
+        'kn_broker_namespace="outside", http_response_status_code=~"2.*"}[10s]))',
+        "histogram_quantile(0.99, sum(rate(kn_eventing_dispatch_duration_seconds_bucket{"
+        'messaging_destination_name="trigger:accepting.outside"}[10s])) by (le))',
+    ],
+)
+def test_queries_of_knatives_dashboards_return_data(monitored: Monitored, query: str) -> None:
+    """With the labels of Headrace in place of the job, by which Knative's processes differ."""
+
+    def has_data() -> bool:
+        monitored.send()
+        return any(math.isfinite(value) for value in monitored.prometheus.query(query))
+
+    wait_until(has_data, DATA_SECONDS, f"{query} has data")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -40,6 +40,9 @@ HEADRACE_LOG_LEVEL: {{ $component.logging.level }}
 HEADRACE_LOG_FORMAT: {{ $component.logging.format }}
 HEADRACE_MANAGEMENT_HOST: 0.0.0.0
 HEADRACE_MANAGEMENT_PORT: {{ $component.management | quote }}
+{{- if $values.metrics.knativeNames }}
+HEADRACE_MANAGEMENT_KNATIVE_METRICS: "true"
+{{- end }}
 {{- if $values.nats.servers }}
 HEADRACE_NATS_SERVERS: {{ $values.nats.servers | quote }}
 {{- end }}

@@ -18,6 +18,7 @@ from headrace.domain.reply_loops import member
 from headrace.domain.routing import (
     DELAYS_KEY,
     EVENT_BYTES_MAX,
+    Addressable,
     Delays,
     DelayTier,
     Reply,
@@ -28,6 +29,7 @@ from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
 from headrace.runtime.tracing import Tracing
+from headrace_dispatcher.attempts_by_status import AttemptsByStatus
 from headrace_dispatcher.compiled_subscription import ReplyLimit
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_count import DeadLetterCount
@@ -68,7 +70,11 @@ class Dispatcher:
         self._routes = routes
         self._feeds = feeds
         self._log = RetryingLog(log)
-        self._families = families = DispatcherMetrics(metrics)
+        self._families = families = (
+            AttemptsByStatus(metrics, self._addressable_of)
+            if metrics.knative_names
+            else DispatcherMetrics(metrics)
+        )
         self._context = DispatcherContext(
             retrying_log=self._log,
             feeds=feeds,
@@ -126,6 +132,10 @@ class Dispatcher:
     def _subscription(self, uid: str) -> Subscription | None:
         route = self._routes.table.get(subscription_key(uid))
         return route if isinstance(route, Subscription) else None
+
+    def _addressable_of(self, topic: str) -> Addressable | None:
+        found = (each for each in self._routes.table.addressables() if each.topic == topic)
+        return next(found, None)
 
     def _reply_limit(self, reply: Reply) -> ReplyLimit:
         """What the ingress accepts at the same address; read for large replies only."""

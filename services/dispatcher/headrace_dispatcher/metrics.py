@@ -55,6 +55,10 @@ class DispatcherMetrics:
         ):
             each.remove(labels)
 
+    def of(self, subscription: Subscription) -> "SubscriptionMetrics":
+        """Return the metrics of a subscription."""
+        return SubscriptionMetrics(self, subscription)
+
 
 class EventCounters:
     """What happens to the events of a channel."""

@@ -19,7 +19,6 @@ from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
 from headrace_dispatcher.delivery import DeliveryHandler
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane_set import LaneSet
-from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
 from headrace_dispatcher.retry_or_dead_letter import RetryOrDeadLetter
 from headrace_dispatcher.subscriber_handler import SubscriberHandler
@@ -43,7 +42,7 @@ class SubscriptionWorker:
         """
         self.subscription = subscription
         self._context = context
-        self.metrics = SubscriptionMetrics(context.metrics, subscription)
+        self.metrics = context.metrics.of(subscription)
         self._gate = BreakerGate(
             breaker=Breaker(context.limits.concurrency_max), clock=context.clock, pump=self._pump
         )

@@ -268,6 +268,7 @@ def add_management(
     components. `others` are all other settings of the process, for /configz and the metric about
     certificates. Raises `PortInUse`.
     """
+    metrics.knative_names = settings.knative_metrics
     others = tuple(others)
     measure_certificates(metrics, service.name, others)
     port = default_port if settings.port is None else settings.port

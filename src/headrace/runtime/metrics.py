@@ -9,7 +9,7 @@ starts them, and any of them answers a scrape for all.
 import asyncio
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 from prometheus_client import (
@@ -17,6 +17,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     disable_created_metrics,
     generate_latest,
     values,
@@ -28,6 +29,8 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPEN
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_page
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+
+from headrace.runtime.knative_metrics import knative_families
 
 PREFIX = "headrace_"
 FLUSH_SECONDS = 1.0
@@ -163,7 +166,13 @@ class Metrics:
 
     def __init__(self, *, process: bool = True) -> None:
         """`process` adds CPU, memory and file descriptors of the process."""
+        self.knative_names = False
+        """Whether the page has Knative's names too (`knative_metrics`); it is set before the first
+        metric of a service is requested.
+        """
         self._registry = CollectorRegistry()
+        self._unexported = CollectorRegistry()
+        """Of metrics that are only the source of others."""
         self._families: dict[str, MetricFamily[Any]] = {}
         self._make_histogram_child: MakeHistogramChild = HistogramChild
         self._gauges: dict[str, Gauge] = {}
@@ -191,13 +200,15 @@ class Metrics:
         labels: Sequence[str] = (),
         *,
         buckets: Sequence[float] = LATENCY_BUCKETS,
+        exported: bool = True,
     ) -> MetricFamily[HistogramChild]:
-        """Return the histogram `headrace_<name>`; `name` ends with its unit."""
+        """Return the histogram `headrace_<name>`; `name` ends with its unit. One that is not
+        `exported` is a source of Knative's names only.
+        """
+        registry = self._registry if exported else self._unexported
 
         def make(full: str) -> MetricFamily[HistogramChild]:
-            histogram = Histogram(
-                full, documentation, labels, registry=self._registry, buckets=buckets
-            )
+            histogram = Histogram(full, documentation, labels, registry=registry, buckets=buckets)
             return MetricFamily(histogram, lambda child: self._make_histogram_child(child, buckets))
 
         return self._family(name, make)
@@ -256,18 +267,29 @@ class Metrics:
         """Return the page as `expose` does, without flushing. May run on another thread: a page of
         a hundred subscriptions takes 13 ms to write.
         """
-        if not several_processes():
-            if openmetrics:
-                return openmetrics_page(self._registry), OPENMETRICS  # type: ignore[no-untyped-call]
-            return generate_latest(self._registry), CONTENT_TYPE_LATEST
-        shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
-        page = generate_latest(shared)
-        if not values.ValueClass._multiprocess:
+        if openmetrics and not several_processes():
+            return openmetrics_page(self), OPENMETRICS  # type: ignore[no-untyped-call]
+        return generate_latest(self), CONTENT_TYPE_LATEST
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield what the page has, as `prometheus_client.registry.Collector`."""
+        if not self.knative_names:
+            yield from self._collect()
+            return
+        families = list(self._collect())
+        yield from families
+        yield from knative_families((*families, *self._unexported.collect()))
+
+    def _collect(self) -> Iterator[Metric]:
+        if several_processes():
+            shared = CollectorRegistry()
+            MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+            yield from shared.collect()
+            if values.ValueClass._multiprocess:
+                return
             # The parent set the directory for its workers after it had loaded the library, so its
             # values are not in any file.
-            page += generate_latest(self._registry)
-        return page, CONTENT_TYPE_LATEST
+        yield from self._registry.collect()
 
     def _family(self, name: str, make: Callable[[str], MetricFamily[Child]]) -> MetricFamily[Child]:
         full = PREFIX + name

@@ -433,7 +433,7 @@ class LogSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ManagementSettings(Settings):
-    """`HEADRACE_MANAGEMENT_HOST`, `_PORT` and `_HOSTS`; the port's default is the service's."""
+    """`HEADRACE_MANAGEMENT_*`; the port's default is the service's."""
 
     env_prefix: ClassVar[str] = "HEADRACE_MANAGEMENT_"
 
@@ -445,6 +445,8 @@ class ManagementSettings(Settings):
     """Names, separated by commas, that are allowed in Host on a loopback address, in addition to
     `localhost` and loopback addresses.
     """
+    knative_metrics: bool = False
+    """Export measurements under Knative's names too, for dashboards that query them."""
 
 
 def _unreadable(path: Path) -> str:

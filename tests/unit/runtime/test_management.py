@@ -93,6 +93,7 @@ async def test_the_settings_in_use_are_shown(health: Health) -> None:
         "HEADRACE_LOG_LEVEL": "debug",
         "HEADRACE_MANAGEMENT_HOST": "127.0.0.2",
         "HEADRACE_MANAGEMENT_HOSTS": "",
+        "HEADRACE_MANAGEMENT_KNATIVE_METRICS": False,
         "HEADRACE_MANAGEMENT_PORT": 0,
     } == json.loads(page)
 
