@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.kafka import free_port
@@ -31,10 +32,26 @@ class Stack:
             "SOURCES",
             "PROMETHEUS",
             "GRAFANA",
+            "JAEGER",
         ):
             self._environ[f"HEADRACE_{service}_PORT"] = "0"
         for service in ("INGRESS", "CONTROLLER", "DISPATCHER", "IN_MEMORY", "SOURCES"):
             self._environ[f"HEADRACE_{service}_MANAGEMENT_PORT"] = "0"
+
+    @property
+    def network(self) -> str:
+        """The network of its containers."""
+        return f"{self._project}_default"
+
+    @contextmanager
+    def settings(self, **variables: str) -> Iterator[None]:
+        """Set variables of `.env.example` for what is started within."""
+        before = self._environ
+        self._environ = {**before, **variables}
+        try:
+            yield
+        finally:
+            self._environ = before
 
     def compose(self, *arguments: str, timeout: float = CALL_SECONDS) -> str:
         """Run `docker compose`; its standard output. AssertionError with its output when
@@ -80,6 +97,20 @@ class Stack:
         return {
             line.split()[1] for line in lines if f"id {event_id}" in line and len(line.split()) > 1
         }
+
+
+def docker(*arguments: str) -> str:
+    """Run `docker`; both of its outputs. AssertionError with them when it fails."""
+    done = subprocess.run(
+        ["docker", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=CALL_SECONDS,
+        check=False,
+    )
+    assert 0 == done.returncode, f"{arguments}\n{done.stdout[-3000:]}"
+    return done.stdout
 
 
 def has_image(name: str) -> bool:

@@ -72,6 +72,22 @@ def test_panels_do_not_overlap(file: Path) -> None:
     assert len(every) == len({panel["id"] for panel in every})
 
 
+@pytest.mark.parametrize(
+    "histogram",
+    ["headrace_ingress_stored_seconds", "headrace_attempt_seconds", "headrace_delivery_seconds"],
+)
+def test_latencies_of_events_have_their_traces_beside_them(histogram: str) -> None:
+    """One query of each panel asks for exemplars: several would show them several times."""
+    shown = [
+        [target.get("exemplar", False) for target in panel["targets"]]
+        for file in FILES
+        for panel in panels(file)
+        if any(f"{histogram}_bucket" in target["expr"] for target in panel["targets"])
+    ]
+    assert shown
+    assert all(1 == sum(each) for each in shown), shown
+
+
 def test_each_query_uses_metrics_that_exist() -> None:
     """As they are scraped."""
     named = {

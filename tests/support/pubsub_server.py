@@ -18,7 +18,7 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient, types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
-BUILD = Path(__file__).parents[2] / ".ci/pubsub-server"
+BUILD = (Path(__file__).parents[2] / ".ci/go-program", "pubsub-server")
 BUILD_SECONDS = 660
 STOP_SECONDS = 10
 UNPROVEN = "not proven here: needs the Go toolchain, for the Pub/Sub server of the tests"
@@ -135,7 +135,7 @@ class PubSubServer:
 def pubsub_server_in() -> Iterator[PubSubServer]:
     """A server for the block. The test is skipped, with the reason, where it cannot be built."""
     built = subprocess.run(
-        [BUILD], capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
+        BUILD, capture_output=True, text=True, check=False, timeout=BUILD_SECONDS
     )
     if built.returncode:
         pytest.skip(f"{UNPROVEN}: {built.stderr.strip()}")

@@ -76,10 +76,8 @@ class TraceCollector:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.environment = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
-            **_ENVIRONMENT,
-        }
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, **_ENVIRONMENT}
 
     @contextmanager
     def running(self) -> Iterator["TraceCollector"]:
