@@ -229,13 +229,14 @@ def test_the_histograms_lead_to_the_trace(
     subscribe(system, "measured", Script())
     post(system, "measured", "m1")
     _, send, deliver = collector.wait_for("m1", "accept", "send", "deliver")
-    for service, histogram, span in (
-        ("ingress", "headrace_ingress_stored_seconds", send),
-        ("dispatcher-0", "headrace_attempt_seconds", deliver),
-        ("dispatcher-0", "headrace_delivery_seconds", deliver),
+    for service, histogram, name, span in (
+        ("ingress", "headrace_ingress_stored_seconds", "orders", send),
+        ("dispatcher-0", "headrace_attempt_seconds", "measured", deliver),
+        ("dispatcher-0", "headrace_delivery_seconds", "measured", deliver),
     ):
         labels = {"trace_id": span.trace_id, "span_id": span.span_id}
-        found = exemplars(system.metrics(service, accept=ACCEPT), histogram).values()
+        page = system.metrics(service, accept=ACCEPT)
+        found = exemplars(page, histogram, name=name).values()
         assert labels in [each.labels for each in found], (histogram, found)
         assert "trace_id" not in system.metrics(service)
 

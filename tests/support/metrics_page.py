@@ -15,12 +15,15 @@ def samples(page: str) -> list[Sample]:
     ]
 
 
-def exemplars(page: str, histogram: str) -> dict[str, Exemplar]:
-    """The exemplars of a histogram, by upper limit of the bucket; of one series if there are
-    several.
+def exemplars(page: str, histogram: str, **labels: str) -> dict[str, Exemplar]:
+    """The exemplars of a histogram, by upper limit of the bucket. `labels` select one of its time
+    series.
     """
-    return {
-        sample.labels["le"]: sample.exemplar
-        for sample in samples(page)
-        if sample.name == f"{histogram}_bucket" and sample.exemplar is not None
-    }
+    found: dict[str, Exemplar] = {}
+    for sample in samples(page):
+        limit, exemplar = sample.labels.get("le", ""), sample.exemplar
+        selected = sample.name == f"{histogram}_bucket" and labels.items() <= sample.labels.items()
+        if selected and exemplar is not None:
+            assert limit not in found, "several time series have exemplars"
+            found[limit] = exemplar
+    return found
