@@ -39,8 +39,9 @@ def test_the_example_sends_an_event_at_each_time(headrace: HeadraceUnderTest) ->
     requests = headrace.sinks.requests("ping")
     assert json.loads(requests[0].body) == {"message": "Hello world!"}
     assert requests[0].headers["content-type"] == "application/json"
+    # The Trigger has no order: an event may arrive before that of the second before it.
     times = [each.headers["ce-time"] for each in requests]
-    assert times == sorted(set(times))
+    assert len(set(times)) == len(times)
     assert len({each.headers["ce-id"] for each in requests}) == len(requests)
     headrace.delete(every, morning)
 
