@@ -25,7 +25,7 @@ from headrace.domain.ports import Feed, Feeds, Log, OnStored, RoutingReader
 from headrace.domain.record import Partition, Record
 from headrace.resources.control_ports import ClusterDescription, TopicSpec
 from headrace.resources.naming import DEAD_SUFFIX, DELAY_GROUP
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_dispatcher.app import kafka_feeds
 from headrace_dispatcher.settings import DispatcherSettings
 

@@ -16,7 +16,7 @@ from headrace.domain.errors import HeadraceError, Permanent
 from headrace.domain.event_schemas import InvalidSchema, LoadSchemaCompiler
 from headrace.domain.ports import Clock
 from headrace.resources.event_schema import PENDING, SchemaResult, SchemaSource
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 
 logger = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.event_schemas import SchemaCompiler
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_controller.event_schema_reader import (
     EventSchemaReader,
     Fetch,

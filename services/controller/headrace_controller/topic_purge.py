@@ -17,7 +17,7 @@ from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.naming import delay_group, retry_group
 from headrace.resources.ownership_record import TopicRole, TopicStage, read_ownership_record
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 
 logger = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from headrace.domain.backoff import Backoff
 from headrace.domain.ports import Clock, SourceLeases
 from headrace.domain.routing import EventSource
 from headrace.domain.source_report import SourceCondition, SourceReport
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_sources.api_server import ApiServer
 from headrace_sources.emitter import Emitter, EmitterContext
 from headrace_sources.metrics import SourceMetrics

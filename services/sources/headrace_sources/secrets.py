@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from headrace.domain.errors import HeadraceError
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_sources.settings import DATA_DIRECTORIES_SETTING
 from headrace_sources.source import SecretKeyRef, SourceFault
 

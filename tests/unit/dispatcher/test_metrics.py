@@ -21,7 +21,8 @@ from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.record import Record
 from headrace.domain.routing import Delays, DelayTier, Destination
 from headrace.runtime.metrics import Metrics
-from headrace.runtime.service import Service, end_task
+from headrace.runtime.service import Service
+from headrace.runtime.tasks import end_task
 from headrace_dispatcher.app import DispatcherBackends, compose
 from headrace_dispatcher.dead_letter_count import DeadLetterCount
 from headrace_dispatcher.metrics import measure_client, tier_label

@@ -15,7 +15,7 @@ from headrace.domain.backoff import Backoff
 from headrace.domain.errors import HeadraceError
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.resource import Change
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 
 logger = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Final
 from headrace.adapters.kubernetes.watcher import ApiKind, Scope, VersionExpired, WatchApi
 from headrace.domain.backoff import Backoff
 from headrace.domain.errors import Temporary
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_sources.adapters.kubernetes.config import KubernetesConfig
 from headrace_sources.adapters.kubernetes.position import version_of
 

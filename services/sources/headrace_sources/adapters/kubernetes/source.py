@@ -20,7 +20,7 @@ from headrace.adapters.kubernetes.watcher import (
 from headrace.domain.errors import HeadraceError, NotFound, Permanent, Temporary
 from headrace.domain.filters import Filter, InvalidFilter
 from headrace.domain.filters import compile as compile_filters
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 from headrace_sources.adapters.kubernetes.config import KubernetesConfig, WatchedKind
 from headrace_sources.adapters.kubernetes.deliveries import Deliveries
 from headrace_sources.adapters.kubernetes.events import EventFormat, Mode

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headrace.runtime.service import end_task
+from headrace.runtime.tasks import end_task
 
 
 async def forever() -> None:
