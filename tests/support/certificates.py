@@ -5,6 +5,7 @@ CA.
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,64 @@ class Authority:
         )
         return made
 
+    def sign_for(
+        self, name: str, seconds: float, *, since: float = 60.0, common_name: str = ""
+    ) -> Certificate:
+        """As `sign`, valid for `seconds` from now on, and since a while before."""
+        now = datetime.now(UTC)
+        begin, end = now - timedelta(seconds=since), now + timedelta(seconds=seconds)
+        return self.sign_between(name, f"{begin:{_DATE}}", f"{end:{_DATE}}", common_name or name)
+
+    def sign_between(
+        self, name: str, begin: str, end: str, common_name: str = "own"
+    ) -> Certificate:
+        """As `sign`, valid between two dates (YYMMDDHHMMSSZ, or with four digits of the year)."""
+        made = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
+        database = self._directory / f"{name}.index"
+        settings, request = database.with_suffix(".cnf"), database.with_suffix(".csr")
+        database.write_text("")
+        settings.write_text(_ISSUING.format(database=database, directory=self._directory))
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        subject = ("-subj", f"/CN={common_name}")
+        _run("req", "-new", *curve, "-keyout", made.key, "-out", request, *subject)
+        signer = ("-cert", self._own.certificate, "-keyfile", self._own.key)
+        dates = ("-startdate", begin, "-enddate", end)
+        issue = ("ca", "-batch", "-notext", "-config", settings)
+        _run(*issue, *signer, *dates, "-in", request, "-out", made.certificate)
+        return made
+
     def _make(self, made: Certificate, subject: str, *more: str) -> None:
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         files = ("-keyout", str(made.key), "-out", str(made.certificate))
-        command = ["openssl", "req", "-x509", *curve, *files, "-days", "2", "-subj", subject, *more]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        assert done.returncode == 0, done.stderr
+        _run("req", "-x509", *curve, *files, "-days", "2", "-subj", subject, *more)
+
+
+_DATE = "%y%m%d%H%M%SZ"
+_ISSUING = """
+[ca]
+default_ca = own
+[own]
+database = {database}
+new_certs_dir = {directory}
+default_md = sha256
+unique_subject = no
+rand_serial = yes
+policy = any
+x509_extensions = extensions
+[any]
+commonName = supplied
+[extensions]
+subjectAltName = IP:127.0.0.1,DNS:localhost
+basicConstraints = critical,CA:FALSE
+"""
+
+
+def _run(*arguments: str | Path) -> None:
+    done = subprocess.run(
+        ["openssl", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

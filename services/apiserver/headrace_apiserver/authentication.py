@@ -68,6 +68,10 @@ class CredentialsAuthenticator:
 
     def __init__(self, tokens: Mapping[str, User]) -> None:
         """`tokens` are users by token. Only digests of the tokens are kept in memory."""
+        self.use(tokens)
+
+    def use(self, tokens: Mapping[str, User]) -> None:
+        """Accept these tokens, and no others, from now on."""
         self._digests = {
             hashlib.sha256(token.encode()).digest(): user for token, user in tokens.items()
         }

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.domain.errors import Permanent
+from headrace.runtime.certificates import load_authorities, load_pair
+from headrace.runtime.credential_file import CredentialFile, FileKind
+from headrace.runtime.credential_files import CredentialFiles
 from headrace_apiserver.connections import BoundedProtocol
 
 
@@ -17,42 +20,50 @@ class TlsFiles:
     client_ca: Path | None = None
     """CA certificates that sign client certificates."""
 
-    def context(self) -> ssl.SSLContext | None:
-        """The TLS context, None for plain HTTP. Raises Permanent with the option of a file that
-        cannot be used.
+    def renewed(self) -> CredentialFiles[ssl.SSLContext] | None:
+        """The TLS context, which is renewed with the files; None for plain HTTP. Raises Permanent
+        with the option of a file that cannot be used.
         """
-        if (self.certificate is None) != (self.key is None):
+        certificate, key = self.certificate, self.key
+        if (certificate is None) != (key is None):
             raise Permanent(
                 "--tls-cert-file and --tls-key-file belong together: set both or neither"
             )
-        if self.certificate is None or self.key is None:
+        if certificate is None or key is None:
             if self.client_ca is not None:
                 raise Permanent(
                     "--client-ca-file needs TLS: set --tls-cert-file and --tls-key-file too"
                 )
             return None
-        for option, path in (
-            ("--tls-cert-file", self.certificate),
-            ("--tls-key-file", self.key),
-            ("--client-ca-file", self.client_ca),
-        ):
-            if path is not None and not path.is_file():
-                raise Permanent(f"{option} {path}: no such file")
+        files = [
+            CredentialFile("--tls-cert-file", certificate, FileKind.CERTIFICATE),
+            CredentialFile("--tls-key-file", key, FileKind.KEY),
+        ]
+        if self.client_ca is not None:
+            files.append(CredentialFile("--client-ca-file", self.client_ca, FileKind.AUTHORITIES))
+        for each in files:
+            if not each.path.is_file():
+                raise Permanent(f"{each.setting} {each.path}: no such file")
+        return CredentialFiles(
+            "HTTPS of the controller's API", files, lambda: self._context(certificate, key)
+        )
+
+    def _context(self, certificate: Path, key: Path) -> ssl.SSLContext:
+        # A new context each time: the authorities of an existing one cannot be removed.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            context.load_cert_chain(str(self.certificate), str(self.key))
-        except (ssl.SSLError, OSError) as error:
+            load_pair(context, certificate, key)
+        except ValueError as error:
             raise Permanent(
-                f"--tls-cert-file {self.certificate} with --tls-key-file {self.key} cannot be used:"
-                f" {error}"
+                f"--tls-cert-file {certificate} with --tls-key-file {key} cannot be used: {error}"
             ) from error
         if self.client_ca is not None:
             # Optional: a client without a certificate may have a token, and one without either gets
             # a 401 that it can read instead of a TLS error.
             context.verify_mode = ssl.CERT_OPTIONAL
             try:
-                context.load_verify_locations(str(self.client_ca))
-            except (ssl.SSLError, OSError) as error:
+                load_authorities(context, self.client_ca)
+            except ValueError as error:
                 raise Permanent(
                     f"--client-ca-file {self.client_ca} cannot be used: {error}"
                 ) from error

@@ -3,15 +3,20 @@
 import asyncio
 import resource
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from headrace.domain.errors import Permanent
+from headrace.runtime.credential_file import CredentialFile, FileKind
+from headrace.runtime.credential_files import CredentialFiles
 from headrace.runtime.health import Health
 from headrace_apiserver.asgi import AsgiServer
 from headrace_apiserver.authentication import (
+    CredentialsAuthenticator,
+    User,
     create_authenticator,
     is_loopback_address,
     read_tokens,
@@ -60,7 +65,7 @@ class ApiListener:
             certificate=options.tls_cert_file,
             key=options.tls_key_file,
             client_ca=options.client_ca_file,
-        ).context()
+        ).renewed()
         if options.create_token_file:
             _create_token_file(options.token_file)
         authenticator = create_authenticator(
@@ -78,8 +83,14 @@ class ApiListener:
             purpose="the controller's API",
             option="--port",
             tls=tls is not None,
-            uvicorn_options=http_options(tls=tls),
+            uvicorn_options=http_options(tls=None if tls is None else tls.current),
         )
+        self._credentials: list[CredentialFiles[Any]] = []
+        if tls is not None:
+            tls.renewing(self._on_certificate_renewed)
+            self._credentials.append(tls)
+        if options.token_file is not None and isinstance(authenticator, CredentialsAuthenticator):
+            self._credentials.append(self._renewed_tokens(options.token_file, authenticator))
 
     @property
     def url(self) -> str:
@@ -90,31 +101,61 @@ class ApiListener:
         """Follow the store and serve; write the kubeconfig."""
         await self._api.start()
         await self._server.start()
+        for each in self._credentials:
+            await each.start()
         logger.info("api_started", url=self.url, kinds=len(list(self._api.catalog)))
         if self._options.kubeconfig_out is not None:
-            await self._write_kubeconfig(self._options.kubeconfig_out)
+            path = await choose_kubeconfig_path(self._options.kubeconfig_out, _local_url(self.url))
+            if self._write_kubeconfig(path):
+                self.kubeconfig = path
+                logger.info("kubeconfig_written", path=str(path), next_step=export_line(path))
 
     async def stop(self) -> None:
         """End watches, close the port. Idempotent."""
         await self._api.stop()
         await self._server.stop()
+        for each in self._credentials:
+            await each.stop()
 
-    async def _write_kubeconfig(self, wanted: Path) -> None:
-        server = _local_url(self.url)
-        path = await choose_kubeconfig_path(wanted, server)
-        options = self._options
-        tokens = read_tokens(options.token_file) if options.token_file else {}
-        document = kubeconfig(
-            server, token=next(iter(tokens), ""), certificate_authority=options.tls_cert_file
+    def _renewed_tokens(
+        self, file: Path, authenticator: CredentialsAuthenticator
+    ) -> CredentialFiles[dict[str, User]]:
+        """The tokens of a file, which are accepted from when they are in it until they are not."""
+
+        def use(tokens: dict[str, User]) -> None:
+            authenticator.use(tokens)
+            self._renew_kubeconfig()
+
+        tokens = CredentialFiles(
+            "tokens of the controller's API",
+            [CredentialFile("--token-file", file, FileKind.SECRET)],
+            lambda: read_tokens(file),
         )
+        tokens.renewing(use)
+        authenticator.use(tokens.value)
+        return tokens
+
+    def _on_certificate_renewed(self, _context: ssl.SSLContext) -> None:
+        self._renew_kubeconfig()
+
+    def _renew_kubeconfig(self) -> None:
+        """Write the kubeconfig again: it has the certificate and a token."""
+        if self.kubeconfig is not None:
+            self._write_kubeconfig(self.kubeconfig)
+
+    def _write_kubeconfig(self, path: Path) -> bool:
+        server, options = _local_url(self.url), self._options
         try:
+            tokens = read_tokens(options.token_file) if options.token_file else {}
+            document = kubeconfig(
+                server, token=next(iter(tokens), ""), certificate_authority=options.tls_cert_file
+            )
             write_kubeconfig(path, document)
         except Permanent as error:
             # The file is a convenience: on a read-only file system the API serves without it.
             logger.warning("kubeconfig_not_written", error=str(error))
-            return
-        self.kubeconfig = path
-        logger.info("kubeconfig_written", path=str(path), next_step=export_line(path))
+            return False
+        return True
 
 
 def _create_token_file(path: Path | None) -> None:
@@ -146,9 +187,9 @@ def http_options(
     limits: ConnectionLimits | None = None,
     limiter: ConnectionLimiter | None = None,
     *,
-    tls: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> dict[str, Any]:
-    """The options of uvicorn for the API.
+    """The options of uvicorn for the API. `tls` is called for each connection.
 
     uvicorn's own limit also counts idle connections, and at the limit it rejects every request,
     probes included. `limiter`, `MaxInFlight` and the watches have limits of their own instead.
@@ -165,7 +206,7 @@ def http_options(
             inner
             if tls is None
             else TlsHandshakeProtocol(
-                inner, tls, connection_limiter, handshake_seconds=limits.head_seconds
+                inner, tls(), connection_limiter, handshake_seconds=limits.head_seconds
             )
         )
 

@@ -19,8 +19,11 @@ from headrace.adapters.http.server import HttpServer, LocalGuard
 from headrace.adapters.http.server_local_guard import is_local_bind
 from headrace.domain.event_schemas import SchemaCompiler
 from headrace.domain.ports import Instances, Log, RoutingReader
+from headrace.runtime.certificates import load_pair
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.connection_metrics import measure_connections
+from headrace.runtime.credential_file import CredentialFile, FileKind
+from headrace.runtime.credential_files import CredentialFiles
 from headrace.runtime.heartbeat import Heartbeat, instance_name
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.open_files import connections_within
@@ -68,6 +71,7 @@ class Ingress:
         self._warm_up = warm_up
         self._reason: str | None = "still starting"
         self._tls = _tls(settings)
+        """What renews the certificate; None for plain HTTP."""
         self._metrics = IngressMetrics(metrics)
         self._receiver = EventReceiver(
             settings,
@@ -138,7 +142,11 @@ class Ingress:
         """Accept connections. The ingress is ready when this returns if Kafka answers within 10 s;
         otherwise it keeps trying in the background.
         """
-        await self._server.start(self._listener, tls=self._tls)
+        if self._tls is None:
+            await self._server.start(self._listener)
+        else:
+            await self._tls.start()
+            await self._server.start(self._listener, tls=self._tls.current)
         self._preparing = asyncio.create_task(self._prepare(), name="ingress prepares")
         await asyncio.wait({self._preparing}, timeout=_FIRST_TRY_SECONDS)
 
@@ -162,6 +170,8 @@ class Ingress:
         """Close the port and the routing reader. Idempotent."""
         await self._stop_preparing("stopped")
         await self._server.stop()
+        if self._tls is not None:
+            await self._tls.stop()
         self._listener.close()
         self._receiver.close()
         if self._heartbeat is not None:
@@ -214,17 +224,24 @@ def _guard(settings: IngressSettings, receiver: EventReceiver) -> LocalGuard | N
     return LocalGuard(receiver.route_cache.allowed_hosts, setting=HOSTS_SETTING, judge_host=False)
 
 
-def _tls(settings: IngressSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate_file is None:
+def _tls(settings: IngressSettings) -> CredentialFiles[ssl.SSLContext] | None:
+    certificate, key = settings.tls_certificate_file, settings.tls_key_file
+    if certificate is None or key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate_file, settings.tls_key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise BadSettings(
-            f"HEADRACE_INGRESS_TLS_CERTIFICATE_FILE and its key cannot be used: {error}",
-            "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE",
-            "HEADRACE_INGRESS_TLS_KEY_FILE",
-        ) from error
-    return context
+    names = "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE", "HEADRACE_INGRESS_TLS_KEY_FILE"
+
+    def load() -> ssl.SSLContext:
+        # A new context each time: one in which only the certificate was loaded could not be used.
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            load_pair(context, certificate, key)
+        except ValueError as error:
+            raise BadSettings(f"{names[0]} and its key cannot be used: {error}", *names) from error
+        return context
+
+    files = (
+        CredentialFile(names[0], certificate, FileKind.CERTIFICATE),
+        CredentialFile(names[1], key, FileKind.KEY),
+    )
+    return CredentialFiles("HTTPS of the ingress", files, load)

@@ -1,4 +1,4 @@
-"""Reads certificates in PEM files.
+"""Reads and checks certificates in PEM files.
 
 The standard library loads certificates into a context and does not show when they expire. So the
 dates are read from the certificate itself (RFC 5280, 4.1).
@@ -8,10 +8,50 @@ import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 _BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
+
+
+def load_pair(
+    context: ssl.SSLContext, certificate: Path, key: Path, password: str | None = None
+) -> None:
+    """Load a certificate chain and its private key into a context.
+
+    Raises ValueError with the reason if they cannot be used together. Without `password`, an
+    encrypted key is refused: OpenSSL would ask for it at the terminal, and wait.
+    """
+    encrypted = False
+
+    def given() -> str:
+        nonlocal encrypted
+        encrypted = True
+        return password or ""
+
+    try:
+        context.load_cert_chain(certificate, key, given)
+    except OSError as error:  # ssl.SSLError is one.
+        if encrypted and password is None:
+            raise ValueError("the key is encrypted") from None
+        raise ValueError(reason_of(error)) from error
+
+
+def load_authorities(context: ssl.SSLContext, file: Path) -> None:
+    """Trust the CA certificates of a file. Raises ValueError with the reason."""
+    try:
+        context.load_verify_locations(file)
+    except OSError as error:
+        raise ValueError(reason_of(error)) from error
+
+
+def reason_of(error: OSError) -> str:
+    """Return the reason of OpenSSL or of the system, in words."""
+    reason = str(getattr(error, "reason", None) or error.strerror or error)
+    if "PEM lib" in reason:  # What OpenSSL says of most of what it cannot read.
+        return "not in PEM form, or another password"
+    return reason.replace("_", " ").lower()
 
 
 def validity(pem: bytes) -> tuple[datetime, datetime] | None:

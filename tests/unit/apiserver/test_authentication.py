@@ -3,16 +3,19 @@ address is open by accident.
 """
 
 import asyncio
+import base64
 import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
 import yaml
 
 from headrace.domain.errors import Permanent
+from headrace.runtime import credential_files
 from headrace.runtime.loading import load
 from headrace.runtime.sockets import listen, port_of
 from headrace_apiserver.authentication import (
@@ -34,6 +37,8 @@ from headrace_apiserver.kubeconfig import (
 from headrace_apiserver.statuses import StatusError
 from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
+from tests.support.mounted_secret import MountedSecret
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 TOKEN = "correct-horse-battery"
@@ -148,15 +153,15 @@ def test_certificates_identify_users() -> None:
 def test_tls_files_belong_together(tmp_path: Path) -> None:
     """The error names the options of every wrong combination."""
     with pytest.raises(Permanent, match="--tls-cert-file and --tls-key-file belong together"):
-        TlsFiles(certificate=tmp_path / "c").context()
+        TlsFiles(certificate=tmp_path / "c").renewed()
     with pytest.raises(Permanent, match="--client-ca-file needs TLS"):
-        TlsFiles(client_ca=tmp_path / "c").context()
+        TlsFiles(client_ca=tmp_path / "c").renewed()
     with pytest.raises(Permanent, match="no such file"):
-        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").context()
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").renewed()
     (tmp_path / "c").write_text("x")
     (tmp_path / "k").write_text("x")
     with pytest.raises(Permanent, match="cannot be used"):
-        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").context()
+        TlsFiles(certificate=tmp_path / "c", key=tmp_path / "k").renewed()
 
 
 def test_the_kubeconfig_is_private_and_replaced_atomically(tmp_path: Path) -> None:
@@ -279,3 +284,68 @@ def test_tokens_and_certificates_over_tls(
         config["clusters"][0]["cluster"]["server"],
         config["users"][0]["user"]["token"],
     )
+
+
+def test_renewed_files_are_used_by_new_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificate, authority of clients and tokens; the kubeconfig has the new ones. Open
+    connections stay.
+    """
+    monkeypatch.setattr(credential_files, "CHECK_SECONDS", 0.05)
+    first, second = (Authority(tmp_path / name, name) for name in ("first", "second"))
+    own = MountedSecret(tmp_path / "secret", first.sign("api"), first.file.read_bytes())
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN}\n")
+    config = tmp_path / "kubeconfig"
+    settings = ControllerSettings(
+        port=0,
+        token_file=tokens,
+        tls_cert_file=own.certificate,
+        tls_key_file=own.key,
+        client_ca_file=own.authorities,
+        kubeconfig_out=config,
+    )
+    renewed = second.sign("api")
+
+    def ask(pool: urllib3.PoolManager, url: str, token: str = "") -> int:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return pool.request("GET", f"{url}/api", headers=headers).status
+
+    def pool_of(authority: Authority, **more: Any) -> urllib3.PoolManager:
+        return urllib3.PoolManager(
+            ca_certs=str(authority.file), retries=False, timeout=10.0, **more
+        )
+
+    with running_api(settings) as api, pool_of(first) as before:
+        assert 200 == ask(before, api.url, TOKEN)
+        own.renew(renewed, second.file.read_bytes())
+        tokens.write_text(f"{OTHER}\n")
+        wait_until(
+            lambda: (
+                renewed.certificate.read_bytes() == authority_in(config)
+                and OTHER in config.read_text()
+            ),
+            what="a kubeconfig with the new certificate and token",
+        )
+        client = second.sign("grace")
+        with pool_of(second, cert_file=str(client.certificate), key_file=str(client.key)) as pool:
+            assert 200 == ask(pool, api.url)
+        outdated = first.sign("ada")
+        with (
+            pool_of(
+                second, cert_file=str(outdated.certificate), key_file=str(outdated.key)
+            ) as pool,
+            pytest.raises(urllib3.exceptions.HTTPError),
+        ):
+            ask(pool, api.url)
+        # The connection from before, with the certificate from before.
+        assert (401, 200) == (ask(before, api.url, TOKEN), ask(before, api.url, OTHER))
+        with pool_of(first) as pool, pytest.raises(urllib3.exceptions.SSLError):
+            ask(pool, api.url, OTHER)
+
+
+def authority_in(kubeconfig: Path) -> bytes:
+    """The authority that a kubeconfig names."""
+    (cluster,) = yaml.safe_load(kubeconfig.read_text())["clusters"]
+    return base64.b64decode(cluster["cluster"]["certificate-authority-data"])

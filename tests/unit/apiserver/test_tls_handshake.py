@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from headrace_apiserver.connection_limiter import ConnectionLimiter
 from headrace_apiserver.connections import ConnectionLimits
 from headrace_apiserver.credentials import TlsFiles
 from headrace_apiserver.listener import http_options
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Certificate
 from tests.support.wait_until import wait_until_async
 from tests.unit.apiserver.http_peers import GET, Application, Peer
 
@@ -40,6 +40,12 @@ class Secured:
         return Peer(reader, writer)
 
 
+def _tls(own: Certificate) -> Callable[[], ssl.SSLContext]:
+    files = TlsFiles(certificate=own.certificate, key=own.key).renewed()
+    assert files is not None
+    return files.current
+
+
 @pytest.fixture
 def limits() -> ConnectionLimits:
     """Tests may override them."""
@@ -53,9 +59,7 @@ async def secured(
     """A TLS server with 8 idle connections."""
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
-    options = http_options(
-        limits, limiter, tls=TlsFiles(certificate=own.certificate, key=own.key).context()
-    )
+    options = http_options(limits, limiter, tls=_tls(own))
     server = AsgiServer(
         application,
         host="127.0.0.1",
@@ -142,7 +146,7 @@ def test_a_handshake_that_starts_at_once_is_not_lost(tmp_path: Path, loop: str) 
         application = Application()
         options = http_options(
             ConnectionLimits(head_seconds=SECONDS),
-            tls=TlsFiles(certificate=own.certificate, key=own.key).context(),
+            tls=_tls(own),
         )
         server = AsgiServer(
             application,

@@ -90,9 +90,14 @@ class HttpServer:
         self._emptied: asyncio.Event | None = None
 
     async def start(
-        self, *sockets: socket.socket, tls: ssl.SSLContext | None = None, backlog: int = 2048
+        self,
+        *sockets: socket.socket,
+        tls: Callable[[], ssl.SSLContext] | None = None,
+        backlog: int = 2048,
     ) -> None:
-        """Accept connections on bound sockets. The server closes the sockets when it stops."""
+        """Accept connections on bound sockets. The server closes the sockets when it stops. `tls`
+        is called for each connection: its certificate may be renewed.
+        """
         self.open(asyncio.get_running_loop())
         for each in sockets:
             acceptor = Acceptor(self, self.connection_table, each, tls, backlog)

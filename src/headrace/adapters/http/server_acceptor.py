@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -35,7 +36,7 @@ class Acceptor:
         server: ConnectionOwner,
         connection_table: ConnectionTable,
         listener: socket.socket,
-        tls: ssl.SSLContext | None,
+        tls: Callable[[], ssl.SSLContext] | None,
         backlog: int,
     ) -> None:
         self._server = server
@@ -104,7 +105,7 @@ class Acceptor:
             if not self._connection_table.begin_handshake(handshake):
                 accepted.close()
                 return
-            work = self._loop.create_task(self._handshake_tls(handshake))
+            work = self._loop.create_task(self._handshake_tls(handshake, self._tls))
         self._tasks.add(work)
         work.add_done_callback(self._tasks.discard)
 
@@ -116,13 +117,13 @@ class Acceptor:
         except OSError:
             accepted.close()
 
-    async def _handshake_tls(self, handshake: Handshake) -> None:
+    async def _handshake_tls(self, handshake: Handshake, tls: Callable[[], ssl.SSLContext]) -> None:
         server, connection_table = self._server, self._connection_table
         try:
             await self._loop.connect_accepted_socket(
                 lambda: _TlsConnection(server, connection_table, handshake),
                 handshake.sock,
-                ssl=self._tls,
+                ssl=tls(),
                 ssl_handshake_timeout=server.limits.handshake_seconds,
                 ssl_shutdown_timeout=server.limits.linger_seconds,
             )

@@ -37,7 +37,7 @@ async def serving(
     )
     bound = listen("127.0.0.1", 0, purpose="a test", option="none")
     port = port_of(bound)
-    await server.start(bound, tls=tls)
+    await server.start(bound, tls=None if tls is None else lambda: tls)
     try:
         yield server, port
     finally:
