@@ -82,8 +82,9 @@ async def run(
         poison_tracker=poison_tracker,
         tracing=tracing,
     )
-    options = kafka.options(_CLIENT_ID)
-    acceptance = headrace_ingress.app.kafka_backends(ingress, options, served=_SERVED)
+    acceptance = headrace_ingress.app.kafka_backends(
+        ingress, kafka, client_id=_CLIENT_ID, served=_SERVED
+    )
     headrace_ingress.app.compose(
         service, ingress, add_to_ingress(acceptance, memory), metrics, tracing=tracing
     )

@@ -37,6 +37,7 @@ from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.egress import ProtectedPort
 from headrace.resources.control_ports import ResourceStore
 from headrace.runtime.clock import SystemClock
+from headrace.runtime.kafka_credentials import renewed_options
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.service import CloseOnStop, Component, Service
@@ -182,9 +183,10 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     several = settings.ingress.workers > 1
     # The memory of this process is not that of the workers.
     served = (KAFKA,) if several else SERVED
+    options, credentials = renewed_options(kafka, "headrace-controller")
     control = headrace_controller.app.kafka_backends(
         controller,
-        kafka.options("headrace-controller"),
+        options,
         settings.reconcilers(),
         nats=settings.nats,
     )
@@ -205,6 +207,7 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
             settings.ingress, kafka, settings.nats, served=served
         ),
         bootstrap_servers=kafka.bootstrap_servers,
+        parts=(("controller credentials", credentials),),
         settings=(kafka,),
     )
 

@@ -2,12 +2,14 @@
 run up to the point where the service would start.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.testing
+import yaml
 
 from headrace.runtime.loading import known_variables
 from headrace.runtime.metrics import Metrics
@@ -18,7 +20,7 @@ from headrace_controller.settings import ControllerSettings, KubernetesSettings
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 from headrace_sources.settings import SourcesSettings
-from tests.chart.rendering import VALUE_SETS, Object, named, pods, services
+from tests.chart.rendering import ROOT, VALUE_SETS, Object, named, pods, services
 from tests.unit.tree.settings_page import KINDS
 
 MOUNTED = "/etc/headrace/"
@@ -36,10 +38,14 @@ class Started(Exception):
 @pytest.fixture(name="mounted")
 def _mounted(tmp_path: Path) -> Path:
     """The files that Secrets and ConfigMaps provide in a pod."""
-    for name in ("user", "password", "ca.crt", "user.crt", "user.key"):
-        path = tmp_path / "kafka" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("secret")
+    secrets = {
+        "kafka": ("user", "password", "ca.crt", "user.crt", "user.key"),
+        "kafka-tls": ("ca.crt", "tls.crt", "tls.key"),
+    }
+    for secret, names in secrets.items():
+        (tmp_path / secret).mkdir()
+        for name in names:
+            (tmp_path / secret / name).write_text("secret")
     return tmp_path
 
 
@@ -240,6 +246,27 @@ def test_the_ingress_reads_its_certificate_from_the_secret(
     assert ("/etc/headrace/certificate", True) == (mount["mountPath"], mount["readOnly"])
     [volume] = [each for each in dict(pods("https"))["ingress"]["volumes"] if "secret" in each]
     assert "ingress-certificate" == volume["secret"]["secretName"]
+
+
+def test_the_values_for_cert_manager_are_those_of_the_documentation() -> None:
+    """The tests of this folder use the same."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (example,) = re.findall(r"```yaml\n(# values\.yaml\n.*?)```", page, re.DOTALL)
+    values = yaml.safe_load((ROOT / "tests/chart/values/cert-manager.yaml").read_text())
+    assert yaml.safe_load(example) == {"common": values["common"]}
+
+
+def test_kafka_is_used_with_a_certificate_of_cert_manager(
+    mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each service reads it where it is mounted, as a directory: only then it is renewed."""
+    for container in services("cert-manager").values():
+        kafka = _start(container, mounted, monkeypatch)["kafka"]
+        assert isinstance(kafka, KafkaSettings)
+        assert SecurityProtocol.SSL == kafka.security_protocol
+        assert mounted / "kafka-tls" / "tls.crt" == kafka.ssl_certificate_file
+        [mount] = [each for each in container["volumeMounts"] if each["name"] == "kafka-tls"]
+        assert ("/etc/headrace/kafka-tls", None) == (mount["mountPath"], mount.get("subPath"))
 
 
 def test_numbers_keep_their_digits(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:

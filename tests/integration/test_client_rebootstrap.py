@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
+from headrace.adapters.kafka.credentials import ClientCredentials
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
@@ -52,10 +53,12 @@ def options(proxy: KafkaProxy) -> KafkaOptions:
     return KafkaOptions(
         bootstrap_servers=proxy.address,
         health_check_seconds=0.5,
-        security={
-            "metadata.recovery.strategy": "none",
-            "topic.metadata.refresh.interval.ms": "1000",
-        },
+        credentials=ClientCredentials(
+            {
+                "metadata.recovery.strategy": "none",
+                "topic.metadata.refresh.interval.ms": "1000",
+            }
+        ),
     )
 
 

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from structlog.testing import capture_logs
 
+from headrace.runtime.kafka_credentials import renewed_options
+from headrace.runtime.loading import load
+from headrace.runtime.settings import KafkaSettings
 from tests.support.certificates import Authority
 from tests.support.headrace_under_test import HeadraceUnderTest, wait_for_events
 from tests.support.manifests import broker, trigger
 from tests.support.processes import Processes, ServiceProcess
-from tests.support.secured_kafka import SecuredKafka, secured_kafka
+from tests.support.secured_kafka import SecuredKafka, give_password, secured_kafka
 from tests.support.wait_until import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -140,6 +144,37 @@ def test_a_refusal_is_one_error_that_names_the_setting(
         assert 1 == len(_error_lines(service, setting)), service.output()
         assert len(service.output().splitlines()) <= LINES_MAX, service.output()
         assert "wrong" not in service.output().replace("wrong version", "")
+
+
+async def test_a_renewed_password_is_used_once_kafka_accepts_it(
+    secured: SecuredKafka, tmp_path: Path
+) -> None:
+    """Until then the clients keep the one with which they are connected."""
+    file, user = tmp_path / "password", "renewed"
+    file.write_text("first\n", encoding="ascii")
+    give_password(secured.apache, b"first", user)
+    settings = load(
+        KafkaSettings,
+        bootstrap_servers=secured.sasl_address,
+        security_protocol="SASL_SSL",
+        ssl_ca_file=secured.authority.file,
+        sasl_username=user,
+        sasl_password_file=file,
+    )
+    options, files = renewed_options(settings, "headrace-test")
+    file.write_text("second\n", encoding="ascii")
+    with capture_logs() as logs:
+        await files.check()
+        await files.check()
+    (line,) = logs
+    assert ("secret_not_usable", [str(file)]) == (line["event"], line["files"])
+    assert "SASL authentication error" in line["error"]
+    assert "first" == options.client()["sasl.password"]
+    give_password(secured.apache, b"second", user)
+    with capture_logs() as logs:
+        await files.check()
+    assert ["secret_renewed"] == [each["event"] for each in logs]
+    assert "second" == options.client()["sasl.password"]
 
 
 def test_unusable_files_are_named_at_the_start(

@@ -69,7 +69,7 @@ def secured_kafka(directory: Path) -> Iterator[SecuredKafka]:
     protocols = {"BYPASSWORD": "SASL_SSL", "BYCERTIFICATE": "SSL"}
     settings = _settings(authority, password.read_text(encoding="ascii").strip())
     with kafka_with_listeners(directory, protocols, settings) as started:
-        _give_password(started.apache, password.read_bytes().strip())
+        give_password(started.apache, password.read_bytes().strip())
         yield SecuredKafka(
             started.apache,
             authority,
@@ -98,10 +98,11 @@ def _settings(authority: Authority, password: str) -> dict[str, str]:
     }
 
 
-def _give_password(apache: ApacheKafka, password: bytes) -> None:
+def give_password(apache: ApacheKafka, password: bytes, user: str = USER) -> None:
+    """Set the password of a user for SCRAM-SHA-512."""
     admin = AdminClient({"bootstrap.servers": apache.bootstrap_servers, "log_level": 0})
     wanted = UserScramCredentialUpsertion(
-        USER, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password
+        user, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password
     )
     for future in admin.alter_user_scram_credentials([wanted]).values():
         future.result(SECONDS)

@@ -24,6 +24,7 @@ from headrace.resources.control_ports import ResourceStore
 from headrace.resources.event_schema import SOURCE_BYTES_MAX
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
+from headrace.runtime.kafka_credentials import renewed_options
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.process import ExitCode
@@ -262,7 +263,8 @@ async def run(
     add_management(
         service, metrics, management, default_port=CONTROLLER_MANAGEMENT_PORT, others=others
     )
-    options = kafka.options("headrace-controller")
+    options, credentials = renewed_options(kafka, "headrace-controller")
+    service.add("controller credentials", credentials)
     reconcilers = with_custom_sources(reconcilers, settings.source_crd_files())
     if cluster is None:
         backends = kafka_backends(settings, options, reconcilers, nats=nats)

@@ -23,6 +23,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Feeds, Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.heartbeat import instance_name
+from headrace.runtime.kafka_credentials import renewed_options
 from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
@@ -78,7 +79,7 @@ def kafka_backends(
     """Adapters for Kafka. `served` are the backends whose routes are read; the caller adds the logs
     and feeds of the others.
     """
-    options = kafka.options(client_id)
+    options, credentials = renewed_options(kafka, client_id)
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
     # A process that serves no topics of Kafka joins no group.
@@ -90,6 +91,7 @@ def kafka_backends(
         routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS, backends=served),
         instances=instances,
         components=(
+            ("dispatcher credentials", credentials),
             ("dispatcher log", log),
             ("dispatcher instances", instances),
             ("feeds", CloseOnStop(feeds.close)),

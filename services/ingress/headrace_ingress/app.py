@@ -13,13 +13,13 @@ from headrace.adapters.by_backend import LogByBackend
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
-from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.backend_name import JETSTREAM, KAFKA
 from headrace.domain.control_topics import INSTANCES_TOPIC
 from headrace.domain.ports import Instances, Log, RoutingReader
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.health import Health
+from headrace.runtime.kafka_credentials import renewed_options
 from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics, MetricsFlusher
@@ -77,11 +77,16 @@ class IngressBackends:
 
 
 def kafka_backends(
-    settings: IngressSettings, options: KafkaOptions, *, served: Collection[str] = (KAFKA,)
+    settings: IngressSettings,
+    kafka: KafkaSettings,
+    *,
+    client_id: str = "headrace-ingress",
+    served: Collection[str] = (KAFKA,),
 ) -> IngressBackends:
     """Return backends that all use Kafka. `served` are the backends whose routes are read; the
     caller adds the logs of the others.
     """
+    options, credentials = renewed_options(kafka, client_id)
     log = KafkaLog(options, log=settings.log_options())
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
 
@@ -93,7 +98,11 @@ def kafka_backends(
         routes=KafkaRoutingReader(options, start_seconds=READINESS_REPORT_SECONDS, backends=served),
         instances=instances,
         warm_up=warm_up,
-        components=(("ingress log", log), ("ingress instances", instances)),
+        components=(
+            ("ingress credentials", credentials),
+            ("ingress log", log),
+            ("ingress instances", instances),
+        ),
         measurements=options.measurements,
     )
 
@@ -107,8 +116,7 @@ def all_backends(
 ) -> IngressBackends:
     """Return the backends of a process: those of Kafka, with JetStream if NATS servers are set."""
     served = (*served, JETSTREAM) if nats.servers else served
-    options = kafka.options("headrace-ingress")
-    return with_jetstream(kafka_backends(settings, options, served=served), settings, nats)
+    return with_jetstream(kafka_backends(settings, kafka, served=served), settings, nats)
 
 
 def with_jetstream(

@@ -23,6 +23,7 @@ from headrace.domain.egress import EgressPolicy, ProtectedPort
 from headrace.domain.ports import Instances, Log, RoutingReader, SourceLeases
 from headrace.runtime.clock import SystemClock
 from headrace.runtime.heartbeat import instance_name
+from headrace.runtime.kafka_credentials import renewed_options
 from headrace.runtime.kafka_metrics import measure_kafka
 from headrace.runtime.management import add_management
 from headrace.runtime.metrics import Metrics
@@ -79,7 +80,7 @@ def kafka_backends(
     served: Collection[str] = (KAFKA,),
 ) -> SourcesBackends:
     """Adapters for Kafka. `served` are the backends whose routes are read."""
-    options = kafka.options("headrace-sources")
+    options, credentials = renewed_options(kafka, "headrace-sources")
     log = KafkaLog(options, log=LogOptions(topic_bytes_max=settings.append_bytes_max))
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
     return SourcesBackends(
@@ -88,7 +89,11 @@ def kafka_backends(
         instances=instances,
         leases=KafkaSourceLeases(options, log, instance=settings.instance),
         secrets=secrets,
-        components=(("sources log", log), ("sources instances", instances)),
+        components=(
+            ("sources credentials", credentials),
+            ("sources log", log),
+            ("sources instances", instances),
+        ),
         measurements=options.measurements,
     )
 

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, get_type_hints
 from urllib.parse import urlsplit
 
+from headrace.adapters.kafka.credentials import ClientCredentials
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import Permanent
+from headrace.runtime.credential_file import CredentialFile, FileKind
 from headrace.runtime.sockets import LOOPBACK
 
 SECRET_BYTES_MAX = 65_536
+PEM_BYTES_MAX: Final = 4 * 1_048_576
 WATCHDOG_SECONDS: Final = 30.0
 """Default of the services' `watchdog_seconds`. It is here because the process that reads the
 settings would otherwise import the watchdog, and with it structlog and rich.
@@ -200,7 +203,7 @@ class KafkaSettings(Settings):
             self._check_token_endpoint()
         # The client library reports this only when the first client is created, and does not name
         # the variable.
-        _check_readable(self._files())
+        _check_readable((each.setting, each.path) for each in self.files())
 
     def certificates(self) -> Mapping[str, Path]:
         """See `Settings`."""
@@ -221,58 +224,50 @@ class KafkaSettings(Settings):
                 " credentials"
             )
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Yield the files that the configured security protocol uses, with the names of their
-        variables.
-        """
-        fields: list[str] = []
+    def files(self) -> Iterator[CredentialFile]:
+        """Yield the files that the configured security protocol uses."""
+        kinds: dict[str, FileKind] = {}
         if self.security_protocol.encrypted:
-            fields += [
-                "ssl_ca_file",
-                "ssl_certificate_file",
-                "ssl_key_file",
-                "ssl_key_password_file",
-            ]
+            kinds |= {
+                "ssl_ca_file": FileKind.AUTHORITIES,
+                "ssl_certificate_file": FileKind.CERTIFICATE,
+                "ssl_key_file": FileKind.KEY,
+                "ssl_key_password_file": FileKind.SECRET,
+            }
         if self.security_protocol.authenticated:
-            fields += (
-                ["sasl_password_file"]
-                if self.sasl_username is not None
-                else ["sasl_username_file", "sasl_password_file"]
-            )
+            if self.sasl_username is None:
+                kinds["sasl_username_file"] = FileKind.SECRET
+            kinds["sasl_password_file"] = FileKind.SECRET
             if self.sasl_mechanism is SaslMechanism.OAUTHBEARER:
-                fields.append("sasl_token_ca_file")
-        for name in fields:
+                kinds["sasl_token_ca_file"] = FileKind.AUTHORITIES
+        for name, kind in kinds.items():
             path = getattr(self, name)
             if path is not None:
-                yield f"HEADRACE_KAFKA_{name.upper()}", path
+                yield CredentialFile(f"HEADRACE_KAFKA_{name.upper()}", path, kind)
 
-    def options(self, client_id: str) -> KafkaOptions:
-        """Return the options for the Kafka adapters. Reads the secret files. Raises `BadSettings`
-        that names a file that cannot be read.
+    def options(self, client_id: str, *, security: Mapping[str, str] | None = None) -> KafkaOptions:
+        """Return the options for the Kafka adapters, with the settings of `security` if they were
+        read before. Raises what `security` does.
         """
         return KafkaOptions(
             bootstrap_servers=self.bootstrap_servers,
             client_id=client_id,
             group_protocol=self.group_protocol or GroupProtocol.CLASSIC,
-            security=self._security(),
+            credentials=ClientCredentials(self.security() if security is None else security),
         )
 
-    def _security(self) -> dict[str, str]:
+    def security(self) -> dict[str, str]:
+        """Read the files, and return the settings of the client library for TLS and SASL. They have
+        the content of the files, not their paths: a file that is being renewed must not stop a
+        client that is created meanwhile. Raises `BadSettings` that names a file that cannot be
+        used.
+        """
         protocol = self.security_protocol
         if protocol is SecurityProtocol.PLAINTEXT:
             return {}
         security = {"security.protocol": protocol.value}
         if protocol.encrypted:
-            files = {
-                "ssl.ca.location": self.ssl_ca_file,
-                "ssl.certificate.location": self.ssl_certificate_file,
-                "ssl.key.location": self.ssl_key_file,
-            }
-            security.update({name: str(path) for name, path in files.items() if path is not None})
-            if self.ssl_key_password_file is not None:
-                security["ssl.key.password"] = read_secret(
-                    self.ssl_key_password_file, "HEADRACE_KAFKA_SSL_KEY_PASSWORD_FILE"
-                )
+            security |= self._certificates()
         if protocol.authenticated and self.sasl_password_file is not None:
             security["sasl.mechanism"] = self.sasl_mechanism.value
             password = read_secret(self.sasl_password_file, "HEADRACE_KAFKA_SASL_PASSWORD_FILE")
@@ -281,6 +276,40 @@ class KafkaSettings(Settings):
             else:
                 security.update({"sasl.username": self._username(), "sasl.password": password})
         return security
+
+    def _certificates(self) -> dict[str, str]:
+        """Return the authorities, and the client certificate with its key."""
+        import ssl  # Here, because a process that only reads settings needs none of it.
+
+        from headrace.runtime.certificates import load_authorities, load_pair
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        found: dict[str, str] = {}
+        if self.ssl_ca_file is not None:
+            setting = "HEADRACE_KAFKA_SSL_CA_FILE"
+            found["ssl.ca.pem"] = _read_pem(self.ssl_ca_file, setting)
+            try:
+                load_authorities(context, self.ssl_ca_file)
+            except ValueError as error:
+                raise BadSettings(
+                    f"{setting}: cannot use {self.ssl_ca_file}: {error}", setting
+                ) from error
+        certificate, key = self.ssl_certificate_file, self.ssl_key_file
+        if certificate is None or key is None:
+            return found
+        names = "HEADRACE_KAFKA_SSL_CERTIFICATE_FILE", "HEADRACE_KAFKA_SSL_KEY_FILE"
+        found["ssl.certificate.pem"] = _read_pem(certificate, names[0])
+        found["ssl.key.pem"] = _read_pem(key, names[1])
+        password = _secret(self.ssl_key_password_file, "HEADRACE_KAFKA_SSL_KEY_PASSWORD_FILE")
+        if password is not None:
+            found["ssl.key.password"] = password
+        try:
+            load_pair(context, certificate, key, password)
+        except ValueError as error:
+            raise BadSettings(
+                f"{names[0]} and {names[1]}: cannot use {certificate} with {key}: {error}", *names
+            ) from error
+        return found
 
     def _token_source(self, secret: str) -> dict[str, str]:
         """Where the client library gets tokens; it gets a new one before one expires."""
@@ -478,15 +507,25 @@ def read_secret(path: Path, setting: str) -> str:
     that names `setting`.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(SECRET_BYTES_MAX + 1)
-        text = content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise BadSettings(f"{setting}: cannot read {path}: {reason}", setting) from error
-    if len(content) > SECRET_BYTES_MAX:
-        raise BadSettings(
-            f"{setting}: {path} has more than {SECRET_BYTES_MAX} bytes, which is no secret",
-            setting,
-        )
+        text = _read(path, setting, SECRET_BYTES_MAX, "secret").decode()
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"{setting}: cannot read {path}: not UTF-8", setting) from error
     return text.rstrip("\r\n")
+
+
+def _read_pem(path: Path, setting: str) -> str:
+    # Comments between the certificates are in any encoding.
+    return _read(path, setting, PEM_BYTES_MAX, "file of certificates").decode(errors="replace")
+
+
+def _read(path: Path, setting: str, bytes_max: int, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(bytes_max + 1)
+    except OSError as error:
+        raise BadSettings(f"{setting}: cannot read {path}: {error.strerror}", setting) from error
+    if len(content) > bytes_max:
+        raise BadSettings(
+            f"{setting}: {path} has more than {bytes_max} bytes, which is no {what}", setting
+        )
+    return content

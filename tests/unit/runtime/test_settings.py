@@ -13,6 +13,7 @@ from headrace.runtime.settings import (
     LogSettings,
     ManagementSettings,
 )
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +50,7 @@ def test_sasl_over_tls_reads_its_secrets_from_files(
     password = tmp_path / "password"
     password.write_text("s3cret\n")
     monkeypatch.setenv("HEADRACE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
-    authority = tmp_path / "ca.pem"
-    authority.write_text("")
+    authority = Authority(tmp_path).file
     monkeypatch.setenv("HEADRACE_KAFKA_SSL_CA_FILE", str(authority))
     monkeypatch.setenv("HEADRACE_KAFKA_SASL_USERNAME", "app")
     monkeypatch.setenv("HEADRACE_KAFKA_SASL_PASSWORD_FILE", str(password))
@@ -58,12 +58,12 @@ def test_sasl_over_tls_reads_its_secrets_from_files(
     options = load(KafkaSettings).options("headrace-test")
     expected = {
         "security.protocol": "SASL_SSL",
-        "ssl.ca.location": str(authority),
+        "ssl.ca.pem": authority.read_text(),
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.username": "app",
         "sasl.password": "s3cret",
     }
-    assert expected == dict(options.security)
+    assert expected == dict(options.credentials.settings)
     assert GroupProtocol.CONSUMER == options.group_protocol
     assert "s3cret" not in repr(options)
 
@@ -83,7 +83,7 @@ def test_oauthbearer_gets_its_tokens_from_an_endpoint(tmp_path: Path) -> None:
         sasl_token_scope="kafka",
         sasl_token_ca_file=authority,
     ).options("headrace-test")
-    assert dict(options.security) == {
+    assert dict(options.credentials.settings) == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "OAUTHBEARER",
         "sasl.oauthbearer.method": "oidc",

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from headrace.adapters.kafka.consumer.initial_offsets import commit_initial_offsets, find_topics
+from headrace.adapters.kafka.credentials import ClientCredentials
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import (
     Conflict,
@@ -81,7 +82,8 @@ class Cluster:
         return KafkaOptions(
             bootstrap_servers=",".join(self._servers),
             client_id=f"headrace-{self._context.namespace}-{self._context.name}"[:249],
-            security=security,
+            # A source begins again, with new clients, when one of its Secrets changes.
+            credentials=ClientCredentials(security),
         )
 
     async def _sasl_settings(self, sasl: Sasl) -> Mapping[str, str]:

@@ -31,6 +31,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import (
     call_error,
     is_existing_topic,
@@ -64,6 +65,7 @@ class KafkaTopicAdmin:
         self._timeout = timeout_seconds
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="kafka-admin")
         self._client: AdminClient | None = None
+        self._age: ClientAge | None = None
         self._reconnect = False
 
     def close(self) -> None:
@@ -310,8 +312,10 @@ class KafkaTopicAdmin:
     def _get_client(self) -> AdminClient:
         # Not on the event loop: creating or closing a client holds the interpreter lock for a
         # moment.
-        if self._client is None or self._reconnect:
+        outdated = self._age is not None and self._age.outdated
+        if self._client is None or self._reconnect or outdated:
             self._reconnect = False
+            self._age = self._options.credentials.age("admin")
             self._client = AdminClient(self._options.client(), logger=client_logger)
         return self._client
 

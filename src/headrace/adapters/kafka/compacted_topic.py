@@ -202,8 +202,8 @@ class CompactedTopicReader:
             begun = time.monotonic()
             try:
                 self._read()
-                # The client has failed. A new one continues at the same offset, as after a lost
-                # connection.
+                # The client has failed, or its credentials are outdated. A new one continues at the
+                # same offset, as after a lost connection.
                 continue
             except KafkaException as error:
                 self._set_error(control_topic_error(error.args[0], self._topic))
@@ -216,6 +216,7 @@ class CompactedTopicReader:
 
     def _read(self) -> None:
         health = ClientHealth()
+        age = self._options.credentials.age(f"follower of {self._topic}")
         end = _LogEnd(self._settings(), self._topic)
         consumer = Consumer(
             {
@@ -231,6 +232,9 @@ class CompactedTopicReader:
             while not self._stopping.is_set():
                 if health.failure is not None:
                     self._set_error(LogUnavailable(f"{health.failure}; a new client is created"))
+                    return
+                if age.due:
+                    logger.debug("follower_renewed", topic=self._topic)
                     return
                 self._query_log_end(end)
                 first = consumer.poll(_POLL_SECONDS)

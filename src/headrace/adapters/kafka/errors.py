@@ -119,6 +119,11 @@ def is_denied(error: KafkaError) -> bool:
     return error.code() in _DENIED
 
 
+def is_answer(error: KafkaError) -> bool:
+    """Whether a broker has sent this error to a client that it accepts."""
+    return error.code() >= 0 and error.code() != KafkaError.SASL_AUTHENTICATION_FAILED
+
+
 def is_unreachable(error: KafkaError) -> bool:
     """Whether no broker answered. The client may have forgotten every broker (`client_health`)."""
     return error.code() in _UNREACHABLE

@@ -3,12 +3,12 @@ passed to every adapter of this package.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
+from headrace.adapters.kafka.credentials import ClientCredentials
 
 client_logger = logging.getLogger("headrace.kafka.client")
 """Passed to each client for its log messages, which are texts of librdkafka."""
@@ -41,10 +41,10 @@ class KafkaOptions:
     """How long the coordinator of a classic group waits for a heartbeat of a member."""
     health_check_seconds: float = 5.0
     """How often a long-lived client is checked for answers from brokers (`client_health`)."""
-    security: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """librdkafka settings for TLS and SASL (`security.protocol`, `sasl.*`, `ssl.*`). Never
-    displayed.
-    """
+    credentials: ClientCredentials = field(
+        default_factory=ClientCredentials, repr=False, compare=False
+    )
+    """TLS and SASL. Shared by all clients that are created with these options."""
     measurements: ClientMeasurements = field(
         default_factory=ClientMeasurements, repr=False, compare=False
     )
@@ -70,7 +70,7 @@ class KafkaOptions:
             # The default of the Java client. A broker that was frozen drops connection attempts,
             # and the kernel retries with growing delays.
             "socket.connection.setup.timeout.ms": 10_000,
-            **self.security,
+            **self.credentials.settings,
             **{
                 name if name.endswith("_cb") else name.replace("_", "."): value
                 for name, value in settings.items()

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from headrace.adapters.kafka.client_health import ClientHealth
 from headrace.adapters.kafka.control.durable_append import append_and_wait
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import call_error, is_fatal, write_error
 from headrace.adapters.kafka.options import (
     RECORD_OVERHEAD_BYTES,
@@ -34,12 +35,14 @@ from headrace.domain.errors import (
 )
 from headrace.domain.ports import OnStored
 from headrace.domain.record import Record
+from headrace.runtime.tasks import end_task
 
 logger = structlog.get_logger(__name__)
 
 _IDLE_POLL_SECONDS: Final = 0.1
 _LOOKUP_SECONDS: Final = 2.0
 _REPLACE_SECONDS: Final = 1.0
+_RENEWAL_RETRY_SECONDS: Final = 10.0
 _REFRESH_MS: Final = 10_000
 _CLIENT_ERROR_LOG_SECONDS: Final = 10.0
 
@@ -75,7 +78,10 @@ class KafkaLog:
         self._fatal: KafkaError | None = None
         self._logged_at: dict[int, float] = {}
         self._health = ClientHealth()
+        self._age: ClientAge
+        self._renewal: asyncio.Task[None] | None = None
         self._replaced_at = -_REPLACE_SECONDS
+        self._renewal_tried_at = -_RENEWAL_RETRY_SECONDS
         self._emptied = asyncio.Event()
         self._measurements = options.measurements
         self._timed_since = 0.0
@@ -92,7 +98,7 @@ class KafkaLog:
         settings that the client refuses.
         """
         try:
-            self._producer = self._create_producer()
+            self._use(*self._create_producer())
         except KafkaException as error:
             raise call_error(error.args[0], "the client for Kafka") from error
         # Not earlier: without a loop, `stop` has nothing to do.
@@ -182,21 +188,26 @@ class KafkaLog:
         left = await self.flush(timeout_seconds)
         if left:
             logger.warning("records_not_stored_at_stop", records=left)
-            self._producer.purge(blocking=False)
+            for producer in (self._producer, *self._retired):
+                producer.purge(blocking=False)
             await self.flush(1.0)
         loop, self._loop = self._loop, None
         if self._timer is not None:
             self._timer.cancel()
+        await end_task(self._renewal)
         if self._lookups:
             await asyncio.wait(self._lookups, timeout=_LOOKUP_SECONDS)
         for producer in (self._producer, *self._retired):
             await loop.run_in_executor(None, producer.close)
         self._deliver_reports()
 
-    def _create_producer(self) -> Producer:
-        options = self.options
-        self._health = ClientHealth()
-        return Producer(
+    def _use(self, producer: Producer, health: ClientHealth, age: ClientAge) -> None:
+        self._producer, self._health, self._age = producer, health, age
+
+    def _create_producer(self) -> tuple[Producer, ClientHealth, ClientAge]:
+        options, health = self.options, ClientHealth()
+        age = self._kafka.credentials.age(f"producer of {self._kafka.client_id}")
+        producer = Producer(
             self._kafka.client(
                 acks="all",
                 enable_idempotence=True,
@@ -222,11 +233,12 @@ class KafkaLog:
                 # Also gives an idle client regular answers, which `ClientHealth` needs.
                 topic_metadata_refresh_interval_ms=_REFRESH_MS,
                 statistics_interval_ms=self._kafka.statistics_interval_ms,
-                stats_cb=self._health.on_statistics,
+                stats_cb=health.on_statistics,
                 error_cb=self._on_error,
             ),
             logger=client_logger,
         )
+        return producer, health, age
 
     # Reports.
 
@@ -299,6 +311,8 @@ class KafkaLog:
                 self._replace(f"a fatal error: {self._fatal.str()}")
             elif self._health.failure is not None:
                 self._replace(self._health.failure)
+            elif self._age.due and self._renewal is None:
+                self._start_renewal()
             if self._retired:
                 self._poll_retired()
             if self._reports:
@@ -379,9 +393,41 @@ class KafkaLog:
             failed_records=self._open_records,
             next_step="callers retry these records; if it repeats, check the Kafka brokers",
         )
-        old, self._producer = self._producer, self._create_producer()
+        old = self._producer
+        self._use(*self._create_producer())
         old.purge(blocking=False)
         self._retired.append(old)
+
+    # Renewed credentials.
+
+    def _start_renewal(self) -> None:
+        now = time.monotonic()
+        if self._loop is None or now - self._renewal_tried_at < _RENEWAL_RETRY_SECONDS:
+            return
+        self._renewal_tried_at = now
+        self._renewal = self._loop.create_task(self._renew(), name="renew the producer")
+
+    async def _renew(self) -> None:
+        """Replace the producer by one with the renewed credentials: it connects first, and then
+        gets all new records. The old one stores those that it has.
+        """
+        try:
+            created = await asyncio.to_thread(self._create_producer)
+            try:
+                await asyncio.to_thread(_metadata, created[0], None, _LOOKUP_SECONDS)
+            except KafkaException:
+                await asyncio.to_thread(created[0].close)
+                raise
+        except KafkaException as error:
+            # The old one continues. If it is not connected either, `ClientHealth` notices that.
+            logger.info("producer_not_renewed", error=error.args[0].str())
+        else:
+            self._retired.append(self._producer)
+            self._use(*created)
+            self._renewal_tried_at = -_RENEWAL_RETRY_SECONDS
+            logger.debug("producer_renewed", open_records=self._open_records)
+        finally:
+            self._renewal = None
 
     def _poll_retired(self) -> None:
         fatal = self._fatal

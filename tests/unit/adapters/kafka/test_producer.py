@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.adapters.kafka.credentials import ClientCredentials
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.tail import KafkaTail
@@ -21,7 +22,9 @@ def refused(tmp_path: Path) -> KafkaOptions:
     authority.write_text("no certificate")
     return KafkaOptions(
         bootstrap_servers="127.0.0.1:1",
-        security={"security.protocol": "SSL", "ssl.ca.location": str(authority)},
+        credentials=ClientCredentials(
+            {"security.protocol": "SSL", "ssl.ca.location": str(authority)}
+        ),
     )
 
 

@@ -37,8 +37,12 @@ class ConsumerThread(threading.Thread):
     """
 
     def __init__(
-        self, assignment: Assignment, settings: dict[str, object], ended: Callable[[], None]
+        self,
+        assignment: Assignment,
+        settings: Callable[[], dict[str, object]],
+        ended: Callable[[], None],
     ) -> None:
+        """`settings` returns those of the next consumer. It is called in the thread."""
         super().__init__(name=f"feed {assignment.config.group}", daemon=True)
         self._assignment = assignment
         self._channel = assignment.channel
@@ -47,14 +51,16 @@ class ConsumerThread(threading.Thread):
 
     def run(self) -> None:
         """Run until the channel requests a stop. A consumer that fails is replaced after a
-        backoff.
+        backoff, and one with outdated credentials immediately.
         """
         failures = 0
         while not self._channel.stopping:
             opened_at = time.monotonic()
             alarm = self._run_consumer()
             if alarm is None:
-                break
+                # Nothing is assigned now. No answer to a commit must be waited for.
+                self._channel.call_on_loop(self._assignment.on_partitions_lost, None)
+                continue
             failures = 1 if time.monotonic() - opened_at > _HEALTHY_SECONDS else failures + 1
             wait = _BACKOFF.seconds(failures)
             if alarm.kind is AlarmKind.FENCED:
@@ -69,10 +75,15 @@ class ConsumerThread(threading.Thread):
         self._channel.call_on_loop(self._ended)
 
     def _run_consumer(self) -> ConsumerAlarm | None:
-        """Run one consumer until the end of the feed (None), or until it fails."""
+        """Run one consumer until the end of the feed or of its credentials (None), or until it
+        fails.
+        """
         self._channel.commands.clear()
+        config = self._assignment.config
+        # Before the settings are read: those that are renewed meanwhile are newer.
+        age = config.options.credentials.age(f"{config.group} {' '.join(config.topics)}")
         try:
-            PollLoop(self._assignment, self._settings).run()
+            PollLoop(self._assignment, self._settings()).run(age)
         except ConsumerFailed as failed:
             return failed.alarm
         except KafkaException as error:

@@ -27,10 +27,12 @@ class KafkaFeed(Assignment):
         alarm: Callable[[FeedAlarm], None],
     ) -> None:
         super().__init__(config, shared, alarm)
-        settings = config.client_settings(queue_bytes=shared.byte_budget.queue_bytes())
+        queue_bytes = shared.byte_budget.queue_bytes()
         shared.byte_budget.register(self.flow)
         self._ended = asyncio.Event()
-        self._thread = ConsumerThread(self, settings, self._ended.set)
+        self._thread = ConsumerThread(
+            self, lambda: config.client_settings(queue_bytes=queue_bytes), self._ended.set
+        )
         self._started = False
         self._released = False
 

@@ -17,6 +17,7 @@ from headrace.adapters.kafka.consumer.commands import Command
 from headrace.adapters.kafka.consumer.positions import Position, to_client
 from headrace.adapters.kafka.consumer.rebalance_listener import RebalanceListener
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import (
     is_instance_fenced,
     is_offset_out_of_range,
@@ -38,6 +39,8 @@ _PAUSED_REPORT_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
 _HEALTH_CHECK_TIMEOUT_SECONDS = 2.0
 _REJOIN_TOPIC_CHARACTERS_MAX = 240
+_RENEWAL_DRAIN_SECONDS = 40.0
+"""More than a request to a subscriber takes by default."""
 
 logger = structlog.get_logger(__name__)
 
@@ -87,14 +90,17 @@ class PollLoop:
         calls = {"error_cb": self._on_error, "on_commit": self._on_commit}
         self._consumer = Consumer({**settings, **calls}, logger=client_logger)
 
-    def run(self) -> None:
-        """Run until the channel requests a stop. Raises `ConsumerFailed` or KafkaException when
-        this consumer cannot be used any longer.
+    def run(self, age: ClientAge) -> None:
+        """Run until the channel requests a stop, or the credentials of this consumer are outdated,
+        whose `age` this is. Raises `ConsumerFailed` or KafkaException when this consumer cannot be
+        used any longer.
         """
         try:
             self._rebalance.subscribe(self._consumer, self._topics)
-            while not self._channel.stopping:
+            while not self._channel.stopping and not age.due:
                 self._poll_once()
+            if not self._channel.stopping:
+                self._finish_in_flight()
             if not self._channel.abandoned:
                 self._shutdown()
         finally:
@@ -115,10 +121,13 @@ class PollLoop:
         self._rejoin_topic = self._topics[0][:_REJOIN_TOPIC_CHARACTERS_MAX] + ".rejoin"
         self._rebalance.subscribe(self._consumer, [*self._topics, self._rejoin_topic])
 
-    def _poll_once(self) -> None:
+    def _run_commands(self) -> None:
         while self._channel.commands:
             name, argument = self._channel.commands.popleft()
             self._handlers[name](argument)
+
+    def _poll_once(self) -> None:
+        self._run_commands()
         if self._fatal is not None:
             raise ConsumerFailed(self._fatal)
         if time.monotonic() >= self._next_health_check_at:
@@ -382,6 +391,20 @@ class PollLoop:
         self._pending[:] = [
             each for each in self._pending if (each.topic(), each.partition()) not in partitions
         ]
+
+    def _finish_in_flight(self) -> None:
+        """Finish what is in flight, because this consumer is replaced: no event is delivered twice
+        for that. Commits and rebalances are served meanwhile, and nothing more is read.
+        """
+        logger.debug("consumer_renewed", group=self._config.group, topics=self._topics)
+        if not self._rebalance.owned:
+            return
+        self._consumer.pause(_topic_partitions(self._rebalance.owned))
+        request = self._rebalance.begin_release()
+        until = time.monotonic() + _RENEWAL_DRAIN_SECONDS
+        while request.is_open and not self._channel.stopping and time.monotonic() < until:
+            self._run_commands()
+            self._consumer.poll(_BUSY_POLL_SECONDS)
 
     def _shutdown(self) -> None:
         """Give all partitions back. A static member stays in the group unless it has to leave.

@@ -42,6 +42,7 @@ class RebalanceListener:
         """Whether the group has answered once with an assignment, which may be empty."""
         self.closing = False
         """While the consumer is closed, nothing is reported to the loop."""
+        self._releasing: RevocationRequest | None = None
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
         """Subscribe the consumer to topics, with this listener."""
@@ -56,6 +57,11 @@ class RebalanceListener:
         """Return the newly assigned partitions once, in order."""
         assigned, self.newly_assigned = sorted(self.newly_assigned), set()
         return assigned
+
+    def begin_release(self) -> RevocationRequest:
+        """Stop work on all partitions, which `release_all` will give back."""
+        self._releasing = self._request(self.owned - self.newly_assigned)
+        return self._releasing
 
     def release_all(self, consumer: Consumer) -> None:
         """Drain all partitions and commit, before the consumer is closed."""
@@ -100,14 +106,21 @@ class RebalanceListener:
         """
         if not partitions:
             return
-        request = RevocationRequest(sorted(partitions))
-        self._call_on_loop(self._assignment.on_partitions_revoked, request)
+        request = self._releasing or self._request(partitions)
         if not request.wait(self._drain_seconds):
             self._call_on_loop(self._assignment.on_drain_timeout, request)
             request.wait(min(self._drain_seconds, 1.0))
         failpoint(Failpoint.IN_REVOKE)
-        if request.positions:
-            self._commit_sync(consumer, request.positions)
+        # Partitions may have been lost since the request.
+        positions = [each for each in request.positions if each.partition in self.owned]
+        request.positions = ()
+        if positions:
+            self._commit_sync(consumer, positions)
+
+    def _request(self, partitions: Collection[Partition]) -> RevocationRequest:
+        request = RevocationRequest(sorted(partitions))
+        self._call_on_loop(self._assignment.on_partitions_revoked, request)
+        return request
 
     def _commit_sync(self, consumer: Consumer, positions: Sequence[Position]) -> None:
         until = time.monotonic() + _COMMIT_SECONDS

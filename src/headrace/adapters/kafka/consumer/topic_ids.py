@@ -14,6 +14,7 @@ from contextlib import suppress
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 
 TOPIC_ID_QUERY_SECONDS = 5.0
@@ -97,13 +98,18 @@ class TopicIds:
 
     def _run(self) -> None:
         client: AdminClient | None = None
+        age: ClientAge | None = None
         while not self._closed:
             self._wakeup.clear()
             answered = False
+            if age is not None and age.due:
+                client = None
             with suppress(KafkaException, TimeoutError):
-                client = client or AdminClient(
-                    {**self._options.client(), "log_level": 0}, logger=client_logger
-                )
+                if client is None:
+                    age = self._options.credentials.age("topic ids")
+                    client = AdminClient(
+                        {**self._options.client(), "log_level": 0}, logger=client_logger
+                    )
                 answered = self._query(client)
             if answered:
                 self.answered_at = time.monotonic()

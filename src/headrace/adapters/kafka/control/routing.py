@@ -11,6 +11,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import write_error
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.codec.routing import apply
@@ -127,6 +128,7 @@ class KafkaRoutingWriter:
         self._topic = topic
         self._write_seconds = write_seconds
         self._producer: Producer | None = None
+        self._age: ClientAge | None = None
         self._writing = asyncio.Lock()
 
     async def write(self, records: Mapping[str, bytes | None]) -> int:
@@ -148,8 +150,11 @@ class KafkaRoutingWriter:
                 await asyncio.get_running_loop().run_in_executor(None, producer.flush, 1.0)
 
     def _write(self, records: Mapping[str, bytes | None]) -> int:
-        producer = self._producer or self._create_producer()
-        self._producer = producer
+        outdated = self._age is not None and self._age.outdated
+        if self._producer is None or outdated:  # It has stored all that it was given.
+            self._age = self._options.credentials.age("routing writer")
+            self._producer = self._create_producer()
+        producer = self._producer
         offsets: list[int] = []
         errors: list[HeadraceError] = []
 

@@ -147,6 +147,8 @@ class KafkaSourceLeases:
                 self._release(list(range(self._partitions)))
 
     def _consume(self, reading: dict[int, dict[str, str]]) -> None:
+        """Hold leases until stopped, or until the credentials of the consumer are outdated."""
+        age = self._options.credentials.age("source leases")
         consumer = Consumer(self._settings(), logger=client_logger)
 
         def assigned(consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -166,7 +168,7 @@ class KafkaSourceLeases:
             consumer.subscribe(
                 [self._topic], on_assign=assigned, on_revoke=revoked, on_lost=revoked
             )
-            while not self._stopping.is_set():
+            while not self._stopping.is_set() and not age.due:
                 self._note_poll()
                 message = consumer.poll(_POLL_SECONDS)
                 if message is not None:

@@ -302,8 +302,23 @@ class KafkaResourceStore:
         logger.info("leadership_acquired", topic=self._topic, epoch=epoch)
         self._notify(())
 
+    async def _open_again(self) -> None:
+        """Open the log with the renewed credentials, unless another controller has taken over: that
+        would fence it.
+        """
+        if not await self._reader.refresh(_REFRESH_SECONDS):
+            raise LogUnavailable("the resources could not be read to their end")
+        if self._elector.is_taken_over:
+            self._step_down()
+            return
+        await self._in_thread(self._log.open)
+        logger.debug("resource_writer_renewed", topic=self._topic)
+
     async def _write_as_leader(self) -> None:
         try:
+            if self._log.is_outdated:
+                await self._open_again()
+                return
             if self._elector.seconds_to_renewal <= 0:
                 await self._elector.renew()
             if not self._writes:

@@ -14,6 +14,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from headrace.adapters.kafka.client_health import ClientHealth
+from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import call_error, is_writer_fenced
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.errors import Fenced, LogUnavailable, OutcomeUnknown, WriteRefused
@@ -41,11 +42,18 @@ class TransactionalLog:
         self._timeout = timeout_seconds
         self._producer: Producer | None = None
         self._health = ClientHealth()
+        self._age: ClientAge | None = None
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the credentials were renewed since `open`: it should be opened again."""
+        return self._age is not None and self._age.due
 
     def open(self) -> None:
         """Fence every earlier writer and abort its open transaction. Raises LogUnavailable."""
         self.close()
         self._health = ClientHealth()
+        age = self._options.credentials.age(self._transactional_id)
         producer = Producer(
             self._options.client(
                 transactional_id=self._transactional_id,
@@ -68,7 +76,7 @@ class TransactionalLog:
                 if error.args[0].retriable() and time.monotonic() < deadline:
                     continue
                 raise LogUnavailable(f"topic {self._topic}: {error.args[0].str()}") from error
-            self._producer = producer
+            self._producer, self._age = producer, age
             return
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The pause before a consumer that failed is replaced."""
+"""When a consumer is replaced: after a pause if it failed, at once if it was renewed."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +11,12 @@ from headrace.adapters.kafka.consumer import consumer_thread
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.consumer.consumer_thread import ConsumerThread
 from headrace.adapters.kafka.consumer.poll_loop import ConsumerFailed
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import AlarmKind
+
+CONFIG = SimpleNamespace(
+    group="group", topics=("topic",), options=KafkaOptions(bootstrap_servers="127.0.0.1:1")
+)
 
 
 class _FailingPollLoop:
@@ -20,7 +25,7 @@ class _FailingPollLoop:
     def __init__(self, *_: object) -> None:
         """As PollLoop."""
 
-    def run(self) -> None:
+    def run(self, _: object) -> None:
         """Fail."""
         raise ConsumerFailed(ConsumerAlarm(AlarmKind.REBUILT, "it failed", fatal=True))
 
@@ -41,11 +46,43 @@ def test_the_first_failure_is_followed_by_the_shortest_pause(
 
     channel = SimpleNamespace(stopping=False, commands=[], call_on_loop=call_on_loop)
     assignment = SimpleNamespace(
-        config=SimpleNamespace(group="group"),
+        config=CONFIG,
         channel=channel,
         flow=SimpleNamespace(wake=threading.Event()),
         on_partitions_lost=lambda _: None,
         raise_alarm=raise_alarm,
     )
-    ConsumerThread(cast(Any, assignment), {}, lambda: None).run()
+    ConsumerThread(cast(Any, assignment), dict, lambda: None).run()
     assert alarms == ["it failed; a new consumer is created in 0.2 s"]
+
+
+def test_a_renewed_consumer_is_followed_at_once_and_nothing_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The answer to a commit that its predecessor has sent may never come."""
+    settings: list[object] = []
+
+    class RenewedPollLoop:
+        """It ends without a failure, and the second time because the feed stops."""
+
+        def __init__(self, _: object, given: object) -> None:
+            settings.append(given)
+            assert list(channel.commands) == []
+
+        def run(self, _: object) -> None:
+            """End."""
+            channel.commands.append("a commit")
+            channel.stopping = len(settings) == 2
+
+    monkeypatch.setattr(consumer_thread, "PollLoop", RenewedPollLoop)
+    calls: list[object] = []
+
+    def call_on_loop(function: Callable[..., object], *arguments: object) -> None:
+        calls.append((function, arguments))
+
+    channel = SimpleNamespace(stopping=False, commands=[], call_on_loop=call_on_loop)
+    assignment = SimpleNamespace(config=CONFIG, channel=channel, on_partitions_lost="forget")
+    versions: Iterator[dict[str, object]] = iter([{"version": 1}, {"version": 2}])
+    ConsumerThread(cast(Any, assignment), lambda: next(versions), lambda: None).run()
+    assert settings == [{"version": 1}, {"version": 2}]
+    assert calls[0] == ("forget", (None,))
