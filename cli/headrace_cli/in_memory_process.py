@@ -13,6 +13,7 @@ import sys
 import headrace_dispatcher.app
 import headrace_ingress.app
 from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.memory.backend import MemoryBackend
 from headrace.domain.backend_name import IN_MEMORY
 from headrace.domain.egress import ProtectedPort
@@ -63,6 +64,7 @@ async def run(
         others=(settings, ingress, dispatcher, kafka, logs),
     )
     tracing = add_tracing(service, metrics, "headrace-in-memory")
+    service.add("system authorities", system_authorities())
     memory = MemoryBackend(bytes_max=settings.bytes_max, drain_seconds=dispatcher.drain_seconds)
     service.add("in-memory channels", memory)
     measure_memory(metrics, memory)

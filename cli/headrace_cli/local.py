@@ -19,6 +19,7 @@ import headrace_ingress.app
 import headrace_sources.app
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.server_local_guard import is_local_bind
+from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
 from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
@@ -319,6 +320,7 @@ class LocalServices:
             facts=self._facts(settings, backends),
         )
         self._tracing = add_tracing(service, metrics, "headrace")
+        service.add("system authorities", system_authorities())
         for name, part in backends.parts:
             service.add(name, part)
         backends = _add_memory(service, settings, backends, metrics)

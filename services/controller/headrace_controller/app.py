@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.fetch import HttpFetcher
+from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import KafkaRoutingReader, KafkaRoutingWriter
@@ -265,6 +266,7 @@ async def run(
     )
     options, credentials = renewed_options(kafka, "headrace-controller")
     service.add("controller credentials", credentials)
+    service.add("system authorities", system_authorities())
     reconcilers = with_custom_sources(reconcilers, settings.source_crd_files())
     if cluster is None:
         backends = kafka_backends(settings, options, reconcilers, nats=nats)

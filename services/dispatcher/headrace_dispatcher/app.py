@@ -12,6 +12,7 @@ from headrace.adapters.by_backend import FeedsByBackend, LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
 from headrace.adapters.kafka.control.instances import KafkaInstances
@@ -220,6 +221,7 @@ async def run(
         *other_services_ports(DISPATCHER_MANAGEMENT_PORT),
     )
     egress = settings.egress(protected_ports=ports, is_local=is_local)
+    service.add("system authorities", system_authorities())
     compose(
         service,
         settings,

@@ -12,6 +12,7 @@ from headrace.adapters.by_backend import LogByBackend
 from headrace.adapters.http.client import HttpSender
 from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
+from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
@@ -205,6 +206,7 @@ async def run(
         ProtectedPort(own.host, own.port, "the management port of the sources"),
         *other_services_ports(SOURCES_MANAGEMENT_PORT),
     )
+    service.add("system authorities", system_authorities())
     backends = all_backends(settings, kafka, nats, secrets=secret_reader(settings))
     compose(
         service,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from headrace.adapters.http.client_body_budget import BodyBudget
 from headrace.adapters.http.client_deadlines import Deadlines
-from headrace.adapters.http.client_dialer import Dialer, tls_context
+from headrace.adapters.http.client_dialer import Dialer, TargetTls
 from headrace.adapters.http.client_options import ClientCounts, ClientOptions, deny_none
 from headrace.adapters.http.client_resolver import Lookup, Resolver, resolve
 from headrace.adapters.http.client_target import HttpTarget
@@ -58,7 +58,7 @@ class HttpSender:
         `headrace.domain.ports.Sender.target`.
         """
         parsed = parse_target_url(url)
-        tls = tls_context(ca_certs) if parsed.scheme == "https" else None
+        tls = TargetTls(ca_certs) if parsed.scheme == "https" else None
         target = HttpTarget(
             parsed,
             connections_max=connections_max,

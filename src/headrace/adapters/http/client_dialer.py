@@ -51,6 +51,35 @@ def tls_context(ca_certs: str | None) -> ssl.SSLContext:
     return context
 
 
+_generation = 0
+"""How often the CA certificates of the system were renewed."""
+
+
+def forget_contexts() -> None:
+    """Read the CA certificates of the system again, for connections that are opened from now on."""
+    global _generation  # noqa: PLW0603  # as global as the system's CA certificates and the cache
+    _generation += 1
+    tls_context.cache_clear()
+
+
+class TargetTls:
+    """The TLS settings of one target. Raises ValueError if `ca_certs` is not PEM."""
+
+    __slots__ = ("_ca_certs", "_context", "_generation")
+
+    def __init__(self, ca_certs: str | None) -> None:
+        self._ca_certs = ca_certs
+        self._generation = _generation
+        self._context = tls_context(ca_certs)
+
+    def context(self) -> ssl.SSLContext:
+        """Return them, with the CA certificates that the system has now."""
+        if self._generation != _generation:
+            self._generation = _generation
+            self._context = tls_context(self._ca_certs)
+        return self._context
+
+
 class Dialer:
     """Opens connections to one host and port."""
 
@@ -60,7 +89,7 @@ class Dialer:
         addresses: Resolver,
         options: ClientOptions,
         *,
-        tls: ssl.SSLContext | None,
+        tls: TargetTls | None,
     ) -> None:
         self._url = url
         self._addresses = addresses
@@ -129,7 +158,8 @@ class Dialer:
         # A trailing dot only matters to the name lookup. The TLS server name (RFC 6066, 3) and the
         # names in a certificate have none.
         name = self._url.host.rstrip(".") if self._tls else None
+        context = self._tls.context() if self._tls else None
         _, connection = await loop.create_connection(
-            make, address, self._url.port, ssl=self._tls, server_hostname=name
+            make, address, self._url.port, ssl=context, server_hostname=name
         )
         return connection

@@ -6,14 +6,13 @@ never followed, and proxies set in the environment are never used.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import httptools
 
-from headrace.adapters.http.client_dialer import Dialer, DialFailed, tls_context
+from headrace.adapters.http.client_dialer import Dialer, DialFailed, TargetTls
 from headrace.adapters.http.client_options import AddressPolicy, ClientOptions
 from headrace.adapters.http.client_resolver import Lookup, Resolver, resolve
 from headrace.domain.errors import Permanent, Temporary
@@ -89,7 +88,7 @@ class HttpRequester:
         if self._addresses is None:
             seconds = self._options.addresses_seconds
             self._addresses = Resolver(loop, fresh_seconds=seconds, lookup=self._lookup)
-        tls: ssl.SSLContext | None = tls_context(None) if url.scheme == "https" else None
+        tls = TargetTls(None) if url.scheme == "https" else None
         dialer = Dialer(url, self._addresses, self._options, tls=tls)
         answer: asyncio.Future[HttpAnswer] = loop.create_future()
         try:

@@ -1,6 +1,7 @@
 """Connecting to a Kubernetes API server: a cluster's, or Headrace's own."""
 
 import ssl
+import time
 from pathlib import Path
 
 import httpx2
@@ -12,6 +13,9 @@ from lightkube.core.exceptions import ConfigError
 
 from headrace.adapters.authorities import accept_plain_authorities
 from headrace.domain.errors import Permanent
+from headrace.runtime.certificates import load_authorities, load_pair
+from headrace.runtime.credential_file import CredentialFile, FileKind
+from headrace.runtime.credential_files import CHECK_SECONDS, CredentialFiles, UnusableCertificate
 
 CALL_SECONDS = 10.0
 
@@ -34,18 +38,77 @@ def open_client(
             single,
             timeout=httpx2.Timeout(CALL_SECONDS),
             field_manager=field_manager,
-            transport=httpx2.AsyncHTTPTransport(verify=tls_context(single)),
+            transport=_Transport(ApiServerCertificates(single)),
         )
     except (ConfigError, OSError) as error:
         raise Permanent(f"the kubeconfig cannot be used: {error}") from error
     return client, single.cluster.server
 
 
-def tls_context(config: SingleConfig) -> ssl.SSLContext:
-    """Return the TLS settings for an API server: its authority, and the client's certificate.
+class ApiServerCertificates:
+    """The TLS settings for an API server: its authority, and the client's certificate. They are
+    renewed with the files that the kubeconfig names.
 
-    Raises ConfigError or OSError.
+    The context stays the same, because the client library keeps it. An authority that is no longer
+    in its file is trusted until the process ends.
     """
-    return accept_plain_authorities(
-        verify_cluster(config.cluster, config.user or User(), config.abs_file)
-    )
+
+    def __init__(self, config: SingleConfig) -> None:
+        """Raises Permanent."""
+        user = config.user or User()
+        named = {
+            FileKind.AUTHORITIES: config.cluster.certificate_auth,
+            FileKind.CERTIFICATE: user.client_cert,
+            FileKind.KEY: user.client_key,
+        }
+        self._paths = {
+            kind: Path(config.abs_file(name)) for kind, name in named.items() if name is not None
+        }
+        self._files = CredentialFiles(
+            "the API server",
+            [CredentialFile("kubeconfig", path, kind) for kind, path in self._paths.items()],
+            lambda: _tls_context(config),
+        )
+        self._files.renewing(self._use)
+        self._checked_at = time.monotonic()
+        self.context = self._files.value
+
+    async def refresh(self) -> None:
+        """Read the files again if that was not done for a while. Call it before a request; never
+        raises.
+        """
+        now = time.monotonic()
+        if now - self._checked_at >= CHECK_SECONDS:
+            self._checked_at = now
+            await self._files.check()
+
+    def _use(self, _new: ssl.SSLContext) -> None:
+        """Load the files, of which a new context could be made."""
+        try:
+            authorities = self._paths.get(FileKind.AUTHORITIES)
+            if authorities is not None:
+                load_authorities(self.context, authorities)
+            certificate = self._paths.get(FileKind.CERTIFICATE)
+            if certificate is not None:
+                load_pair(self.context, certificate, self._paths.get(FileKind.KEY, certificate))
+        except ValueError as error:
+            raise UnusableCertificate(str(error)) from error
+
+
+class _Transport(httpx2.AsyncHTTPTransport):
+    def __init__(self, certificates: ApiServerCertificates) -> None:
+        super().__init__(verify=certificates.context)
+        self._certificates = certificates
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await self._certificates.refresh()
+        return await super().handle_async_request(request)
+
+
+def _tls_context(config: SingleConfig) -> ssl.SSLContext:
+    try:
+        return accept_plain_authorities(
+            verify_cluster(config.cluster, config.user or User(), config.abs_file)
+        )
+    except (ConfigError, OSError) as error:
+        raise Permanent(f"the kubeconfig cannot be used: {error}") from error

@@ -22,7 +22,7 @@ from lightkube.config.kubeconfig import PROXY_CONF, SingleConfig
 from lightkube.config.models import Cluster, User
 from lightkube.core.exceptions import ConfigError
 
-from headrace.adapters.kubernetes.connection import CALL_SECONDS, tls_context
+from headrace.adapters.kubernetes.connection import CALL_SECONDS, ApiServerCertificates
 from headrace.domain.errors import NotFound, Permanent, Temporary
 
 PAGE: Final = 500
@@ -152,7 +152,8 @@ class WatchApi:
             parameters = client_adapter.ConnectionParams(
                 timeout=httpx2.Timeout(CALL_SECONDS)
             ).httpx_params(single)
-            parameters["verify"] = tls_context(single)
+            self._certificates = ApiServerCertificates(single)
+            parameters["verify"] = self._certificates.context
             self._http = httpx2.AsyncClient(
                 **parameters,
                 limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=4),
@@ -204,6 +205,7 @@ class WatchApi:
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(WATCH_SECONDS),
         }
+        await self._certificates.refresh()
         try:
             async with (
                 asyncio.timeout(WATCH_SECONDS + _GRACE_SECONDS),
@@ -282,6 +284,7 @@ class WatchApi:
         body: Mapping[str, Any] | None = None,
         accept: str = "application/json",
     ) -> Mapping[str, Any]:
+        await self._certificates.refresh()
         try:
             async with asyncio.timeout(CALL_SECONDS):
                 response = await self._http.request(
