@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.nats.admin import JetStreamTopicAdmin
 from headrace.adapters.nats.connection import NatsConnection
@@ -20,6 +21,7 @@ from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.runtime.settings import NatsSettings
 from tests.support.certificates import Authority
+from tests.support.mounted_secret import MountedSecret
 from tests.support.nats_credentials import Operator
 from tests.support.nats_server import BINARY, UNPROVEN, NatsServer
 from tests.support.wait_until import wait_until_async
@@ -116,6 +118,32 @@ async def test_a_password_from_a_file_is_accepted(serve: Serve, tmp_path: Path) 
     """The newline at its end is none of it."""
     file = file_with(tmp_path / "password", f"{SECRET}\n")
     await assert_works(options_of(serve(PASSWORD).url, user="headrace", password_file=file))
+
+
+async def test_a_renewed_password_is_used_at_the_next_connection(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """The server has another one after its restart. A file that cannot be read then is no reason to
+    forget it.
+    """
+    (tmp_path / "nats-0").mkdir()
+    included = file_with(tmp_path / "nats-0" / "login.conf", PASSWORD)
+    server = serve("include ./login.conf\n")
+    file = file_with(tmp_path / "password", SECRET)
+    options = options_of(server.url, user="headrace", password_file=file)
+    connection = NatsConnection(options)
+    try:
+        await connection.wait_connected(10)
+        await asyncio.to_thread(server.stop)
+        included.write_text(PASSWORD.replace(SECRET, OTHER))
+        file.write_text(OTHER)
+        await asyncio.to_thread(server.start)
+        await wait_until_async(lambda: connection.is_connected, 20, "a connection")
+        file.unlink()
+        assert options.password is not None
+        assert OTHER == options.password()
+    finally:
+        await connection.close()
 
 
 async def test_a_wrong_password_is_named_as_the_reason(serve: Serve, tmp_path: Path) -> None:
@@ -274,6 +302,48 @@ async def test_mutual_tls(serve: Serve, authority: Authority, tmp_path: Path) ->
     said = f"HEADRACE_NATS_KEY_FILE: cannot use {own.certificate}: key values mismatch"
     async with refused(with_certificate(own.certificate, strange.key), re.escape(said)):
         pass
+
+
+async def test_renewed_certificates_are_used_at_the_next_connection(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """When the server has a certificate of another authority, and trusts no client of the old one.
+    Files that cannot be used leave those of the last connection in use.
+    """
+    first, second = (Authority(tmp_path / name, name) for name in ("first", "second"))
+    served, secret = (
+        MountedSecret(tmp_path / name, first.sign(name), first.file.read_bytes())
+        for name in ("server", "client")
+    )
+    lines = f'cert_file: "{served.certificate}", key_file: "{served.key}"'
+    server = serve(f'tls {{ {lines}, ca_file: "{served.authorities}", verify: true }}\n')
+    connection = NatsConnection(
+        options_of(
+            server.url,
+            ca_file=secret.authorities,
+            certificate_file=secret.certificate,
+            key_file=secret.key,
+        )
+    )
+
+    async def restarted() -> list[str]:
+        with capture_logs() as logs:
+            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(server.start)
+            await wait_until_async(
+                lambda: "nats_reconnected" in {each["event"] for each in logs}, 20, "a connection"
+            )
+        return [each["event"] for each in logs]
+
+    try:
+        await connection.wait_connected(10)
+        served.renew(second.sign("server"), second.file.read_bytes())
+        secret.renew(second.sign("client"), second.file.read_bytes())
+        assert "certificate_not_usable" not in await restarted()
+        secret.write(b"no certificate", secret.key.read_bytes())
+        assert 1 == (await restarted()).count("certificate_not_usable")
+    finally:
+        await connection.close()
 
 
 def test_an_encrypted_key_is_an_error(authority: Authority, tmp_path: Path) -> None:

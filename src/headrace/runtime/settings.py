@@ -6,9 +6,10 @@ line and the environment and validates them. Secrets are read from files, becaus
 environment variables. Each service adds settings under a separate prefix.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -410,8 +411,8 @@ class NatsSettings(Settings):
             certificate_file=self.certificate_file,
             key_file=self.key_file,
             user=self.user,
-            password=_secret(self.password_file, "HEADRACE_NATS_PASSWORD_FILE"),
-            token=_secret(self.token_file, "HEADRACE_NATS_TOKEN_FILE"),
+            password=_renewed_secret(self.password_file, "HEADRACE_NATS_PASSWORD_FILE"),
+            token=_renewed_secret(self.token_file, "HEADRACE_NATS_TOKEN_FILE"),
             credentials_file=self.credentials_file,
         )
 
@@ -428,6 +429,24 @@ _NATS_FILES: Final = (
 
 def _secret(path: Path | None, setting: str) -> str | None:
     return None if path is None else read_secret(path, setting)
+
+
+def _renewed_secret(path: Path | None, setting: str) -> Callable[[], str] | None:
+    """Return a function that returns the content of a secret file as it is now, or as it was last
+    read while it cannot be read. Raises `BadSettings` as `read_secret`.
+    """
+    if path is None:
+        return None
+    known = read_secret(path, setting)
+
+    def read() -> str:
+        nonlocal known
+        if path.is_file():  # The content of a pipe can be read only once.
+            with contextlib.suppress(BadSettings):
+                known = read_secret(path, setting)
+        return known
+
+    return read
 
 
 class LogFormat(StrEnum):

@@ -9,6 +9,7 @@ connection.
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,6 +24,7 @@ from nats.aio.subscription import Subscription
 from headrace.adapters.nats.connect_error import connect_error_text
 from headrace.adapters.nats.errors import ApiError
 from headrace.adapters.nats.options import NatsOptions
+from headrace.adapters.nats.unusable_file import UnusableFile
 from headrace.domain.errors import LogUnavailable
 
 logger = structlog.get_logger(__name__)
@@ -62,11 +64,34 @@ class PlainServer(nats.errors.Error):
 class _Client(Client):
     """A client that sends nothing to a server that is not as encrypted as it should be: the
     library would continue without TLS, and send credentials and events readable on the network.
+
+    It reads the certificates for each connection, as they may have been renewed. Those of the last
+    connection are used while the files cannot be.
     """
 
-    def __init__(self, *, encrypted: bool) -> None:
+    def __init__(self, options: NatsOptions) -> None:
         super().__init__()
-        self._encrypted = encrypted
+        self._encrypted = options.encrypted
+        self._read_certificates = options.tls_context
+        self._unusable = ""
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """The library asks for it when it begins to encrypt a connection."""
+        try:
+            if self._encrypted:
+                self.options["tls"] = self._read_certificates()
+            self._unusable = ""
+        except UnusableFile as error:
+            if str(error) != self._unusable:
+                self._unusable = str(error)
+                logger.warning(
+                    "certificate_not_usable",
+                    used_by="NATS",
+                    error=str(error),
+                    next_step="correct the file; the certificates of the last connection are used",
+                )
+        return super().ssl_context
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self._encrypted and not info.get("tls_required"):
@@ -281,7 +306,7 @@ class NatsConnection:
     async def _run(self) -> None:
         while True:
             self._ended.clear()
-            client = _Client(encrypted=self._options.encrypted)
+            client = _Client(self._options)
             try:
                 await client.connect(
                     **self._options.client(),

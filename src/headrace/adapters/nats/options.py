@@ -2,6 +2,7 @@
 passed to every adapter of this package.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,8 +36,10 @@ class NatsOptions:
     certificate_file: Path | None = None
     key_file: Path | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
+    password: Callable[[], str] | None = field(default=None, repr=False)
+    """Called for each connection."""
+    token: Callable[[], str] | None = field(default=None, repr=False)
+    """Called for each connection."""
     credentials_file: Path | None = None
     """A `.creds` file (`credentials_file`)."""
     timeout_seconds: float = 5.0
@@ -65,10 +68,11 @@ class NatsOptions:
         if self.credentials_file is not None:
             settings["user_credentials"] = CredentialsFile(self.credentials_file)
         if self.encrypted:
-            settings["tls"] = self._tls_context()
+            settings["tls"] = self.tls_context()
         return settings
 
-    def _tls_context(self) -> "ssl.SSLContext":
+    def tls_context(self) -> "ssl.SSLContext":
+        """Read the certificates. Raises `UnusableFile`."""
         import ssl  # Here, because the process that only reads settings needs none of it.
 
         ca_file, certificate_file = self.ca_file, self.certificate_file
