@@ -15,21 +15,28 @@ FILE_BYTES_MAX: Final = 1_048_576
 
 
 def measure_certificates(metrics: Metrics, component: str, settings: Iterable[Settings]) -> None:
-    """Export when the certificates that these settings name expire, as they are in their files now.
-    Call it when they are read: at the start.
+    """Export when the certificates that these settings name expire, as they are in their files at
+    each scrape: a process uses a renewed one without a restart.
 
-    A file without a certificate that can be read has no value: who uses it reports why.
+    A file without a certificate that can be read leaves the value as it is, or has none: who uses
+    it reports why.
     """
-    for use, file in (pair for each in settings for pair in each.certificates().items()):
-        dates = validity(_read(file))
-        if dates is not None:
-            metrics.gauge(
-                "certificate_expiry_timestamp_seconds",
-                "When the certificate expires that the process uses as a server, or as a client of"
-                " Kafka or NATS: seconds since 1970.",
-                ("component", "use"),
-                across="livemin",
-            ).labels(component, use).set(dates[1].timestamp())
+    files = [pair for each in settings for pair in each.certificates().items()]
+
+    def update() -> None:
+        for use, file in files:
+            dates = validity(_read(file))
+            if dates is not None:
+                metrics.gauge(
+                    "certificate_expiry_timestamp_seconds",
+                    "When the certificate expires that the process uses as a server, or as a client"
+                    " of Kafka or NATS: seconds since 1970.",
+                    ("component", "use"),
+                    across="livemin",
+                ).labels(component, use).set(dates[1].timestamp())
+
+    if files:
+        metrics.before_scrape(update)
 
 
 def _read(file: Path) -> bytes:

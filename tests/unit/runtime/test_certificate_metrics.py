@@ -30,6 +30,10 @@ def own(tmp_path: Path) -> Certificate:
 def _expiries(*settings: Settings) -> dict[str, float]:
     metrics = Metrics(process=False)
     measure_certificates(metrics, "one", settings)
+    return _exposed(metrics)
+
+
+def _exposed(metrics: Metrics) -> dict[str, float]:
     lines = metrics.expose()[0].decode().splitlines()
     prefix = f'{NAME}{{component="one",use="'
     found = (line.removeprefix(prefix) for line in lines if line.startswith(prefix))
@@ -54,6 +58,19 @@ def test_each_use_has_the_end_of_its_certificate(own: Certificate) -> None:
     assert dict.fromkeys(uses, end) == _expiries(kafka, nats, ingress)
     controller = ControllerSettings(tls_cert_file=pair[0], tls_key_file=pair[1])
     assert {"server": end} == _expiries(controller)
+
+
+def test_a_renewed_certificate_has_a_new_value(own: Certificate, tmp_path: Path) -> None:
+    """At the next scrape. A file that cannot be read leaves the value as it is."""
+    metrics = Metrics(process=False)
+    settings = IngressSettings(tls_certificate_file=own.certificate, tls_key_file=own.key)
+    measure_certificates(metrics, "one", [settings])
+    assert {"server": _end(own.certificate)} == _exposed(metrics)
+    renewed = Authority(tmp_path / "other").sign_between("other", "700101000000Z", "491231235959Z")
+    own.certificate.write_bytes(renewed.certificate.read_bytes())
+    assert {"server": _end(renewed.certificate)} == _exposed(metrics)
+    own.certificate.write_text("no certificate")
+    assert {"server": _end(renewed.certificate)} == _exposed(metrics)
 
 
 def test_a_certificate_that_is_not_used_has_no_value(own: Certificate) -> None:
