@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from headrace.runtime.logging import configure
 from headrace.runtime.settings import LogFormat, LogSettings
@@ -32,6 +33,11 @@ from tests.support.xdist_scheduling import (
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
 )
+
+# How long an example takes is a matter of the machine; what an example costs is measured elsewhere
+# (`tests/support/complexity.py`). A failed example is printed in a form that repeats it.
+settings.register_profile("headrace", deadline=None, print_blob=True)
+settings.load_profile("headrace")
 
 __all__ = [
     "aws",

@@ -243,9 +243,7 @@ BODIES = st.binary(max_size=60) | st.lists(PIECES, max_size=12).map(b"".join)
 
 
 @given(route=st.sampled_from(ROUTES), body=BODIES)
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_bytes_are_answered(
     api: ApiUnderTest, route: tuple[str, str, str], body: bytes
 ) -> None:
@@ -263,7 +261,7 @@ def test_any_bytes_are_answered(
         max_leaves=8,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_definition_is_answered(api: ApiUnderTest, value: Any) -> None:
     """A definition with arbitrary content in its schema."""
     schema = {
@@ -299,7 +297,7 @@ def test_a_client_that_leaves_during_its_body_is_no_error(
 
 
 @given(text=BODIES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_file_is_read_or_refused(text: bytes) -> None:
     """By the parser of manifests."""
     try:
@@ -316,7 +314,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(text=BODIES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_file_ends_headrace_filter_in_a_traceback(directory: Path, text: bytes) -> None:
     """The command ends with a message."""
     path = directory / "f.yaml"
@@ -327,7 +325,7 @@ def test_no_file_ends_headrace_filter_in_a_traceback(directory: Path, text: byte
 
 
 @given(text=BODIES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_file_ends_headrace_apply_in_a_traceback(directory: Path, text: bytes) -> None:
     """The command ends with a message, or finds manifests in the file."""
     path = directory / "a.yaml"
@@ -409,9 +407,7 @@ QUERIES = st.dictionaries(
         ["*/*", "application/json;as=Table;v=v1;g=meta.k8s.io", ";;;=,", "a" * 3_000]
     ),
 )
-@settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_query_is_answered(
     api: ApiUnderTest, query: dict[str, str], method: str, path: str, accept: str
 ) -> None:

@@ -113,7 +113,7 @@ def owned(document: dict[str, Any], manager: str) -> FieldSet:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps)
 def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]]]) -> None:
     """A repeated apply is not a change, and does not need force."""
@@ -122,7 +122,7 @@ def test_applying_twice_changes_nothing(sequence: list[tuple[str, dict[str, Any]
     assert live == keep_unchanged_times(live, applied(live, thing(spec), SCHEMA, by(manager, 30)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps)
 def test_applied_fields_are_present(sequence: list[tuple[str, dict[str, Any]]]) -> None:
     """Every field of the last apply is present with its value, and owned by its manager."""
@@ -150,7 +150,7 @@ def _leads_to_a_value(document: dict[str, Any], path: tuple[str, ...]) -> bool:
     return bool(value != {})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs, specs)
 def test_a_field_that_its_only_owner_drops_is_removed(
     first: dict[str, Any], second: dict[str, Any]
@@ -163,7 +163,7 @@ def test_a_field_that_its_only_owner_drops_is_removed(
     assert {name: value for name, value in second.items() if value != []} == left
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps, specs)
 def test_fields_with_another_owner_stay(
     sequence: list[tuple[str, dict[str, Any]]], spec: dict[str, Any]
@@ -191,7 +191,7 @@ def _emptied(document: dict[str, Any], path: tuple[str, ...]) -> bool:
     return True
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs, specs)
 def test_conflicts_are_symmetric(first: dict[str, Any], second: dict[str, Any]) -> None:
     """If one manager conflicts with the other, the other conflicts with it, for the same fields."""
@@ -214,7 +214,7 @@ def _conflicts(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
     return set()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs, specs)
 def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any]) -> None:
     """After a forced apply, the same apply needs no force."""
@@ -222,7 +222,7 @@ def test_forcing_leaves_no_conflict(first: dict[str, Any], second: dict[str, Any
     applied(live, thing(second), SCHEMA, by("n", 30))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs, specs)
 def test_an_update_leaves_every_field_with_one_owner_who_changed_it(
     first: dict[str, Any], second: dict[str, Any]
@@ -237,7 +237,7 @@ def test_an_update_leaves_every_field_with_one_owner_who_changed_it(
     assert owned(live, "m") - difference.changed - difference.removed == owned(new, "m")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs)
 def test_fields_survive_being_written_and_read(spec: dict[str, Any]) -> None:
     """managedFields represent a field set without loss."""
@@ -245,7 +245,7 @@ def test_fields_survive_being_written_and_read(spec: dict[str, Any]) -> None:
     assert fields == read_fields(write_fields(fields))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(specs)
 def test_nothing_differs_from_itself(spec: dict[str, Any]) -> None:
     """A comparison of a document with itself is empty."""

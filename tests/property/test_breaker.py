@@ -147,10 +147,9 @@ class BreakerAgainstModel(RuleBasedStateMachine):
 
 
 TestBreakerAgainstModel = BreakerAgainstModel.TestCase
-TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBreakerAgainstModel.settings = settings(max_examples=100, stateful_step_count=40)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 5), st.booleans(), st.floats(min_value=0, max_value=1)),
@@ -173,7 +172,6 @@ def test_it_never_opens_while_one_of_the_last_attempts_was_answered(
             return
 
 
-@settings(deadline=None)
 @given(st.integers(1, 64), st.integers(0, 200))
 def test_answers_alone_always_close_it(concurrency_max: int, spare: int) -> None:
     """After an opening, a successful probe and enough answers restore the closed state."""

@@ -118,14 +118,12 @@ soup = st.lists(
 ).map(" ".join)
 
 
-@settings(deadline=None)
 @given(nodes)
 def test_printing_and_parsing_are_inverse(node: Node) -> None:
     """A tree printed and parsed is the same tree."""
     assert node == parse(render(node))
 
 
-@settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), soup))
 def test_what_was_parsed_can_be_printed(text: str) -> None:
     """Any text that parses can be printed, including backslashes, to a text with the same tree."""
@@ -137,7 +135,7 @@ def test_what_was_parsed_can_be_printed(text: str) -> None:
     assert node == parse(render(node))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(max_size=60), soup, nodes.map(render)), attributes)
 def test_every_text_gives_a_value_or_a_known_error(
     text: str, event: dict[str, str | int | bool]
@@ -157,7 +155,6 @@ def test_every_text_gives_a_value_or_a_known_error(
     assert deciding_part(expression, event).text
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Connective), st.booleans()), max_size=6), st.booleans())
 def test_connectives_are_left_associative(rest: list[tuple[Connective, bool]], first: bool) -> None:
     """A chain of AND, OR and XOR without parentheses equals the same chain with parentheses from
@@ -195,7 +192,7 @@ def like_by_definition(pattern: str, text: str) -> bool:
     return len(text) in reached
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.one_of(st.text("a%_", max_size=8), st.text("ab%_\\", max_size=10)),
     st.one_of(st.text("a", max_size=6), st.text("ab%_\\", max_size=12)),

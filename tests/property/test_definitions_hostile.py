@@ -166,7 +166,7 @@ def _changed(path: tuple[Any, ...], value: Any) -> dict[str, Any]:
 
 
 @given(st.sampled_from(PATHS), VALUES)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_is_admitted_can_be_served(path: tuple[Any, ...], value: Any) -> None:
     """A definition with one part replaced by an arbitrary value is refused, or its kind works in
     every part of the API.

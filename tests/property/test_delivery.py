@@ -1,6 +1,6 @@
 """Laws of the delivery schedule, for any policy and any outcome."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.dead_letter import error_extensions
@@ -47,7 +47,6 @@ NOW = 1_700_000_000.0
 ROUNDING = 1e-3
 
 
-@settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
 def test_a_decision_follows_the_verdict(
     policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
@@ -65,7 +64,6 @@ def test_a_decision_follows_the_verdict(
             assert (attempt <= policy.retry) is isinstance(decision, Retry)
 
 
-@settings(deadline=None)
 @given(policies, attempts, outcomes, jitters)
 def test_a_delay_stays_within_its_bounds(
     policy: DeliveryPolicy, attempt: int, outcome: Outcome, jitter: float
@@ -81,14 +79,12 @@ def test_a_delay_stays_within_its_bounds(
     assert attempt + 1 == decision.attempt
 
 
-@settings(deadline=None)
 @given(policies, st.integers(1, 200))
 def test_the_backoff_never_shrinks(policy: DeliveryPolicy, retry: int) -> None:
     """Each delay is at least as long as the one before."""
     assert backoff_seconds(policy, retry) <= backoff_seconds(policy, retry + 1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), outcomes)
 def test_an_event_has_at_most_retry_plus_one_attempts(retry: int, outcome: Outcome) -> None:
     """Following the decisions ends, after exactly `retry` + 1 attempts when every one is
@@ -109,7 +105,6 @@ specs = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(specs, specs)
 def test_merging_prefers_trigger_then_broker_then_default(
     trigger: DeliverySpec, broker: DeliverySpec
@@ -146,7 +141,6 @@ names = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(names | st.text(max_size=5), anything, max_size=8))
 def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> None:
     """Nothing is raised, each invalid field is reported once, and the rest is usable."""
@@ -156,7 +150,6 @@ def test_any_manifest_gives_a_policy_and_errors(block: dict[str, object]) -> Non
     assert merge(spec, None).retry >= 0
 
 
-@settings(deadline=None)
 @given(
     outcomes,
     st.lists(

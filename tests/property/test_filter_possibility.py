@@ -30,7 +30,7 @@ filter_lists = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(filter_lists, texts, texts, events)
 def test_no_event_of_the_type_contradicts_the_verdict(
     entry: list[dict[str, Any]], type_: str, source: str, others: dict[str, Any]
@@ -47,7 +47,6 @@ def test_no_event_of_the_type_contradicts_the_verdict(
         assert compiled.matches(event) is (found.verdict is Verdict.YES)
 
 
-@settings(deadline=None)
 @given(filter_lists, events)
 def test_it_is_exact_when_everything_is_known(
     entry: list[dict[str, Any]], others: dict[str, Any]

@@ -5,7 +5,7 @@ CESQL expressions.
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain import filters
@@ -68,14 +68,12 @@ def model(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
     return all(name in seen and compare(dialect, seen[name], text) for name, text in asked.items())
 
 
-@settings(deadline=None)
 @given(entries, events)
 def test_agrees_with_the_model(entry: dict[str, Any], event: dict[str, Any]) -> None:
     """Every combination of dialects gives what its definition gives."""
     assert model(entry, event) is matches(entry, event)
 
 
-@settings(deadline=None)
 @given(entries, events)
 def test_the_explanation_agrees_with_the_result(
     entry: dict[str, Any], event: dict[str, Any]
@@ -89,14 +87,12 @@ def test_the_explanation_agrees_with_the_result(
     assert explanation.clause.startswith("filters[0].")
 
 
-@settings(deadline=None)
 @given(entries, events)
 def test_double_negation(entry: dict[str, Any], event: dict[str, Any]) -> None:
     """Inverting twice changes nothing."""
     assert matches(entry, event) is matches({"not": {"not": entry}}, event)
 
 
-@settings(deadline=None)
 @given(st.lists(entries, min_size=1, max_size=3), events)
 def test_de_morgan(several: list[dict[str, Any]], event: dict[str, Any]) -> None:
     """Not any is all not, not all is any not."""
@@ -105,7 +101,6 @@ def test_de_morgan(several: list[dict[str, Any]], event: dict[str, Any]) -> None
     assert matches({"not": {"all": several}}, event) is matches({"any": inverted}, event)
 
 
-@settings(deadline=None)
 @given(st.lists(entries, min_size=1, max_size=3), events)
 def test_a_list_of_filters_is_a_conjunction(
     several: list[dict[str, Any]], event: dict[str, Any]
@@ -142,7 +137,6 @@ whole_events = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(entries, whole_events)
 def test_dialects_and_their_cesql_equivalents_agree(
     entry: dict[str, Any], event: dict[str, Any]
@@ -162,7 +156,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(json_values, max_size=3), events)
 def test_any_json_is_compiled_or_rejected(several: list[Any], event: dict[str, Any]) -> None:
     """An invalid filter is rejected with fields and reasons, and `validate` reports at least the

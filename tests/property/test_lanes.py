@@ -151,6 +151,4 @@ class UnorderedAgainstItsLaws(LanesAgainstTheirLaws):
 
 TestOrdered = LanesAgainstTheirLaws.TestCase
 TestUnordered = UnorderedAgainstItsLaws.TestCase
-TestOrdered.settings = TestUnordered.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None
-)
+TestOrdered.settings = TestUnordered.settings = settings(max_examples=100, stateful_step_count=40)

@@ -63,7 +63,7 @@ def _claim(
 
 
 @given(OWNERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str, str]]) -> None:
     """All names of all owners differ, also if a dot and an underscore count as the same, as in
     Kafka.
@@ -78,7 +78,7 @@ def test_no_two_owners_share_a_name(owners: list[tuple[str, str, str, str]]) -> 
 
 
 @given(OWNERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_name_is_valid(owners: list[tuple[str, str, str, str]]) -> None:
     """At most 249 characters, after the prefix of the backend those of Kafka's alphabet, and never
     one of the installation's own names.
@@ -93,7 +93,7 @@ def test_every_name_is_valid(owners: list[tuple[str, str, str, str]]) -> None:
 
 
 @given(OWNERS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_name_is_stable(owners: list[tuple[str, str, str, str]]) -> None:
     """Also after a restart, when only the names and their owners are known."""
     allocator = NameAllocator({})

@@ -116,7 +116,7 @@ class TrackerAgainstModel(RuleBasedStateMachine):
 
 
 TestTracker = TrackerAgainstModel.TestCase
-TestTracker.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestTracker.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 @given(
@@ -132,7 +132,7 @@ def test_any_metadata_can_be_read(start: int, metadata: str) -> None:
 
 
 @given(runs=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), max_size=2000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_metadata_is_truncated(runs: list[tuple[int, int]]) -> None:
     """However fragmented the done set is, the metadata fits, and what it contains is a correct
     prefix.

@@ -36,7 +36,7 @@ def difference(before: Any, after: Any) -> Any:
     return {**gone, **changed}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects, objects)
 def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """A merge patch is idempotent."""
@@ -44,14 +44,14 @@ def test_merging_twice_is_merging_once(document: dict[str, Any], patch: dict[str
     assert once == merged(once, patch)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects)
 def test_an_empty_merge_patch_changes_nothing(document: dict[str, Any]) -> None:
     """The identity of merging."""
     assert document == merged(document, {})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects, objects)
 def test_any_object_can_be_reached_by_a_merge_patch(
     before: dict[str, Any], after: dict[str, Any]
@@ -61,7 +61,7 @@ def test_any_object_can_be_reached_by_a_merge_patch(
     assert after == merged(before, difference(before, after))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects, objects, objects)
 def test_merge_patches_compose(
     document: dict[str, Any], first: dict[str, Any], second: dict[str, Any]
@@ -71,7 +71,7 @@ def test_merge_patches_compose(
     assert both == merged(both, second)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects, objects)
 def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]) -> None:
     """Both stay unchanged."""
@@ -80,7 +80,7 @@ def test_merging_changes_neither(document: dict[str, Any], patch: dict[str, Any]
     assert before == repr((document, patch))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects, names, values)
 def test_an_added_value_can_be_tested_and_removed(
     document: dict[str, Any], name: str, value: Any
@@ -97,7 +97,7 @@ def test_an_added_value_can_be_tested_and_removed(
     assert {key: each for key, each in document.items() if key != name} == rest
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(objects.filter(bool), names, st.data())
 def test_moving_is_copying_and_removing(
     document: dict[str, Any], target: str, data: st.DataObject

@@ -98,7 +98,7 @@ def _fitting(draw: st.DrawFn, schema: dict[str, Any]) -> Any:
 
 
 @given(DOCUMENTS, SCHEMAS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pruned_documents_have_no_unknown_fields(
     document: dict[str, Any], schema: dict[str, Any]
 ) -> None:
@@ -111,7 +111,7 @@ def test_pruned_documents_have_no_unknown_fields(
 
 
 @given(DOCUMENTS, SCHEMAS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_defaulting_is_idempotent(document: dict[str, Any], schema: dict[str, Any]) -> None:
     """Defaulting twice is defaulting once; dropping nulls is idempotent too."""
     filled = defaulted(document, schema)
@@ -121,7 +121,7 @@ def test_defaulting_is_idempotent(document: dict[str, Any], schema: dict[str, An
 
 
 @given(DOCUMENTS, SCHEMAS)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_defaulting_keeps_values(document: dict[str, Any], schema: dict[str, Any]) -> None:
     """A default never replaces a value."""
     filled = defaulted(document, schema)
@@ -131,7 +131,7 @@ def test_defaulting_keeps_values(document: dict[str, Any], schema: dict[str, Any
 
 
 @given(SCHEMAS.flatmap(lambda schema: st.tuples(st.just(schema), _fitting(schema))))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_fitting_documents_are_valid(drawn: tuple[dict[str, Any], Any]) -> None:
     """A document generated from a schema is valid, with and without its defaults."""
     schema, document = drawn
@@ -141,7 +141,7 @@ def test_fitting_documents_are_valid(drawn: tuple[dict[str, Any], Any]) -> None:
 
 
 @given(DOCUMENTS, SCHEMAS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_wrong_types_are_among_all_causes(document: dict[str, Any], schema: dict[str, Any]) -> None:
     """The first check reports only what the whole validation reports too."""
     assert set(wrong_types(document, schema)) <= set(validate(document, schema, matches=matches))
@@ -172,7 +172,7 @@ ATTRIBUTES = st.lists(
 
 
 @given(ATTRIBUTES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_attributes_survive_older_versions(attributes: list[dict[str, Any]]) -> None:
     """An EventType that is converted to an older version and back is unchanged, whatever attributes
     it has.

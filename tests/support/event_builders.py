@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headrace.domain.event import Event, Value
 from headrace.domain.record import Headers, StoredRecord
 
-seeded = settings(derandomize=True, deadline=None)
+seeded = settings(derandomize=True)
 """For property tests: the same examples in every run, and no deadline."""
 ARRIVAL = b"2026-11-24T08:00:00.123Z"
 REQUIRED: Mapping[str, str] = {

@@ -1,7 +1,7 @@
 """The `Retry-After` header as subscribers send it: seconds or an HTTP date."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.retry_after import parse_http_date, retry_after_seconds
@@ -50,7 +50,6 @@ def test_a_leap_second_is_a_date() -> None:
     assert parse_http_date(b"Sat, 31 Dec 2016 23:59:60 GMT", NOW) is not None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_reading_retry_after_never_fails(value: bytes) -> None:
     """Every input results in a wait that is not negative, or in None."""

@@ -1,7 +1,7 @@
 """Target URLs of subscribers, replies and dead letter sinks."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.domain.target_url import TargetUrl, is_address, parse_target_url
@@ -62,7 +62,6 @@ def test_a_url_that_is_none_is_refused_with_the_reason(url: str, said: str) -> N
     assert "secret" not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60).map("http://{}".format))
 def test_reading_a_url_raises_nothing_else(url: str) -> None:
     """Every text results in a URL or a ValueError, and no URL can break the request line."""

@@ -1,7 +1,7 @@
 """ISO 8601 durations in manifests."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.resources.durations import InvalidDuration, parse_duration
@@ -69,7 +69,6 @@ def test_a_duration_beyond_a_century_is_refused() -> None:
         parse_duration("P101Y")
 
 
-@settings(deadline=None)
 @given(
     st.integers(min_value=0, max_value=10**14),
     st.sampled_from(["", "-"]),
@@ -84,7 +83,6 @@ def test_a_duration_is_read_to_the_microsecond(micros: int, sign: str, point: st
     assert (parse_duration(text) < 0) is (sign == "-" and micros > 0)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_reading_a_duration_never_fails_otherwise(text: str) -> None:
     """Any text gives a number or `InvalidDuration`."""

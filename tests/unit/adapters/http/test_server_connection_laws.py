@@ -50,7 +50,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     chunked=st.booleans(),
     places=st.lists(st.integers(min_value=0, max_value=10_000), max_size=12),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_requests_do_not_depend_on_how_their_bytes_arrive(
     bodies: list[bytes], chunked: bool, places: list[int]
 ) -> None:
@@ -80,7 +80,7 @@ def test_requests_do_not_depend_on_how_their_bytes_arrive(
 
 
 @given(pieces=HOSTILE)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_input_escapes_as_an_exception_or_leaves_bytes_reserved(pieces: list[bytes]) -> None:
     """A hostile client gets an answer, a closed connection or nothing; the server gives back all
     that it held for it.
