@@ -25,6 +25,7 @@ from headrace.resources import (
     api_server_source,
     camel_source,
     github_source,
+    kafka_sink,
     label_selector,
     webhook_source,
 )
@@ -39,7 +40,8 @@ from headrace.resources.destination import validate as validate_destination
 from headrace.resources.durations import parse_duration, parse_go_duration
 from headrace.resources.event_type import event_type_name
 from headrace.resources.features import read_features
-from headrace.resources.resource import ResourceKind
+from headrace.resources.kinds import KAFKA_SINK
+from headrace.resources.resource import Resource, ResourceKind
 from headrace_apiserver.handlers.get import _decode_continue_token
 from headrace_apiserver.kinds.catalog import version_order
 from headrace_apiserver.patching.apply import WriteContext, applied, track_managed_fields
@@ -210,6 +212,10 @@ def _destination(text: str) -> object:
         "spec",
     )
     return found, validate_destination({"uri": f"http://{text}"}, "spec")
+
+
+def _kafka_sink(topic: str) -> object:
+    return kafka_sink.validate(Resource(KAFKA_SINK, {"spec": {"topic": topic}, "metadata": {}}))
 
 
 def _broker_config(text: str) -> object:
@@ -455,6 +461,12 @@ READERS: Mapping[str, Reader] = {
     "age": Reader(lambda text: age(text, NOW), BYTES_MAX),
     "quoted path in a cause": Reader(_causes, BYTES_MAX),
     "configuration of a Broker": Reader(_broker_config, BYTES_MAX),
+    "topic of a KafkaSink": Reader(
+        _kafka_sink,
+        BYTES_MAX,
+        own={"letters": repeated("a")},
+        patterns=("kafka_sink:_LEGAL_TOPIC",),
+    ),
     "flags": Reader(lambda text: read_features({"kreference-group": text, text: text}), BYTES_MAX),
     "name of an EventType": Reader(lambda text: event_type_name(text, text, text, text), BYTES_MAX),
     "version of a kind": Reader(version_order, BYTES_MAX),

@@ -37,6 +37,7 @@ from headrace.codec import (
     objects,
     percent,
     routing,
+    trace_context,
 )
 from headrace.codec.content_mode import mode
 from headrace.codec.passthrough_headers import is_passthrough, passthrough_value
@@ -375,6 +376,11 @@ READERS: dict[str, Reader] = {
         text(attributes.is_timestamp),
         around=((b"", b""), (b"2020-01-01T00:00:00", b""), (b"2020-01-01T00:00:00.", b"Z")),
     ),
+    "traceparent": Reader(
+        VALUE,
+        trace_context.parse,
+        around=((b"", b""), (b"cc-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01-", b"")),
+    ),
     "media type of data": Reader(VALUE, text(attributes.is_json)),
     "Retry-After": Reader(
         HEAD, lambda raw: retry_after_seconds(raw, 0.0), around=((b"", b""), (b"Mon, ", b" GMT"))
@@ -514,6 +520,7 @@ PATTERNS: dict[str, str] = {
     "headrace.codec.json_text._mark": "structured request",
     "headrace.codec.json_text._STRING": "JSON text",
     "headrace.codec.json_text._SURROGATE_ESCAPE": "JSON text",
+    "headrace.codec.trace_context._FORMAT": "traceparent",
     "headrace.codec.local_request._HOST": "Host, Origin and Sec-Fetch-Site",
     "headrace.domain.attributes._NAME": "attribute name",
     "headrace.domain.attributes._ABSOLUTE": "attribute dataschema",

@@ -4,14 +4,14 @@ The standard library loads certificates into a context and does not show when th
 dates are read from the certificate itself (RFC 5280, 4.1).
 """
 
-import re
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-_BLOCK: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_END: Final = b"-----END CERTIFICATE-----"
 _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
@@ -58,11 +58,12 @@ def validity(pem: bytes) -> tuple[datetime, datetime] | None:
     """Return from when until when the first certificate of a file is valid; None if the file has
     none that can be read.
     """
-    found = _BLOCK.search(pem)
-    if found is None:
+    begin = pem.find(_BEGIN)
+    end = pem.find(_END, begin)
+    if begin < 0 or end < 0:
         return None
     try:
-        return _validity(ssl.PEM_cert_to_DER_cert(found.group().decode("ascii")))
+        return _validity(ssl.PEM_cert_to_DER_cert(pem[begin : end + len(_END)].decode("ascii")))
     except (ValueError, LookupError, StopIteration):
         return None
 
