@@ -14,10 +14,22 @@ import pytest
 import urllib3
 import yaml
 
-from tests.compose.stack import CALL_SECONDS, UP_SECONDS, Stack
+from tests.compose.stack import CALL_SECONDS, ROOT, UP_SECONDS, Stack, has_image
 from tests.support.wait_until import wait_until
 
 ARRIVAL_SECONDS = 30.0
+JETSTREAM = """
+apiVersion: messaging.knative.dev/v1alpha1
+kind: NatsJetStreamChannel
+metadata: {name: stream, namespace: default}
+---
+apiVersion: messaging.knative.dev/v1
+kind: Subscription
+metadata: {name: stream, namespace: default}
+spec:
+  channel: {apiVersion: messaging.knative.dev/v1alpha1, kind: NatsJetStreamChannel, name: stream}
+  subscriber: {uri: "http://viewer:8090/stream"}
+"""
 
 pytestmark = [
     pytest.mark.skipif(
@@ -79,6 +91,39 @@ def test_an_event_passes_an_in_memory_channel(stack: Stack) -> None:
         "the notice arrives",
         every=0.5,
     )
+
+
+def test_an_event_passes_a_channel_in_jetstream(stack: Stack, tmp_path: Path) -> None:
+    """With the profile `nats` and its setting; the services are started without them afterwards."""
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["nats"]["image"]
+    if not has_image(image):
+        pytest.skip(f"not proven here: needs the image {image}")
+    (tmp_path / "channel.yaml").write_text(JETSTREAM)
+    tmp_path.chmod(0o755)
+    try:
+        with stack.settings(HEADRACE_NATS_SERVERS="nats://nats:4222"):
+            stack.compose("--profile", "nats", "up", "--detach", "--wait", timeout=UP_SECONDS)
+            arguments = ("run", "--rm", "--volume", f"{tmp_path}:/own:ro", "headrace")
+            stack.compose(
+                "--profile",
+                "tools",
+                *arguments,
+                "apply",
+                "-f",
+                "/own",
+                "--wait",
+                timeout=UP_SECONDS,
+            )
+        event_id = _send(stack, amount="1", path="/default/natsjetstreamchannels/stream")
+        wait_until(
+            lambda: {"/stream"} == stack.seen(event_id),
+            ARRIVAL_SECONDS,
+            "the event arrives",
+            every=0.5,
+        )
+    finally:
+        stack.compose("--profile", "nats", "rm", "--stop", "--force", "nats")
+        stack.compose("up", "--detach", "--wait", timeout=UP_SECONDS)
 
 
 def test_sources_send_events(stack: Stack) -> None:

@@ -14,7 +14,7 @@ from headrace.adapters.kubernetes.client import connect
 from headrace.adapters.kubernetes.election import RENEW_DEADLINE_SECONDS
 from headrace.adapters.kubernetes.store import KubernetesResourceStore
 from headrace.adapters.memory.clock import MemoryClock
-from headrace.domain.errors import Temporary
+from headrace.domain.errors import Permanent, Temporary
 from headrace.domain.ports import Clock
 from headrace.resources.kinds import BROKER, CONFIG_MAP, TRIGGER
 from headrace.resources.resource import NamespaceTerminating, Reference, Resource
@@ -157,6 +157,29 @@ async def test_a_terminating_namespace_is_not_a_question_of_rights(
             await client.create(
                 Resource(
                     CONFIG_MAP, {"metadata": {"name": "late", "namespace": namespace}, "data": {}}
+                )
+            )
+    finally:
+        await client.close()
+        sweep_handshakes()
+
+
+async def test_an_applied_object_that_does_not_fit_its_schema_is_refused_permanently(
+    kubernetes: KubernetesUnderTest,
+) -> None:
+    """The server answers 500, which is no reason to reconcile nothing else until it works."""
+    client = connect(kubernetes.kubeconfig)
+    try:
+        with pytest.raises(Permanent, match=r"\.data\.list: expected string"):
+            await client.apply(
+                Resource(
+                    CONFIG_MAP,
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ConfigMap",
+                        "metadata": {"name": "wrong", "namespace": "default"},
+                        "data": {"list": ["a"]},
+                    },
                 )
             )
     finally:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from headrace.domain.field_errors import FieldError, missing
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.resources.conditions import ConditionSet
-from headrace.resources.destination import validate_ref
+from headrace.resources.destination import api_version_of, validate_ref
 from headrace.resources.json_shapes import Shape
 from headrace.resources.kind_rules import KindRules
 from headrace.resources.kinds import BROKER, EVENT_TYPE
@@ -229,11 +229,15 @@ def source_event_type(
     deleted with the source.
     """
     schema, description = described or TypeDescription()
+    named = {"apiVersion": api_version_of(reference), "kind": reference.get("kind")}
+    for field in ("name", "namespace"):
+        if field in reference:
+            named[field] = reference[field]
     seen = auto_created(source, sent._replace(schema=schema))
     by_default = f"{SENT_BY} {source.kind.kind} {source.namespace}/{source.name}"
     spec = {
         **seen.spec,
-        "reference": dict(reference),
+        "reference": named,
         "description": description or by_default,
     }
     return Resource(EVENT_TYPE, {**seen.object, "spec": spec})

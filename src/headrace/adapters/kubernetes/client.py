@@ -22,6 +22,8 @@ from headrace.resources.resource import AlreadyExists, NamespaceTerminating, Res
 from headrace.resources.server_side_apply import FIELD_MANAGER
 
 PAGE = 500
+_NOT_TYPED = "failed to create typed patch object"
+"""How a server refuses an object that is applied and does not fit the schema, with status 500."""
 WATCH_SECONDS = 300
 """How long the server keeps a watch open; a watch without events for longer is closed, because its
 connection may be dead.
@@ -268,6 +270,8 @@ def _error_of_status(code: int, reason: str, message: str, what: str, needs: str
         case 422 if "metadata.uid" in message:
             return Conflict(message)  # A patch for a deleted object, whose name exists again.
         case 400 | 405 | 413 | 415 | 422:
+            return Permanent(message)
+        case 500 if _NOT_TYPED in message:
             return Permanent(message)
         case _:
             return ApiServerUnavailable(f"{what}: {message}")

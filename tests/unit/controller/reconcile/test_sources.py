@@ -48,6 +48,18 @@ async def test_a_type_that_is_no_longer_sent_is_gone() -> None:
     assert found(harness) == set()
 
 
+async def test_an_event_type_has_no_field_of_a_sink_that_it_does_not_know() -> None:
+    """A sink may have an address and a group; the schema of an EventType has neither, and a
+    Kubernetes API server refuses the whole object for it.
+    """
+    sink = to_broker("default")
+    source = kafka_source(["paid"], {"ref": {**sink["ref"], "address": "http"}})
+    harness = await settled(broker(), source, services=("ingress", "dispatcher", "sources"))
+    (made,) = harness.store.list(EVENT_TYPE, NAMESPACE)
+    assert set(made.spec["reference"]) <= {"apiVersion", "kind", "name", "namespace"}
+    assert sink["ref"].items() <= made.spec["reference"].items()
+
+
 async def test_an_event_type_of_a_user_is_left_alone() -> None:
     """Although it has the name that the controller would give."""
     made = (await harness_with()).store.list(EVENT_TYPE, NAMESPACE)
