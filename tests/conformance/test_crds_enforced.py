@@ -42,6 +42,7 @@ class Server:
         self.url = url
         self.has_kind_rules = has_kind_rules
         self._http = urllib3.PoolManager(timeout=20, retries=False, **options)
+        self._created: list[str] = []
 
     def call(
         self, method: str, path: str, document: Document | None = None
@@ -55,7 +56,17 @@ class Server:
     def create(self, document: Document) -> tuple[int, Document, list[str]]:
         """Create the object; an existing one is deleted first."""
         self.call("DELETE", f"{path_of(document)}/{document['metadata']['name']}")
-        return self.call("POST", f"{path_of(document)}?fieldValidation=Strict", document)
+        answer = self.call("POST", f"{path_of(document)}?fieldValidation=Strict", document)
+        if answer[0] == 201:
+            self._created.append(f"{path_of(document)}/{document['metadata']['name']}")
+        return answer
+
+    def clear(self) -> None:
+        """Delete what was created. Other tests share the server, and their controllers would
+        reconcile a hundred samples.
+        """
+        for path in self._created:
+            self.call("DELETE", path)
 
     def change(self, before: Document, after: Document) -> tuple[int, Document, list[str]]:
         """Create `before`, then replace it by `after`."""
@@ -86,12 +97,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
             yield _with_features(Server(api.url, has_kind_rules=True))
         return
     kubernetes: KubernetesUnderTest = request.getfixturevalue("kubernetes")
-    yield Server(
+    server = Server(
         kubernetes.server,
         has_kind_rules=False,
         ca_certs=str(kubernetes.ca),
         headers=kubernetes.authorization,
     )
+    yield server
+    server.clear()
 
 
 def _with_features(server: Server) -> Server:
