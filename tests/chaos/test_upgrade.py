@@ -7,7 +7,6 @@ records, resources, offsets, retry records and delayed records of each other.
 
 import asyncio
 import io
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.checker import Expectation, Generation, Run, check, losses
+from tests.support.checker import Expectation, Generation, Run, check, losses, without_faults
 from tests.support.event_writers import Load, Writer
 from tests.support.headrace_under_test import HeadraceUnderTest, headrace_in
 from tests.support.ledger import TYPES, Entry, Ledger
@@ -34,9 +33,9 @@ from tests.support.manifests import (
 )
 from tests.support.sink_scripts import Script
 from tests.support.wait_until import wait_until
+from tests.support.wheel import build_wheel
 
 ROOT = Path(__file__).parents[2]
-OWN_UV = ROOT / ".cache/uv/bin/uv"
 NAMESPACE = "upgrade"
 DISPATCHERS = ("dispatcher-0", "dispatcher-1")
 SERVICES = ("controller", *DISPATCHERS, "sources-0", "ingress")
@@ -47,28 +46,20 @@ DUPLICATES_MAX = 0.01
 """Of all deliveries. A service that is stopped finishes what it has, so that a restart repeats only
 what a writer has sent twice.
 """
-STEADY = ("plain", "ordered", "channel")
 pytestmark = [pytest.mark.kafka, pytest.mark.chaos, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the packages of the commit before, from its wheel."""
-    uv = shutil.which("uv") or str(OWN_UV)
-    if not Path(uv).exists():
-        pytest.skip("not proven here: needs uv, on PATH or from `make`")
     archive = _run("git", "-C", str(ROOT), "archive", "--format=tar", "HEAD^")
     if archive.returncode:
         pytest.skip("not proven here: needs a checkout with the commit before")
     folder = tmp_path_factory.mktemp("before")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder / "checkout", filter="data")
-    wheels, packages = folder / "wheels", folder / "packages"
-    built = _run(
-        uv, "build", "--offline", "--wheel", "--out-dir", str(wheels), str(folder / "checkout")
-    )
-    assert built.returncode == 0, built.stderr.decode()
-    [wheel] = wheels.glob("*.whl")
+    packages = folder / "packages"
+    wheel = build_wheel(folder / "checkout", folder / "wheels")
     with zipfile.ZipFile(wheel) as content:
         content.extractall(packages)
     return packages
@@ -152,21 +143,9 @@ async def _accept_more(ledger: Ledger) -> None:
 
 
 def _of(system: HeadraceUnderTest, entries: list[Entry], sink: str, ordered: bool = False) -> Run:
-    times = [entry.sent_at for entry in entries]
-    return Run(
-        seed=system.seed,
-        started=min(times),
-        calm_until=max(times) + 1.0,
-        load_ended=max(times) + 1.0,
-        entries=entries,
-        arrivals=[each for each in system.sinks.arrivals() if each.sink == sink],
-        dead_lettered=[],
-        expectations=[
-            Expectation(name=sink, generations=(Generation(frozenset(TYPES)),), ordered=ordered)
-        ],
-        faults_expected=False,
-        traces_expected=False,
-    )
+    arrivals = [each for each in system.sinks.arrivals() if each.sink == sink]
+    expected = Expectation(name=sink, generations=(Generation(frozenset(TYPES)),), ordered=ordered)
+    return without_faults(system.seed, entries, arrivals, [expected])
 
 
 def _accepted(system: HeadraceUnderTest, *sinks: str) -> Counter[str]:

@@ -16,7 +16,7 @@ from bench.load import write_backlog
 
 from headrace.codec.routing import read
 from headrace.domain.routing import Addressable
-from tests.support.checker import Expectation, Generation, Run, check, losses
+from tests.support.checker import Expectation, Generation, Run, check, losses, without_faults
 from tests.support.embedded_headrace import EmbeddedHeadrace, embedded_headrace_in
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.event_writers import Load, Writer
@@ -114,18 +114,7 @@ def _run(system: HeadraceUnderTest, entries: list[Entry], *sinks: str, only: boo
         if each.sink in sinks and (not only or each.event in known)
     ]
     expectations = [Expectation(name=sink, generations=ALL) for sink in sinks]
-    times = [entry.sent_at for entry in entries]
-    return Run(
-        seed=system.seed,
-        started=min(times),
-        calm_until=max(times) + 1.0,
-        load_ended=max(times) + 1.0,
-        entries=entries,
-        arrivals=arrivals,
-        dead_lettered=[],
-        expectations=expectations,
-        faults_expected=False,
-    )
+    return without_faults(system.seed, entries, arrivals, expectations)
 
 
 async def _wait_acknowledged(ledger: Ledger, more: int) -> None:

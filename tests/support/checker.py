@@ -171,6 +171,27 @@ class Run:
     """
 
 
+def without_faults(
+    seed: int,
+    entries: Sequence[Entry],
+    arrivals: Sequence[Arrival],
+    expectations: Sequence[Expectation],
+) -> Run:
+    """A run in which nothing was injected, from its ledger and what the sinks have recorded."""
+    times = [entry.sent_at for entry in entries]
+    return Run(
+        seed=seed,
+        started=min(times),
+        calm_until=max(times) + 1.0,
+        load_ended=max(times) + 1.0,
+        entries=entries,
+        arrivals=arrivals,
+        dead_lettered=[],
+        expectations=expectations,
+        faults_expected=False,
+    )
+
+
 class _View:
     """The run, indexed once for all checks."""
 
