@@ -32,7 +32,7 @@ from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import DISPATCHER_MANAGEMENT_PORT, other_services_ports
-from headrace.runtime.traced_ports import TracedLog, TracedSender
+from headrace.runtime.traced_ports import TracedSender, traced_log
 from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
@@ -172,7 +172,7 @@ def compose(
     measure_client(metrics, sender.counts)
     dispatcher = Dispatcher(
         instance_id=instance_name("dispatcher"),
-        log=backends.log if tracing is None else TracedLog(backends.log, tracing),
+        log=traced_log(backends.log, tracing),
         feeds=backends.feeds,
         sender=sender if tracing is None else TracedSender(sender, tracing),
         routes=backends.routes,

@@ -32,7 +32,7 @@ from headrace.runtime.settings import (
     NatsSettings,
 )
 from headrace.runtime.sockets import MANAGEMENT_PORT, listen
-from headrace.runtime.traced_ports import TracedLog
+from headrace.runtime.traced_ports import traced_log
 from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_ingress.ingress import Ingress
@@ -149,7 +149,7 @@ def compose(
     """Add an ingress and its backends to `service`. Raises what `Ingress` raises."""
     ingress = Ingress(
         settings,
-        log=backends.log if tracing is None else TracedLog(backends.log, tracing),
+        log=traced_log(backends.log, tracing),
         routes=backends.routes,
         metrics=metrics,
         instances=backends.instances,

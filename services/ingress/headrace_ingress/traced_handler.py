@@ -10,14 +10,13 @@ from typing import Final
 
 from headrace.adapters.http.server import Exchange
 from headrace.codec.trace_context import parse
+from headrace.runtime.traced_ports import EVENT_ATTRIBUTES
 from headrace.runtime.tracing import Span, SpanKind, Tracing
 
 _TRACEPARENT: Final = b"traceparent"
 _CREATED_IN: Final = b"ce-traceparent"
 _EVENT_ATTRIBUTES: Final = {
-    b"ce-id": "cloudevents.event_id",
-    b"ce-source": "cloudevents.event_source",
-    b"ce-type": "cloudevents.event_type",
+    f"ce-{name}".encode(): EVENT_ATTRIBUTES[name] for name in ("id", "source", "type")
 }
 """In binary content mode, so that a span of an event that is not accepted names the event too."""
 _ATTRIBUTES: Final = {"http.request.method": "POST"}

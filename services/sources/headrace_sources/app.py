@@ -32,7 +32,7 @@ from headrace.runtime.process import ExitCode, tune_gc
 from headrace.runtime.service import CloseOnStop, Component, Service
 from headrace.runtime.settings import KafkaSettings, LogSettings, ManagementSettings, NatsSettings
 from headrace.runtime.sockets import SOURCES_MANAGEMENT_PORT, other_services_ports
-from headrace.runtime.traced_ports import TracedLog
+from headrace.runtime.traced_ports import traced_log
 from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_sources.api_server import ApiServer
@@ -143,7 +143,7 @@ def compose(
     receiver, secrets = Receiver(settings), Secrets(backends.secrets)
     services = SourceServices(
         emitters=EmitterContext(
-            log=backends.log if tracing is None else TracedLog(backends.log, tracing),
+            log=traced_log(backends.log, tracing),
             sender=sender,
             clock=clock,
             table=backends.routes.table,

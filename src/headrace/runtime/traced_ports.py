@@ -22,14 +22,20 @@ from headrace.domain.record import Headers, Record
 from headrace.runtime.tracing import AttributeValue, Span, SpanKind, Tracing
 
 _SYSTEMS: Final = {KAFKA: "kafka"}
-_EVENT_ATTRIBUTES: Final = {
-    "ce_id": "cloudevents.event_id",
-    "ce_source": "cloudevents.event_source",
-    "ce_type": "cloudevents.event_type",
-    "ce_specversion": "cloudevents.event_spec_version",
-    "ce_subject": "cloudevents.event_subject",
+EVENT_ATTRIBUTES: Final = {
+    "id": "cloudevents.event_id",
+    "source": "cloudevents.event_source",
+    "type": "cloudevents.event_type",
+    "specversion": "cloudevents.event_spec_version",
+    "subject": "cloudevents.event_subject",
 }
-"""The semantic conventions of CloudEvents."""
+"""Attributes of spans by the attribute of the event (semantic conventions of CloudEvents)."""
+_BY_RECORD_HEADER: Final = {f"ce_{name}": each for name, each in EVENT_ATTRIBUTES.items()}
+
+
+def traced_log(log: Log, tracing: Tracing | None) -> Log:
+    """Return the log of a process, which records spans if the process records traces."""
+    return log if tracing is None else TracedLog(log, tracing)
 
 
 class TracedLog:
@@ -191,7 +197,7 @@ def event_attributes(headers: Headers) -> dict[str, AttributeValue]:
     return {
         name: value.decode("utf-8", "replace")
         for header, value in headers
-        if (name := _EVENT_ATTRIBUTES.get(header)) is not None
+        if (name := _BY_RECORD_HEADER.get(header)) is not None
     }
 
 

@@ -113,11 +113,7 @@ class ClientHealth:
             if not self._silent:
                 self._silent_since = now
             self._silent += 1
-        if (
-            self._silent >= UNANSWERED_CHECKS_MAX
-            and reference is not None
-            and reference.answered_at > self._silent_since
-        ):
+        if self._silent >= UNANSWERED_CHECKS_MAX and _was_answered(reference, self._silent_since):
             self.failure = (
                 "the client got no answer from any broker while another client did; it may have"
                 " forgotten its brokers"
@@ -131,10 +127,8 @@ class ClientHealth:
         if not self._commit_unanswered:
             self._commit_since = now
         self._commit_unanswered += 1
-        if (
-            self._commit_unanswered >= UNANSWERED_COMMIT_CHECKS_MAX
-            and reference is not None
-            and reference.answered_at > self._commit_since
+        if self._commit_unanswered >= UNANSWERED_COMMIT_CHECKS_MAX and _was_answered(
+            reference, self._commit_since
         ):
             self.failure = (
                 "the client got no answer to a commit of offsets while another client was answered"
@@ -172,6 +166,10 @@ class ClientHealth:
             threading.Thread(
                 target=_quietly, args=(close,), name="close a failed client", daemon=True
             ).start()
+
+
+def _was_answered(reference: ReferenceClient | None, since: float) -> bool:
+    return reference is not None and reference.answered_at > since
 
 
 def _quietly(close: Callable[[], object]) -> None:
