@@ -5,7 +5,7 @@ each version of Python: 3.13 and later would reject it by default.
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,7 @@ from headrace.domain.errors import NotFound
 from headrace.resources.kinds import BROKER
 from headrace_cli.client import ApiClient, ApiFailure
 from tests.support.certificates import Authority
-
-ANSWER = b'{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}'
-
-
-class Server(BaseHTTPRequestHandler):
-    """Has nothing: a client that receives this answer has accepted its certificate."""
-
-    def do_GET(self) -> None:
-        """Answer 404."""
-        self.send_response(404)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Print nothing."""
+from tests.support.empty_api import EmptyApi
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +48,7 @@ def server(authority: Authority) -> Iterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made = authority.sign("server")
     context.load_cert_chain(made.certificate, made.key)
-    with HTTPServer(("127.0.0.1", 0), Server) as started:
+    with HTTPServer(("127.0.0.1", 0), EmptyApi) as started:
         started.socket = context.wrap_socket(started.socket, server_side=True)
         thread = threading.Thread(target=started.serve_forever)
         thread.start()

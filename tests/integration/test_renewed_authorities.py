@@ -5,7 +5,7 @@ servers, and of subscribers.
 import ssl
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import HTTPServer
 from pathlib import Path
 
 import pytest
@@ -22,33 +22,17 @@ from headrace.domain.delivery import Failure
 from headrace.domain.errors import NotFound, Temporary
 from headrace.resources.kinds import BROKER
 from tests.support.certificates import Authority
+from tests.support.empty_api import EmptyApi
 from tests.support.mounted_secret import MountedSecret
 from tests.support.sender_harness import PostingHarness
 from tests.support.subscriber import serving
-
-ANSWER = b'{"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404}'
-
-
-class Api(BaseHTTPRequestHandler):
-    """Has nothing: a client that receives this answer has accepted its certificate."""
-
-    def do_GET(self) -> None:
-        """Answer 404, and close the connection."""
-        self.send_response(404)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(ANSWER)))
-        self.end_headers()
-        self.wfile.write(ANSWER)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Print nothing."""
 
 
 class Server(HTTPServer):
     """An API server whose context can be replaced. A handshake that fails is no error of it."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Api)
+        super().__init__(("127.0.0.1", 0), EmptyApi)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
     def get_request(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:

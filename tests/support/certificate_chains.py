@@ -4,14 +4,14 @@ server certificates of every kind.
 
 import itertools
 import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-SECONDS = 30.0
+from tests.support.certificates import openssl
+
 AUTHORITY = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
 
 
@@ -76,13 +76,15 @@ class Chains:
         request, file = stem.with_suffix(".csr"), stem.with_suffix(".ext")
         file.write_text("".join(f"{each}\n" for each in extensions))
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-        _run("req", "-new", *curve, "-subj", f"/CN={name}", "-keyout", issued.key, "-out", request)
+        openssl(
+            "req", "-new", *curve, "-subj", f"/CN={name}", "-keyout", issued.key, "-out", request
+        )
         by = (
             ("-CA", signer.certificate, "-CAkey", signer.key, "-CAcreateserial")
             if signer
             else ("-signkey", issued.key)
         )
-        _run(
+        openssl(
             "x509",
             "-req",
             "-in",
@@ -96,14 +98,3 @@ class Chains:
             issued.certificate,
         )
         return issued
-
-
-def _run(*arguments: str | Path) -> None:
-    done = subprocess.run(
-        ["openssl", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr

@@ -90,17 +90,17 @@ class Authority:
         settings.write_text(_ISSUING.format(database=database, directory=self._directory))
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         subject = ("-subj", f"/CN={common_name}")
-        _run("req", "-new", *curve, "-keyout", made.key, "-out", request, *subject)
+        openssl("req", "-new", *curve, "-keyout", made.key, "-out", request, *subject)
         signer = ("-cert", self._own.certificate, "-keyfile", self._own.key)
         dates = ("-startdate", begin, "-enddate", end)
         issue = ("ca", "-batch", "-notext", "-config", settings)
-        _run(*issue, *signer, *dates, "-in", request, "-out", made.certificate)
+        openssl(*issue, *signer, *dates, "-in", request, "-out", made.certificate)
         return made
 
     def _make(self, made: Certificate, subject: str, *more: str) -> None:
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
         files = ("-keyout", str(made.key), "-out", str(made.certificate))
-        _run("req", "-x509", *curve, *files, "-days", "2", "-subj", subject, *more)
+        openssl("req", "-x509", *curve, *files, "-days", "2", "-subj", subject, *more)
 
 
 _DATE = "%y%m%d%H%M%SZ"
@@ -123,7 +123,8 @@ basicConstraints = critical,CA:FALSE
 """
 
 
-def _run(*arguments: str | Path) -> None:
+def openssl(*arguments: str | Path) -> None:
+    """Run the openssl command."""
     done = subprocess.run(
         ["openssl", *map(str, arguments)],
         capture_output=True,
