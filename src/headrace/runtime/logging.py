@@ -31,6 +31,8 @@ _EXTRA_FIELDS = ("error", "next_step", "suppressed")
 """Fields that the filters below add to lines of the Kafka client library."""
 _NOISY = {
     "asyncio": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "httpx2": logging.WARNING,
     "uvicorn.access": logging.WARNING,
     "uvicorn.error": logging.WARNING,
     "urllib3": logging.WARNING,
