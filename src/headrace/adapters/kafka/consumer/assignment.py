@@ -407,7 +407,13 @@ class Assignment:
         held = [
             state for partition in partitions if (state := self._states.get(partition)) is not None
         ]
-        positions = [position for state in held if (position := state.next_commit(now)) is not None]
+        # Without progress there may still be an id of the topic to store. A refusal of that commit
+        # would be worth no alarm: the next owner of the partition stores the id.
+        positions = [
+            position
+            for state in held
+            if state.has_progress() and (position := state.next_commit(now)) is not None
+        ]
         self._remove(partitions)
         return positions
 

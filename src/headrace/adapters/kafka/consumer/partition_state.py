@@ -93,6 +93,16 @@ class PartitionState:
         self._commit_in_flight = wanted
         return Position(self.partition, *wanted)
 
+    def has_progress(self) -> bool:
+        """Whether records are done or annotated that the stored commit does not have, or nothing is
+        committed that has to be.
+        """
+        if self._committed is None:
+            return True
+        offset, metadata = self._committed
+        done = (self.tracker.committable, self.tracker.metadata())
+        return done != (offset, split_topic_id(metadata)[1])
+
     def on_commit_answered(self, *, stored: bool) -> None:
         """Note that the last `next_commit` is stored, or was refused and must be repeated."""
         if stored and self._commit_in_flight is not None:

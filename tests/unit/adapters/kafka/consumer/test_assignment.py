@@ -134,3 +134,33 @@ async def test_done_records_are_committed_at_the_drain_deadline() -> None:
     assert 0 == assignment.flow.records
     assignment.close()
     await asyncio.sleep(0)
+
+
+async def test_a_revocation_commits_nothing_if_nothing_was_done() -> None:
+    """The id of the topic alone is left to the next owner: a refusal of its commit would be
+    reported as records that are delivered again.
+    """
+    listener = SlowListener()
+    assignment = new_assignment(listener, [], {"topic": "id"})
+    assignment.on_partitions_assigned([Position(PARTITION, 5, "")])
+    request = RevocationRequest([PARTITION])
+    assignment.on_partitions_revoked(request)
+    assert listener.drained is not None
+    listener.drained()
+    assert not request.is_open
+    assert [] == request.positions
+    assignment.close()
+
+
+async def test_a_revocation_commits_the_start_of_a_partition_without_offset() -> None:
+    """Where reading began at the end of the log: the next owner must not begin at a later end."""
+    listener = SlowListener()
+    assignment = new_assignment(listener, [], {"topic": "id"})
+    assignment.on_partitions_assigned([Position(PARTITION, 5, "")])
+    assignment.commit_starts([PARTITION])
+    request = RevocationRequest([PARTITION])
+    assignment.on_partitions_revoked(request)
+    assert listener.drained is not None
+    listener.drained()
+    assert [Position(PARTITION, 5, "id@")] == request.positions
+    assignment.close()
