@@ -142,6 +142,8 @@ def _post(url: str, headers: dict[str, str], body: bytes, id: str) -> None:
     http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5.0, read=SECONDS), retries=False)
     try:
         answer = http.request("POST", url, body=body, headers=headers, redirect=False)
+    except urllib3.exceptions.SSLError as error:
+        _fail(_tls_failure(url, error))
     except (urllib3.exceptions.HTTPError, UnicodeError) as error:
         _fail(f"{url} does not answer: {error}; is Headrace running? headrace up")
     finally:
@@ -151,6 +153,18 @@ def _post(url: str, headers: dict[str, str], body: bytes, id: str) -> None:
         echo(answer.data[:_SHOWN_MAX].decode("utf-8", "replace"))
     if not 200 <= answer.status < 300:
         raise typer.Exit(_REFUSED)
+
+
+def _tls_failure(url: str, error: Exception) -> str:
+    """What is wrong, and what to do; urllib3 keeps the reason as the argument of its own error."""
+    import ssl
+
+    if any(isinstance(each, ssl.SSLCertVerificationError) for each in error.args):
+        return (
+            f"the certificate of {url} is not trusted: {error}; name the file with its authority in"
+            " SSL_CERT_FILE, and use a URL with a name of the certificate"
+        )
+    return f"no TLS connection with {url}: {error}; check whether it is an http URL"
 
 
 def _fail(message: str) -> NoReturn:

@@ -81,8 +81,10 @@ def test_the_certificate_of_the_ingress_is_verified(tmp_path: Path) -> None:
         assert 0 == done.returncode, done.stdout + done.stderr
         assert re.search(r"the event helm-test-\d+ was delivered", done.stdout)
         wait_until(lambda: not _left(system), 20, "Broker and Trigger are removed")
-        done = _run(system, tmp_path, HEADRACE_INGRESS=url)
+        missing = str(tmp_path / "ca.crt")
+        done = _run(system, tmp_path, HEADRACE_INGRESS=url, INGRESS_CA=missing)
         assert 2 == done.returncode, done.stdout + done.stderr
+        assert "has no ca.crt" in done.stdout
         assert "certificate verify failed" in done.stderr
 
 

@@ -9,6 +9,8 @@ esac
 
 if [ -s "$INGRESS_CA" ]; then
   export SSL_CERT_FILE="$INGRESS_CA"
+elif [ -n "$INGRESS_CA" ]; then
+  echo "the Secret with the certificate of the ingress has no ca.crt; only the authorities of the image are trusted"
 fi
 
 headrace viewer --host "$bind" --port "$VIEWER_PORT" >"$WORK/received" 2>&1 &

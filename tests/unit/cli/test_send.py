@@ -1,14 +1,18 @@
 """`headrace send`: what it makes of its options, and what it says of the answer."""
 
+import ssl
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from headrace_cli.main import application
+from tests.support.certificates import Authority
 
 
 @dataclass
@@ -24,6 +28,13 @@ class Server:
 @pytest.fixture
 def server() -> Iterator[Server]:
     """Started, on a free port."""
+    with _server() as started:
+        yield started
+
+
+@contextmanager
+def _server(context: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """With a context it speaks https."""
     recorded = Server()
 
     class Handler(BaseHTTPRequestHandler):
@@ -40,7 +51,10 @@ def server() -> Iterator[Server]:
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        recorded.url = f"http://127.0.0.1:{listening.server_port}"
+        if context is not None:
+            listening.socket = context.wrap_socket(listening.socket, server_side=True)
+        scheme = "http" if context is None else "https"
+        recorded.url = f"{scheme}://127.0.0.1:{listening.server_port}"
         thread = Thread(target=listening.serve_forever, args=(0.02,))
         thread.start()
         yield recorded
@@ -121,3 +135,29 @@ def test_what_cannot_be_sent_is_explained(arguments: tuple[str, ...], message: s
     done = send(*arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_a_certificate_that_is_not_trusted_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server answers; with its authority in the variable that the message names, it is sent."""
+    authority = Authority(tmp_path)
+    own = authority.sign("ingress")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.certificate, own.key)
+    with _server(context) as server:
+        refused = send("--ingress", server.url)
+        assert refused.exit_code == 2
+        assert "the certificate of" in refused.stderr
+        assert "SSL_CERT_FILE" in refused.stderr
+        assert "is Headrace running" not in refused.stderr
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        assert send("--ingress", server.url).exit_code == 0
+
+
+def test_a_port_without_tls_is_explained(server: Server) -> None:
+    """An https URL of a port that speaks http."""
+    done = send("--ingress", server.url.replace("http:", "https:"))
+    assert done.exit_code == 2
+    assert "no TLS connection" in done.stderr
+    assert "is Headrace running" not in done.stderr
