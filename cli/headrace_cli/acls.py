@@ -80,7 +80,8 @@ def _acls() -> Iterator[Acl]:
         yield Acl(controller, topic, name, (*created, "Read", "Write"))
     yield Acl(controller, topic, INSTANCES_TOPIC, (*created, "Read"))
     yield Acl(controller, topic, SOURCES_TOPIC, created)
-    yield Acl(controller, topic, DELAY_GROUP, created, prefixed)
+    # Delete is for the records whose delay is over.
+    yield Acl(controller, topic, DELAY_GROUP, (*created, "Delete"), prefixed)
     # Read is for the offsets that are committed before a consumer starts.
     yield Acl(
         controller,

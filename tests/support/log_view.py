@@ -64,6 +64,10 @@ class LogView:
         """
         return self._offsets(set(topics), _LATEST, seconds)
 
+    def begins(self, topics: Iterable[str]) -> dict[Partition, int]:
+        """The offsets of the oldest records, as `ends`."""
+        return self._offsets(set(topics), _EARLIEST, SECONDS)
+
     def _offsets(
         self, topics: Collection[str], spec: OffsetSpec, seconds: float
     ) -> dict[Partition, int]:

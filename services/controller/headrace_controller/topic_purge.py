@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import structlog
 
 from headrace.domain.backend_name import KAFKA, backend_of
-from headrace.domain.errors import HeadraceError
+from headrace.domain.errors import HeadraceError, Permanent
 from headrace.resources.control_ports import ResourceStore, TopicAdmin
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.naming import delay_group, retry_group
@@ -75,21 +75,33 @@ class TopicPurger:
 
     async def delete_records(self, backend: str = KAFKA) -> None:
         """Delete the records of every retry and delay topic of a backend below its group's
-        committed offsets.
+        committed offsets. A topic that the backend refuses is logged and does not stop the others.
+        Raises Temporary when the backend does not answer.
         """
-        admin = self._admins[backend]
+        refused: list[Permanent] = []
         for topic, group in self._topics():
-            if backend_of(topic) != backend:
-                continue
-            committed = (await admin.committed({group: topic})).get(group, {})
-            new = {
-                p: offset
-                for p, offset in committed.items()
-                if offset > self._purged.get((topic, p), 0)
-            }
-            if new:
-                await admin.delete_records(topic, new)
-                self._purged |= {(topic, partition): offset for partition, offset in new.items()}
+            if backend_of(topic) == backend:
+                try:
+                    await self._purge(self._admins[backend], topic, group)
+                except Permanent as error:
+                    refused.append(error)
+        if refused:
+            logger.warning(
+                "purge_failed",
+                backend=backend,
+                topics=len(refused),
+                error=str(refused[0]),
+                retry_seconds=self._every,
+            )
+
+    async def _purge(self, admin: TopicAdmin, topic: str, group: str) -> None:
+        committed = (await admin.committed({group: topic})).get(group, {})
+        new = {
+            p: offset for p, offset in committed.items() if offset > self._purged.get((topic, p), 0)
+        }
+        if new:
+            await admin.delete_records(topic, new)
+            self._purged |= {(topic, partition): offset for partition, offset in new.items()}
 
     def _topics(self) -> list[tuple[str, str]]:
         """The topics to purge, each with the group that reads it."""

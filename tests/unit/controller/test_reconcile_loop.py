@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 import pytest
+from structlog.testing import capture_logs
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.adapters.memory.store import MemoryResourceStore
-from headrace.domain.errors import LogUnavailable, Permanent
+from headrace.domain.errors import LogUnavailable, Permanent, WriteRefused
 from headrace.resources.control_ports import ClusterDescription, TopicDescription
 from headrace.resources.kinds import BROKER, TRIGGER
 from headrace.resources.ownership_record import (
@@ -118,14 +119,17 @@ async def test_kafka_being_away_is_waited_for() -> None:
 
 
 class CountingAdmin(MemoryTopicAdmin):
-    """An admin that remembers what was trimmed."""
+    """An admin that remembers what was trimmed, and may not trim one topic."""
 
-    def __init__(self) -> None:
+    def __init__(self, refused: str = "") -> None:
         super().__init__()
         self.trimmed: list[tuple[str, dict[int, int]]] = []
+        self._refused = refused
 
     async def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
         """Remember it."""
+        if topic == self._refused:
+            raise WriteRefused(f"topic {topic}: no permission")
         self.trimmed.append((topic, dict(before)))
 
 
@@ -149,6 +153,28 @@ async def test_only_what_was_committed_is_trimmed() -> None:
     await trimmer.delete_records()
     await trimmer.delete_records()
     assert [("g.retry", {0: 7})] == admin.trimmed
+
+
+async def test_a_topic_that_may_not_be_trimmed_holds_up_no_other() -> None:
+    """It is reported, and tried again with the others."""
+    admin = CountingAdmin(refused="first.retry")
+    harness = ControllerHarness(admin=admin)
+    await harness.restart()
+    for group in ("first", "second"):
+        topics = (
+            OwnedTopic(name=f"{group}.retry", role=TopicRole.RETRY, stage=TopicStage.CREATED),
+        )
+        ownership = OwnershipRecord(
+            uid=group, kind="Trigger", namespace="n", name=group, group=group, topics=topics
+        )
+        await harness.store.create(ownership_record_resource(ownership))
+        harness.group(f"{group}.retry").offsets[f"{group}.retry"] = {0: 7}
+    trimmer = TopicPurger(store=harness.store, admins={"kafka": admin})
+    with capture_logs() as logs:
+        await trimmer.delete_records()
+    assert [("second.retry", {0: 7})] == admin.trimmed
+    [line] = [each for each in logs if each["event"] == "purge_failed"]
+    assert (line["topics"], line["error"]) == (1, "topic first.retry: no permission")
 
 
 class _Choosy(MemoryResourceStore):
