@@ -38,6 +38,28 @@ def test_the_readme_has_the_table_of_values() -> None:
     assert page() == PAGE.read_text(encoding="utf-8")
 
 
+LATER = (
+    "tracing",
+    "ingress.tls",
+    "common.kafka",
+    "controller.shutdownDelaySeconds",
+    "sources.shutdownDelaySeconds",
+    "metrics.installation",
+    "metrics.knativeNames",
+)
+"""Values that the first version of the chart did not have. `helm upgrade --reuse-values` renders a
+newer chart without them.
+"""
+
+
+def test_values_of_an_earlier_chart_are_enough() -> None:
+    """What they lack is off."""
+    missing = [part for each in LATER for part in ("--set", f"{each}=null")]
+    done = helm("template", RELEASE, str(CHART), "--set", KAFKA, *missing, check=False)
+    assert 0 == done.returncode, done.stderr
+    assert "OTEL_" not in done.stdout
+
+
 def _resolved(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     while "$ref" in schema:
         target: Any = SCHEMA

@@ -57,7 +57,7 @@ HEADRACE_KAFKA_SSL_CERTIFICATE_FILE: /etc/headrace/kafka/user.crt
 HEADRACE_KAFKA_SSL_KEY_FILE: /etc/headrace/kafka/user.key
 {{- end }}
 {{- end }}
-{{- if and $values.tracing.endpoint (ne $component.name "controller") }}
+{{- if and (dig "endpoint" "" ($values.tracing | default dict)) (ne $component.name "controller") }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ $values.tracing.endpoint | quote }}
 OTEL_TRACES_SAMPLER: parentbased_traceidratio
 OTEL_TRACES_SAMPLER_ARG: {{ $values.tracing.ratio | quote }}
