@@ -38,6 +38,8 @@ VALUES = (
     "ingress.replicas=2",
     "dispatcher.replicas=2",
     "controller.replicas=2",
+    # The test has installed them, or it could not have installed the chart.
+    "crds.keep=false",
 )
 
 pytestmark = [
@@ -58,10 +60,7 @@ class Cluster:
 
     def helm(self, *arguments: str) -> str:
         """Run helm likewise."""
-        program = tool("helm")
-        assert program is not None, "needs helm: .ci/kube-tools builds it"
-        command = [program, "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, *arguments]
-        return _run(command, seconds=2 * ROLLOUT_SECONDS)
+        return _run(_helm(*arguments), seconds=2 * ROLLOUT_SECONDS)
 
     def rolled_out(self, workload: str) -> None:
         """Wait until all pods of a workload are those of its newest template, and ready."""
@@ -95,6 +94,12 @@ def _kubectl(*arguments: str) -> list[str]:
     return ["kubectl", "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, *arguments]
 
 
+def _helm(*arguments: str) -> list[str]:
+    program = tool("helm")
+    assert program is not None, "needs helm: .ci/kube-tools builds it"
+    return [program, "--kubeconfig", KUBECONFIG, "--namespace", NAMESPACE, *arguments]
+
+
 def _run(
     command: list[str], *, stdin: str = "", seconds: float = CALL_SECONDS, check: bool = True
 ) -> str:
@@ -107,7 +112,9 @@ def _run(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """The namespace with Kafka and the chart of this commit's parent; removed afterwards."""
+    """The namespace with Kafka and the chart of this commit's parent; removed afterwards, with what
+    the chart has installed outside of it.
+    """
     found = Cluster()
     _run(_kubectl("create", "namespace", NAMESPACE))
     try:
@@ -120,10 +127,11 @@ def cluster() -> Iterator[Cluster]:
     finally:
         if not os.environ.get("HEADRACE_TEST_CLUSTER_KEEP"):
             for command in (
-                ["delete", "brokers,triggers", "--all", "--timeout=30s"],
-                ["delete", "namespace", NAMESPACE, "--timeout=120s"],
+                _kubectl("delete", "brokers,triggers", "--all", "--timeout=30s"),
+                _helm("uninstall", RELEASE, "--wait", "--timeout", "120s"),
+                _kubectl("delete", "namespace", NAMESPACE, "--timeout=120s"),
             ):
-                _run(_kubectl(*command), seconds=150, check=False)
+                _run(command, seconds=150, check=False)
 
 
 @pytest.fixture(scope="module")
