@@ -28,7 +28,7 @@ MEBIBYTES_MAX = {"ingress": 119, "dispatcher": 102, "controller": 205, "sources"
 MEMORY_MAX = {"ingress": 60, "dispatcher": 75, "controller": 110, "sources": 80}
 """MiB that a service uses with a few resources and events."""
 START_SECONDS_MAX = 20.0
-"""From the start of the container until it logs that it has started; 4 to 5 s where Kafka runs and
+"""From the start of the container until it logs that it has started; 2 to 5 s where Kafka runs and
 the machine builds nothing.
 """
 FOREIGN = {"ingress": "fastapi", "dispatcher": "fastapi", "sources": "fastapi", "cli": "fastapi"}
