@@ -162,9 +162,16 @@ class LegacyAttribute:
 
     def predicate(self, on_error: OnError, *, metered: bool = False) -> Predicate:
         """Return the predicate of `exact` where that is equivalent, else a slower one."""
-        if self.text and self.name not in _ALIASES and self.name != "datamediatype":
-            return _equal(self.name, self.text)
+        exact = self.as_exact()
+        if exact is not None:
+            return exact.predicate(on_error)
         return lambda attributes: self._fits(self._value(attributes))
+
+    def as_exact(self) -> Compare | None:
+        """Return the equivalent clause of `exact`, or None if there is none."""
+        if not self.text or self.name in _ALIASES or self.name == "datamediatype":
+            return None
+        return Compare(self.path, Comparison.EXACT, self.name, self.text)
 
     def steps_max(self) -> int:
         """Return 0: one lookup and one comparison at C speed."""

@@ -108,11 +108,13 @@ class Filter:
     If it exceeds the budget, the event does not match, even inside `not`.
     """
 
-    __slots__ = ("budgeted", "matches", "root")
+    __slots__ = ("budgeted", "matches", "on_error", "root")
 
     def __init__(self, root: Clause | None, on_error: OnError) -> None:
         self.root = root
         """The clause that an event must pass; None if every event matches."""
+        self.on_error = on_error
+        """Called by `matches` with the problem of each evaluation that fails."""
         self.budgeted = root is not None and root.steps_max() > STEPS_MAX
         """Whether an evaluation may exceed its budget."""
         self.matches: Predicate = _passes_all

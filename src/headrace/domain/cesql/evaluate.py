@@ -75,7 +75,10 @@ class Result(NamedTuple):
 
 
 class Expression:
-    """A compiled expression. It holds no state of an evaluation and can be shared by threads."""
+    """A compiled expression. It holds no state of an evaluation and can be shared by threads.
+
+    Expressions with the same text, tree and functions are equal.
+    """
 
     __slots__ = (
         "_functions",
@@ -107,6 +110,17 @@ class Expression:
         )
         """A faster `evaluate` that returns only the value, and raises `EvaluationError` on failure.
         """
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Expression)
+            and self.text == other.text
+            and self.node == other.node
+            and self._functions is other._functions
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def evaluate(self, attributes: Attributes) -> Result:
         """Return the value for an event with these attributes, and the problem if there was one.

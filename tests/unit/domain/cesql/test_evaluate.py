@@ -73,6 +73,16 @@ def test_a_failing_function_of_the_users_is_an_error_of_the_language() -> None:
     assert (0, ErrorKind.FUNCTION_EVALUATION) == (result.value, kind(result))
 
 
+def test_expressions_are_equal_if_they_evaluate_equally() -> None:
+    """That is, with the same text and functions; 1 and TRUE differ, although Python's are equal."""
+    functions = with_functions(BUILT_IN, Function("FAIL", (), Type.INTEGER, lambda: 1 // 0))
+    one = compile_expression("x = 1")
+    assert one == compile_expression("x = 1")
+    assert hash(one) == hash(compile_expression("x = 1"))
+    assert one != compile_expression("x = TRUE")
+    assert one != compile_expression("x = 1", functions)
+
+
 @pytest.mark.parametrize(
     "function",
     [
