@@ -2,7 +2,7 @@
 CESQL expressions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hypothesis import given
@@ -14,25 +14,34 @@ NAMES = ("type", "source", "subject", "myext")
 texts = st.text("abx.", min_size=1, max_size=3)
 values = st.one_of(texts, st.integers(-2, 12), st.booleans())
 events = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
-comparisons = st.builds(
-    lambda dialect, asked: {dialect: asked},
-    st.sampled_from(["exact", "prefix", "suffix"]),
-    st.dictionaries(
-        st.sampled_from(NAMES),
-        st.one_of(texts, st.sampled_from(["1", "tr", "true", "e"])),
-        min_size=1,
-        max_size=2,
-    ),
-)
-entries: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    comparisons,
-    lambda inner: st.one_of(
-        st.builds(lambda each: {"not": each}, inner),
-        st.builds(lambda each: {"all": each}, st.lists(inner, min_size=1, max_size=3)),
-        st.builds(lambda each: {"any": each}, st.lists(inner, min_size=1, max_size=3)),
-    ),
-    max_leaves=8,
-)
+
+
+def comparing(
+    names: Sequence[str], asked: st.SearchStrategy[str]
+) -> st.SearchStrategy[dict[str, Any]]:
+    """Comparisons of these attributes with these texts."""
+    return st.builds(
+        lambda dialect, asked: {dialect: asked},
+        st.sampled_from(["exact", "prefix", "suffix"]),
+        st.dictionaries(st.sampled_from(names), asked, min_size=1, max_size=2),
+    )
+
+
+def nested(simple: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """These entries, and entries that combine them."""
+    return st.recursive(
+        simple,
+        lambda inner: st.one_of(
+            st.builds(lambda each: {"not": each}, inner),
+            st.builds(lambda each: {"all": each}, st.lists(inner, min_size=1, max_size=3)),
+            st.builds(lambda each: {"any": each}, st.lists(inner, min_size=1, max_size=3)),
+        ),
+        max_leaves=8,
+    )
+
+
+comparisons = comparing(NAMES, st.one_of(texts, st.sampled_from(["1", "tr", "true", "e"])))
+entries = nested(comparisons)
 
 
 def matches(entry: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
