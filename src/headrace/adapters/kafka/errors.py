@@ -87,6 +87,24 @@ _RETRIABLE: Final = (
 )
 
 
+_NOT_READ: Final = frozenset({KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS})
+
+
+def broker_error(code: int, text: str = "") -> KafkaError:
+    """Return the error with a code of the protocol, as a broker sends it."""
+    return KafkaError(code, text) if text else KafkaError(code)
+
+
+def connection_error(text: str) -> KafkaError:
+    """Return the error of a connection that could not be made, was lost or has no answer."""
+    return KafkaError(KafkaError._TRANSPORT, text)
+
+
+def tls_error(text: str) -> KafkaError:
+    """Return the error of a TLS handshake that one side refused."""
+    return KafkaError(KafkaError._SSL, text)
+
+
 def is_partition_end(error: KafkaError) -> bool:
     """Whether the end of a partition was reached: an event, not a failure."""
     return error.code() == KafkaError._PARTITION_EOF
@@ -161,6 +179,28 @@ def proves_membership(error: KafkaError) -> bool:
 def is_from_no_member(error: KafkaError) -> bool:
     """Whether a group refuses offsets because it has members and they come from none of them."""
     return error.code() in (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION)
+
+
+def has_members(error: KafkaError) -> bool:
+    """Whether a group refuses a commit that comes from no member because it has members."""
+    return is_from_no_member(error) or proves_membership(error)
+
+
+def is_coordinator_change(error: KafkaError) -> bool:
+    """Whether the coordinator of the group is another one, or loads."""
+    return error.code() in _COORDINATOR_MOVES
+
+
+def is_commit_not_read(error: KafkaError) -> bool:
+    """Whether a broker has not looked at a commit, so that nothing of it is stored."""
+    return error.code() in _NOT_READ
+
+
+def is_commit_unclear(error: KafkaError) -> bool:
+    """Whether a coordinator may have stored a commit that it answers with this error: it reports
+    replicas that are missing or late as a coordinator that is not available.
+    """
+    return error.code() in (KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.REQUEST_TIMED_OUT)
 
 
 def is_commit_retriable(error: KafkaError) -> bool:
