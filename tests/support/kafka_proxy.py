@@ -37,6 +37,8 @@ class KafkaProxy:
         """While True, commits of offsets do not reach the broker and are not answered."""
         self.discarded = 0
         """Number of such commits."""
+        self.accepted = 0
+        """Number of connections of clients."""
         threading.Thread(target=self._accept, name="kafka proxy", daemon=True).start()
 
     @property
@@ -64,6 +66,7 @@ class KafkaProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._door.accept()
+                self.accepted += 1
                 broker = socket.create_connection(self._broker)
                 self._open += [client, broker]
                 asked: dict[int, tuple[int, int]] = {}

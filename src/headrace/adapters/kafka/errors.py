@@ -105,6 +105,16 @@ def tls_error(text: str) -> KafkaError:
     return KafkaError(KafkaError._SSL, text)
 
 
+def settings_error(text: str) -> KafkaError:
+    """Return the error of settings with which no connection can be made."""
+    return KafkaError(KafkaError._INVALID_ARG, text)
+
+
+def login_error(text: str) -> KafkaError:
+    """Return the error of a login that is refused before a broker is asked."""
+    return KafkaError(KafkaError._AUTHENTICATION, text)
+
+
 def is_partition_end(error: KafkaError) -> bool:
     """Whether the end of a partition was reached: an event, not a failure."""
     return error.code() == KafkaError._PARTITION_EOF

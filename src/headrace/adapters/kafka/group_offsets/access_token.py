@@ -22,10 +22,16 @@ ANSWER_BYTES_MAX: Final = 262_144
 _USED_SHARE: Final = 0.8
 """The share of its lifetime in which a token is used."""
 _REASON_MAX: Final = 200
+_REFUSALS: Final = frozenset({400, 401, 403})
+_UNKNOWN_LIFETIME: Final = 300.0
 
 
 class TokenRefused(ValueError):
-    """There is no token. The message has no secret."""
+    """The token endpoint does not accept the client. The message has no secret."""
+
+
+class TokenUnavailable(OSError):
+    """There is no token, and may be one later. The message has no secret."""
 
 
 class AccessTokens(AbstractTokenProvider):  # type: ignore[misc] # aiokafka has no types
@@ -39,7 +45,7 @@ class AccessTokens(AbstractTokenProvider):  # type: ignore[misc] # aiokafka has 
         self._lock = asyncio.Lock()
 
     async def token(self) -> str:
-        """Return a token. Raises `TokenRefused` or OSError."""
+        """Return a token. Raises `TokenRefused` and `TokenUnavailable`."""
         async with self._lock:
             if time.monotonic() >= self.fresh_until:
                 asked_at = time.monotonic()
@@ -82,13 +88,15 @@ def _request(settings: Mapping[str, str]) -> tuple[str, float]:
             return _parse(_read(answer, deadline))
     except HTTPError as error:
         error.close()
-        raise TokenRefused(
-            f"the token endpoint answers with status {error.code}: check client id, client secret"
-            " and scope"
-        ) from None
+        text = f"the token endpoint answers with status {error.code}"
+        if error.code in _REFUSALS:
+            raise TokenRefused(f"{text}: check client id, client secret and scope") from None
+        raise TokenUnavailable(text) from None
+    except TokenUnavailable:
+        raise
     except OSError as error:
         reason = str(getattr(error, "reason", error))[:_REASON_MAX]
-        raise TokenRefused(f"no answer from the token endpoint: {reason}") from None
+        raise TokenUnavailable(f"no answer from the token endpoint: {reason}") from None
 
 
 def _read(answer: IO[bytes], deadline: float) -> bytes:
@@ -96,9 +104,11 @@ def _read(answer: IO[bytes], deadline: float) -> bytes:
     while part := answer.read1(65_536):  # type: ignore[attr-defined] # that of http.client
         body += part
         if len(body) > ANSWER_BYTES_MAX:
-            raise TokenRefused(f"the token endpoint answers with over {ANSWER_BYTES_MAX} bytes")
+            raise TokenUnavailable(f"the token endpoint answers with over {ANSWER_BYTES_MAX} bytes")
         if time.monotonic() >= deadline:
-            raise TokenRefused(f"no complete answer of the token endpoint in {TOKEN_SECONDS:g} s")
+            raise TokenUnavailable(
+                f"no complete answer of the token endpoint in {TOKEN_SECONDS:g} s"
+            )
     return body
 
 
@@ -107,19 +117,19 @@ def _parse(body: bytes) -> tuple[str, float]:
         document = json.loads(body)
         token, lifetime = document["access_token"], document.get("expires_in")
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise TokenRefused("the token endpoint answers without access_token") from None
+        raise TokenUnavailable("the token endpoint answers without access_token") from None
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or not token:
-        raise TokenRefused("the token endpoint answers with an access_token that is no text")
+        raise TokenUnavailable("the token endpoint answers with an access_token that is no text")
     if isinstance(lifetime, int | float) and not isinstance(lifetime, bool) and lifetime > 0:
         return token, float(lifetime)
     return token, _lifetime(token)
 
 
 def _lifetime(token: str) -> float:
-    """Return the seconds until a JWT expires (RFC 7519, 4.1.4), 0 if it does not say."""
+    """Return the seconds until a JWT expires (RFC 7519, 4.1.4), five minutes if it is none."""
     try:
         claims = token.split(".")[1]
         expiry = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]
         return max(float(expiry) - time.time(), 0.0)
     except (ValueError, LookupError, TypeError):
-        return 0.0
+        return _UNKNOWN_LIFETIME

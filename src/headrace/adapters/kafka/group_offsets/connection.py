@@ -23,10 +23,18 @@ from aiokafka.protocol.admin import ApiVersionRequest
 from confluent_kafka import KafkaError
 
 from headrace.adapters.kafka.credentials import ClientAge
-from headrace.adapters.kafka.errors import broker_error, connection_error, tls_error
+from headrace.adapters.kafka.errors import (
+    broker_error,
+    connection_error,
+    login_error,
+    settings_error,
+    tls_error,
+)
+from headrace.adapters.kafka.group_offsets.access_token import TokenRefused
 from headrace.adapters.kafka.group_offsets.requests import Address
 from headrace.adapters.kafka.group_offsets.security import ConnectionSecurity
 from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain.errors import Permanent
 
 CONNECT_SECONDS: Final = 10.0
 """Time limit for a connection to be ready, TLS and SASL included."""
@@ -37,6 +45,8 @@ IDLE_SECONDS: Final = 240.0
 IN_FLIGHT_MAX: Final = 64
 """Requests in flight of one connection."""
 _CLOSE_SECONDS: Final = 1.0
+_CAUSES_MAX: Final = 8
+_REASON_MAX: Final = 200
 
 # Nothing that it logs is needed: failures are in the errors that it raises. Its debug lines have
 # whole requests, with the password of SASL PLAIN, and it logs each login.
@@ -171,7 +181,7 @@ class BrokerConnections:
         self._open: dict[Address, BrokerConnection] = {}
         self._opening: dict[Address, asyncio.Task[BrokerConnection]] = {}
         self._retired: set[BrokerConnection] = set()
-        self._attempts = 0
+        self._failures = 0
         self._security: tuple[int, ConnectionSecurity] | None = None
         self._closed = False
 
@@ -236,45 +246,56 @@ class BrokerConnections:
     async def _connect(self, address: Address) -> BrokerConnection:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return await self._open_connection(address)
+                return await self._open_any(address)
         except TimeoutError:
+            self._failures += 1
             reason = f"{address}: no connection within {CONNECT_SECONDS:g} s"
             raise Unanswered(connection_error(reason)) from None
+        except Permanent as error:
+            raise Unanswered(settings_error(str(error))) from error
+        # Of aiokafka's own checks of what a broker sends, some are assertions and look-ups.
+        except (ClientError, OSError, EOFError, ValueError, AssertionError, LookupError) as error:
+            self._failures += 1
+            raise Unanswered(reason_of(error, f"{address}: ")) from error
 
-    async def _open_connection(self, address: Address) -> BrokerConnection:
-        loop = asyncio.get_running_loop()
-        # The broker may not know the new credentials of a later version.
+    async def _open_any(self, address: Address) -> BrokerConnection:
+        """Connect to one of the addresses of the host; first to another one after each failure, as
+        one that drops packets uses up all the time.
+        """
         credentials = self._options.credentials
+        # Before the settings are used: a client that has older ones is replaced once more.
         age = credentials.age(f"group offsets {address}")
         if self._security is None or self._security[0] != credentials.version:
             self._security = credentials.version, ConnectionSecurity(credentials.settings)
         security = self._security[1]
-        connection: Any = None
-        ended = loop.create_future()
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        hosts = list(dict.fromkeys(each[4][0] for each in found))
+        first = self._failures % len(hosts)
+        hosts = hosts[first:] + hosts[:first]
+        for host in hosts[:-1]:
+            with contextlib.suppress(ConnectionRefusedError):
+                return await self._open_one(address, host, security, age)
+        return await self._open_one(address, hosts[-1], security, age)
+
+    async def _open_one(
+        self, address: Address, host: str | int, security: ConnectionSecurity, age: ClientAge
+    ) -> BrokerConnection:
+        ended = asyncio.get_running_loop().create_future()
+        connection = AIOKafkaConnection(
+            host,
+            address.port,
+            client_id=self._options.client_id,
+            request_timeout_ms=int(ANSWER_SECONDS * 1000),
+            max_idle_ms=int(IDLE_SECONDS * 1000),
+            on_close=lambda *_: ended.set_result(None),
+            **await security.settings(address.host),
+        )
         try:
-            # One of the addresses of the host, another one at each attempt.
-            self._attempts += 1
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            host = found[self._attempts % len(found)][4][0]
-            connection = AIOKafkaConnection(
-                host,
-                address.port,
-                client_id=self._options.client_id,
-                request_timeout_ms=int(ANSWER_SECONDS * 1000),
-                max_idle_ms=int(IDLE_SECONDS * 1000),
-                on_close=lambda *_: ended.set_result(None),
-                **await security.settings(address.host),
-            )
             _, writer = await connection.connect()
             answer = await connection.send(ApiVersionRequest())
-        # Of aiokafka's own checks of what a broker sends, some are assertions and look-ups.
-        except (ClientError, OSError, EOFError, ValueError, AssertionError, LookupError) as error:
-            if connection is not None:
-                connection.close()
-            raise Unanswered(reason_of(error, f"{address}: ")) from error
         except BaseException:
-            if connection is not None:
-                connection.close()
+            connection.close()
             raise
         versions = {key: (first, last) for key, first, last in answer.api_versions}
         opened = BrokerConnection(
@@ -288,14 +309,18 @@ def reason_of(error: BaseException, where: str = "") -> KafkaError:
     """Return the reason why there is no answer, as an error of the client library."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and len(causes) < 8:
+    while cause is not None and len(causes) < _CAUSES_MAX:
         causes.append(cause)
         cause = cause.__cause__
     refused = next((each for each in causes if isinstance(each, BrokerResponseError)), None)
     if refused is not None:
         return broker_error(refused.errno, f"{where}{' '.join(map(str, refused.args))}")
+    if any(isinstance(each, TimeoutError) for each in causes):
+        return connection_error(f"{where}no answer within {ANSWER_SECONDS:g} s")
     root = causes[-1]
-    text = f"{where}{root}" if str(root) else f"{where}{type(root).__name__}"
+    text = where + (str(root)[:_REASON_MAX] or type(root).__name__)
+    if isinstance(root, TokenRefused):
+        return login_error(text)
     return tls_error(text) if _is_tls_refusal(root) else connection_error(text)
 
 

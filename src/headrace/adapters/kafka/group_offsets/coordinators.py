@@ -41,7 +41,8 @@ class Coordinators:
         self._known: dict[str, Address] = {}
         self._waiting: dict[str, asyncio.Future[Address | KafkaError]] = {}
         self._lookup: asyncio.Task[None] | None = None
-        self._turns = itertools.count()
+        self._turn = 0
+        """Which broker is asked; the next one after a failure."""
 
     async def find(self, group: str) -> Address | KafkaError:
         """Return the coordinator, or why it was not found. The caller has a deadline."""
@@ -83,6 +84,7 @@ class Coordinators:
                     for group, found in await self._ask(groups):
                         self._answer(group, found)
                 except Unanswered as error:
+                    self._turn += 1
                     for group in groups:
                         self._answer(group, error.error)
                 # Those that an answer leaves out.
@@ -90,7 +92,7 @@ class Coordinators:
                     self._answer(group, connection_error("the broker names no coordinator"))
         finally:
             for group in list(self._waiting):
-                self._answer(group, connection_error("the client is closed"))
+                self._answer(group, connection_error("the lookup was ended"))
 
     def _answer(self, group: str, found: Address | KafkaError) -> None:
         waiting = self._waiting.pop(group, None)
@@ -103,7 +105,7 @@ class Coordinators:
 
     async def _ask(self, groups: Sequence[str]) -> Iterable[tuple[str, Address | KafkaError]]:
         candidates = [*self._connections.addresses, *self._bootstrap]
-        address = candidates[next(self._turns) % len(candidates)]
+        address = candidates[self._turn % len(candidates)]
         try:
             async with asyncio.timeout(LOOKUP_SECONDS):
                 connection = await self._connections.connection(address)

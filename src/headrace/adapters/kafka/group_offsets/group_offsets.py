@@ -86,10 +86,12 @@ class CommitResult:
 class _Progress:
     """How far a call has come, for its deadline."""
 
+    repeatable: bool
+    """Whether a request without an answer may be sent again."""
     error: KafkaError | None = None
     """Why the last attempt failed."""
     written: bool = False
-    """Whether a broker may have received a request that it has not answered."""
+    """Whether a broker may have received one that must not be sent again, and has not answered."""
 
     @property
     def reason(self) -> str:
@@ -109,6 +111,7 @@ class GroupOffsets:
         self._coordinators = Coordinators(self._connections, options.bootstrap_servers)
         self._reads = OffsetReads(self._connections)
         self._commits = 0
+        self._closed = False
 
     async def read(
         self,
@@ -141,10 +144,10 @@ class GroupOffsets:
                 else:
                     found[group] = {}
         if failed:
-            group, error = next(iter(failed.items()))
+            group = next(each for each in groups if each in failed)
             others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-            raise call_error(error, f"committed offsets of group {group}{others}")
-        return found
+            raise call_error(failed[group], f"committed offsets of group {group}{others}")
+        return {group: found[group] for group in groups}
 
     async def commit(
         self,
@@ -165,7 +168,7 @@ class GroupOffsets:
             return CommitResult(CommitOutcome.UNAVAILABLE, reason)
         if not positions:
             return CommitResult(CommitOutcome.STORED)
-        progress = _Progress()
+        progress = _Progress(repeatable=False)
         self._commits += 1
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -178,7 +181,8 @@ class GroupOffsets:
             self._commits -= 1
 
     async def close(self) -> None:
-        """Close all connections. Calls in progress fail at once or at their deadline."""
+        """Close all connections. Calls in progress fail."""
+        self._closed = True
         await self._reads.close()
         await self._coordinators.close()
         await self._connections.close()
@@ -189,7 +193,7 @@ class GroupOffsets:
     async def _read(
         self, group: str, partitions: Collection[Partition], timeout_seconds: float
     ) -> Mapping[Partition, Position] | KafkaError:
-        progress = _Progress()
+        progress = _Progress(repeatable=True)
         answer: GroupPositions | None = None
 
         async def attempt(coordinator: Address) -> KafkaError | None:
@@ -241,8 +245,9 @@ class GroupOffsets:
             )
         if error is None:
             return result
-        if progress.written:
-            return CommitResult(CommitOutcome.UNKNOWN, str(call_error(error, f"group {group}")))
+        if progress.written or is_unreachable(error):
+            outcome = CommitOutcome.UNKNOWN if progress.written else CommitOutcome.UNAVAILABLE
+            return CommitResult(outcome, str(call_error(error, f"group {group}")))
         return _result(group, {each.partition: error for each in positions})
 
     async def _ask_coordinator(
@@ -255,7 +260,7 @@ class GroupOffsets:
         pass by itself, or after which the outcome is not known.
         """
         pause = _PAUSE_SECONDS
-        while True:
+        while not self._closed:
             error: KafkaError | None
             coordinator = await self._coordinators.find(group)
             if isinstance(coordinator, KafkaError):
@@ -264,7 +269,8 @@ class GroupOffsets:
                 try:
                     error = await attempt(coordinator)
                 except Unanswered as lost:
-                    error, progress.written = lost.error, lost.written
+                    error = lost.error
+                    progress.written = lost.written and not progress.repeatable
                 if error is not None:
                     self._coordinators.forget(group, coordinator)
             if error is None:
@@ -274,6 +280,7 @@ class GroupOffsets:
                 return error
             await asyncio.sleep(pause)
             pause = min(2 * pause, _PAUSE_SECONDS_MAX)
+        return connection_error("the client is closed")
 
 
 def _result(group: str, errors: Mapping[Partition, KafkaError]) -> CommitResult:

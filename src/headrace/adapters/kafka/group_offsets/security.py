@@ -15,6 +15,7 @@ from headrace.adapters.kafka.group_offsets.access_token import AccessTokens
 from headrace.domain.errors import Permanent
 from headrace.runtime.certificates import load_authorities, load_pair
 
+_PREFIXES: Final = ("security.", "ssl.", "sasl.", "https.", "enable.ssl.", "enable.sasl.")
 _SUPPORTED: Final = frozenset(
     {
         "security.protocol",
@@ -42,7 +43,9 @@ class ConnectionSecurity:
         """Raises Permanent for a setting without a counterpart here: a connection without it might
         be less secure.
         """
-        unknown = sorted(settings.keys() - _SUPPORTED)
+        unknown = sorted(
+            each for each in settings.keys() - _SUPPORTED if each.startswith(_PREFIXES)
+        )
         if unknown:
             raise Permanent(f"connections for committed offsets do not support {unknown[0]}")
         self._settings = settings
