@@ -20,9 +20,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
+from headrace.domain.errors import WriteRefused
+from headrace.domain.record import Partition
+from headrace.runtime.loading import load
+from headrace.runtime.settings import KafkaSettings
 from headrace_cli.acls import ACLS, Acl, Pattern
 from headrace_cli.services import ServiceName
 from tests.support.headrace_under_test import HeadraceUnderTest, group_of
+from tests.support.kafka import KafkaUnderTest, Kind
 from tests.support.kafka_listeners import KafkaWithListeners, kafka_with_listeners
 from tests.support.ledger import numbered
 from tests.support.manifests import (
@@ -156,6 +163,49 @@ def test_each_service_needs_its_acls_and_no_others(
         if not any(_covers(acl, operation, each) for each in used)
     ]
     assert unused == []
+
+
+async def test_a_dispatcher_may_commit_for_groups_without_joining(
+    denying: KafkaWithListeners, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the ACLs that it has: Describe and Read of the group and of its topics. Other groups and
+    other topics are refused.
+    """
+    for variable, value in _env(denying.addresses["SERVICES"], tmp_path, "dispatcher").items():
+        monkeypatch.setenv(variable, value)
+    kafka = KafkaUnderTest(denying.apache.bootstrap_servers, Kind.GIVEN)
+    own, foreign = (
+        Partition(kafka.create_topic(prefix), 0) for prefix in (f"knative-{NAMESPACE}", "foreign")
+    )
+    group = f"kafka.{NAMESPACE}"
+    offsets = GroupOffsets(load(KafkaSettings).options("offsets"))
+    begun = len(denying.apache.log.read_text().splitlines())
+    try:
+        stored = await offsets.commit(group, [Position(own, 3, "m")], SECONDS)
+        assert CommitOutcome.STORED == stored.outcome
+        read = await offsets.read({group: [own]}, SECONDS)
+        assert {group: {own: Position(own, 3, "m")}} == read
+        assert {
+            ("FindCoordinator", "DESCRIBE", "Group", group),
+            ("OffsetCommit", "READ", "Group", group),
+            ("OffsetCommit", "READ", "Topic", own.topic),
+            ("OffsetFetch", "DESCRIBE", "Group", group),
+            ("OffsetFetch", "DESCRIBE", "Topic", own.topic),
+        } == {
+            (request, operation, kind, resource)
+            for line in denying.apache.log.read_text().splitlines()[begun:]
+            if (found := DECISION.search(line))
+            for service, _, operation, kind, resource, request in [found.groups()]
+            if service == "dispatcher"
+        }
+        for other, partition in (("foreign", own), (group, foreign)):
+            refused = await offsets.commit(other, [Position(partition, 3, "")], SECONDS)
+            assert CommitOutcome.REFUSED == refused.outcome
+            assert isinstance(refused.refused[partition], WriteRefused)
+            with pytest.raises(WriteRefused, match=f"{other}.*AUTHORIZATION_FAILED"):
+                await offsets.read({other: [partition]}, SECONDS)
+    finally:
+        await offsets.close()
 
 
 def _covers(acl: Acl, operation: str, used: tuple[str, str, str, str]) -> bool:

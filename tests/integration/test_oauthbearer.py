@@ -2,15 +2,28 @@
 before they expire.
 """
 
+import asyncio
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.group_offsets.group_offsets import (
+    CommitOutcome,
+    CommitResult,
+    GroupOffsets,
+)
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
+from headrace.domain.errors import WriteRefused
+from headrace.domain.record import Partition
+from headrace.runtime.loading import load
+from headrace.runtime.settings import KafkaSettings
 from tests.support.headrace_under_test import HeadraceUnderTest, wait_for_events
+from tests.support.kafka import KafkaUnderTest, Kind
 from tests.support.kafka_listeners import kafka_with_listeners
 from tests.support.ledger import numbered
 from tests.support.manifests import broker, trigger
@@ -119,3 +132,45 @@ def test_a_wrong_secret_is_named_in_the_log(
     wait_until(lambda: "HEADRACE_KAFKA_SASL_TOKEN_ENDPOINT" in ingress.output(), 20, "it is named")
     assert "invalid_client" in ingress.output() or "401" in ingress.output()
     assert ingress.running
+
+
+async def test_commits_of_groups_go_on_when_tokens_expire(
+    tokens: TokenServer,
+    guarded: tuple[ApacheKafka, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Connections are replaced before the broker ends them, so that no commit is without an
+    answer. A token is used for all brokers and connections while it is valid.
+    """
+    for variable, value in _env(tokens, guarded[1], tmp_path, "dispatcher").items():
+        monkeypatch.setenv(variable, value)
+    topic = KafkaUnderTest(guarded[0].bootstrap_servers, Kind.GIVEN).create_topic("offsets")
+    positions = [Position(Partition(topic, 0), 1, "")]
+    offsets = GroupOffsets(load(KafkaSettings).options("offsets"))
+    ends_at = time.monotonic() + 1.5 * LIFETIME_SECONDS
+    try:
+        while time.monotonic() < ends_at:
+            result = await offsets.commit("knative-group", positions, LIFETIME_SECONDS)
+            assert CommitResult(CommitOutcome.STORED) == result
+            await asyncio.sleep(0.05)
+    finally:
+        await offsets.close()
+    assert 2 == len(tokens.issued)
+
+
+async def test_commits_with_a_wrong_secret_are_refused(
+    tokens: TokenServer,
+    guarded: tuple[ApacheKafka, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the answer of the token endpoint."""
+    for variable, value in _env(tokens, guarded[1], tmp_path, "stranger").items():
+        monkeypatch.setenv(variable, value)
+    offsets = GroupOffsets(load(KafkaSettings).options("offsets"))
+    try:
+        with pytest.raises(WriteRefused, match="token endpoint answers with status 401"):
+            await offsets.read({"knative-group": [Partition("t", 0)]}, LIFETIME_SECONDS)
+    finally:
+        await offsets.close()
