@@ -15,6 +15,7 @@ CALLED_BY_LIBRARIES = {
     "ServerConnection.on_url",
     "ServerConnection.resume_writing",
     "QuietServer.capture_signals",
+    "_NoRedirects.redirect_request",
     "_Loader.construct_yaml_bool",
     "_Loader.construct_yaml_float",
     "_Loader.construct_yaml_int",

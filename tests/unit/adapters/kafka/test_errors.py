@@ -8,12 +8,25 @@ from confluent_kafka import KafkaError
 
 from headrace.adapters.kafka import errors
 from headrace.adapters.kafka.errors import (
+    broker_error,
+    call_error,
+    connection_error,
+    has_members,
+    is_commit_not_read,
     is_commit_retriable,
+    is_commit_unclear,
+    is_coordinator_change,
+    is_denied,
     is_fatal,
     is_instance_fenced,
+    is_unreachable,
     is_writer_fenced,
+    login_error,
     proves_membership,
+    settings_error,
+    tls_error,
 )
+from headrace.domain.errors import LogUnavailable, WriteRefused
 
 PACKAGE = Path(errors.__file__).parent
 
@@ -61,3 +74,43 @@ def test_a_failed_client_reports_its_reason_as_text() -> None:
     assert is_fatal(other)
     assert is_instance_fenced(fenced)
     assert not is_instance_fenced(other)
+
+
+@pytest.mark.parametrize(
+    ("code", "members", "change", "not_read", "unclear"),
+    [
+        (KafkaError.UNKNOWN_MEMBER_ID, True, False, False, False),
+        (KafkaError.ILLEGAL_GENERATION, True, False, False, False),
+        (KafkaError.REBALANCE_IN_PROGRESS, True, False, False, False),
+        (KafkaError.STALE_MEMBER_EPOCH, True, False, False, False),
+        (KafkaError.NOT_COORDINATOR, False, True, True, False),
+        (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, False, True, True, False),
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, False, True, False, True),
+        (KafkaError.REQUEST_TIMED_OUT, False, False, False, True),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, False, False, False, False),
+    ],
+)
+def test_what_the_answer_to_a_commit_from_no_member_says(
+    code: int, members: bool, change: bool, not_read: bool, unclear: bool
+) -> None:
+    """Whether the group has members, whether to look for its coordinator again, and whether
+    nothing, or perhaps something, is stored.
+    """
+    error = broker_error(code)
+    assert (members, change, not_read, unclear) == (
+        has_members(error),
+        is_coordinator_change(error),
+        is_commit_not_read(error),
+        is_commit_unclear(error),
+    )
+
+
+def test_what_happens_before_a_broker_answers() -> None:
+    """A lost connection may pass by itself; a refusal does not."""
+    assert is_unreachable(connection_error("lost"))
+    assert isinstance(call_error(connection_error("lost"), "group g"), LogUnavailable)
+    for error in (tls_error("no"), login_error("no"), settings_error("no")):
+        assert not is_unreachable(error)
+        assert isinstance(call_error(error, "group g"), WriteRefused)
+    assert is_denied(tls_error("no"))
+    assert is_denied(login_error("no"))

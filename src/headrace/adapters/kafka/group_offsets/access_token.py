@@ -62,8 +62,8 @@ class _NoRedirects(HTTPRedirectHandler):
 
 
 def _request(settings: Mapping[str, str]) -> tuple[str, float]:
-    """Return a new token and its lifetime in seconds. Blocks for `TOKEN_SECONDS` at most, after the
-    name of the server was looked up.
+    """Return a new token and its lifetime in seconds. Blocks for `TOKEN_SECONDS` at each step: the
+    caller has a deadline for all of them.
     """
     prefix = "sasl.oauthbearer."
     url = settings[prefix + "token.endpoint.url"]

@@ -17,8 +17,8 @@ from headrace.adapters.kafka.group_offsets.requests import (
     FIND_COORDINATOR,
     FIND_COORDINATOR_MANY,
     Address,
-    FindCoordinators,
     find_coordinator,
+    find_coordinators,
     found_coordinator,
     found_coordinators,
 )
@@ -110,7 +110,7 @@ class Coordinators:
             async with asyncio.timeout(LOOKUP_SECONDS):
                 connection = await self._connections.connection(address)
                 if connection.has(FIND_COORDINATOR, FIND_COORDINATOR_MANY):
-                    return _many(await connection.send(FindCoordinators(groups)))
+                    return _many(await connection.send(find_coordinators(groups)))
                 return await asyncio.gather(*(_one(connection, each) for each in groups))
         except TimeoutError:
             reason = f"{address} names no coordinator within {LOOKUP_SECONDS:g} s"

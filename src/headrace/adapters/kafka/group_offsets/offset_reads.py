@@ -16,9 +16,9 @@ from headrace.adapters.kafka.group_offsets.requests import (
     OFFSET_FETCH,
     OFFSET_FETCH_MANY,
     Address,
-    FetchOffsets,
     GroupPositions,
     fetch_offsets,
+    fetch_offsets_of_many,
     fetched_offsets,
     fetched_offsets_of_one,
 )
@@ -78,13 +78,15 @@ class OffsetReads:
         await asyncio.sleep(0)  # More groups are added by callers that run now.
         for reads in _requests(self._waiting.pop(coordinator)):
             self._start(self._send(coordinator, reads))
+            # Others use the event loop before the next request is encoded.
+            await asyncio.sleep(0)
 
     async def _send(self, coordinator: Address, reads: list[_Read]) -> None:
         missing = Unanswered(connection_error("the answer leaves out the group"))
         try:
             connection = await self._connections.connection(coordinator)
             if connection.has(OFFSET_FETCH, OFFSET_FETCH_MANY):
-                request = FetchOffsets({each.group: each.partitions for each in reads})
+                request = fetch_offsets_of_many({each.group: each.partitions for each in reads})
                 answers = dict(fetched_offsets(await connection.send(request)))
                 for each in reads:
                     _answer(each, answers.get(each.group, missing))

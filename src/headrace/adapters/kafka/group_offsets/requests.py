@@ -5,9 +5,9 @@ aiokafka has FindCoordinator and OffsetFetch for one group per request. The vers
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.api import RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 from aiokafka.protocol.types import (
@@ -56,10 +56,24 @@ class GroupPositions(NamedTuple):
     refused: Mapping[Partition, int]
 
 
-class _FindCoordinatorResponseV4(Response):  # type: ignore[misc] # aiokafka has no types
-    API_KEY = FIND_COORDINATOR
-    API_VERSION = FIND_COORDINATOR_MANY
-    SCHEMA = Schema(
+def _flexible(key: int, version: int, request: Schema, response: Schema) -> Any:
+    """Return the class of a request, as aiokafka has it for each version of each kind."""
+    kind = {"API_KEY": key, "API_VERSION": version}
+    answer = type("Answer", (Response,), {**kind, "SCHEMA": response})
+    form = {"SCHEMA": request, "RESPONSE_TYPE": answer, "FLEXIBLE_VERSION": True}
+    return type("Question", (RequestStruct,), {**kind, **form})
+
+
+_TAGS: Final = ("tags", TaggedFields)
+_FIND_COORDINATORS: Final = _flexible(
+    FIND_COORDINATOR,
+    FIND_COORDINATOR_MANY,
+    Schema(
+        ("coordinator_type", Int8),
+        ("coordinator_keys", CompactArray(CompactString())),
+        _TAGS,
+    ),
+    Schema(
         ("throttle_time_ms", Int32),
         (
             "coordinators",
@@ -70,29 +84,33 @@ class _FindCoordinatorResponseV4(Response):  # type: ignore[misc] # aiokafka has
                 ("port", Int32),
                 ("error_code", Int16),
                 ("error_message", CompactString()),
-                ("tags", TaggedFields),
+                _TAGS,
             ),
         ),
-        ("tags", TaggedFields),
-    )
-
-
-class _FindCoordinatorV4(RequestStruct):  # type: ignore[misc] # aiokafka has no types
-    API_KEY = FIND_COORDINATOR
-    API_VERSION = FIND_COORDINATOR_MANY
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _FindCoordinatorResponseV4
-    SCHEMA = Schema(
-        ("coordinator_type", Int8),
-        ("coordinator_keys", CompactArray(CompactString())),
-        ("tags", TaggedFields),
-    )
-
-
-class _OffsetFetchResponseV8(Response):  # type: ignore[misc] # aiokafka has no types
-    API_KEY = OFFSET_FETCH
-    API_VERSION = OFFSET_FETCH_MANY
-    SCHEMA = Schema(
+        _TAGS,
+    ),
+)
+_FETCH_OFFSETS: Final = _flexible(
+    OFFSET_FETCH,
+    OFFSET_FETCH_MANY,
+    Schema(
+        (
+            "groups",
+            CompactArray(
+                ("group", CompactString()),
+                (
+                    "topics",
+                    CompactArray(
+                        ("topic", CompactString()), ("partitions", CompactArray(Int32)), _TAGS
+                    ),
+                ),
+                _TAGS,
+            ),
+        ),
+        ("require_stable", Boolean),
+        _TAGS,
+    ),
+    Schema(
         ("throttle_time_ms", Int32),
         (
             "groups",
@@ -110,74 +128,44 @@ class _OffsetFetchResponseV8(Response):  # type: ignore[misc] # aiokafka has no 
                                 ("leader_epoch", Int32),
                                 ("metadata", CompactString()),
                                 ("error_code", Int16),
-                                ("tags", TaggedFields),
+                                _TAGS,
                             ),
                         ),
-                        ("tags", TaggedFields),
+                        _TAGS,
                     ),
                 ),
                 ("error_code", Int16),
-                ("tags", TaggedFields),
+                _TAGS,
             ),
         ),
-        ("tags", TaggedFields),
-    )
+        _TAGS,
+    ),
+)
 
 
-class _OffsetFetchV8(RequestStruct):  # type: ignore[misc] # aiokafka has no types
-    API_KEY = OFFSET_FETCH
-    API_VERSION = OFFSET_FETCH_MANY
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _OffsetFetchResponseV8
-    SCHEMA = Schema(
-        (
-            "groups",
-            CompactArray(
-                ("group", CompactString()),
-                (
-                    "topics",
-                    CompactArray(
-                        ("topic", CompactString()),
-                        ("partitions", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("require_stable", Boolean),
-        ("tags", TaggedFields),
-    )
+class _Prepared:
+    """A request of which the version is chosen already."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def prepare(self, _: object) -> Any:
+        """Called by aiokafka with the versions of the broker."""
+        return self._request
 
 
-class FindCoordinators(Request[_FindCoordinatorV4]):  # type: ignore[misc] # aiokafka has no types
-    """Asks for the coordinators of many groups."""
-
-    API_KEY: ClassVar[int] = FIND_COORDINATOR
-
-    def __init__(self, groups: Sequence[str]) -> None:
-        self._groups = groups
-
-    def build(self, form: type[_FindCoordinatorV4]) -> _FindCoordinatorV4:
-        """Called by aiokafka."""
-        return form(_GROUP, self._groups, {})
+def find_coordinators(groups: Sequence[str]) -> Any:
+    """Return the request for the coordinators of many groups."""
+    return _Prepared(_FIND_COORDINATORS(_GROUP, groups, {}))
 
 
-class FetchOffsets(Request[_OffsetFetchV8]):  # type: ignore[misc] # aiokafka has no types
-    """Asks for the offsets of many groups. Each group is in `groups` once."""
-
-    API_KEY: ClassVar[int] = OFFSET_FETCH
-
-    def __init__(self, groups: Mapping[str, Collection[Partition]]) -> None:
-        self._groups = groups
-
-    def build(self, form: type[_OffsetFetchV8]) -> _OffsetFetchV8:
-        """Called by aiokafka."""
-        groups: list[tuple[Any, ...]] = [
-            (group, [(topic, numbers, {}) for topic, numbers in _by_topic(partitions)], {})
-            for group, partitions in self._groups.items()
-        ]
-        return form(groups, False, {})
+def fetch_offsets_of_many(groups: Mapping[str, Collection[Partition]]) -> Any:
+    """Return the request for the offsets of many groups."""
+    asked: list[tuple[Any, ...]] = [
+        (group, [(topic, numbers, {}) for topic, numbers in _by_topic(partitions)], {})
+        for group, partitions in groups.items()
+    ]
+    return _Prepared(_FETCH_OFFSETS(asked, False, {}))
 
 
 def find_coordinator(group: str) -> Any:
@@ -199,7 +187,7 @@ def commit_offsets(group: str, positions: Sequence[Position]) -> Any:
 
 
 def found_coordinators(answer: Any) -> Iterator[tuple[str, Address, int]]:
-    """Yield group, coordinator and error of each group in the answer to `FindCoordinators`."""
+    """Yield group, coordinator and error of each group in the answer to `find_coordinators`."""
     for group, _, host, port, error, _, _ in answer.coordinators:
         yield group, Address(host, port), error
 
@@ -210,7 +198,7 @@ def found_coordinator(answer: Any) -> tuple[Address, int]:
 
 
 def fetched_offsets(answer: Any) -> Iterator[tuple[str, GroupPositions]]:
-    """Yield each group in the answer to `FetchOffsets`."""
+    """Yield each group in the answer to `fetch_offsets_of_many`."""
     for group, topics, error, _ in answer.groups:
         yield (
             group,
