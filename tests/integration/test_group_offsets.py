@@ -35,9 +35,12 @@ STORED = CommitResult(CommitOutcome.STORED)
 
 
 @contextlib.asynccontextmanager
-async def offsets_in(servers: str, **options: ClientCredentials) -> AsyncIterator[GroupOffsets]:
+async def offsets_in(
+    servers: str, *, credentials: ClientCredentials | None = None
+) -> AsyncIterator[GroupOffsets]:
     """Offsets in the Kafka at an address."""
-    offsets = GroupOffsets(KafkaOptions(bootstrap_servers=servers, **options))
+    used = credentials or ClientCredentials()
+    offsets = GroupOffsets(KafkaOptions(bootstrap_servers=servers, credentials=used))
     try:
         yield offsets
     finally:
@@ -246,7 +249,7 @@ async def test_a_frozen_broker_uses_up_the_deadline(private_kafka: ApacheKafka) 
     assert [CommitOutcome.WITHDRAWN] * 2 == outcomes[-2:]
 
 
-async def test_it_goes_on_after_a_restart(private_kafka: ApacheKafka) -> None:
+async def test_it_continues_after_a_restart(private_kafka: ApacheKafka) -> None:
     """Of the only broker: calls that begin meanwhile wait for it."""
     group, partition = name(), Partition("t", 0)
     async with offsets_in(private_kafka.bootstrap_servers) as offsets:

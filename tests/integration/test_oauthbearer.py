@@ -134,7 +134,7 @@ def test_a_wrong_secret_is_named_in_the_log(
     assert ingress.running
 
 
-async def test_commits_of_groups_go_on_when_tokens_expire(
+async def test_commits_of_groups_continue_when_tokens_expire(
     tokens: TokenServer,
     guarded: tuple[ApacheKafka, str],
     tmp_path: Path,

@@ -114,4 +114,4 @@ def _hash(text: str) -> int:
     value = 0
     for character in text:
         value = (31 * value + ord(character)) & 0xFFFFFFFF
-    return value & 0x7FFFFFFF
+    return value if value < 2**31 else 2**32 - value
