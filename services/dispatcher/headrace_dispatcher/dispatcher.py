@@ -25,6 +25,7 @@ from headrace.domain.routing import (
     Subscription,
     subscription_key,
 )
+from headrace.domain.subscription_state import SubscriptionState
 from headrace.runtime.heartbeat import Heartbeat
 from headrace.runtime.metrics import Metrics
 from headrace.runtime.retry import retry_until_success
@@ -91,6 +92,8 @@ class Dispatcher:
         )
         self.workers: dict[str, SubscriptionWorker] = {}
         """By key of the routing record."""
+        self._draining: set[SubscriptionWorker] = set()
+        """Of subscriptions that are not in the routing table any longer."""
         self._delay_reader = DelayReader(
             retrying_log=self._log,
             feeds=feeds,
@@ -231,6 +234,7 @@ class Dispatcher:
             self._apply_subscription(key, route, worker)
         elif worker is not None:
             del self.workers[key]
+            self._draining.add(worker)
             worker.halt()
             self._spawn(self._remove_worker(worker))
 
@@ -289,17 +293,23 @@ class Dispatcher:
         self._families.readers.failures.labels(*labels).value += 1
 
     async def _remove_worker(self, worker: SubscriptionWorker) -> None:
-        await worker.stop(leave=True)
+        try:
+            await worker.stop(leave=True)
+        finally:
+            self._draining.discard(worker)
         if all(each.metrics.labels != worker.metrics.labels for each in self.workers.values()):
             worker.metrics.remove()
         logger.info("subscription_stopped", **log_fields(worker.subscription))
 
     def _states(self) -> Mapping[str, str]:
-        return {
+        states = {
             worker.subscription.uid: state
             for worker in self.workers.values()
             if (state := worker.report().write())
         }
+        draining = SubscriptionState(draining=True).write()
+        # A Trigger that was created again with its uid, by a restored backup, is served again.
+        return {each.subscription.uid: draining for each in self._draining} | states
 
     async def _poll_backlogs(self) -> None:
         """Open the retry lane of every subscription whose retry topic has records: from before a

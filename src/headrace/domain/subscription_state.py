@@ -45,6 +45,10 @@ class SubscriptionState:
     """
     sink_rejected: bool = False
     """Whether the dead letter sink rejected dead letters in the last 10 minutes."""
+    draining: bool = False
+    """Whether the subscription is not in the routing table any longer, and its last requests and
+    commits are not done.
+    """
     changing: bool = False
     """Whether requests that were sent before the last change of the subscription are in flight:
     their replies still go where they went before.
@@ -63,6 +67,7 @@ class SubscriptionState:
             "deadLetters": self.dead_letters,
             "sinkRejected": self.sink_rejected,
             "changing": self.changing,
+            "draining": self.draining,
         }
         values = {name: value for name, value in values.items() if value}
         return json.dumps(values) if values else ""
@@ -96,6 +101,7 @@ def read(text: str) -> SubscriptionState:
         dead_letters=values.get("deadLetters") is True,
         sink_rejected=values.get("sinkRejected") is True,
         changing=values.get("changing") is True,
+        draining=values.get("draining") is True,
     )
 
 
@@ -113,4 +119,5 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         dead_letters=any(each.dead_letters for each in found),
         sink_rejected=any(each.sink_rejected for each in found),
         changing=any(each.changing for each in found),
+        draining=any(each.draining for each in found),
     )

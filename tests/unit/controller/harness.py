@@ -133,6 +133,11 @@ class ControllerHarness:
                 )
             )
 
+    async def stop(self, service: str) -> None:
+        """The processes of this service leave."""
+        self.services = tuple(each for each in self.services if each != service)
+        await self.instances.deregister(service)
+
     async def apply(self, *resources: Resource) -> None:
         """Create or replace, as through the API."""
         for each in resources:

@@ -584,9 +584,12 @@ async def test_settings_that_drift_are_brought_back(harness: ControllerHarness) 
 
 
 async def test_partitions_added_later_start_at_zero(harness: ControllerHarness) -> None:
-    """Events that came into them before the group knew are not skipped."""
+    """Events that came into them before the group knew are not skipped, although no dispatcher
+    runs.
+    """
     await harness.apply(broker(), trigger())
     await harness.settle()
+    await harness.stop("dispatcher")
     await harness.admin.add_partitions(TOPIC, 12)
     harness.admin.ends_of[TOPIC][11] = 9
     await harness.resync()
@@ -598,9 +601,12 @@ async def test_partitions_added_later_start_at_zero(harness: ControllerHarness) 
 
 
 async def test_forgotten_offsets_are_an_alarm_and_never_a_reset(harness: ControllerHarness) -> None:
-    """OffsetsLost names the choice; the annotation makes it."""
+    """OffsetsLost names the choice; the annotation makes it. A dispatcher that runs has the
+    offsets, and commits them again.
+    """
     await harness.apply(broker(), trigger())
     await harness.settle()
+    await harness.stop("dispatcher")
     harness.admin.groups_of.clear()
     harness.clock.advance(301)
     await harness.resync()

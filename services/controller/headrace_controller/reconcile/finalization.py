@@ -86,7 +86,9 @@ def write_tombstones(observed: ObservedState, draft: Draft) -> None:
 
 
 def remove_routes(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> Progress:
-    """Remove the owner's routing records; done once every live process has read that."""
+    """Remove the owner's routing records; done once every live process has read that, and has ended
+    what it did for a subscription.
+    """
     progress = Progress.DONE
     for key in _keys_of(ownership):
         if key in observed.routes:
@@ -95,6 +97,9 @@ def remove_routes(observed: ObservedState, ownership: OwnershipRecord, draft: Dr
         elif not observed.applied(key):
             draft.wait(f"all processes to read the removal of {key}")
             progress = Progress.PENDING
+    if progress is Progress.DONE and observed.state_of(ownership.uid).draining:
+        draft.wait(f"dispatchers to end their requests for {ownership.uid}")
+        progress = Progress.PENDING
     return progress
 
 

@@ -220,7 +220,7 @@ def _leave_replaced_channel(
     request.draft.wait(problem.message)
     if key in observed.routes:
         request.draft.add(RemoveRoute(key))
-    elif observed.applied(key):
+    elif observed.applied(key) and not observed.state_of(request.resource.uid).draining:
         request.backend.forget_position(observed, ownership, request.draft)
     return problem
 

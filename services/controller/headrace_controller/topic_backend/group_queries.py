@@ -7,6 +7,8 @@ a thousand of them.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from headrace.domain.backend_name import KAFKA, backend_of
+from headrace.domain.reader_group import reader_group
 from headrace.resources.control_ports import TopicDescription
 from headrace.resources.naming import retry_group
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
@@ -31,8 +33,14 @@ def topics_to_describe(ownership_records: Iterable[OwnershipRecord]) -> set[str]
 
 
 def groups_of(ownership: OwnershipRecord) -> Sequence[str]:
-    """The consumer groups of an owner: the live one and the retry one."""
-    return (ownership.group, retry_group(ownership.group)) if ownership.group else ()
+    """The consumer groups of an owner: the live one and the retry one of a subscription, that of
+    the readers of a channel.
+    """
+    groups = (ownership.group, retry_group(ownership.group)) if ownership.group else ()
+    held = ownership.topic(TopicRole.CHANNEL)
+    if held is not None and backend_of(held.name) == KAFKA:
+        return (*groups, reader_group(held.name))
+    return groups
 
 
 def readers_of(observed: ObservedState, ownership: OwnershipRecord) -> Sequence[OwnershipRecord]:

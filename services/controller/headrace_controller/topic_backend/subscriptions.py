@@ -2,12 +2,17 @@
 
 from dataclasses import replace
 
+from headrace.domain.backend_name import backend_of
 from headrace.resources.control_ports import GroupState, TopicDescription
 from headrace.resources.naming import NameAllocator
 from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.backend import ObservedChannel
-from headrace_controller.reconcile.observed_state import OFFSETS_ANNOTATION, ObservedState
+from headrace_controller.reconcile.observed_state import (
+    DISPATCHER,
+    OFFSETS_ANNOTATION,
+    ObservedState,
+)
 from headrace_controller.reconcile.plan import Draft, ReconcileProblem, SaveOwnershipRecord
 from headrace_controller.topic_backend.group_queries import OFFSETS_LOST
 from headrace_controller.topic_backend.state import state_of
@@ -84,11 +89,19 @@ def ensure_subscription_start(
         lost = tuple(
             p for p in range(min(ownership.started, facts.partitions)) if p not in committed
         )
-        if lost and state.groups.get(ownership.group) in (GroupState.EMPTY, GroupState.ABSENT):
+        unused = state.groups.get(ownership.group) in (GroupState.EMPTY, GroupState.ABSENT)
+        if lost and unused and not _is_served(observed, ownership):
             return _restore_lost_offsets(owner, ownership, facts, lost, draft)
     if ownership.started < facts.partitions:
         _initialize_new_partitions(observed, ownership, facts, draft)
     return None
+
+
+def _is_served(observed: ObservedState, ownership: OwnershipRecord) -> bool:
+    """Whether dispatchers run that know the positions of the subscription, and commit them: its
+    group has no members while they read the channel for all subscriptions.
+    """
+    return observed.serves(DISPATCHER, backend_of(ownership.group))
 
 
 def forget_position(observed: ObservedState, ownership: OwnershipRecord, draft: Draft) -> None:
@@ -133,8 +146,8 @@ def _commit_initial_offsets(
 def _initialize_new_partitions(
     observed: ObservedState, ownership: OwnershipRecord, facts: TopicDescription, draft: Draft
 ) -> None:
-    """Added partitions are read from their beginning. A live group does that itself, because only
-    its members can commit.
+    """Added partitions are read from their beginning. Dispatchers do that themselves: a commit here
+    could set back what they have committed meanwhile.
     """
     state = state_of(observed).groups.get(ownership.group)
     committed = state_of(observed).committed.get(ownership.group)
@@ -142,7 +155,7 @@ def _initialize_new_partitions(
         draft.wait(f"the state of group {ownership.group}")
         return
     absent = tuple(p for p in range(ownership.started, facts.partitions) if p not in committed)
-    if absent and state is not GroupState.LIVE:
+    if absent and state is not GroupState.LIVE and not _is_served(observed, ownership):
         if observed.blocked(ownership.group) is None:
             draft.add(CommitInitialOffsets(ownership.group, facts.name, at_beginning=absent))
         draft.wait(f"start offsets of group {ownership.group} in new partitions")

@@ -24,6 +24,7 @@ from headrace.domain.routing import (
     Subscription,
     route_key,
 )
+from headrace.domain.subscription_state import SubscriptionState
 from headrace.resources.conditions import condition_of
 from headrace.resources.control_ports import ClusterDescription, GroupState, TopicDescription
 from headrace.resources.kinds import BROKER, TRIGGER
@@ -407,8 +408,19 @@ ROWS = [
             topics={**TOPICS, TOPIC: replace(TOPICS[TOPIC], partitions=12)},
             committed={GROUP: dict.fromkeys(range(10), 5)},
             groups={GROUP: GroupState.EMPTY},
+            instances=(),
         ),
         ["CommitInitialOffsets"],
+    ),
+    Row(
+        "partitions added, a dispatcher reads for the group",
+        replace(
+            CONVERGED,
+            topics={**TOPICS, TOPIC: replace(TOPICS[TOPIC], partitions=12)},
+            committed={GROUP: dict.fromkeys(range(10), 5)},
+            groups={GROUP: GroupState.EMPTY},
+        ),
+        ["SaveOwnershipRecord"],
     ),
     Row(
         "partitions added, the group lives",
@@ -422,9 +434,30 @@ ROWS = [
     ),
     Row(
         "offsets forgotten",
-        replace(CONVERGED, committed={GROUP: {}}, groups={GROUP: GroupState.ABSENT}),
+        replace(CONVERGED, committed={GROUP: {}}, groups={GROUP: GroupState.ABSENT}, instances=()),
         [],
         ("SubscriptionReady", "False", "OffsetsLost"),
+    ),
+    Row(
+        "offsets forgotten, a dispatcher has them",
+        replace(CONVERGED, committed={GROUP: {}}, groups={GROUP: GroupState.ABSENT}),
+        [],
+    ),
+    Row(
+        "a dispatcher ends its requests for the subscription",
+        replace(
+            LEAVING,
+            groups=EMPTY_GROUPS,
+            instances=(
+                Instance(
+                    "d",
+                    "dispatcher",
+                    LEAVING.instances[0].applied,
+                    0,
+                    groups={CONVERGED_T.uid: SubscriptionState(draining=True).write()},
+                ),
+            ),
+        ),
     ),
     Row(
         "the Broker is gone",
