@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from tests.support.report import table
 
+from bench.many_triggers import ManyFigures, many_table
 from bench.sources.figures import SourceFigures, sources_table
 
 
@@ -58,6 +59,7 @@ class Results:
 
     cases: list[Figures] = field(default_factory=list)
     sources: list[SourceFigures] = field(default_factory=list)
+    many: list[ManyFigures] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
     def publish(self, path: Path | None) -> None:
@@ -84,12 +86,15 @@ class Results:
         }
         cases = [asdict(case) for case in self.cases]
         sources = [each.as_values() for each in self.sources]
-        return json.dumps({**values, "cases": cases, "sources": sources}, indent=2)
+        many = [asdict(each) for each in self.many]
+        return json.dumps({**values, "cases": cases, "sources": sources, "many": many}, indent=2)
 
     def as_text(self) -> str:
-        """A table of all cases, and one of the sources."""
+        """A table of all cases, one of the sources, and one of many Triggers."""
         tables = [self._cases_table()] if self.cases else []
-        return "\n\n".join([*tables, *([sources_table(self.sources)] if self.sources else [])])
+        tables += [sources_table(self.sources)] if self.sources else []
+        tables += [many_table(self.many)] if self.many else []
+        return "\n\n".join(tables)
 
     def _cases_table(self) -> str:
         head = (

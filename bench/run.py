@@ -34,6 +34,8 @@ from tests.support.wait_until import wait_until
 from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.installation import installation
 from bench.load import Meter, write_backlog, wrk
+from bench.many_triggers import ALL_OF_MANY, ONE_OF_MANY, ManySizes, ManyTriggers, many_table
+from bench.many_triggers import QUICK as QUICK_MANY
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
 from bench.sources.cases import measure_sources
@@ -41,7 +43,7 @@ from bench.sources.service import QUICK as QUICK_SOURCES
 from bench.sources.service import Sizes as SourceSizes
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 
-CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full", "sources")
+CASES = ("ingress", "dispatcher", "channels", "drain", "together", "full", "sources", "many")
 SUBSCRIPTIONS = (1, 100)
 TRIGGERS = (1, 10, 100)
 LOW_RATE = 1_000.0
@@ -67,6 +69,7 @@ class Sizes:
     deliveries_per_second: float = 2_000.0
     """At a fixed rate, for latencies without queueing."""
     sources: SourceSizes = field(default_factory=SourceSizes)
+    many: ManySizes = field(default_factory=ManySizes)
 
 
 QUICK = Sizes(
@@ -77,6 +80,7 @@ QUICK = Sizes(
     ordered_deliveries=10_000,
     together_seconds=4,
     sources=QUICK_SOURCES,
+    many=QUICK_MANY,
 )
 
 
@@ -121,6 +125,8 @@ class Bench:
             self._full_speed()
         if "sources" in cases:
             self._results.sources += measure_sources(self._system, self._sizes.sources)
+        if "many" in cases:
+            self._many_triggers()
 
     def _add(self, figures: Figures) -> None:
         self._results.cases.append(figures)
@@ -352,6 +358,15 @@ class Bench:
             )
         )
         self._system.delete(*manifests, seconds=60.0)
+
+    def _many_triggers(self) -> None:
+        many = ManyTriggers(self._system, self._kafka.pid or 0, self._sink, self._sizes.many)
+        for count, matching in (
+            *((count, 1) for count in ONE_OF_MANY),
+            *((count, count) for count in ALL_OF_MANY[1:]),
+        ):
+            self._results.many.append(many.measure(count, matching))
+            print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)
 
     def _meter(self, name: str) -> Meter:
         return Meter(self._system.services[name].pid)
