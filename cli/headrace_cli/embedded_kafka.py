@@ -91,10 +91,10 @@ class EmbeddedFeeds:
                 unknown[group] = unknown.get(group, 0) + found.unknown.get(name, 1)
         return Backlog(waiting=waiting, unknown=unknown)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Release the threads."""
-        self._low_latency.close()
-        self._default.close()
+        await self._low_latency.close()
+        await self._default.close()
 
 
 class EmbeddedTopicAdmin(MemoryTopicAdmin):

@@ -34,10 +34,10 @@ _CONTROLLER = (
 _SOURCES = (*_DATA_PLANE, "httpx2", "lightkube")
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "ingress": _INGRESS,
-    "dispatcher": _DATA_PLANE,
+    "dispatcher": ("aiokafka", *_DATA_PLANE),
     "controller": _CONTROLLER,
     "sources": _SOURCES,
-    "all": (*_CONTROLLER, "rich", "urllib3"),
+    "all": ("aiokafka", *_CONTROLLER, "rich", "urllib3"),
 }
 """Libraries that the commands that run services import, by extra. They are checked before the
 commands start, because the commands import most of them in a new process or in a running event

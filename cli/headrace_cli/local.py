@@ -67,6 +67,7 @@ from headrace_controller.custom_sources import with_custom_sources
 from headrace_controller.reconcile.kinds import RECONCILERS
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.settings import ControllerSettings
+from headrace_dispatcher.poison_tracker import PoisonTracker
 from headrace_dispatcher.settings import DispatcherSettings
 from headrace_ingress.settings import IngressSettings
 from headrace_sources.api_server import ApiServer
@@ -167,6 +168,8 @@ class LocalBackends:
     sources: headrace_sources.app.SourcesBackends
     ingress: headrace_ingress.app.IngressBackends | KafkaSettings
     """Settings if there are several ingress processes, which create their backends themselves."""
+    poison_tracker: PoisonTracker
+    """Of the dispatcher, and of what reads for it."""
     bootstrap_servers: str
     parts: tuple[tuple[str, Component], ...] = ()
     settings: Sequence[Settings] = ()
@@ -185,6 +188,7 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
     # The memory of this process is not that of the workers.
     served = (KAFKA,) if several else SERVED
     options, credentials = renewed_options(kafka, "headrace-controller")
+    poison_tracker = headrace_dispatcher.app.open_poison_tracker(settings.dispatcher)
     control = headrace_controller.app.kafka_backends(
         controller,
         options,
@@ -200,13 +204,14 @@ def kafka_backends(kafka: KafkaSettings, settings: LocalSettings) -> LocalBacken
             secrets=StoredSecrets(control.store, settings.sources.data_roots()),
         ),
         dispatcher=headrace_dispatcher.app.all_backends(
-            dispatcher, kafka, settings.nats, served=served
+            dispatcher, kafka, settings.nats, served=served, poison_tracker=poison_tracker
         ),
         ingress=kafka
         if several
         else headrace_ingress.app.all_backends(
             settings.ingress, kafka, settings.nats, served=served
         ),
+        poison_tracker=poison_tracker,
         bootstrap_servers=kafka.bootstrap_servers,
         parts=(("controller credentials", credentials),),
         settings=(kafka,),
@@ -267,6 +272,7 @@ def embedded_backends(cluster: MockCluster, settings: LocalSettings) -> LocalBac
         controller=headrace_controller.app.with_jetstream(control, nats),
         dispatcher=headrace_dispatcher.app.with_jetstream(delivery, settings.dispatcher, nats),
         ingress=headrace_ingress.app.with_jetstream(acceptance, settings.ingress, nats),
+        poison_tracker=headrace_dispatcher.app.open_poison_tracker(settings.dispatcher),
         bootstrap_servers=cluster.bootstrap_servers,
         parts=(
             ("offsets", CloseOnStop(offsets.close)),
@@ -306,11 +312,8 @@ class LocalServices:
         self.service = service = Service(
             "up", drain_seconds=settings.dispatcher.drain_seconds + 10.0, stop_seconds=20.0
         )
-        self._poison_tracker = headrace_dispatcher.app.open_poison_tracker(settings.dispatcher)
-        service.add(
-            "watchdog",
-            Watchdog("up", settings.watchdog_seconds(), evidence=self._poison_tracker.evidence),
-        )
+        evidence = backends.poison_tracker.evidence
+        service.add("watchdog", Watchdog("up", settings.watchdog_seconds(), evidence=evidence))
         self.management = add_management(
             service,
             metrics,
@@ -406,7 +409,7 @@ class LocalServices:
             backends.dispatcher,
             metrics,
             egress,
-            poison_tracker=self._poison_tracker,
+            poison_tracker=backends.poison_tracker,
             tracing=self._tracing,
         )
         receiver = headrace_sources.app.compose(

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -22,6 +24,7 @@ from headrace.adapters.nats.feed import JetStreamFeed
 from headrace.adapters.nats.feeds import JetStreamFeeds
 from headrace.adapters.nats.groups import Buckets
 from headrace.adapters.nats.log import JetStreamLog
+from headrace.domain import filters
 from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig, InitialOffset, OutOfRange
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import Feed
@@ -349,6 +352,58 @@ class KafkaFeedHarness:
             feed.abandon()
         for feed in self._feeds:
             await asyncio.to_thread(feed.join, 10.0)
+
+
+class ChannelReaderHarness(KafkaFeedHarness):
+    """A real Kafka, with a reader that several feeds share. Each feed has a process of its own
+    here: a reader and connections.
+    """
+
+    def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
+        super().__init__(kafka, protocol, partitions)
+        self._processes: list[ChannelReaders] = []
+        self._subscriptions: list[SubscriptionFeed] = []
+        self._resources: list[SharedConsumerResources] = []
+
+    def feed(  # type: ignore[override] # another kind of feed
+        self,
+        listener: RecordingListener,
+        *,
+        bounds: FeedBounds | None = None,
+        drain_seconds: float = 5.0,
+        initial_offset: InitialOffset = InitialOffset.COMMITTED,
+    ) -> SubscriptionFeed:
+        shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
+        self._resources.append(shared)
+        readers = ChannelReaders(shared)
+        self._processes.append(readers)
+        feed = readers.open(
+            FeedConfig(
+                group=self.group,
+                topics=(self.topic,),
+                bounds=bounds or FeedBounds(),
+                initial_offset=initial_offset,
+                filter=filters.compile(()),
+            ),
+            ConsumerConfig(options=self.options, group="", topics=(), drain_seconds=drain_seconds),
+            None,
+            listener.alarms.append,
+        )
+        listener.feed = feed
+        self._subscriptions.append(feed)
+        self._listeners[id(feed)] = listener
+        feed.start(listener)
+        return feed
+
+    async def close(self) -> None:
+        for shared in self._resources:
+            shared.close()
+        for feed in self._subscriptions:
+            feed.abandon()
+        for feed in self._subscriptions:
+            assert await asyncio.to_thread(feed.join, 10.0)
+        for readers in self._processes:
+            await readers.close()
 
 
 class JetStreamFeedHarness:

@@ -19,6 +19,7 @@ from headrace.domain.feed import AlarmKind, FeedBounds, InitialOffset
 from headrace.domain.record import Partition, StoredRecord
 from headrace_cli.embedded_kafka import FETCH_WAIT_MS, SESSION_TIMEOUT_MS
 from tests.contract.feeds import (
+    ChannelReaderHarness,
     FeedHarness,
     JetStreamFeedHarness,
     KafkaFeedHarness,
@@ -40,6 +41,8 @@ PARTITIONS = 2
         "embedded",
         pytest.param("classic", marks=pytest.mark.kafka),
         pytest.param("consumer", marks=pytest.mark.kafka),
+        pytest.param("reader-classic", marks=pytest.mark.kafka),
+        pytest.param("reader-consumer", marks=pytest.mark.kafka),
     ],
 )
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
@@ -66,6 +69,9 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
             session_ms=SESSION_TIMEOUT_MS,
             fetch_wait_ms=FETCH_WAIT_MS,
         )
+    elif request.param.startswith("reader"):
+        protocol = GroupProtocol(request.param.removeprefix("reader-"))
+        made = ChannelReaderHarness(request.getfixturevalue("kafka"), protocol, PARTITIONS)
     else:
         made = KafkaFeedHarness(
             request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS

@@ -221,7 +221,7 @@ async def test_short_lived_certificates_are_renewed_while_records_flow(
     finally:
         await writer.stop()
         await feed.stop()
-        feeds.close()
+        await feeds.close()
         await reader.stop()
         await log.stop()
 

@@ -131,7 +131,7 @@ async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> N
         assert 0 == (await feeds.backlog({groups.name("g", "events"): ["events"]})).exactly(
             groups.name("g", "events")
         )
-        feeds.close()
+        await feeds.close()
         with pytest.raises(WriteRefused, match="--kafka apache"):
             await admin.add_partitions("events", 5)
     finally:

@@ -44,7 +44,7 @@ async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) 
         }
         assert {Partition(topic, 0): 2} == found.waiting[group]
     finally:
-        feeds.close()
+        await feeds.close()
 
 
 async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUnderTest) -> None:
@@ -63,7 +63,7 @@ async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUn
             await feeds.prepare()
             chosen[name] = feeds.group_protocol
         finally:
-            feeds.close()
+            await feeds.close()
     assert {
         "dynamic": GroupProtocol.CONSUMER,
         "static": GroupProtocol.CLASSIC,
@@ -79,4 +79,4 @@ async def test_a_kafka_that_does_not_answer_is_reported(monkeypatch: pytest.Monk
         with pytest.raises(LogUnavailable, match="did not answer a query about consumer groups"):
             await feeds.backlog({"group": ["topic"]})
     finally:
-        feeds.close()
+        await feeds.close()

@@ -149,6 +149,26 @@ async def test_an_event_that_blocks_the_loop_is_dead_lettered_and_the_others_are
             assert stage.process.running
 
 
+async def test_an_event_on_which_the_reader_of_the_channel_stalls_is_examined_by_its_subscription(
+    kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
+) -> None:
+    """One crash is enough: what stalls the loop for one subscription must not keep the event from
+    the others.
+    """
+    async with kafka_dispatcher_harness(kafka) as harness, serving(ok()) as subscriber:
+        subscription = harness.subscription(subscriber.url)
+        async with scene(kafka, processes, tmp_path, subscription, harness) as stage:
+            await harness.publish(subscription.topic, "before", "poison", "after")
+            await stage.dies("read poison")
+            stage.start("read poison")
+            await wait_until_async(
+                lambda: ids(subscriber.requests) == {"before", "poison", "after"},
+                60,
+                "all are delivered",
+            )
+            assert not await harness.read(subscription.dead_topic, 1, timeout=0.5)
+
+
 async def test_a_killed_process_blames_no_record(
     kafka: KafkaUnderTest, processes: Processes, tmp_path: Path
 ) -> None:

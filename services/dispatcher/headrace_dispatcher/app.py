@@ -14,7 +14,8 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.consumer.feeds import KafkaFeeds, Readers
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
@@ -37,7 +38,7 @@ from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.metrics import measure_client
-from headrace_dispatcher.poison_tracker import PoisonTracker, default_directory
+from headrace_dispatcher.poison_tracker import PoisonTracker, TopicGuard, default_directory
 from headrace_dispatcher.settings import DispatcherSettings
 
 _LEAVE_SECONDS = 20.0
@@ -76,6 +77,7 @@ def kafka_backends(
     *,
     client_id: str = "headrace-dispatcher",
     served: Collection[str] = (KAFKA,),
+    poison_tracker: PoisonTracker | None = None,
 ) -> DispatcherBackends:
     """Adapters for Kafka. `served` are the backends whose routes are read; the caller adds the logs
     and feeds of the others.
@@ -85,7 +87,13 @@ def kafka_backends(
     instances = KafkaInstances(options, log, SystemClock(), follow=False)
     # A process that serves no topics of Kafka joins no group.
     choose_protocol = kafka.group_protocol is None and KAFKA in served
-    feeds = kafka_feeds(settings, options, choose_protocol=choose_protocol)
+    feeds = kafka_feeds(
+        settings,
+        options,
+        choose_protocol=choose_protocol,
+        shared_readers=settings.shared_readers and KAFKA in served,
+        poison_tracker=poison_tracker,
+    )
     return DispatcherBackends(
         log=log,
         feeds=feeds,
@@ -107,10 +115,12 @@ def all_backends(
     nats: NatsSettings,
     *,
     served: Sequence[str] = (KAFKA,),
+    poison_tracker: PoisonTracker | None = None,
 ) -> DispatcherBackends:
     """The backends of a process: those of Kafka, with JetStream if NATS servers are set."""
     served = (*served, JETSTREAM) if nats.servers else served
-    return with_jetstream(kafka_backends(settings, kafka, served=served), settings, nats)
+    backends = kafka_backends(settings, kafka, served=served, poison_tracker=poison_tracker)
+    return with_jetstream(backends, settings, nats)
 
 
 def with_jetstream(
@@ -142,8 +152,20 @@ def kafka_feeds(
     *,
     choose_protocol: bool,
     fetch_wait_ms: int = 500,
+    shared_readers: bool = False,
+    poison_tracker: PoisonTracker | None = None,
 ) -> KafkaFeeds:
-    """The feeds of one process, by its settings."""
+    """The feeds of one process, by its settings. With `shared_readers`, the subscriptions of a
+    channel share a reader.
+    """
+    tracker = poison_tracker or PoisonTracker()
+
+    def create_readers(shared: SharedConsumerResources) -> Readers:
+        # Not before it is used: in-memory channels are served without the library for it.
+        from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
+
+        return ChannelReaders(shared, lambda topic: TopicGuard(tracker, topic))
+
     return KafkaFeeds(
         options,
         instance=settings.instance,
@@ -151,6 +173,7 @@ def kafka_feeds(
         fetch_wait_ms=fetch_wait_ms,
         choose_protocol=choose_protocol,
         bytes_max=settings.bytes_max,
+        create_readers=create_readers if shared_readers else None,
     )
 
 
@@ -225,7 +248,7 @@ async def run(
     compose(
         service,
         settings,
-        all_backends(settings, kafka, nats),
+        all_backends(settings, kafka, nats, poison_tracker=poison_tracker),
         metrics,
         egress,
         poison_tracker=poison_tracker,

@@ -73,6 +73,7 @@ class ChannelListener(LaneFeedListener):
         self._metrics = metrics
         self._guard = guard or PoisonGuard(PoisonTracker())
         self._on_misplaced = misplaced
+        self._skipped = 0
 
     def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
         """Give partitions back."""
@@ -83,6 +84,13 @@ class ChannelListener(LaneFeedListener):
         """Partitions are lost."""
         self._metrics.rebalances.value += 1
         super().on_lost(partitions)
+
+    def count_skipped(self) -> None:
+        """Count the events that the feed has skipped since the last call: they did not match."""
+        skipped = self.lane.feed.skipped - self._skipped
+        self._skipped += skipped
+        self._metrics.received.value += skipped
+        self._metrics.filtered.value += skipped
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """Take a batch of one or more partitions."""
@@ -105,6 +113,9 @@ class ChannelListener(LaneFeedListener):
         for record in records:
             if poison and (record.partition, record.offset) in poison:
                 record.note = POISON
+                matching.append(record)
+                continue
+            if record.attributes is not None and not held:  # The feed has applied the filter.
                 matching.append(record)
                 continue
             mark(number, record.partition, record.offset)

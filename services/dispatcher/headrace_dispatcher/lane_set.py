@@ -14,7 +14,8 @@ import structlog
 
 from headrace.domain.concurrency import Concurrency
 from headrace.domain.errors import HeadraceError
-from headrace.domain.feed import FeedBounds, FeedConfig, InitialOffset, Matches
+from headrace.domain.feed import FeedBounds, FeedConfig, InitialOffset
+from headrace.domain.filters import Filter
 from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
@@ -102,7 +103,7 @@ class LaneSet:
                 subscription.topic,
                 limits.ordered_records_max if ordered else limits.unordered_records_max,
                 InitialOffset.COMMITTED,
-                self._matches,
+                self._compiled.filter,
                 exclusive=ordered,
             ),
             lanes=(
@@ -182,17 +183,13 @@ class LaneSet:
             subscription.uid, topic, log_fields(subscription)
         )
 
-    def _matches(self, attributes: Mapping[str, str]) -> bool:
-        """The filter in force now: it changes while the feed stays open."""
-        return self._compiled.filter.matches(attributes)
-
     def _feed(
         self,
         group: str,
         topic: str,
         records_max: int,
         initial_offset: InitialOffset,
-        matches: Matches | None = None,
+        filter: Filter | None = None,
         *,
         exclusive: bool = False,
     ) -> Feed:
@@ -201,7 +198,7 @@ class LaneSet:
             topics=(topic,),
             bounds=FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max),
             initial_offset=initial_offset,
-            matches=matches,
+            filter=filter,
             exclusive=exclusive,
         )
         return self._context.feeds.open(config, self._health.on_feed_alarm)
@@ -236,6 +233,7 @@ class LaneSet:
         self._compiled = compiled
         if self.live is not None:
             self.live.compiled = compiled
+            self.live.lane.feed.change_filter(compiled.filter)
         if (before.order, before.topic, before.group) != (after.order, after.topic, after.group):
             self._change(self._reopen_live)
         if (before.retry_topic, before.dead_topic) != (after.retry_topic, after.dead_topic):
@@ -314,6 +312,7 @@ class LaneSet:
     async def _close_live(self, *, leave: bool) -> None:
         if self.live is not None:
             await _close(self.live.lane, leave=leave)
+            self.live.count_skipped()
             self.live = None
 
     async def _close_retries(self, *, leave: bool) -> None:
@@ -336,6 +335,11 @@ class LaneSet:
     def lag(self) -> Mapping[Partition, Lag]:
         """Of the partitions of the channel topic that this process owns."""
         return self.live.lane.feed.lag() if self.live is not None else {}
+
+    def count_skipped(self) -> None:
+        """As `ChannelListener.count_skipped`, before a scrape."""
+        if self.live is not None:
+            self.live.count_skipped()
 
     @property
     def reads_retries(self) -> bool:

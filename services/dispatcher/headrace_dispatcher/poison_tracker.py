@@ -31,6 +31,10 @@ DEATHS_MAX: Final = 2
 """A record that was being processed at more deaths than these is poison."""
 SLOTS_MAX: Final = 256
 """Dispatchers that can share one state directory."""
+READER: Final = "reader"
+"""Stands for the subscription where a record is examined for all of them. After one death, each
+subscription examines the record by itself.
+"""
 RECORDS_MAX: Final = 1000
 """Records whose deaths are remembered, the newest."""
 _STACK_BYTES_MAX: Final = 4000
@@ -126,7 +130,7 @@ class PoisonTracker:
         )
         poison: dict[tuple[str, str], set[tuple[int, int]]] = {}
         for position, count in deaths.items():
-            if count > DEATHS_MAX:
+            if count > (0 if position.subscription == READER else DEATHS_MAX):
                 poison.setdefault(position[:2], set()).add(position[2:])
         self._poison = poison
         os.ftruncate(note, _MARK.size)
@@ -157,6 +161,28 @@ class PoisonTracker:
         if taken is None:
             raise OSError(f"{SLOTS_MAX} processes use it already")
         return taken
+
+
+class TopicGuard:
+    """What a reader of a topic needs to detect records that stall the event loop, for whichever
+    subscription: it examines them for all.
+    """
+
+    __slots__ = ("_mark", "_number", "clear", "poison")
+
+    def __init__(self, tracker: PoisonTracker, topic: str) -> None:
+        self._number = tracker.lane_number(READER, topic, {"topic": topic})
+        self._mark = tracker.mark
+        self.clear = tracker.clear
+        """The reader has finished the records that it has marked."""
+        self.poison = tracker.poison(READER, topic)
+        """Partition and offset of what the reader must not examine: each subscription does it by
+        itself, so that the one at which it stalls the loop is found.
+        """
+
+    def mark(self, partition: int, offset: int) -> None:
+        """The reader starts to examine this record."""
+        self._mark(self._number, partition, offset)
 
 
 def poison_key(record: StoredRecord) -> tuple[int, int]:

@@ -53,6 +53,8 @@ class DispatcherSettings(Settings):
     """Bytes of a reply event; the limit of the Broker applies where that is less."""
     drain_seconds: Annotated[float, Gt(0), Le(60)] = 5.0
     """Time to finish requests in flight when partitions are revoked."""
+    shared_readers: bool = True
+    """Read each channel topic once for all its subscriptions."""
     egress_deny: str = ""
     """Networks (CIDR, separated by commas) that nothing is posted to, beside those denied by
     default; the most specific network decides.

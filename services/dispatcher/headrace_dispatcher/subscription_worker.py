@@ -186,6 +186,7 @@ class SubscriptionWorker:
 
     def update_gauges(self) -> None:
         """Set the gauges of this subscription, before a scrape."""
+        self.lanes.count_skipped()
         self.health.update_gauges(
             in_flight=self.lanes.in_flight(),
             retries_waiting=self.lanes.retries_waiting(),

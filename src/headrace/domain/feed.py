@@ -2,14 +2,12 @@
 uses these values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from headrace.domain.filters import Filter
 from headrace.domain.record import Partition
-
-Matches = Callable[[Mapping[str, str]], bool]
-"""Whether an event with these attributes, by name, passes a filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +51,10 @@ class AlarmKind(StrEnum):
     """The client failed and is being replaced."""
     FENCED = "fenced"
     """Another process uses the same instance id."""
+    OTHER_MEMBERS = "other-members"
+    """The group of the subscription has members, which only the version before makes. It is not
+    served here until they have left.
+    """
     UNCONFIRMED = "unconfirmed"
     """The group has not confirmed for a while that this process is still a member. Nothing is
     started until it does.
@@ -133,10 +135,10 @@ class FeedConfig:
     """Where reading begins in topics in which the group has committed nothing, and whether that
     raises an alarm.
     """
-    matches: Matches | None = None
-    """The filter of the subscription. It is called with the attributes of a record in binary mode,
-    and its result for the same attributes may change later. An adapter may skip a record that does
-    not match, as if it were done; an adapter that hands it out anyway is correct too.
+    filter: Filter | None = None
+    """The filter of the subscription; `Feed.change_filter` replaces it. An adapter may skip an
+    event that does not match, as if it were done; an adapter that hands it out anyway is correct
+    too.
     """
     exclusive: bool = False
     """Whether the order within a partition must hold across members: only one of them may work on

@@ -20,6 +20,7 @@ from headrace.domain.backend_name import KAFKA
 from headrace.domain.delivery import Outcome
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
+from headrace.domain.filters import Filter
 from headrace.domain.observed_event_types import ObservedEventType
 from headrace.domain.record import Partition, Record, StoredRecord
 from headrace.domain.routing import RoutingTable
@@ -115,6 +116,15 @@ class Feed(Protocol):
 
     def resume(self, partition: Partition) -> None:
         """Undo `pause`."""
+        ...
+
+    def change_filter(self, filter: Filter) -> None:
+        """Use this filter for records that are handed out from now on (`FeedConfig.filter`)."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """The number of records that were skipped because they did not match."""
         ...
 
     def verify_membership(self) -> None:

@@ -4,7 +4,7 @@ The hot paths use both classes: plain slotted values, created once per event and
 are not frozen, because `__init__` of a frozen class takes four times as long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,6 +56,10 @@ class StoredRecord:
     note: str | None = None
     size: int = 0
     """Bytes that the feed counts for this record until it is done."""
+    attributes: Mapping[str, str] | None = None
+    """The attributes of the event, from a feed that has applied its filter to this record, which is
+    in binary mode then. None: the record was not examined.
+    """
 
     @property
     def origin(self) -> str:

@@ -11,8 +11,7 @@ from typing import ClassVar, Final, Literal
 import structlog
 from pydantic import Field
 
-from headrace.adapters.kafka.consumer.feed import KafkaFeed
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.consumer.feeds import KafkaFeeds, OpenFeed
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, FeedConfig, InitialOffset
 from headrace_sources.adapters.kafka_cluster import Cluster, Sasl, Tls
@@ -79,18 +78,18 @@ class KafkaSource:
         # A member more than there are partitions would have nothing to do.
         members = min(config.consumers, MEMBERS_MAX, max(1, sum(partitions.values())))
         feeds = KafkaFeeds(options, drain_seconds=DRAIN_SECONDS, bytes_max=BYTES_MAX)
-        running: list[tuple[KafkaFeed, Delivery]] = []
+        running: list[tuple[OpenFeed, Delivery]] = []
         try:
             running.extend(self._open(feeds, initial, emit) for _ in range(members))
             self._context.report(SCHEDULED, True)
             await self._watch(options)
         finally:
             await _stop(running)
-            feeds.close()
+            await feeds.close()
 
     def _open(
         self, feeds: KafkaFeeds, initial: InitialOffset, emit: Emit
-    ) -> tuple[KafkaFeed, Delivery]:
+    ) -> tuple[OpenFeed, Delivery]:
         config = self._config
         feed = feeds.open(
             FeedConfig(
@@ -138,7 +137,7 @@ class KafkaSource:
                 self._context.report(CONNECTION_ESTABLISHED, True)
 
 
-async def _stop(running: Sequence[tuple[KafkaFeed, Delivery]]) -> None:
+async def _stop(running: Sequence[tuple[OpenFeed, Delivery]]) -> None:
     """Drain and commit, and leave the group, so that the other members need not wait for the end of
     a session.
     """

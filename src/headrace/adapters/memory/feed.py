@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from headrace.adapters.memory.log import MemoryLog, MemoryPartition
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, InitialOffset
+from headrace.domain.filters import Filter
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
@@ -223,6 +224,14 @@ class MemoryFeed:
         if partition in self._states:
             self._states[partition].paused = False
             self.schedule()
+
+    def change_filter(self, filter: Filter) -> None:
+        """As `Feed.change_filter`: every record is handed out, matching or not."""
+
+    @property
+    def skipped(self) -> int:
+        """As `Feed.skipped`."""
+        return 0
 
     def verify_membership(self) -> None:
         """As `Feed.verify_membership`. The group is in this process and answers immediately."""

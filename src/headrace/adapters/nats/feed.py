@@ -17,6 +17,7 @@ from headrace.adapters.nats.shared_position import SharedPosition
 from headrace.adapters.nats.topic_reader import TopicReader
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedConfig
+from headrace.domain.filters import Filter
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
@@ -114,6 +115,14 @@ class JetStreamFeed:
         """As `Feed.resume`."""
         if partition.topic in self._readers:
             self._readers[partition.topic].set_paused(False)
+
+    def change_filter(self, filter: Filter) -> None:
+        """As `Feed.change_filter`: every record is handed out, matching or not."""
+
+    @property
+    def skipped(self) -> int:
+        """As `Feed.skipped`."""
+        return 0
 
     def verify_membership(self) -> None:
         """As `Feed.verify_membership`: the server answers, and renews the lease of an exclusive

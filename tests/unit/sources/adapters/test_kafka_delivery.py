@@ -7,6 +7,7 @@ import pytest
 
 from headrace.domain.backoff import Backoff
 from headrace.domain.event import Event, InvalidEvent
+from headrace.domain.filters import Filter
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 from headrace_sources.adapters import kafka_delivery
@@ -66,7 +67,13 @@ class RecordedFeed:
     def annotate(self, record: StoredRecord, note: str | None) -> None: ...
     def pause(self, partition: Partition) -> None: ...
     def resume(self, partition: Partition) -> None: ...
+    def change_filter(self, filter: Filter) -> None: ...
     def verify_membership(self) -> None: ...
+    @property
+    def skipped(self) -> int:
+        """See the port."""
+        return 0
+
     def lag(self) -> Mapping[Partition, Lag]:
         """See the port."""
         return {}

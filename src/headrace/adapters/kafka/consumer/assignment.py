@@ -20,7 +20,9 @@ from headrace.adapters.kafka.consumer.partition_state import PartitionState
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.consumer.start_positions import PositionResolver
 from headrace.domain.feed import AlarmKind, FeedAlarm
+from headrace.domain.filters import Filter
 from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
@@ -51,6 +53,7 @@ class Assignment:
         self._membership = MembershipMonitor(self._on_membership_change)
         self._states: dict[tuple[str, int], PartitionState] = {}
         self._commit_timer: asyncio.TimerHandle | None = None
+        self._confirming = False
         self._committing: Sequence[PartitionState] = ()
         self._committing_since = 0.0
         self._alarmed_at: dict[tuple[AlarmKind, Partition | None], float] = {}
@@ -111,6 +114,33 @@ class Assignment:
         """
         if self._states:
             self._membership.suspend()
+
+    @property
+    def confirmed_at(self) -> float:
+        """When the group last confirmed the membership (seconds of the loop)."""
+        return self._membership.confirmed_at
+
+    def confirm_membership(self) -> None:
+        """Commit what is committed again, because the answer shows whether the group still has this
+        member. Unlike after `verify_membership`, deliveries continue meanwhile.
+        """
+        self._confirming = True
+        if self._states and self._commit_timer is None:
+            self._commit_timer = self._loop.call_later(0, self._commit)
+
+    def change_filter(self, filter: Filter) -> None:
+        """As `Feed.change_filter`: every record is handed out, matching or not."""
+
+    @property
+    def skipped(self) -> int:
+        """As `Feed.skipped`."""
+        return 0
+
+    def position_resolver(self) -> PositionResolver:
+        """Return what determines where partitions begin, for the consumer's thread."""
+        return PositionResolver(
+            policy=self.config.out_of_range, initial_offset=self.config.initial_offset
+        )
 
     def lag(self) -> Mapping[Partition, Lag]:
         """As `Feed.lag`. The end of the log is at most a second old, 5 s for paused partitions."""
@@ -389,7 +419,8 @@ class Assignment:
             if now - self._committing_since > _COMMIT_ANSWER_SECONDS:
                 self.on_commit_answered(None)
             return
-        again = self._membership.unconfirmed
+        again = self._membership.unconfirmed or self._confirming
+        self._confirming = False
         states, positions = [], []
         for state in self._states.values():
             if (state.changed or again) and (

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.group_lag import GroupLagReader, read_group_lag
@@ -31,6 +32,28 @@ classic protocol, which takes 6 s.
 """
 
 ResultT = TypeVar("ResultT")
+OpenFeed = KafkaFeed | SubscriptionFeed
+"""What `KafkaFeeds.open` returns."""
+
+
+class Readers(Protocol):
+    """The readers of the topics that several feeds of a process read
+    (`headrace.adapters.kafka.channel_reader`).
+    """
+
+    def open(
+        self,
+        config: FeedConfig,
+        defaults: ConsumerConfig,
+        instance: str | None,
+        alarm: Callable[[FeedAlarm], None],
+    ) -> SubscriptionFeed:
+        """Open a feed with the reader of its topic."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections. The feeds were stopped before. Idempotent."""
+        ...
 
 
 class KafkaFeeds:
@@ -48,8 +71,12 @@ class KafkaFeeds:
         choose_protocol: bool = False,
         bytes_max: int = PROCESS_BYTES_MAX,
         topic_ids_seconds: float = TOPIC_ID_QUERY_SECONDS,
+        create_readers: Callable[[SharedConsumerResources], Readers] | None = None,
     ) -> None:
-        """`choose_protocol` lets `prepare` choose the group protocol; otherwise it is that of
+        """`create_readers` creates the readers that the feeds with a filter share; without it, each
+        feed has a consumer of its own.
+
+        `choose_protocol` lets `prepare` choose the group protocol; otherwise it is that of
         `options`.
 
         `bytes_max` bounds what all feeds hold together. `topic_ids_seconds` is how often the ids of
@@ -68,6 +95,7 @@ class KafkaFeeds:
             options, bytes_max=bytes_max, topic_ids_seconds=topic_ids_seconds
         )
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+        self._readers = create_readers(self._shared) if create_readers is not None else None
 
     @property
     def _options(self) -> KafkaOptions:
@@ -96,8 +124,12 @@ class KafkaFeeds:
                 options=replace(self._options, group_protocol=GroupProtocol.CONSUMER),
             )
 
-    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> KafkaFeed:
-        """As `headrace.domain.ports.Feeds.open`; every record is handed out, matching or not."""
+    def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> OpenFeed:
+        """As `headrace.domain.ports.Feeds.open`. Without a shared reader, every record is handed
+        out, matching or not.
+        """
+        if self._readers is not None and config.filter is not None:
+            return self._readers.open(config, self._defaults, self._instance, alarm)
         consumer = replace(
             self._defaults,
             group=config.group,
@@ -159,7 +191,11 @@ class KafkaFeeds:
         timeout = settings.get("group.consumer.session.timeout.ms")
         return int(timeout.value) / 1000 if timeout is not None and timeout.value else None
 
-    def close(self) -> None:
-        """Stop the threads of this process that belong to no feed. Idempotent."""
+    async def close(self) -> None:
+        """Stop the threads of this process that belong to no feed, and close the connections.
+        Idempotent.
+        """
         self._shared.close()
+        if self._readers is not None:
+            await self._readers.close()
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -20,13 +20,25 @@ class MembershipMonitor:
     with False when it is confirmed again. Loop.
     """
 
-    __slots__ = ("_loop", "_on_change", "_seconds", "_sent_at", "_timer", "unconfirmed")
+    __slots__ = (
+        "_loop",
+        "_on_change",
+        "_seconds",
+        "_sent_at",
+        "_timer",
+        "confirmed_at",
+        "unconfirmed",
+    )
 
     def __init__(
         self, on_change: Callable[[bool], None], *, seconds: float = UNCONFIRMED_SECONDS
     ) -> None:
         self.unconfirmed = False
         """Whether the membership is unconfirmed now."""
+        self.confirmed_at = float("-inf")
+        """When the last commit was sent whose answer proved the membership (seconds of the
+        loop).
+        """
         self._on_change = on_change
         self._seconds = seconds
         self._loop = asyncio.get_running_loop()
@@ -46,6 +58,7 @@ class MembershipMonitor:
         about the present.
         """
         if self._loop.time() - self._sent_at < self._seconds:
+            self.confirmed_at = self._sent_at
             self.confirm()
 
     def suspend(self) -> None:

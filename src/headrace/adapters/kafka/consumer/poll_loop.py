@@ -16,7 +16,6 @@ from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.commands import Command
 from headrace.adapters.kafka.consumer.positions import Position, to_client
 from headrace.adapters.kafka.consumer.rebalance_listener import RebalanceListener
-from headrace.adapters.kafka.consumer.start_positions import PositionResolver
 from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import (
     is_instance_fenced,
@@ -64,9 +63,7 @@ class PollLoop:
         self._call_on_loop = assignment.channel.call_on_loop
         self._flow = assignment.flow
         self._topics = list(config.topics)
-        self._resolver = PositionResolver(
-            policy=config.out_of_range, initial_offset=config.initial_offset
-        )
+        self._resolver = assignment.position_resolver()
         self._reference: ReferenceClient = shared.topic_ids
         self._rejoin_due = config.rejoins
         self._rejoin_topic: str | None = None
@@ -370,6 +367,12 @@ class PollLoop:
             _topic_partitions(assigned)
         )
         starts = self._resolver.resolve(self._consumer, assigned, _REQUEST_SECONDS)
+        if self._resolver.moves_positions:
+            # What was read before is from another position: handed out first, it would make all
+            # records below it count as read.
+            self._pending[:] = [
+                each for each in self._pending if (each.topic(), each.partition()) not in assigned
+            ]
         self._without_offset.update(starts.without_offset)
         self._call_on_loop(self._assignment.on_partitions_assigned, starts.positions)
         if starts.without_offset and self._config.initial_offset is InitialOffset.LATEST:

@@ -35,6 +35,9 @@ class StartPositions(NamedTuple):
 class PositionResolver:
     """Determines positions by the policy of one feed."""
 
+    moves_positions = False
+    """Whether `resolve` makes the consumer begin elsewhere than at what its group has committed."""
+
     def __init__(
         self, *, policy: OutOfRange, initial_offset: InitialOffset = InitialOffset.COMMITTED
     ) -> None:

@@ -1,0 +1,229 @@
+"""Reads for the feeds of a channel reader that are behind it: new ones that begin far back, and
+those that had no room.
+
+There is one consumer for all of them. In each partition it reads for some feeds at a time, from the
+lowest of their positions on. A feed whose position is far from the others waits for its turn, so
+that one with an hour of events does not hold up one with a few.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final, Protocol
+
+from headrace.adapters.kafka.channel_reader.catch_up_consumer import CatchUpConsumer
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.domain.record import StoredRecord
+
+TURN_RECORDS: Final = 2_000
+"""How many records are read for some feeds while others wait."""
+_FEW: Final = 8
+"""Up to this number, each filter is evaluated by itself."""
+
+
+class Reader(Protocol):
+    """What this needs of the channel reader."""
+
+    def position(self, number: int) -> int:
+        """The offset that the reader reads next."""
+        ...
+
+    def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
+        """The feeds whose filters the record passes."""
+        ...
+
+    def wanted_of(
+        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+    ) -> Collection[SubscriptionFeed]:
+        """As `wanted`, of a few feeds."""
+        ...
+
+    def examined(self) -> None:
+        """A batch of records was examined."""
+        ...
+
+    def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
+        """A feed has reached the position of the reader."""
+        ...
+
+
+class _Turn:
+    """Some feeds for which a partition is read now."""
+
+    __slots__ = ("feeds", "position", "read", "ticket")
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        """The offset that is read next. Everything below that the feeds did not take did not
+        match.
+        """
+        self.ticket = 0
+        self.feeds: dict[SubscriptionFeed, None] = {}
+        self.read = 0
+
+
+class CatchUp:
+    """The feeds of one reader that are behind. Everything here runs on the event loop."""
+
+    def __init__(
+        self, config: ConsumerConfig, shared: SharedConsumerResources, reader: Reader
+    ) -> None:
+        (self._topic,) = config.topics
+        self._config = config
+        self._shared = shared
+        self._reader = reader
+        self._waiting: dict[int, dict[SubscriptionFeed, None]] = {}
+        self._turns: dict[int, _Turn] = {}
+        self._consumer: CatchUpConsumer | None = None
+        self._closed = False
+
+    def request(self, feed: SubscriptionFeed, number: int) -> None:
+        """Read for this feed in this partition until it has caught up."""
+        turn = self._turns.get(number)
+        if self._closed or (turn is not None and feed in turn.feeds):
+            return
+        self._waiting.setdefault(number, {})[feed] = None
+        self._next_turn(number)
+
+    def forget(self, feed: SubscriptionFeed, number: int) -> None:
+        """Read no more for this feed in this partition."""
+        self._waiting.get(number, {}).pop(feed, None)
+        turn = self._turns.get(number)
+        if turn is not None and feed in turn.feeds:
+            del turn.feeds[feed]
+            feed.skip_to(number, turn.position)
+            self._end_if_empty(number, turn)
+
+    def drop(self, number: int) -> None:
+        """This process does not own the partition any longer."""
+        self._waiting.pop(number, None)
+        if self._turns.pop(number, None) is not None and self._consumer is not None:
+            self._consumer.stop_reading(number)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._closed = True
+        self._waiting.clear()
+        self._turns.clear()
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the thread; return False if it still runs."""
+        if self._consumer is None:
+            return True
+        self._consumer.join(timeout_seconds)
+        return not self._consumer.is_alive()
+
+    def _next_turn(self, number: int) -> None:
+        """Begin a turn, if there is none, with the feed that has waited longest and those that are
+        near it; or add those to the turn that runs.
+        """
+        waiting = self._waiting.get(number)
+        while waiting and number not in self._turns:
+            first = next(iter(waiting))
+            if not first.takes(number):
+                del waiting[first]
+            elif first.next_offset(number) >= self._reader.position(number):
+                del waiting[first]
+                self._reader.caught_up(first, number)
+            else:
+                turn = _Turn(first.next_offset(number))
+                self._turns[number] = turn
+                turn.ticket = self._open_consumer().read(number, turn.position)
+        if waiting:
+            turn = self._turns[number]
+            for feed in list(waiting):
+                if feed.takes(number) and (
+                    0 <= feed.next_offset(number) - turn.position < TURN_RECORDS
+                ):
+                    del waiting[feed]
+                    turn.feeds[feed] = None
+
+    def _open_consumer(self) -> CatchUpConsumer:
+        if self._consumer is None:
+            self._consumer = CatchUpConsumer(self._config, self._shared, self)
+            self._consumer.start()
+        return self._consumer
+
+    # Called for the consumer's thread.
+
+    def on_records(
+        self, number: int, ticket: int, records: Sequence[StoredRecord], end: int | None
+    ) -> None:
+        """Hand out what was read; `end` is the end of the partition, if that was reached."""
+        turn = self._turns.get(number)
+        if turn is None or turn.ticket != ticket:
+            return
+        feeds = turn.feeds
+        for feed in [feed for feed in feeds if not feed.takes(number)]:
+            del feeds[feed]
+            feed.skip_to(number, turn.position)
+        batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
+        for record in records if feeds else ():
+            wanted = (
+                self._reader.wanted_of(record, feeds)
+                if len(feeds) <= _FEW
+                else self._reader.wanted(record)
+            )
+            for feed in wanted:
+                if feed in feeds:
+                    batches.setdefault(feed, []).append(record)
+            turn.position = record.offset + 1
+        self._reader.examined()
+        if end is not None and feeds:
+            turn.position = max(turn.position, end)
+        turn.read += len(records)
+        shared = len(batches) > 1
+        taken = []
+        for feed, batch in batches.items():
+            fresh, refused = feed.take(batch, shared=shared)
+            if fresh:
+                taken.append((feed, fresh))
+            if refused:
+                del feeds[feed]
+                feed.skip_to(number, refused[0].offset)
+                feed.wait_for_room()
+        self._advance(number, turn)
+        # Last: what the listeners do must find all positions as they are now.
+        for feed, fresh in taken:
+            feed.hand_out(fresh)
+
+    def _advance(self, number: int, turn: _Turn) -> None:
+        if turn.position >= self._reader.position(number):
+            self._leave(number, turn)
+            feeds, turn.feeds = turn.feeds, {}
+            for feed in feeds:
+                self._reader.caught_up(feed, number)
+        elif turn.read >= TURN_RECORDS and self._waiting.get(number):
+            self._leave(number, turn)
+            self._waiting[number] |= turn.feeds
+            turn.feeds.clear()
+        self._end_if_empty(number, turn)
+
+    def _leave(self, number: int, turn: _Turn) -> None:
+        for feed in turn.feeds:
+            feed.skip_to(number, turn.position)
+
+    def _end_if_empty(self, number: int, turn: _Turn) -> None:
+        if not turn.feeds and self._turns.get(number) is turn:
+            del self._turns[number]
+            if self._consumer is not None:
+                self._consumer.stop_reading(number)
+            self._next_turn(number)
+
+    def on_reset(self, number: int, ticket: int, low: int) -> None:
+        """The log no longer has the next record: it begins at `low`."""
+        turn = self._turns.get(number)
+        if turn is None or turn.ticket != ticket:
+            return
+        for feed in turn.feeds:
+            # A feed without a committed offset begins at 0, wherever the log begins.
+            (feed.expire if feed.next_offset(number) else feed.skip_to)(number, low)
+        turn.position = low
+        turn.ticket = self._open_consumer().read(number, low)
+
+    def on_restarted(self) -> None:
+        """The consumer was replaced by a new one, which reads nothing yet."""
+        for number, turn in self._turns.items():
+            turn.ticket = self._open_consumer().read(number, turn.position)

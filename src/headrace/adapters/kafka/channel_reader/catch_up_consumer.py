@@ -1,0 +1,195 @@
+"""The consumer of `CatchUp`, in a thread of its own. It joins no group: partitions and positions
+are set from outside.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.flow_control import FlowControl
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.errors import is_offset_out_of_range, is_partition_end
+from headrace.adapters.kafka.messages import to_record
+from headrace.adapters.kafka.options import client_logger
+from headrace.domain.feed import FeedBounds
+from headrace.domain.record import StoredRecord
+
+_BOUNDS: Final = FeedBounds(records_max=256, bytes_max=2 * 1024 * 1024)
+_POLL_SECONDS: Final = 0.05
+_IDLE_SECONDS: Final = 1.0
+_RESTART_SECONDS: Final = 1.0
+_QUEUE_BYTES: Final = 256 * 1024
+_QUERY_SECONDS: Final = 5.0
+
+logger = structlog.get_logger(__name__)
+
+
+class CatchUpListener(Protocol):
+    """Receives what is read, on the event loop."""
+
+    def on_records(
+        self, number: int, ticket: int, records: Sequence[StoredRecord], end: int | None
+    ) -> None:
+        """Records of one partition, and its end if that was reached after them."""
+        ...
+
+    def on_reset(self, number: int, ticket: int, low: int) -> None:
+        """The position is not in the log, which begins at `low`."""
+        ...
+
+    def on_restarted(self) -> None:
+        """Nothing is read until `read` is called again."""
+        ...
+
+
+class CatchUpConsumer(threading.Thread):
+    """Reads partitions from given positions."""
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        shared: SharedConsumerResources,
+        listener: CatchUpListener,
+    ) -> None:
+        super().__init__(name=f"catch-up {config.topics[0]}", daemon=True)
+        (self._topic,) = config.topics
+        self._config = config
+        self._listener = listener
+        self._queue = shared.callback_queues.queue(asyncio.get_running_loop())
+        self._flow = FlowControl(_BOUNDS)
+        self._commands: deque[tuple[int, int | None, int]] = deque()
+        self._tickets: dict[int, int] = {}
+        """What is read now. Thread."""
+        self._ticket = 0
+        self._closing = False
+
+    # Called by the loop; all return immediately.
+
+    def read(self, number: int, offset: int) -> int:
+        """Read this partition from `offset` on; return the ticket that its records have."""
+        self._ticket += 1
+        self._commands.append((number, offset, self._ticket))
+        self._flow.wake.set()
+        return self._ticket
+
+    def stop_reading(self, number: int) -> None:
+        """Do not read this partition."""
+        self._commands.append((number, None, 0))
+        self._flow.wake.set()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing = True
+        self._flow.wake.set()
+
+    # Thread.
+
+    def run(self) -> None:
+        """Read until `close`. A consumer that fails, or whose credentials are outdated, is
+        replaced.
+        """
+        while not self._closing:
+            try:
+                self._run_consumer()
+            except KafkaException as error:
+                logger.warning("catch_up_failed", topic=self._topic, error=str(error))
+                self._flow.wake.clear()
+                self._flow.wake.wait(_RESTART_SECONDS)
+            if not self._closing:
+                self._commands.clear()
+                self._tickets.clear()
+                self._call(self._listener.on_restarted)
+
+    def _run_consumer(self) -> None:
+        age = self._config.options.credentials.age(f"catch-up {self._topic}")
+        consumer = Consumer(
+            self._config.client_settings(queue_bytes=_QUEUE_BYTES), logger=client_logger
+        )
+        try:
+            while not self._closing and not age.due:
+                self._run_commands(consumer)
+                if not self._tickets:
+                    self._flow.wake.clear()
+                    if not self._commands and not self._closing:
+                        self._flow.wake.wait(_IDLE_SECONDS)
+                        consumer.poll(0)
+                    continue
+                room = self._flow.free_records()
+                if room:
+                    self._deliver(consumer, consumer.consume(room, _POLL_SECONDS))
+                else:
+                    self._flow.wait_for_capacity(_POLL_SECONDS)
+        finally:
+            consumer.close()
+
+    def _run_commands(self, consumer: Consumer) -> None:
+        while self._commands:
+            number, offset, ticket = self._commands.popleft()
+            if self._tickets.pop(number, None) is not None:
+                consumer.incremental_unassign([TopicPartition(self._topic, number)])
+            if offset is not None:
+                self._tickets[number] = ticket
+                consumer.incremental_assign([TopicPartition(self._topic, number, offset)])
+
+    def _deliver(self, consumer: Consumer, messages: Sequence[Message]) -> None:
+        found: dict[int, list[StoredRecord]] = {}
+        ends: dict[int, int] = {}
+        for message in messages:
+            error = message.error()
+            number = message.partition() or 0
+            if error is None:
+                found.setdefault(number, []).append(to_record(message))
+            elif is_partition_end(error):
+                ends[number] = message.offset() or 0
+                found.setdefault(number, [])
+            elif is_offset_out_of_range(error):
+                self._reset(consumer, number)
+            elif error.fatal():
+                raise KafkaException(error)
+            else:  # The client tries again by itself.
+                logger.info("catch_up_error", topic=self._topic, error=error.str())
+        for number, records in found.items():
+            if number in self._tickets:
+                size = sum(record.size for record in records)
+                self._flow.add_batch(
+                    len(records), size, largest=max((each.size for each in records), default=0)
+                )
+                self._call(
+                    self._hand_over, number, self._tickets[number], records, ends.get(number), size
+                )
+
+    def _reset(self, consumer: Consumer, number: int) -> None:
+        low, _ = consumer.get_watermark_offsets(
+            TopicPartition(self._topic, number), timeout=_QUERY_SECONDS
+        )
+        if number in self._tickets:
+            self._call(self._listener.on_reset, number, self._tickets[number], low)
+
+    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
+        try:
+            self._queue.call_soon(callback, *arguments)
+        except RuntimeError:  # The loop is closed: nobody needs the results.
+            self._closing = True
+
+    # Loop.
+
+    def _hand_over(
+        self,
+        number: int,
+        ticket: int,
+        records: Sequence[StoredRecord],
+        end: int | None,
+        size: int,
+    ) -> None:
+        self._flow.batch_received()
+        try:
+            if not self._closing:
+                self._listener.on_records(number, ticket, records, end)
+        finally:
+            self._flow.release(len(records), size)

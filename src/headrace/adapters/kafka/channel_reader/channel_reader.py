@@ -1,0 +1,694 @@
+"""Reads the topic of a channel once for all subscriptions of a process.
+
+The reader joins a group of its own, which assigns the partitions of the topic to the processes. It
+finds the feeds that want a record with an index of their filters. A feed that has no room, that has
+paused a partition, or that begins far behind does not hold up the others: it stops following the
+reader, and a second consumer (`catch_up`) reads for it until it has caught up.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from typing import Final
+
+from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
+from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits, is_stored
+from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
+from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX
+from headrace.adapters.kafka.consumer.membership_monitor import UNCONFIRMED_SECONDS
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
+from headrace.codec import kafka
+from headrace.domain.errors import HeadraceError
+from headrace.domain.event import InvalidEvent
+from headrace.domain.feed import AlarmKind, FeedAlarm
+from headrace.domain.filter_index import FilterIndex
+from headrace.domain.record import Partition, StoredRecord
+from headrace.runtime.failpoints import stall_point, stall_points_armed
+
+START_DISTANCE_MAX: Final = 10_000
+"""How many records the reader goes back for a feed when it begins. A feed that is further behind
+catches up by itself.
+"""
+NOT_OWNED: Final = 2**63
+"""Above each offset: stands for the position in a partition of another process."""
+READ_OFFSETS_SECONDS: Final = 4.0
+_CLAIM_SECONDS = 4.0
+_OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
+"""What the feeds report themselves, about their own records and offsets."""
+_RETRY_SECONDS = 1.0
+_LAZY_SECONDS = 1.0
+_LAZY_COMMITS_PER_SECOND = 20
+"""Commits of positions that moved only because records did not match, for all feeds together."""
+
+
+class ChannelReader:
+    """The reader of one topic in one process. Everything here runs on the event loop."""
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        shared: SharedConsumerResources,
+        offsets: GroupOffsets,
+        *,
+        guard: RecordGuard,
+        previous: asyncio.Event | None = None,
+        on_closing: Callable[["ChannelReader"], None] = lambda _: None,
+    ) -> None:
+        """`previous` is set when an earlier reader of the topic has left the group: two members
+        with the same instance name exclude each other. `on_closing` is called when the last feed
+        has left: the reader takes no more feeds.
+        """
+        (self.topic,) = config.topics
+        self._config = config
+        self._shared = shared
+        self._offsets = offsets
+        self._guard = guard
+        self._previous = previous
+        self._on_closing = on_closing
+        self.closed = asyncio.Event()
+        """Set when the reader has left its group."""
+        self._loop = asyncio.get_running_loop()
+        self._consumer = ReaderConsumer(config, shared, self._on_alarm, reader=self)
+        self._commits = GroupCommits(
+            offsets,
+            shared.commit_rate_limiter,
+            confirmed=self.confirmed,
+            confirm=self._consumer.confirm_membership,
+            on_members=self._on_members,
+        )
+        self._catch_up = CatchUp(config, shared, self)
+        self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
+        self.feeds: dict[SubscriptionFeed, None] = {}
+        self._joining: dict[SubscriptionFeed, None] = {}
+        """Feeds whose offsets are not known yet."""
+        self._join_task: asyncio.Task[None] | None = None
+        self._positions: dict[int, int] = {}
+        """The offset that is read next, by partition that this process owns."""
+        self._followers: dict[int, int] = {}
+        """How many feeds follow the reader, by partition."""
+        self._overdue = asyncio.Event()
+        """Whether the drain deadline of the revocation that runs has passed."""
+        self._held: list[StoredRecord] = []
+        """Records for which the only feed has no room."""
+        self._partition_count = 0
+        self._owned_at = float("-inf")
+        """When the group last confirmed that this process owns its partitions, other than by the
+        answer to a commit.
+        """
+        self._unconfirmed = False
+        self._misplaced = False
+        self._started = False
+        self._closing = False
+        self._lazy_timer: asyncio.TimerHandle | None = None
+        self._lazy_queue: list[SubscriptionFeed] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # Feeds.
+
+    def attach(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.attach`."""
+        self.feeds[feed] = None
+        self._index.add(feed, feed.filter)
+        self._shared.byte_budget.register(feed.flow)
+        if not self._started:
+            self._started = True
+            self._spawn(self._start())
+        if self._held:  # Until now there was only one feed to wait for.
+            self._loop.call_soon(self._dispatch_held)
+        if self._unconfirmed:
+            feed.notify_membership(True)
+        self._join(feed)
+
+    async def _start(self) -> None:
+        if self._previous is not None:
+            await self._previous.wait()
+        if not self._closing:
+            self._consumer.start(self)
+            self._lazy_timer = self._loop.call_later(_LAZY_SECONDS, self._commit_skipped)
+
+    def _join(self, feed: SubscriptionFeed) -> None:
+        """Read the offsets of a feed in the partitions that are owned, with those of other feeds
+        that join at the same time.
+        """
+        self._joining[feed] = None
+        if self._join_task is None and self._positions:
+            self._join_task = self._spawn(self._join_all())
+
+    async def _join_all(self) -> None:
+        try:
+            while self._joining and self._positions:
+                await asyncio.sleep(0)  # Feeds that are opened together are read together.
+                feeds, self._joining = list(self._joining), {}
+                await self._confirm_now()
+                wanted = {feed: self._missing(feed) for feed in feeds if feed in self.feeds}
+                try:
+                    await self._admit({feed: each for feed, each in wanted.items() if each})
+                except HeadraceError as error:
+                    for feed in wanted:
+                        feed.raise_alarm(
+                            AlarmKind.UNAVAILABLE, f"offsets could not be read: {error}"
+                        )
+                    self._joining |= dict.fromkeys(wanted)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                for feed in wanted:
+                    self._place_all(feed)
+        finally:
+            self._join_task = None
+
+    async def detach(self, feed: SubscriptionFeed, *, leave: bool) -> None:
+        """As `Reader.detach`."""
+        if feed not in self.feeds:
+            return
+        self._joining.pop(feed, None)
+        self._index.remove(feed)
+        numbers = list(feed.partitions)
+        for number in numbers:
+            self._unfollow(feed, number, self.position(number))
+            self._catch_up.forget(feed, number)
+        drained = asyncio.Event()
+        feed.revoke(numbers, drained.set)
+        try:
+            async with asyncio.timeout(self._config.drain_seconds):
+                await drained.wait()
+        except TimeoutError:
+            feed.drain_overdue(numbers)
+        if feed.partitions:
+            await self._confirm_now()
+            await self._commits.commit_final(feed)
+        self._remove(feed)
+        if not self.feeds and not self._closing:
+            await self._close(leave=leave)
+
+    def abandon(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.abandon`."""
+        if feed in self.feeds:
+            self._joining.pop(feed, None)
+            self._index.remove(feed)
+            self._remove(feed)
+        if not self.feeds:
+            self._closing = True
+            self._on_closing(self)
+            self._consumer.abandon()
+            self.closed.set()
+            self._catch_up.close()
+            self._cancel()
+
+    def _remove(self, feed: SubscriptionFeed) -> None:
+        self.feeds.pop(feed, None)
+        feed.close()
+        self._shared.byte_budget.unregister(feed.flow)
+
+    async def _close(self, *, leave: bool) -> None:
+        self._closing = True
+        self._on_closing(self)
+        self._catch_up.close()
+        await self._consumer.stop(leave=leave)
+        self.closed.set()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self._lazy_timer is not None:
+            self._lazy_timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the threads, as `KafkaFeed.join`."""
+        return self._consumer.join(timeout_seconds) and self._catch_up.join(timeout_seconds)
+
+    def filter_changed(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.filter_changed`."""
+        if feed in self.feeds and not feed.stopping:
+            self._index.add(feed, feed.filter)
+
+    def commit_soon(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.commit_soon`."""
+        self._commits.schedule(feed)
+
+    def resumed(self, feed: SubscriptionFeed, number: int) -> None:
+        """As `Reader.resumed`."""
+        self._loop.call_soon(self._place, feed, number)
+
+    def room_available(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.room_available`."""
+        if self._held:
+            self._loop.call_soon(self._dispatch_held)
+        self._loop.call_soon(self._place_all, feed)
+
+    def verify_membership(self) -> None:
+        """As `Reader.verify_membership`."""
+        self._consumer.verify_membership()
+
+    def position(self, number: int) -> int:
+        """As `Reader.position`."""
+        return self._positions.get(number, 0)
+
+    def high_watermark(self, number: int) -> int:
+        """As `Reader.high_watermark`."""
+        return self._consumer.high_watermark(number)
+
+    # Membership.
+
+    def confirmed(self) -> bool:
+        """Whether the group has confirmed, less than half of a session ago, that this process owns
+        its partitions.
+        """
+        confirmed_at = max(self._consumer.confirmed_at, self._owned_at)
+        return self._loop.time() - confirmed_at < UNCONFIRMED_SECONDS
+
+    async def _confirm_now(self) -> None:
+        until = self._loop.time() + UNCONFIRMED_SECONDS
+        while not self.confirmed() and self._positions and self._loop.time() < until:
+            self._consumer.confirm_membership()
+            await asyncio.sleep(0.02)
+
+    def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
+        """As `FeedListener.on_membership_unconfirmed`."""
+        self._unconfirmed = unconfirmed
+        for feed in self.feeds:
+            feed.notify_membership(unconfirmed)
+
+    def _on_alarm(self, alarm: FeedAlarm) -> None:
+        if alarm.kind in _OWN_ALARMS:
+            return
+        for feed in list(self.feeds):
+            feed.raise_alarm(alarm.kind, alarm.detail, alarm.partition, alarm.count)
+
+    def _on_members(self, feed: SubscriptionFeed) -> None:
+        """The group of a feed has members: another version of this service reads for it. It is not
+        served here until they have left.
+        """
+        numbers = list(feed.partitions)
+        for number in numbers:
+            self._unfollow(feed, number, self.position(number))
+            self._catch_up.forget(feed, number)
+        feed.lose(numbers)
+        feed.raise_alarm(
+            AlarmKind.OTHER_MEMBERS,
+            f"group {feed.group} has members of its own; its events are delivered here when they"
+            " have left",
+        )
+        self._rejoin_later(feed)
+
+    # Assignment.
+
+    async def start_positions(
+        self, partitions: Sequence[Partition], partition_count: int
+    ) -> Sequence[Position]:
+        """Return where to begin in newly assigned partitions. Raises `LogUnavailable`."""
+        self._partition_count = partition_count
+        self._owned_at = self._loop.time()
+        feeds = [feed for feed in self.feeds if not feed.stopping]
+        await self._admit(dict.fromkeys(feeds, partitions))
+        starts = []
+        for partition in partitions:
+            number = partition.partition
+            offsets = [feed.next_offset(number) for feed in feeds if number in feed.partitions]
+            starts.append(Position(partition, _start(offsets), ""))
+        return starts
+
+    def on_assigned(self, starts: Sequence[Position]) -> None:
+        """The reader begins at these positions."""
+        for start in starts:
+            number = start.partition.partition
+            self._positions[number] = start.offset
+            self._followers[number] = 0
+            for feed in self.feeds:
+                self._place(feed, number)
+            if not self._followers[number]:
+                self._consumer.pause(start.partition)
+        for feed in self.feeds:
+            if not feed.stopping and self._missing(feed):
+                self._join(feed)
+
+    def _missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
+        """The partitions that this process owns and in which the feed has not begun."""
+        return [
+            Partition(self.topic, number)
+            for number in self._positions
+            if number not in feed.partitions
+        ]
+
+    async def _admit(self, wanted: Mapping[SubscriptionFeed, Sequence[Partition]]) -> None:
+        """Begin these partitions for each feed whose group has no members. Raises
+        `LogUnavailable`.
+        """
+        if not wanted:
+            return
+        found = await self._offsets.read(
+            {feed.group: partitions for feed, partitions in wanted.items()}, READ_OFFSETS_SECONDS
+        )
+        results = await asyncio.gather(
+            *(
+                self._claim(feed, found.get(feed.group, {}), partitions)
+                for feed, partitions in wanted.items()
+            ),
+            return_exceptions=True,
+        )
+        for feed, result in zip(wanted, results, strict=True):
+            if isinstance(result, HeadraceError):
+                feed.raise_alarm(AlarmKind.UNAVAILABLE, str(result))
+                self._rejoin_later(feed)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _claim(
+        self,
+        feed: SubscriptionFeed,
+        found: Mapping[Partition, Position],
+        partitions: Sequence[Partition],
+    ) -> None:
+        """Commit what is committed: accepted only if the group has no members, which would deliver
+        the same events.
+        """
+        if found:
+            result = await self._offsets.commit(
+                feed.group, list(found.values()), _CLAIM_SECONDS, still_valid=self.confirmed
+            )
+            if result.outcome is CommitOutcome.MEMBERS:
+                self._on_members(feed)
+                return
+            if not all(is_stored(result, each) for each in found):
+                self._rejoin_later(feed)
+                return
+        forgotten = not found and not feed.begins_at_oldest and await self._has_no_offsets(feed)
+        if feed not in self.feeds or feed.stopping:
+            return
+        for partition in partitions:
+            if partition.partition in feed.partitions:
+                continue
+            position = found.get(partition)
+            feed.assign(position or Position(partition, 0, ""), committed=position is not None)
+            self._check_topic_id(feed, partition.partition)
+            if forgotten:
+                feed.raise_alarm(
+                    AlarmKind.OFFSET_MISSING,
+                    f"no offset is committed in {self.topic}; reading begins at the oldest record",
+                    partition,
+                )
+
+    def _check_topic_id(self, feed: SubscriptionFeed, number: int) -> None:
+        """Check whether the topic is still the one in which the offsets were committed."""
+        topic_id = self._shared.topic_ids.known(self.topic)
+        if topic_id and not feed.set_topic_id(number, topic_id):
+            partition = Partition(self.topic, number)
+            self._unfollow(feed, number, self.position(number))
+            self._catch_up.forget(feed, number)
+            feed.lose([number])
+            feed.assign(Position(partition, 0, ""), committed=False)
+            feed.set_topic_id(number, topic_id)
+            feed.raise_alarm(
+                AlarmKind.TOPIC_RECREATED,
+                f"the topic of {self.topic}/{number} was deleted and created again; reading"
+                " continues at its oldest record",
+                partition,
+            )
+
+    async def _has_no_offsets(self, feed: SubscriptionFeed) -> bool:
+        everything = [Partition(self.topic, number) for number in range(self._partition_count)]
+        found = await self._offsets.read({feed.group: everything}, READ_OFFSETS_SECONDS)
+        return not found.get(feed.group)
+
+    def _rejoin_later(self, feed: SubscriptionFeed) -> None:
+        self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
+
+    def _rejoin(self, feed: SubscriptionFeed) -> None:
+        if feed in self.feeds and not feed.stopping:
+            self._join(feed)
+
+    def _place_all(self, feed: SubscriptionFeed) -> None:
+        for number in list(feed.partitions):
+            self._place(feed, number)
+
+    def _place(self, feed: SubscriptionFeed, number: int) -> None:
+        """Have a feed follow the reader in this partition, or catch up first."""
+        if number not in self._positions or not feed.takes(number) or feed.follows(number):
+            return
+        if feed.next_offset(number) < self._positions[number]:
+            self._catch_up.request(feed, number)
+        else:
+            self.caught_up(feed, number)
+
+    def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
+        """A feed has reached the position of the reader."""
+        if number not in self._followers or not feed.takes(number) or feed.follows(number):
+            return
+        feed.follow(number)
+        self._followers[number] += 1
+        if self._followers[number] == 1:
+            self._consumer.resume(Partition(self.topic, number))
+
+    def _unfollow(self, feed: SubscriptionFeed, number: int, offset: int) -> None:
+        if not feed.follows(number):
+            return
+        feed.fall_behind(number, offset)
+        self.on_unfollowed(number)
+
+    def on_unfollowed(self, number: int) -> None:
+        """As `Reader.on_unfollowed`."""
+        if number in self._followers:
+            self._followers[number] -= 1
+            if not self._followers[number]:
+                self._consumer.pause(Partition(self.topic, number))
+
+    # Records.
+
+    def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
+        """Return the feeds whose filters the record passes; all feeds if it is not an event."""
+        attributes = self._examine(record)
+        return self.feeds if attributes is None else self._index.matching(attributes)
+
+    def wanted_of(
+        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+    ) -> Collection[SubscriptionFeed]:
+        """As `wanted`, of a few feeds."""
+        attributes = self._examine(record)
+        if attributes is None:
+            return feeds
+        return [feed for feed in feeds if feed.filter.matches(attributes)]
+
+    def _examine(self, record: StoredRecord) -> Mapping[str, str] | None:
+        """Return the attributes of a record; None if it is not an event, or stalls the loop. The
+        listeners examine such a record themselves.
+        """
+        if record.attributes is not None:  # It was held.
+            return record.attributes
+        guard = self._guard
+        if guard.poison and (record.partition, record.offset) in guard.poison:
+            return None
+        guard.mark(record.partition, record.offset)
+        if stall_points_armed():
+            _stall(record)
+        self._misplaced = False
+        try:
+            binary = kafka.normalise(record, self._on_misplaced)
+            attributes = kafka.attributes(binary.headers)
+        except InvalidEvent:
+            return None
+        if binary is not record:
+            record.headers, record.value = binary.headers, binary.value
+        if not self._misplaced:  # The listeners count such a record.
+            record.attributes = attributes
+        return attributes
+
+    def examined(self) -> None:
+        """A batch of records was examined."""
+        self._guard.clear()
+
+    def _on_misplaced(self) -> None:
+        self._misplaced = True
+
+    def on_records(self, records: Sequence[StoredRecord]) -> None:
+        """As `FeedListener.on_records`."""
+        if self._held:
+            self._held += records
+        else:
+            self._dispatch(records)
+
+    def _dispatch_held(self) -> None:
+        """Continue with a part of what was held. `_dispatch` puts back what finds no room again."""
+        part, self._held = self._held[:BATCH_RECORDS_MAX], self._held[BATCH_RECORDS_MAX:]
+        if part:
+            self._dispatch(part)
+        if self._held and not self._waits_for_room():
+            self._loop.call_soon(self._dispatch_held)
+
+    def _waits_for_room(self) -> bool:
+        """Whether nothing can be done before the only feed has room."""
+        return len(self.feeds) == 1 and next(iter(self.feeds)).full
+
+    def _dispatch(self, records: Sequence[StoredRecord]) -> None:
+        batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
+        positions = self._positions
+        for record in records:
+            number = record.partition
+            if record.offset < positions.get(number, NOT_OWNED):
+                continue
+            for feed in self.wanted(record):
+                if feed.follows(number):
+                    batch = batches.get(feed)
+                    if batch is None:
+                        batches[feed] = [record]
+                    else:
+                        batch.append(record)
+            positions[number] = record.offset + 1
+        self.examined()
+        shared = len(batches) > 1
+        taken = []
+        at = len(records)
+        for feed, batch in batches.items():
+            fresh, refused = feed.take(batch, shared=shared)
+            if fresh:
+                taken.append((feed, fresh))
+            if refused and len(self.feeds) == 1:
+                at = self._hold(records, refused[0])
+                feed.wait_for_room()
+            elif refused:
+                self._refused(feed, refused)
+        self._consumer.finish(records[:at])
+        # Last: what the listeners do must find all positions as they are now.
+        for feed, fresh in taken:
+            feed.hand_out(fresh)
+
+    def _hold(self, records: Sequence[StoredRecord], first: StoredRecord) -> int:
+        """Keep the records from `first` on until the only feed has room, and return its index. The
+        consumer reads no more meanwhile than its bounds allow.
+        """
+        at = next(index for index, record in enumerate(records) if record is first)
+        self._held[:0] = records[at:]
+        for record in reversed(self._held):
+            if record.partition in self._positions:
+                self._positions[record.partition] = record.offset
+        return at
+
+    def _refused(self, feed: SubscriptionFeed, records: Sequence[StoredRecord]) -> None:
+        """The feed has no room: it falls behind, and the others continue."""
+        for record in records:
+            self._unfollow(feed, record.partition, record.offset)
+        feed.wait_for_room()
+
+    # Revocation.
+
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        """As `FeedListener.on_revoked`: the feeds return the partitions, and each commits."""
+        numbers = [each.partition for each in partitions]
+        # The group waits for this process: nobody else owns them yet.
+        self._owned_at = self._loop.time()
+        self._spawn(self._revoke(numbers, drained))
+
+    async def _revoke(self, numbers: Sequence[int], drained: Callable[[], None]) -> None:
+        overdue = self._overdue = asyncio.Event()
+        feeds = [feed for feed in self.feeds if not feed.partitions.keys().isdisjoint(numbers)]
+        for feed in feeds:
+            for number in numbers:
+                if number in feed.partitions:
+                    feed.fall_behind(number, self.position(number))
+        self._drop(numbers)
+        async with asyncio.TaskGroup() as tasks:
+            for feed in feeds:
+                tasks.create_task(self._give_back(feed, numbers, overdue))
+        drained()
+
+    async def _give_back(
+        self, feed: SubscriptionFeed, numbers: Sequence[int], overdue: asyncio.Event
+    ) -> None:
+        """Have the listener return the partitions, until the drain deadline, and commit."""
+        returned = asyncio.Event()
+        feed.revoke(numbers, returned.set)
+        if not returned.is_set():
+            waits = {asyncio.ensure_future(each.wait()) for each in (returned, overdue)}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for each in waits:
+                each.cancel()
+        if not returned.is_set():
+            feed.drain_overdue(numbers)
+        await self._commits.commit_final(feed, numbers)
+        feed.remove(numbers)
+
+    def on_drain_overdue(self, partitions: Collection[Partition]) -> None:
+        """As `StartPositionsSource.on_drain_overdue`."""
+        self._overdue.set()
+
+    def on_restarted(self, partition: Partition, offset: int) -> None:
+        """As `StartPositionsSource.on_restarted`: all feeds begin there."""
+        self._positions[partition.partition] = offset
+        self._followers[partition.partition] = 0
+        for feed in self.feeds:
+            if not feed.stopping and partition.partition not in feed.partitions:
+                feed.assign(Position(partition, offset, ""), committed=False)
+                self._place(feed, partition.partition)
+
+    def on_expired(self, partition: Partition, offset: int) -> None:
+        """As `StartPositionsSource.on_expired`."""
+        number = partition.partition
+        for feed in self.feeds:
+            if feed.follows(number):
+                feed.expire(number, offset)
+        self._positions[number] = offset
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        """As `FeedListener.on_lost`."""
+        numbers = [each.partition for each in partitions]
+        for feed in list(self.feeds):
+            feed.lose(numbers)
+        self._drop(numbers)
+        self._overdue.set()  # A revocation of them is over.
+
+    def _drop(self, numbers: Collection[int]) -> None:
+        for number in numbers:
+            self._positions.pop(number, None)
+            self._followers.pop(number, None)
+            self._catch_up.drop(number)
+        dropped = [each for each in self._held if each.partition not in self._positions]
+        self._held = [each for each in self._held if each.partition in self._positions]
+        self._consumer.finish(dropped)
+
+    def on_end(self, number: int, offset: int) -> None:
+        """As `StartPositionsSource.on_end`."""
+        if number in self._positions and not any(each.partition == number for each in self._held):
+            self._positions[number] = max(self._positions[number], offset)
+
+    # Commits of skipped records.
+
+    def _commit_skipped(self) -> None:
+        self._lazy_timer = self._loop.call_later(_LAZY_SECONDS, self._commit_skipped)
+        if not self._lazy_queue:
+            self._lazy_queue = list(self.feeds)
+        due, self._lazy_queue = (
+            self._lazy_queue[:_LAZY_COMMITS_PER_SECOND],
+            self._lazy_queue[_LAZY_COMMITS_PER_SECOND:],
+        )
+        for feed in due:
+            for number in list(feed.partitions):
+                self._check_topic_id(feed, number)
+                self._place(feed, number)
+            if feed.has_skipped():
+                self._commits.schedule(feed)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _stall(record: StoredRecord) -> None:
+    """For tests only: where an event may stall the loop."""
+    for name, value in record.headers:
+        if name == "ce_id":
+            stall_point("read " + value.decode("utf-8", "replace"))
+
+
+def _start(offsets: Sequence[int]) -> int:
+    """Return where to begin for feeds that are at these offsets: at the lowest that is near the
+    highest.
+    """
+    if not offsets:
+        return 0
+    lowest = max(offsets) - START_DISTANCE_MAX
+    return min(offset for offset in offsets if offset >= lowest)

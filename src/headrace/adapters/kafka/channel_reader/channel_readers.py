@@ -1,0 +1,71 @@
+"""The channel readers of one process, one for each topic."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from headrace.adapters.kafka.channel_reader.channel_reader import ChannelReader
+from headrace.adapters.kafka.channel_reader.record_guard import GuardFactory, no_guard
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
+from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig
+from headrace.domain.reader_group import reader_group
+
+READER_BOUNDS: Final = FeedBounds(records_max=512, bytes_max=2 * 1024 * 1024)
+
+
+class ChannelReaders:
+    """Opens feeds with the reader of their topic."""
+
+    def __init__(self, shared: SharedConsumerResources, guard_of: GuardFactory = no_guard) -> None:
+        self._shared = shared
+        self._guard_of = guard_of
+        self._offsets: GroupOffsets | None = None
+        self._by_topic: dict[str, ChannelReader] = {}
+        self._closing: dict[str, asyncio.Event] = {}
+        """Set when the last reader of a topic has left its group."""
+
+    def open(
+        self,
+        config: FeedConfig,
+        defaults: ConsumerConfig,
+        instance: str | None,
+        alarm: Callable[[FeedAlarm], None],
+    ) -> SubscriptionFeed:
+        """Open a feed; its reader starts with its first feed."""
+        (topic,) = config.topics
+        reader = self._by_topic.get(topic)
+        if reader is None:
+            if self._offsets is None:
+                self._offsets = GroupOffsets(defaults.options)
+            consumer = replace(
+                defaults,
+                group=reader_group(topic),
+                topics=(topic,),
+                bounds=READER_BOUNDS,
+                instance=f"{instance}-{topic}" if instance else None,
+            )
+            reader = ChannelReader(
+                consumer,
+                self._shared,
+                self._offsets,
+                guard=self._guard_of(topic),
+                previous=self._closing.pop(topic, None),
+                on_closing=self._on_closing,
+            )
+            self._by_topic[topic] = reader
+        return SubscriptionFeed(config, reader, alarm)
+
+    def _on_closing(self, reader: ChannelReader) -> None:
+        if self._by_topic.get(reader.topic) is reader:
+            del self._by_topic[reader.topic]
+            self._closing[reader.topic] = reader.closed
+
+    async def close(self) -> None:
+        """Close the connections for offsets. The feeds were stopped before. Idempotent."""
+        if self._offsets is not None:
+            await self._offsets.close()
+            self._offsets = None

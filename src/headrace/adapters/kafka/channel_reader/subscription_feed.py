@@ -1,0 +1,469 @@
+"""The feed of one subscription whose channel topic is read by a `ChannelReader`.
+
+The reader is a member of a group that only assigns partitions. The group of the subscription has no
+members: it has the offsets of the subscription, which are committed from outside.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from headrace.adapters.kafka.consumer.flow_control import FlowControl
+from headrace.adapters.kafka.consumer.partition_state import PartitionState
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.domain import filters
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedConfig, InitialOffset
+from headrace.domain.filters import Filter
+from headrace.domain.ports import FeedListener, Lag
+from headrace.domain.record import Partition, StoredRecord
+
+COMMIT_AGAIN_SECONDS = 600.0
+_ALARM_INTERVAL_SECONDS = 10.0
+
+
+class Reader(Protocol):
+    """What a feed needs of its reader."""
+
+    def attach(self, feed: "SubscriptionFeed") -> None:
+        """Begin to serve a feed."""
+        ...
+
+    async def detach(self, feed: "SubscriptionFeed", *, leave: bool) -> None:
+        """Drain a feed, commit, and stop serving it."""
+        ...
+
+    def abandon(self, feed: "SubscriptionFeed") -> None:
+        """Stop serving a feed as in a crash."""
+        ...
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the threads; return False if they still run."""
+        ...
+
+    def filter_changed(self, feed: "SubscriptionFeed") -> None:
+        """The feed has another filter."""
+        ...
+
+    def commit_soon(self, feed: "SubscriptionFeed") -> None:
+        """The feed has offsets to commit."""
+        ...
+
+    def resumed(self, feed: "SubscriptionFeed", number: int) -> None:
+        """The feed takes records of this partition again."""
+        ...
+
+    def room_available(self, feed: "SubscriptionFeed") -> None:
+        """The feed was full and has room again."""
+        ...
+
+    def verify_membership(self) -> None:
+        """Verify that this process still owns its partitions."""
+        ...
+
+    def position(self, number: int) -> int:
+        """The offset that is read next in this partition."""
+        ...
+
+    def high_watermark(self, number: int) -> int:
+        """The end of this partition."""
+        ...
+
+    def on_unfollowed(self, number: int) -> None:
+        """A feed does not follow the reader in this partition any longer."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Progress:
+    """One partition of one subscription."""
+
+    state: PartitionState
+    following: bool = False
+    """Whether it takes records as the reader reads them. Everything below the reader's position
+    that it did not take did not match.
+    """
+
+
+class SubscriptionFeed:
+    """Implements `headrace.domain.ports.Feed`. Everything here runs on the event loop."""
+
+    def __init__(
+        self, config: FeedConfig, reader: Reader, alarm: Callable[[FeedAlarm], None]
+    ) -> None:
+        (self.topic,) = config.topics
+        self.group = config.group
+        self.begins_at_oldest = config.initial_offset is InitialOffset.EARLIEST
+        """Whether no alarm is due if nothing is committed."""
+        self.filter = config.filter or filters.compile(())
+        self.flow = FlowControl(config.bounds)
+        self.partitions: dict[int, _Progress] = {}
+        """The partitions that this process owns and in which the offsets are known."""
+        self.listener: FeedListener | None = None
+        self.commit_timer: asyncio.TimerHandle | None = None
+        self.commit_lock = asyncio.Lock()
+        """Held during a commit: a second one could overtake it and set the offset back."""
+        self.full = False
+        """Whether a record was refused because there was no room."""
+        self.stopping = False
+        self._stopped = asyncio.Event()
+        self._reader = reader
+        self._alarm = alarm
+        self._alarmed_at: dict[tuple[AlarmKind, Partition | None], float] = {}
+        self._skipped = 0
+        self._loop = asyncio.get_running_loop()
+        self._committed_at = self._loop.time()
+        """When everything was committed last, whether it had changed or not."""
+
+    # The port.
+
+    def start(self, listener: FeedListener) -> None:
+        """As `Feed.start`; to be called once."""
+        if self.listener is not None:
+            raise RuntimeError(f"the feed of group {self.group} was started before; open a new one")
+        self.listener = listener
+        self._reader.attach(self)
+
+    def done(self, record: StoredRecord) -> None:
+        """As `Feed.done`."""
+        progress = self.partitions.get(record.partition)
+        if progress is None or not progress.state.finish(record):
+            return
+        progress.state.changed = True
+        self.flow.release(1, record.size)
+        if self.commit_timer is None:
+            self._reader.commit_soon(self)
+        if self.full:
+            self.wait_for_room()
+
+    def annotate(self, record: StoredRecord, note: str | None) -> None:
+        """As `Feed.annotate`. Raises ValueError for a note that is too long or not printable
+        ASCII.
+        """
+        progress = self.partitions.get(record.partition)
+        if (
+            progress is not None
+            and progress.state.in_flight.get(record.offset) is record
+            and progress.state.tracker.annotate(record.offset, note)
+        ):
+            progress.state.changed = True
+            self._reader.commit_soon(self)
+
+    def pause(self, partition: Partition) -> None:
+        """As `Feed.pause`. The pause ends when the partition is revoked or lost."""
+        progress = self.partitions.get(partition.partition)
+        if progress is not None and not progress.state.paused:
+            progress.state.paused = True
+            number = partition.partition
+            if self.fall_behind(number, self._reader.position(number)):
+                self._reader.on_unfollowed(number)
+
+    def resume(self, partition: Partition) -> None:
+        """As `Feed.resume`."""
+        progress = self.partitions.get(partition.partition)
+        if progress is not None and progress.state.paused:
+            progress.state.paused = False
+            self._reader.resumed(self, partition.partition)
+
+    def change_filter(self, filter: Filter) -> None:
+        """As `Feed.change_filter`."""
+        self.filter = filter
+        self._reader.filter_changed(self)
+
+    @property
+    def skipped(self) -> int:
+        """As `Feed.skipped`."""
+        return self._skipped
+
+    def verify_membership(self) -> None:
+        """As `Feed.verify_membership`, for all feeds of the reader."""
+        if self.partitions:
+            self._reader.verify_membership()
+
+    def lag(self) -> Mapping[Partition, Lag]:
+        """As `Feed.lag`. The end of the log is at most a second old, 5 s for paused partitions."""
+        now = self._loop.time()
+        reader = self._reader
+        found = {}
+        for number, progress in self.partitions.items():
+            state = progress.state
+            if progress.following:
+                self._skip(progress, reader.position(number))
+            state.high_watermark = max(state.high_watermark, reader.high_watermark(number))
+            found[state.partition] = state.lag(now)
+        return found
+
+    async def stop(self, *, leave: bool = False) -> None:
+        """As `Feed.stop`."""
+        if self.listener is None:
+            return
+        if self.stopping:
+            await self._stopped.wait()
+            return
+        self.stopping = True
+        try:
+            await self._reader.detach(self, leave=leave)
+        finally:
+            self._stopped.set()
+
+    def abandon(self) -> None:
+        """Stop as in a crash: nothing is drained or committed, and the listener is not called
+        again.
+        """
+        self._reader.abandon(self)
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the reader's threads, if this was its last feed; return False if they
+        still run. Blocks, so never call it on the loop.
+        """
+        return self._reader.join(timeout_seconds)
+
+    # For the reader.
+
+    def assign(self, start: Position, *, committed: bool = True) -> None:
+        """Begin a partition of which this process has become the owner; `committed` says whether
+        the position is committed already.
+        """
+        state = PartitionState(start, self._loop.time())
+        self.partitions[start.partition.partition] = _Progress(state)
+        if not committed:
+            state.forget_commit()
+            state.changed = True
+            self._reader.commit_soon(self)
+
+    def set_topic_id(self, number: int, topic_id: str) -> bool:
+        """Note the id of the topic; return False if the offsets are of another one."""
+        state = self.partitions[number].state
+        if not state.topic_id:
+            state.topic_id = topic_id
+            state.changed = True
+        return state.topic_id == topic_id
+
+    def expire(self, number: int, offset: int) -> None:
+        """The log no longer has the records before `offset`."""
+        progress = self.partitions[number]
+        missing = offset - progress.state.tracker.next
+        if missing > 0:
+            progress.state.reach(offset)
+            partition = progress.state.partition
+            self.raise_alarm(
+                AlarmKind.EXPIRED,
+                f"the next record of {partition.topic}/{number} is not in the log; reading"
+                f" continues at offset {offset}, {missing} offsets are lost",
+                partition,
+                missing,
+            )
+
+    def next_offset(self, number: int) -> int:
+        """The lowest offset that was neither taken nor skipped."""
+        return self.partitions[number].state.tracker.next
+
+    def follows(self, number: int) -> bool:
+        """Whether records are taken as the reader reads them."""
+        progress = self.partitions.get(number)
+        return progress is not None and progress.following
+
+    def follow(self, number: int) -> None:
+        """Take the records that the reader reads from now on."""
+        self.partitions[number].following = True
+
+    def takes(self, number: int) -> bool:
+        """Whether records of this partition may be handed out now."""
+        progress = self.partitions.get(number)
+        return (
+            progress is not None
+            and not progress.state.paused
+            and not self.full
+            and not self.stopping
+        )
+
+    def wait_for_room(self) -> None:
+        """There was no room for a record: notify the reader when there is again."""
+        if self.full and self.flow.is_half_empty():
+            self.full = False
+            self._reader.room_available(self)
+
+    def fall_behind(self, number: int, offset: int) -> bool:
+        """Take no more records as they are read; the records from `offset` on are read again.
+        Return whether the feed has followed the reader.
+        """
+        progress = self.partitions[number]
+        if not progress.following:
+            return False
+        progress.following = False
+        self._skip(progress, offset)
+        return True
+
+    def skip_to_reader(self, number: int) -> None:
+        """Count what the reader has read and this feed has not taken as skipped."""
+        progress = self.partitions[number]
+        if progress.following:
+            self._skip(progress, self._reader.position(number))
+
+    def skip_to(self, number: int, offset: int) -> None:
+        """Count the records below `offset` that were not taken as skipped."""
+        self._skip(self.partitions[number], offset)
+
+    def _skip(self, progress: _Progress, offset: int) -> None:
+        skipped = offset - progress.state.tracker.next
+        if skipped > 0:
+            self._skipped += skipped
+            progress.state.reach(offset)
+
+    def take(
+        self, records: Sequence[StoredRecord], *, shared: bool
+    ) -> tuple[list[StoredRecord], Sequence[StoredRecord]]:
+        """Take matching records, in order, as far as there is room; return those to hand out, and
+        those for which there is no room (`full` is set then).
+
+        `shared` says that other feeds get the same records: this one gets copies, because a feed
+        identifies its records by identity.
+        """
+        flow, now = self.flow, self._loop.time()
+        room = flow.free_records()
+        fresh: list[StoredRecord] = []
+        refused: Sequence[StoredRecord] = ()
+        size = largest = 0
+        for index, record in enumerate(records):
+            progress = self.partitions[record.partition]
+            state = progress.state
+            if record.offset < state.tracker.next:
+                continue
+            if len(fresh) >= room:
+                self.full = True
+                refused = records[index:]
+                break
+            if record.offset > state.tracker.next:
+                self._skip(progress, record.offset)
+            own = replace(record) if shared else record
+            if state.take(own, now):
+                fresh.append(own)
+                size += own.size
+                largest = max(largest, own.size)
+            else:
+                state.changed = True
+        if fresh:
+            flow.add_batch(len(fresh), size, largest=largest)
+        return fresh, refused
+
+    def hand_out(self, records: Sequence[StoredRecord]) -> None:
+        """Hand out records that were taken."""
+        self.flow.batch_received()
+        self._listen().on_records(records)
+
+    def next_commit(
+        self, numbers: Collection[int] | None = None
+    ) -> list[tuple[PartitionState, Position]]:
+        """Return what should be committed, in all partitions or in these.
+
+        Everything is committed again from time to time: Kafka forgets the offsets of a group
+        without members some days after their last commit, and other tools may change them.
+        """
+        now = self._loop.time()
+        again = numbers is None and now - self._committed_at > COMMIT_AGAIN_SECONDS
+        if again:
+            self._committed_at = now
+        found = []
+        for number in self.partitions if numbers is None else numbers:
+            progress = self.partitions.get(number)
+            if progress is None:
+                continue
+            self.skip_to_reader(number)
+            state = progress.state
+            if (state.changed or again) and (
+                position := state.next_commit(now, again=again)
+            ) is not None:
+                found.append((state, position))
+        return found
+
+    def revoke(self, numbers: Collection[int], drained: Callable[[], None]) -> None:
+        """Have the listener return these partitions."""
+        partitions = [
+            progress.state.partition
+            for number in numbers
+            if (progress := self.partitions.get(number)) is not None
+        ]
+        if partitions:
+            self._listen().on_revoked(partitions, drained)
+        else:
+            drained()
+
+    def lose(self, numbers: Collection[int]) -> None:
+        """These partitions belong to another process, or their time is over."""
+        partitions = [
+            progress.state.partition
+            for number in numbers
+            if (progress := self.partitions.get(number)) is not None
+        ]
+        if partitions:
+            self._listen().on_lost(partitions)
+            self.remove(numbers)
+
+    def drain_overdue(self, numbers: Collection[int]) -> None:
+        """The drain deadline has passed: what is done is committed, the rest is given up."""
+        states = [self.partitions[number].state for number in numbers if number in self.partitions]
+        if not states:  # They were lost meanwhile.
+            return
+        records = sum(len(state.in_flight) for state in states)
+        self._listen().on_lost([state.partition for state in states])
+        self.raise_alarm(
+            AlarmKind.DRAIN_OVERDUE,
+            f"{records} records were not done when their partitions had to be given back",
+            count=records,
+        )
+
+    def has_changed(self) -> bool:
+        """Whether there is progress that is not committed."""
+        return any(progress.state.changed for progress in self.partitions.values())
+
+    def has_skipped(self) -> bool:
+        """Whether there is progress that is not committed because records did not match, or all is
+        to be committed again.
+        """
+        for number in self.partitions:
+            self.skip_to_reader(number)
+        due = self._loop.time() - self._committed_at > COMMIT_AGAIN_SECONDS
+        return due or self.has_changed()
+
+    def notify_membership(self, unconfirmed: bool) -> None:
+        """As `FeedListener.on_membership_unconfirmed`."""
+        self._listen().on_membership_unconfirmed(unconfirmed)
+
+    def remove(self, numbers: Collection[int]) -> None:
+        """Drop the state of these partitions."""
+        for number in numbers:
+            progress = self.partitions.pop(number, None)
+            if progress is not None:
+                self.flow.release(*progress.state.held())
+        # The records that filled it may have been those of these partitions.
+        self.wait_for_room()
+
+    def close(self) -> None:
+        """Drop everything."""
+        self.remove(list(self.partitions))
+        if self.commit_timer is not None:
+            self.commit_timer.cancel()
+            self.commit_timer = None
+
+    def raise_alarm(
+        self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
+    ) -> None:
+        """Report an alarm. The same alarm (kind and partition) is reported at most every 10 s,
+        unless it has a count.
+        """
+        now = self._loop.time()
+        if (
+            count == 0
+            and now - self._alarmed_at.get((kind, partition), -_ALARM_INTERVAL_SECONDS)
+            < _ALARM_INTERVAL_SECONDS
+        ):
+            return
+        self._alarmed_at[kind, partition] = now
+        self._alarm(
+            FeedAlarm(kind=kind, group=self.group, detail=detail, partition=partition, count=count)
+        )
+
+    def _listen(self) -> FeedListener:
+        if self.listener is None:
+            raise RuntimeError(f"the feed of group {self.group} was not started")
+        return self.listener

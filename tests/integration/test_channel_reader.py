@@ -1,0 +1,329 @@
+"""One reader of a channel topic for several subscriptions, on a real Kafka: what each of them gets,
+and what it does not do to the others.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain import filters
+from headrace.domain.feed import AlarmKind, FeedBounds, FeedConfig
+from headrace.domain.reader_group import reader_group
+from headrace.domain.record import Partition
+from tests.contract.feeds import RecordingListener
+from tests.support.kafka import KafkaUnderTest
+from tests.support.wait_until import wait_until_async
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 2
+
+
+class ReaderProcess:
+    """A topic, and a process that reads it for subscriptions."""
+
+    def __init__(self, kafka: KafkaUnderTest) -> None:
+        self.topic = kafka.create_topic("channel", partitions=PARTITIONS)
+        self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+        self.shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
+        self.readers = ChannelReaders(self.shared)
+        self._producer = Producer(self.options.client(linger_ms=1))
+        self._feeds: list[SubscriptionFeed] = []
+
+    async def append(self, types: Sequence[str], *, partition: int = 0) -> None:
+        """Append an event of each of these types."""
+        for number, name in enumerate(types):
+            headers: list[tuple[str, str | bytes | None]] = [
+                ("ce_specversion", b"1.0"),
+                ("ce_id", b"%d" % number),
+                ("ce_source", b"/test"),
+                ("ce_type", name.encode()),
+            ]
+            self._producer.produce(self.topic, b"v", partition=partition, headers=headers)
+        assert await asyncio.to_thread(self._producer.flush, 10) == 0
+
+    async def group(self, **offsets: int) -> str:
+        """A group that begins at the oldest records, or in `p<number>` at this offset."""
+        group = f"group-{uuid.uuid4().hex[:12]}"
+        starts = [
+            TopicPartition(self.topic, number, offsets.get(f"p{number}", 0))
+            for number in range(PARTITIONS)
+        ]
+        await asyncio.to_thread(self.commit, group, starts)
+        return group
+
+    def commit(self, group: str, starts: list[TopicPartition]) -> None:
+        """Commit for a group without members."""
+        consumer = Consumer(self.options.client(group_id=group, enable_auto_commit=False))
+        consumer.commit(offsets=starts, asynchronous=False)
+        consumer.close()
+
+    async def committed(self, group: str) -> Mapping[int, int]:
+        """What a group has committed."""
+
+        def read() -> dict[int, int]:
+            consumer = Consumer(self.options.client(group_id=group, enable_auto_commit=False))
+            found = consumer.committed(
+                [TopicPartition(self.topic, number) for number in range(PARTITIONS)], timeout=5
+            )
+            consumer.close()
+            return {each.partition: each.offset for each in found}
+
+        return await asyncio.to_thread(read)
+
+    async def has_committed(self, group: str, expected: Mapping[int, int]) -> None:
+        """Wait until a group has committed this."""
+        until = time.monotonic() + 10
+        while (found := await self.committed(group)) != expected and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        assert found == expected
+
+    def open(
+        self,
+        group: str,
+        listener: RecordingListener,
+        entries: Sequence[Mapping[str, Any]] = (),
+        *,
+        records_max: int = 1000,
+    ) -> SubscriptionFeed:
+        """Start a feed with these filters."""
+        feed = self.readers.open(
+            FeedConfig(
+                group=group,
+                topics=(self.topic,),
+                bounds=FeedBounds(records_max=records_max),
+                filter=filters.compile(entries),
+            ),
+            ConsumerConfig(options=self.options, group="", topics=()),
+            None,
+            listener.alarms.append,
+        )
+        listener.feed = feed
+        self._feeds.append(feed)
+        feed.start(listener)
+        return feed
+
+    async def close(self) -> None:
+        self.shared.close()
+        for feed in self._feeds:
+            feed.abandon()
+        for feed in self._feeds:
+            assert await asyncio.to_thread(feed.join, 10.0)
+        await self.readers.close()
+
+
+@pytest.fixture
+async def process(kafka: KafkaUnderTest) -> AsyncIterator[ReaderProcess]:
+    made = ReaderProcess(kafka)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def exact(name: str) -> list[dict[str, dict[str, str]]]:
+    """A filter for one type."""
+    return [{"exact": {"type": name}}]
+
+
+async def test_each_feed_gets_what_its_filter_lets_pass(process: ReaderProcess) -> None:
+    """The others are counted, and both groups commit to the end of the topic."""
+    groups = [await process.group(), await process.group(), await process.group()]
+    listeners = [RecordingListener(finish=True) for _ in groups]
+    wanted: list[list[dict[str, dict[str, str]]]] = [exact("a"), exact("b"), []]
+    feeds = [
+        process.open(group, listener, entries)
+        for group, listener, entries in zip(groups, listeners, wanted, strict=True)
+    ]
+    await process.append(["a", "b", "c"] * 20, partition=0)
+    await process.append(["a", "b", "c"] * 20, partition=1)
+    await listeners[2].has(120)
+    assert [listener.offsets(0) for listener in listeners] == [
+        list(range(0, 60, 3)),
+        list(range(1, 60, 3)),
+        list(range(60)),
+    ]
+    assert [record.attributes for record in listeners[0].records[:1]] == [
+        {"specversion": "1.0", "id": "0", "source": "/test", "type": "a"}
+    ]
+    for group in groups:
+        await process.has_committed(group, {0: 60, 1: 60})
+    for feed in feeds:
+        feed.lag()
+    assert [feed.skipped for feed in feeds] == [80, 80, 0]
+
+
+async def test_a_full_feed_holds_up_no_other(process: ReaderProcess) -> None:
+    """It gets what it has missed when it has room again: everything, once, in order."""
+    slow, fast = RecordingListener(), RecordingListener(finish=True)
+    process.open(await process.group(), slow, records_max=16)
+    process.open(await process.group(), fast)
+    await process.append(["a"] * 500)
+    await fast.has(500)
+    assert len(slow.records) == 16
+    done = 0
+    while done < 500:
+        await slow.has(min(done + 8, 500))
+        fresh = slow.records[done:]
+        done += len(fresh)
+        slow.finish(fresh)
+    assert slow.offsets() == list(range(500))
+    assert fast.offsets() == list(range(500))
+    await process.append(["a"] * 10)
+    await slow.has(510)
+    assert slow.offsets() == list(range(510))
+
+
+async def test_a_full_feed_that_is_alone_is_not_read_for_twice(process: ReaderProcess) -> None:
+    """The reader waits for it."""
+    listener = RecordingListener()
+    feed = process.open(await process.group(), listener, records_max=16)
+    await process.append(["a"] * 300)
+    done = 0
+    while done < 300:
+        await listener.has(min(done + 8, 300))
+        fresh = listener.records[done:]
+        done += len(fresh)
+        listener.finish(fresh)
+    assert listener.offsets() == list(range(300))
+    assert feed.lag()[Partition(process.topic, 0)].records == 0
+
+
+async def test_a_feed_that_joins_a_full_one_is_not_held_up(process: ReaderProcess) -> None:
+    """What was held for the only feed continues, and that one catches up later."""
+    full, joining = RecordingListener(), RecordingListener(finish=True)
+    process.open(await process.group(), full, records_max=16)
+    await process.append(["a"] * 300)
+    await full.has(16)
+    process.open(await process.group(p0=200), joining)
+    await joining.has(100)
+    assert joining.offsets() == list(range(200, 300))
+    done = 0
+    while done < 300:
+        await full.has(min(done + 8, 300))
+        fresh = full.records[done:]
+        done += len(fresh)
+        full.finish(fresh)
+    assert full.offsets() == list(range(300))
+
+
+async def test_a_paused_partition_holds_up_no_other_feed(process: ReaderProcess) -> None:
+    """It continues where it was paused."""
+    ordered, other = RecordingListener(finish=True), RecordingListener(finish=True)
+    feed = process.open(await process.group(), ordered)
+    process.open(await process.group(), other)
+    await process.append(["a"] * 10)
+    await ordered.has(10)
+    feed.pause(Partition(process.topic, 0))
+    await process.append(["a"] * 50, partition=0)
+    await process.append(["a"] * 50, partition=1)
+    await other.has(110)
+    await ordered.has(60)
+    assert ordered.offsets(0) == list(range(10))
+    assert ordered.offsets(1) == list(range(50))
+    feed.resume(Partition(process.topic, 0))
+    await ordered.has(110)
+    assert ordered.offsets(0) == list(range(60))
+
+
+async def test_a_feed_that_begins_far_back_catches_up(process: ReaderProcess) -> None:
+    """One at the head gets its events meanwhile; both end at the same position."""
+    await process.append(["a"] * 15_000)
+    head, behind = RecordingListener(finish=True), RecordingListener(finish=True)
+    process.open(await process.group(p0=15_000), head)
+    await process.append(["a"] * 5)
+    await head.has(5)
+    old = await process.group()
+    process.open(old, behind)
+    await process.append(["a"] * 5)
+    await head.has(10)
+    await behind.has(15_010, 60)
+    assert behind.offsets() == list(range(15_010))
+    assert head.offsets() == list(range(15_000, 15_010))
+    await process.append(["a"] * 5)
+    await behind.has(15_015)
+    await process.has_committed(old, {0: 15_015, 1: 0})
+
+
+async def test_a_reader_begins_where_its_feeds_are(process: ReaderProcess) -> None:
+    """Not where its own group has committed: what the client has read from there already is
+    dropped.
+    """
+    await process.append(["a"] * 100)
+    starts = [TopicPartition(process.topic, 0, 50), TopicPartition(process.topic, 1, 0)]
+    await asyncio.to_thread(process.commit, reader_group(process.topic), starts)
+    listener = RecordingListener(finish=True)
+    process.open(await process.group(), listener)
+    await listener.has(100)
+    assert listener.offsets() == list(range(100))
+
+
+async def test_a_changed_filter_applies_to_the_next_event(process: ReaderProcess) -> None:
+    listener = RecordingListener(finish=True)
+    feed = process.open(await process.group(), listener, exact("a"))
+    await process.append(["a", "b"])
+    await listener.has(1)
+    feed.change_filter(filters.compile(exact("b")))
+    await process.append(["a", "b"])
+    await listener.has(2)
+    assert listener.offsets() == [0, 3]
+
+
+async def test_a_group_that_has_members_is_served_when_they_have_left(
+    process: ReaderProcess,
+) -> None:
+    """As during an upgrade: the members are processes of the version before."""
+    group = await process.group()
+    before = RecordingListener(finish=True)
+    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
+    member = KafkaFeed(config, process.shared, before.alarms.append)
+    before.feed = member
+    member.start(before)
+    await process.append(["a"] * 5)
+    await before.has(5)
+    after = RecordingListener(finish=True)
+    process.open(group, after)
+    await wait_until_async(
+        lambda: AlarmKind.OTHER_MEMBERS in {alarm.kind for alarm in after.alarms}, 20, "an alarm"
+    )
+    await process.append(["a"] * 5)
+    await before.has(10)
+    await member.stop()
+    await process.append(["a"] * 5)
+    await after.has(5, 30)
+    assert before.offsets() == list(range(10))
+    assert after.offsets() == list(range(10, 15))
+
+
+async def test_a_feed_whose_group_gets_members_stops(process: ReaderProcess) -> None:
+    """As when the version before is put back: its process gets everything from then on."""
+    group = await process.group()
+    after = RecordingListener(finish=True)
+    process.open(group, after)
+    await process.append(["a"] * 5)
+    await after.has(5)
+    await process.has_committed(group, {0: 5, 1: 0})
+    before = RecordingListener(finish=True)
+    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
+    member = KafkaFeed(config, process.shared, before.alarms.append)
+    before.feed = member
+    member.start(before)
+    await process.append(["a"] * 5)
+    await before.has(5, 20)
+    await wait_until_async(lambda: after.lost, 20, "a loss")
+    await process.append(["a"] * 5)
+    await before.has(10)
+    assert before.offsets() == list(range(5, 15))
+    assert max(after.offsets()) < 10
+    await member.stop()

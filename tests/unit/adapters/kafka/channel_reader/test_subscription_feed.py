@@ -1,0 +1,152 @@
+"""The feed of one subscription, without the reader of its channel."""
+
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.domain.feed import FeedBounds, FeedConfig
+from headrace.domain.record import Partition, StoredRecord
+from tests.contract.feeds import RecordingListener
+
+
+class RecordedReader:
+    """A `Reader` that records what a feed asks of it."""
+
+    def __init__(self) -> None:
+        self.positions: dict[int, int] = {}
+        self.commits = 0
+        self.with_room: list[SubscriptionFeed] = []
+        self.unfollowed: list[int] = []
+
+    def attach(self, feed: SubscriptionFeed) -> None: ...
+    async def detach(self, feed: SubscriptionFeed, *, leave: bool) -> None: ...
+    def abandon(self, feed: SubscriptionFeed) -> None: ...
+    def join(self, timeout_seconds: float) -> bool:
+        """See the protocol."""
+        return True
+
+    def filter_changed(self, feed: SubscriptionFeed) -> None: ...
+    def commit_soon(self, feed: SubscriptionFeed) -> None:
+        """See the protocol."""
+        self.commits += 1
+
+    def resumed(self, feed: SubscriptionFeed, number: int) -> None: ...
+    def room_available(self, feed: SubscriptionFeed) -> None:
+        """See the protocol."""
+        self.with_room.append(feed)
+
+    def verify_membership(self) -> None: ...
+    def position(self, number: int) -> int:
+        """See the protocol."""
+        return self.positions.get(number, 0)
+
+    def high_watermark(self, number: int) -> int:
+        """See the protocol."""
+        return self.position(number)
+
+    def on_unfollowed(self, number: int) -> None:
+        """See the protocol."""
+        self.unfollowed.append(number)
+
+
+def open_feed(records_max: int = 4) -> tuple[SubscriptionFeed, RecordedReader, RecordingListener]:
+    """A started feed that owns two partitions and follows the reader in both."""
+    reader, listener = RecordedReader(), RecordingListener()
+    config = FeedConfig(group="g", topics=("t",), bounds=FeedBounds(records_max=records_max))
+    feed = SubscriptionFeed(config, reader, listener.alarms.append)
+    listener.feed = feed
+    feed.start(listener)
+    for number in (0, 1):
+        feed.assign(Position(Partition("t", number), 0, ""))
+        feed.follow(number)
+    return feed, reader, listener
+
+
+def records(number: int, *offsets: int) -> list[StoredRecord]:
+    """Records of one partition."""
+    return [StoredRecord("t", number, each, 0, None, b"v", (), None, 10) for each in offsets]
+
+
+def give(feed: SubscriptionFeed, number: int, *offsets: int) -> list[int]:
+    """Hand out as far as there is room; return the offsets of those for which there is none."""
+    fresh, refused = feed.take(records(number, *offsets), shared=True)
+    feed.hand_out(fresh)
+    return [each.offset for each in refused]
+
+
+async def test_what_has_no_room_is_refused_in_order() -> None:
+    feed, _, listener = open_feed()
+    assert give(feed, 0, 0, 1, 2, 3, 4, 5) == [4, 5]
+    assert (listener.offsets(0), feed.full) == ([0, 1, 2, 3], True)
+    assert not feed.takes(0)
+    assert not feed.takes(1)
+
+
+async def test_room_is_reported_when_half_of_it_is_free() -> None:
+    feed, reader, listener = open_feed()
+    give(feed, 0, 0, 1, 2, 3, 4)
+    listener.finish(listener.records[:1])
+    assert (reader.with_room, feed.full) == ([], True)
+    listener.finish(listener.records[1:2])
+    assert (reader.with_room, feed.full) == ([feed], False)
+
+
+async def test_a_partition_that_is_lost_makes_room_for_the_others() -> None:
+    """Its records are never done: nothing else would report the room."""
+    feed, reader, _ = open_feed()
+    assert give(feed, 0, 0, 1, 2, 3, 4) == [4]
+    feed.lose([0])
+    assert (reader.with_room, feed.full) == ([feed], False)
+    assert feed.takes(1)
+
+
+async def test_what_the_reader_has_passed_is_skipped_and_committed() -> None:
+    """The feed was offered two of ten records: the others did not match."""
+    feed, reader, listener = open_feed()
+    give(feed, 0, 3, 7)
+    reader.positions[0] = 10
+    listener.finish(listener.records)
+    ((_, position),) = feed.next_commit()
+    assert position == Position(Partition("t", 0), 10, "")
+    assert feed.skipped == 8
+
+
+async def test_a_feed_that_falls_behind_skips_nothing_from_there_on() -> None:
+    feed, reader, listener = open_feed()
+    give(feed, 0, 3)
+    reader.positions[0] = 10
+    assert feed.fall_behind(0, 5)
+    listener.finish(listener.records)
+    ((_, position),) = feed.next_commit()
+    assert position.offset == 5
+    assert feed.next_offset(0) == 5
+
+
+async def test_a_pause_ends_following_at_the_position_of_the_reader() -> None:
+    feed, reader, _ = open_feed()
+    give(feed, 0, 0)
+    reader.positions[0] = 4
+    feed.pause(Partition("t", 0))
+    assert (feed.next_offset(0), reader.unfollowed) == (4, [0])
+    assert not feed.takes(0)
+    assert feed.takes(1)
+
+
+async def test_shared_records_are_copied() -> None:
+    """A feed identifies its records by identity, and notes are its own."""
+    feed, _, listener = open_feed()
+    given = records(0, 0)
+    fresh, _ = feed.take(given, shared=True)
+    assert fresh == given
+    assert fresh[0] is not given[0]
+    feed.hand_out(fresh)
+    feed.done(given[0])
+    assert feed.flow.records == 1
+    listener.finish(listener.records)
+    assert feed.flow.records == 0
+
+
+async def test_a_repeated_record_is_not_handed_out_again() -> None:
+    """As when two consumers read the same part of the topic."""
+    feed, _, listener = open_feed()
+    give(feed, 0, 0, 1)
+    give(feed, 0, 0, 1, 2)
+    assert listener.offsets(0) == [0, 1, 2]
