@@ -3,6 +3,7 @@ the controller.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
 
@@ -146,7 +147,8 @@ class SubscriptionHealth:
         the sink has rejected; `changing` is as `SubscriptionState.changing`.
         """
         now = self._clock.monotonic()
-        used = round(100 * self.retention_used())
+        lag = _summary(self._lag())
+        used = round(100 * self._retention_used(lag))
         open_breaker = self._gate.enabled and self.breaker_state is not BreakerState.CLOSED
         return SubscriptionState(
             breaker=self.breaker_state.value if open_breaker else "",
@@ -154,7 +156,7 @@ class SubscriptionHealth:
             denied=self._log_denied(),
             loop=self._loop_guard.describe(name_of),
             expired=self._metrics.expired.value,
-            stalled=self.stalled_partitions(),
+            stalled=lag.stalled,
             dead_letters=self._recent_dead_letters.update(self._metrics.dead_letters, now),
             sink_rejected=self._recent_rejections.update(sink_rejected, now),
             retention_used=used if used >= RETENTION_ALARM_PERCENT else 0,
@@ -166,44 +168,61 @@ class SubscriptionHealth:
         """Of the subscriber."""
         return self._gate.breaker.state
 
-    def lag_seconds(self) -> float:
-        """Age of the oldest record not done, in the partitions that this process owns; 0.0 without
-        one.
-        """
-        times = (each.oldest_ms for each in self._lag().values() if each.oldest_ms is not None)
-        oldest_ms = min(times, default=None)
+    def _age(self, lag: "_LagSummary") -> float:
+        """Age of the oldest record not done, in seconds; 0.0 without one."""
+        oldest_ms = lag.oldest_ms
         return 0.0 if oldest_ms is None else max(0.0, self._clock.now() - oldest_ms / 1000)
 
-    def retention_used(self) -> float:
+    def _retention_used(self, lag: "_LagSummary") -> float:
         """That age divided by the retention of the channel topic: at 1.0 events expire
         undelivered.
         """
         retention_seconds = self.compiled.subscription.retention_seconds
-        return self.lag_seconds() / retention_seconds if retention_seconds else 0.0
-
-    def stalled_partitions(self) -> int:
-        """Partitions of the channel topic with work and without progress for 10 s."""
-        return sum(
-            each.records > 0 and each.progress_seconds > STALLED_SECONDS
-            for each in self._lag().values()
-        )
+        return self._age(lag) / retention_seconds if retention_seconds else 0.0
 
     def update_gauges(
         self, *, in_flight: int, retries_waiting: int, concurrency_limit: int
     ) -> None:
         """Set the gauges of this subscription, before a scrape."""
+        lag = _summary(self._lag())
         self._metrics.set_gauges(
-            lag_records=sum(each.records for each in self._lag().values()),
-            lag_seconds=self.lag_seconds(),
-            retention_used=self.retention_used(),
-            stalled=self.stalled_partitions(),
+            lag_records=lag.records,
+            lag_seconds=self._age(lag),
+            retention_used=self._retention_used(lag),
+            stalled=lag.stalled,
             in_flight=in_flight,
             retries_waiting=retries_waiting,
-            partitions=len(self._lag()),
+            partitions=lag.partitions,
             concurrency_limit=concurrency_limit,
             egress_denied=bool(self.compiled.denied),
             breaker=self.breaker_state,
         )
+
+
+@dataclass(slots=True)
+class _LagSummary:
+    """The lag in all partitions that this process owns: computed once for all that use it, because
+    a process may have a thousand subscriptions.
+    """
+
+    partitions: int
+    records: int = 0
+    oldest_ms: int | None = None
+    stalled: int = 0
+    """Partitions with work and without progress for 10 s."""
+
+
+def _summary(lags: Mapping[Partition, Lag]) -> _LagSummary:
+    summary = _LagSummary(len(lags))
+    for lag in lags.values():
+        if lag.records:
+            summary.records += lag.records
+            summary.stalled += lag.progress_seconds > STALLED_SECONDS
+            if lag.oldest_ms is not None and (
+                summary.oldest_ms is None or lag.oldest_ms < summary.oldest_ms
+            ):
+                summary.oldest_ms = lag.oldest_ms
+    return summary
 
 
 def filter_error_handler(

@@ -241,8 +241,8 @@ class Metrics:
         return self._gauges[full]
 
     def before_scrape(self, update: Callable[[], None]) -> None:
-        """Call `update` before each scrape and each second, for gauges that are cheaper to compute
-        than to maintain.
+        """Call `update` before each scrape, and each second in one of several processes, for gauges
+        that are cheaper to compute than to maintain.
         """
         self._before_scrape.append(update)
 
@@ -300,8 +300,8 @@ class Metrics:
 
 
 class MetricsFlusher:
-    """A component that flushes once a second, so that values in another worker's scrape are at most
-    that old.
+    """A component that flushes once a second where a process is one of several, so that values in
+    another worker's scrape are at most that old. A scrape of a single process flushes itself.
     """
 
     def __init__(self, metrics: Metrics, *, every_seconds: float = FLUSH_SECONDS) -> None:
@@ -311,7 +311,8 @@ class MetricsFlusher:
 
     async def start(self) -> None:
         """Start flushing."""
-        self._again()
+        if several_processes():
+            self._again()
 
     async def stop(self) -> None:
         """Flush one last time and stop. Idempotent."""
