@@ -4,6 +4,7 @@ are set from outside.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
@@ -23,6 +24,8 @@ from headrace.domain.record import StoredRecord
 _BOUNDS: Final = FeedBounds(records_max=256, bytes_max=2 * 1024 * 1024)
 _POLL_SECONDS: Final = 0.05
 _IDLE_SECONDS: Final = 1.0
+_KEEP_SECONDS: Final = 30.0
+"""How long a consumer is kept that has nothing to read: it has four threads."""
 _RESTART_SECONDS: Final = 1.0
 _QUEUE_BYTES: Final = 256 * 1024
 _QUERY_SECONDS: Final = 5.0
@@ -91,10 +94,14 @@ class CatchUpConsumer(threading.Thread):
     # Thread.
 
     def run(self) -> None:
-        """Read until `close`. A consumer that fails, or whose credentials are outdated, is
-        replaced.
+        """Read until `close`. There is a consumer while there is something to read, and for a while
+        after that. One that fails, or whose credentials are outdated, is replaced.
         """
         while not self._closing:
+            self._flow.wake.clear()
+            if not self._commands:
+                self._flow.wake.wait(_IDLE_SECONDS)
+                continue
             try:
                 self._run_consumer()
             except KafkaException as error:
@@ -111,20 +118,24 @@ class CatchUpConsumer(threading.Thread):
         consumer = Consumer(
             self._config.client_settings(queue_bytes=_QUEUE_BYTES), logger=client_logger
         )
+        used_at = time.monotonic()
         try:
             while not self._closing and not age.due:
                 self._run_commands(consumer)
-                if not self._tickets:
+                if self._tickets:
+                    used_at = time.monotonic()
+                    room = self._flow.free_records()
+                    if room:
+                        self._deliver(consumer, consumer.consume(room, _POLL_SECONDS))
+                    else:
+                        self._flow.wait_for_capacity(_POLL_SECONDS)
+                elif time.monotonic() - used_at > _KEEP_SECONDS:
+                    return
+                else:
                     self._flow.wake.clear()
                     if not self._commands and not self._closing:
                         self._flow.wake.wait(_IDLE_SECONDS)
                         consumer.poll(0)
-                    continue
-                room = self._flow.free_records()
-                if room:
-                    self._deliver(consumer, consumer.consume(room, _POLL_SECONDS))
-                else:
-                    self._flow.wait_for_capacity(_POLL_SECONDS)
         finally:
             consumer.close()
 

@@ -304,6 +304,9 @@ class ChannelReader:
         self._partition_count = partition_count
         self._owned_at = self._loop.time()
         feeds = [feed for feed in self.feeds if not feed.stopping]
+        for feed in feeds:  # What is left of an assignment before, for example a late last commit.
+            feed.lose([each.partition for each in partitions])
+        self._overdue.set()
         await self._admit(dict.fromkeys(feeds, partitions))
         starts = []
         for partition in partitions:
@@ -597,18 +600,22 @@ class ChannelReader:
     async def _give_back(
         self, feed: SubscriptionFeed, numbers: Sequence[int], overdue: asyncio.Event
     ) -> None:
-        """Have the listener return the partitions, until the drain deadline, and commit."""
+        """Have the listener return the partitions, until the drain deadline, and commit. They may
+        be assigned to this process again before that has ended.
+        """
         returned = asyncio.Event()
+        states = feed.states(numbers)
         feed.revoke(numbers, returned.set)
         if not returned.is_set():
             waits = {asyncio.ensure_future(each.wait()) for each in (returned, overdue)}
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for each in waits:
                 each.cancel()
+        numbers = feed.still(states)
         if not returned.is_set():
             feed.drain_overdue(numbers)
         await self._commits.commit_final(feed, numbers)
-        feed.remove(numbers)
+        feed.remove(feed.still(states))
 
     def on_drain_overdue(self, partitions: Collection[Partition]) -> None:
         """As `StartPositionsSource.on_drain_overdue`."""
@@ -667,6 +674,8 @@ class ChannelReader:
             for number in list(feed.partitions):
                 self._check_topic_id(feed, number)
                 self._place(feed, number)
+            if not feed.stopping and self._missing(feed):
+                self._join(feed)
             if feed.has_skipped():
                 self._commits.schedule(feed)
 

@@ -376,6 +376,22 @@ class SubscriptionFeed:
                 found.append((state, position))
         return found
 
+    def states(self, numbers: Collection[int]) -> Mapping[int, PartitionState]:
+        """Return the present states of these partitions, for `still`."""
+        return {
+            number: progress.state
+            for number in numbers
+            if (progress := self.partitions.get(number)) is not None
+        }
+
+    def still(self, states: Mapping[int, PartitionState]) -> list[int]:
+        """Return the partitions that have the same state as when `states` was called."""
+        return [
+            number
+            for number, state in self.states(states.keys()).items()
+            if state is states[number]
+        ]
+
     def revoke(self, numbers: Collection[int], drained: Callable[[], None]) -> None:
         """Have the listener return these partitions."""
         partitions = [

@@ -130,6 +130,15 @@ async def test_a_pause_ends_following_at_the_position_of_the_reader() -> None:
     assert feed.takes(1)
 
 
+async def test_a_partition_that_was_assigned_again_is_another_one() -> None:
+    """The end of the assignment before must not end this one."""
+    feed, _, _ = open_feed()
+    states = feed.states([0, 1])
+    feed.lose([0])
+    feed.assign(Position(Partition("t", 0), 5, ""))
+    assert feed.still(states) == [1]
+
+
 async def test_shared_records_are_copied() -> None:
     """A feed identifies its records by identity, and notes are its own."""
     feed, _, listener = open_feed()
