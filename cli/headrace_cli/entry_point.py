@@ -34,10 +34,10 @@ _CONTROLLER = (
 _SOURCES = (*_DATA_PLANE, "httpx2", "lightkube")
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "ingress": _INGRESS,
-    "dispatcher": ("aiokafka", *_DATA_PLANE),
+    "dispatcher": (*_DATA_PLANE, "aiokafka"),
     "controller": _CONTROLLER,
     "sources": _SOURCES,
-    "all": ("aiokafka", *_CONTROLLER, "rich", "urllib3"),
+    "all": (*_CONTROLLER, "aiokafka", "rich", "urllib3"),
 }
 """Libraries that the commands that run services import, by extra. They are checked before the
 commands start, because the commands import most of them in a new process or in a running event
