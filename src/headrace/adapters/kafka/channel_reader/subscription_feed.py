@@ -347,9 +347,14 @@ class SubscriptionFeed:
         return fresh, refused
 
     def hand_out(self, records: Sequence[StoredRecord]) -> None:
-        """Hand out records that were taken."""
+        """Hand out records that were taken. A listener that fails keeps none from other feeds."""
         self.flow.batch_received()
-        self._listen().on_records(records)
+        try:
+            self._listen().on_records(records)
+        except Exception as error:
+            self._loop.call_exception_handler(
+                {"message": "a feed's listener failed", "exception": error}
+            )
 
     def next_commit(
         self, numbers: Collection[int] | None = None

@@ -1,5 +1,8 @@
 """The feed of one subscription, without the reader of its channel."""
 
+import asyncio
+from collections.abc import Sequence
+
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.feed import FeedBounds, FeedConfig
@@ -159,3 +162,21 @@ async def test_a_repeated_record_is_not_handed_out_again() -> None:
     give(feed, 0, 0, 1)
     give(feed, 0, 0, 1, 2)
     assert listener.offsets(0) == [0, 1, 2]
+
+
+async def test_a_listener_that_fails_keeps_nothing_from_others() -> None:
+    """The event loop reports the error."""
+    feed, _, _ = open_feed()
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: failures.append(context["exception"])
+    )
+    error = RuntimeError("listener")
+
+    class FailingListener(RecordingListener):
+        def on_records(self, records: Sequence[StoredRecord]) -> None:
+            raise error
+
+    feed.listener = FailingListener()
+    give(feed, 0, 0)
+    assert failures == [error]
