@@ -13,6 +13,7 @@ from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReader
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.positions import metadata_of
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.consumer.topic_ids import split_topic_id
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
@@ -300,9 +301,7 @@ class KafkaFeedHarness:
                 [TopicPartition(self.topic, number) for number in numbers], timeout=5
             )
         return {
-            each.partition: (each.offset, each.metadata or "")
-            for each in answers
-            if each.offset >= 0
+            each.partition: (each.offset, metadata_of(each)) for each in answers if each.offset >= 0
         }
 
     def forget(self) -> None:

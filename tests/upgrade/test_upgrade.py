@@ -18,6 +18,7 @@ import pytest
 import urllib3
 
 from headrace.domain.control_topics import SOURCES_TOPIC
+from headrace.domain.reader_group import reader_group
 from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 from tests.upgrade import resources, view
@@ -165,13 +166,19 @@ def _has_its_resources(upgraded: Upgraded) -> None:
 
 def _has_its_topics_and_groups(upgraded: Upgraded) -> None:
     """The same topics, and the control topics that the previous version did not have; groups that
-    routing records name; no offset decreased.
+    routing records name, and those of the readers of their topics; no offset decreased.
     """
     topics = upgraded.kafka.topics()
     new = {name: topics[name] for name in NEW_CONTROL_TOPICS if name in topics}
     assert {**upgraded.before["topics"], **new} == topics
     groups = {each.get("group") for each in upgraded.before["routes"].values()} - {None}
-    named = groups | {f"{each}.retry" for each in groups} | {*NEW_CONTROL_TOPICS}
+    channels = {each["topic"] for each in upgraded.before["routes"].values() if "topic" in each}
+    named = (
+        groups
+        | {f"{each}.retry" for each in groups}
+        | {reader_group(each) for each in channels}
+        | {*NEW_CONTROL_TOPICS}
+    )
     before, after = upgraded.before["groups"], upgraded.kafka.groups()
     assert set(before) <= set(after) <= named
     for group, places in before.items():

@@ -3,6 +3,7 @@ own group does.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Protocol
@@ -23,6 +24,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.record import Partition, StoredRecord
 
+_CHECK_SECONDS = 0.2
 _MORE_SECONDS = 10.0
 """Longer than the requests that determine positions take at most."""
 
@@ -182,7 +184,7 @@ class _SubscriptionPositions(PositionResolver):
         # After what was reported before: partitions may have been lost a moment ago.
         self._channel.call_on_loop(self._ask, partitions, len(described.partitions), answer)
         try:
-            positions = answer.result(timeout_seconds + _MORE_SECONDS)
+            positions = self._wait_for(answer, timeout_seconds + _MORE_SECONDS)
         except (HeadraceError, TimeoutError, CancelledError) as error:
             detail = f"offsets of the subscriptions: {str(error) or 'no answer in time'}"
             alarm = ConsumerAlarm(AlarmKind.UNAVAILABLE, detail, fatal=True)
@@ -192,6 +194,18 @@ class _SubscriptionPositions(PositionResolver):
         # The client may still report that the group of the reader has committed nothing.
         begin = {position.partition: position.offset for position in positions}
         return StartPositions(list(positions), begin, [])
+
+    def _wait_for(self, answer: "Future[Sequence[Position]]", seconds: float) -> Sequence[Position]:
+        """Wait for the loop. Raises TimeoutError, at once if the feed was abandoned: the loop does
+        not answer then.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return answer.result(_CHECK_SECONDS)
+            except TimeoutError:
+                if self._channel.abandoned or time.monotonic() >= until:
+                    raise
 
     def _ask(
         self, partitions: Sequence[Partition], count: int, answer: "Future[Sequence[Position]]"

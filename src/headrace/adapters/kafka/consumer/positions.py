@@ -24,6 +24,19 @@ class Position(NamedTuple):
         )
 
 
+def metadata_of(committed: TopicPartition) -> str:
+    """Return the metadata of a committed offset; empty if the client cannot read it.
+
+    The client copies the text without its end (2.16.1), so that other bytes of its memory may
+    follow. What they make of the text is ignored where the text is parsed; bytes that are not UTF-8
+    raise here.
+    """
+    try:
+        return committed.metadata or ""
+    except UnicodeDecodeError:
+        return ""
+
+
 def to_client(positions: Sequence[Position]) -> list[TopicPartition]:
     """Return positions as the client's type."""
     return [position.to_client() for position in positions]

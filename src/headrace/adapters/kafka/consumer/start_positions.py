@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.positions import Position, metadata_of
 from headrace.domain.feed import InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 
@@ -181,7 +181,7 @@ def _committed(
         time.sleep(0.1)
     return {
         (partition := Partition(each.topic, each.partition)): Position(
-            partition, each.offset, each.metadata or ""
+            partition, each.offset, metadata_of(each)
         )
         for each in answers
         if each.offset >= 0
