@@ -92,6 +92,29 @@ async def test_positions_are_read_as_they_were_committed(kafka: KafkaUnderTest, 
         consumer.close()
 
 
+async def test_what_a_member_has_committed_is_read_as_it_was(
+    kafka: KafkaUnderTest, topic: str
+) -> None:
+    """librdkafka adds a character to metadata. The member was an earlier version."""
+    group, positions = name(), positions_of(topic, 7)
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka.bootstrap_servers,
+            "group.id": group,
+            "enable.auto.commit": False,
+        }
+    )
+    try:
+        await asyncio.to_thread(
+            consumer.commit, offsets=[each.to_client() for each in positions], asynchronous=False
+        )
+    finally:
+        consumer.close()
+    async with offsets_in(kafka.bootstrap_servers) as offsets:
+        found = await offsets.read({group: [each.partition for each in positions]}, SECONDS)
+    assert {group: by_partition(positions)} == found
+
+
 async def test_many_groups_are_read_and_committed_at_once(
     kafka: KafkaUnderTest, topic: str
 ) -> None:

@@ -52,8 +52,8 @@ class AlarmKind(StrEnum):
     FENCED = "fenced"
     """Another process uses the same instance id."""
     OTHER_MEMBERS = "other-members"
-    """The group of the subscription has members, which only the version before makes. It is not
-    served here until they have left.
+    """The group of the subscription has had members for a while, which only the version before
+    makes. It is not served here until they have left.
     """
     UNCONFIRMED = "unconfirmed"
     """The group has not confirmed for a while that this process is still a member. Nothing is

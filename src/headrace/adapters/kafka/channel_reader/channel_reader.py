@@ -40,6 +40,8 @@ _CLAIM_SECONDS = 4.0
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 """What the feeds report themselves, about their own records and offsets."""
 _RETRY_SECONDS = 1.0
+_MEMBERS_ALARM_SECONDS = 60.0
+"""How long a group has members before that is an alarm: during an upgrade it has."""
 _LAZY_SECONDS = 1.0
 _LAZY_COMMITS_PER_SECOND = 20
 """Commits of positions that moved only because records did not match, for all feeds together."""
@@ -288,11 +290,15 @@ class ChannelReader:
             self._unfollow(feed, number, self.position(number))
             self._catch_up.forget(feed, number)
         feed.lose(numbers)
-        feed.raise_alarm(
-            AlarmKind.OTHER_MEMBERS,
-            f"group {feed.group} has members of its own; its events are delivered here when they"
-            " have left",
-        )
+        now = self._loop.time()
+        if feed.members_since is None:
+            feed.members_since = now
+        elif now - feed.members_since > _MEMBERS_ALARM_SECONDS:
+            feed.raise_alarm(
+                AlarmKind.OTHER_MEMBERS,
+                f"group {feed.group} has members of its own; its events are delivered here when"
+                " they have left",
+            )
         self._rejoin_later(feed)
 
     # Assignment.
@@ -379,6 +385,7 @@ class ChannelReader:
             if not all(is_stored(result, each) for each in found):
                 self._rejoin_later(feed)
                 return
+        feed.members_since = None
         forgotten = not found and not feed.begins_at_oldest and await self._has_no_offsets(feed)
         if feed not in self.feeds or feed.stopping:
             return

@@ -105,6 +105,8 @@ class SubscriptionFeed:
         """Held during a commit: a second one could overtake it and set the offset back."""
         self.full = False
         """Whether a record was refused because there was no room."""
+        self.members_since: float | None = None
+        """Since when the group has members, as far as is known (seconds of the loop)."""
         self.stopping = False
         self._stopped = asyncio.Event()
         self._reader = reader

@@ -27,9 +27,9 @@ class Position(NamedTuple):
 def metadata_of(committed: TopicPartition) -> str:
     """Return the metadata of a committed offset; empty if the client cannot read it.
 
-    The client copies the text without its end (2.16.1), so that other bytes of its memory may
-    follow. What they make of the text is ignored where the text is parsed; bytes that are not UTF-8
-    raise here.
+    The client expects NUL at the end of the text, which it writes itself (2.16.1). After a text of
+    another client, bytes of its memory may follow. What they make of the text is ignored where it
+    is parsed; bytes that are not UTF-8 raise here.
     """
     try:
         return committed.metadata or ""

@@ -33,6 +33,10 @@ FIND_COORDINATOR_MANY: Final = 4
 """The first version of FindCoordinator that takes many groups."""
 _GROUP: Final = 0
 """The type of coordinator that groups have."""
+METADATA_END: Final = "\x00"
+"""librdkafka commits metadata with this character, and reads bytes of its memory after metadata
+without it. Other members of the group use librdkafka: those of an earlier version.
+"""
 _NO_GENERATION: Final = -1
 _DEFAULT_RETENTION: Final = -1
 
@@ -182,7 +186,8 @@ def commit_offsets(group: str, positions: Sequence[Position]) -> Any:
     """Return the request that commits for a group without being a member of it."""
     topics: dict[str, list[tuple[int, int, str]]] = {}
     for (topic, number), offset, metadata in positions:
-        topics.setdefault(topic, []).append((number, offset, metadata))
+        text = metadata + METADATA_END if metadata else ""
+        topics.setdefault(topic, []).append((number, offset, text))
     return OffsetCommitRequest(group, _NO_GENERATION, "", _DEFAULT_RETENTION, list(topics.items()))
 
 
@@ -246,7 +251,8 @@ def _group_positions(
         if code:
             refused[partition] = code
         elif offset >= 0:
-            positions[partition] = Position(partition, offset, metadata or "")
+            text = (metadata or "").removesuffix(METADATA_END)
+            positions[partition] = Position(partition, offset, text)
     return GroupPositions(error, positions, refused)
 
 
