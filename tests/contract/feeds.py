@@ -399,10 +399,10 @@ class ChannelReaderHarness(KafkaFeedHarness):
             shared.close()
         for feed in self._subscriptions:
             feed.abandon()
-        for feed in self._subscriptions:
-            assert await asyncio.to_thread(feed.join, 10.0)
+        ended = [await asyncio.to_thread(feed.join, 10.0) for feed in self._subscriptions]
         for readers in self._processes:
             await readers.close()
+        assert all(ended)
 
 
 class JetStreamFeedHarness:

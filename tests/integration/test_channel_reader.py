@@ -118,9 +118,9 @@ class ReaderProcess:
         self.shared.close()
         for feed in self._feeds:
             feed.abandon()
-        for feed in self._feeds:
-            assert await asyncio.to_thread(feed.join, 10.0)
+        ended = [await asyncio.to_thread(feed.join, 10.0) for feed in self._feeds]
         await self.readers.close()
+        assert all(ended)
 
 
 @pytest.fixture
