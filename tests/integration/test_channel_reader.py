@@ -137,6 +137,16 @@ def exact(name: str) -> list[dict[str, dict[str, str]]]:
     return [{"exact": {"type": name}}]
 
 
+async def finish_as_they_come(listener: RecordingListener, count: int) -> None:
+    """Finish this many records, of which the feed holds a few at a time."""
+    done = 0
+    while done < count:
+        await listener.has(min(done + 8, count))
+        fresh = listener.records[done:]
+        done += len(fresh)
+        listener.finish(fresh)
+
+
 async def test_each_feed_gets_what_its_filter_lets_pass(process: ReaderProcess) -> None:
     """The others are counted, and both groups commit to the end of the topic."""
     groups = [await process.group(), await process.group(), await process.group()]
@@ -172,12 +182,7 @@ async def test_a_full_feed_holds_up_no_other(process: ReaderProcess) -> None:
     await process.append(["a"] * 500)
     await fast.has(500)
     assert len(slow.records) == 16
-    done = 0
-    while done < 500:
-        await slow.has(min(done + 8, 500))
-        fresh = slow.records[done:]
-        done += len(fresh)
-        slow.finish(fresh)
+    await finish_as_they_come(slow, 500)
     assert slow.offsets() == list(range(500))
     assert fast.offsets() == list(range(500))
     await process.append(["a"] * 10)
@@ -190,12 +195,7 @@ async def test_a_full_feed_that_is_alone_is_not_read_for_twice(process: ReaderPr
     listener = RecordingListener()
     feed = process.open(await process.group(), listener, records_max=16)
     await process.append(["a"] * 300)
-    done = 0
-    while done < 300:
-        await listener.has(min(done + 8, 300))
-        fresh = listener.records[done:]
-        done += len(fresh)
-        listener.finish(fresh)
+    await finish_as_they_come(listener, 300)
     assert listener.offsets() == list(range(300))
     assert feed.lag()[Partition(process.topic, 0)].records == 0
 
@@ -209,12 +209,7 @@ async def test_a_feed_that_joins_a_full_one_is_not_held_up(process: ReaderProces
     process.open(await process.group(p0=200), joining)
     await joining.has(100)
     assert joining.offsets() == list(range(200, 300))
-    done = 0
-    while done < 300:
-        await full.has(min(done + 8, 300))
-        fresh = full.records[done:]
-        done += len(fresh)
-        full.finish(fresh)
+    await finish_as_they_come(full, 300)
     assert full.offsets() == list(range(300))
 
 

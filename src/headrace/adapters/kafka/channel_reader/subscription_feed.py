@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from headrace.adapters.kafka.consumer.alarms import AlarmReporter
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.partition_state import PartitionState
 from headrace.adapters.kafka.consumer.positions import Position
@@ -19,7 +20,6 @@ from headrace.domain.ports import FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
 COMMIT_AGAIN_SECONDS = 600.0
-_ALARM_INTERVAL_SECONDS = 10.0
 
 
 class Reader(Protocol):
@@ -110,8 +110,7 @@ class SubscriptionFeed:
         self.stopping = False
         self._stopped = asyncio.Event()
         self._reader = reader
-        self._alarm = alarm
-        self._alarmed_at: dict[tuple[AlarmKind, Partition | None], float] = {}
+        self.raise_alarm = AlarmReporter(config.group, alarm).report
         self._skipped = 0
         self._loop = asyncio.get_running_loop()
         self._committed_at = self._loop.time()
@@ -467,24 +466,6 @@ class SubscriptionFeed:
         if self.commit_timer is not None:
             self.commit_timer.cancel()
             self.commit_timer = None
-
-    def raise_alarm(
-        self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
-    ) -> None:
-        """Report an alarm. The same alarm (kind and partition) is reported at most every 10 s,
-        unless it has a count.
-        """
-        now = self._loop.time()
-        if (
-            count == 0
-            and now - self._alarmed_at.get((kind, partition), -_ALARM_INTERVAL_SECONDS)
-            < _ALARM_INTERVAL_SECONDS
-        ):
-            return
-        self._alarmed_at[kind, partition] = now
-        self._alarm(
-            FeedAlarm(kind=kind, group=self.group, detail=detail, partition=partition, count=count)
-        )
 
     def _listen(self) -> FeedListener:
         if self.listener is None:

@@ -1,11 +1,16 @@
 """Errors of a consumer as alarms of its feed."""
 
+import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError
 
 from headrace.adapters.kafka.errors import is_denied, is_fatal, is_instance_fenced, is_missing
-from headrace.domain.feed import AlarmKind
+from headrace.domain.feed import AlarmKind, FeedAlarm
+from headrace.domain.record import Partition
+
+_ALARM_INTERVAL_SECONDS = 10.0
 
 
 class ConsumerAlarm(NamedTuple):
@@ -32,3 +37,31 @@ def consumer_alarm(error: KafkaError) -> ConsumerAlarm:
     else:
         kind = AlarmKind.REBUILT if fatal else AlarmKind.UNAVAILABLE
     return ConsumerAlarm(kind, f"{error.name()}: {error.str()}", fatal)
+
+
+class AlarmReporter:
+    """Reports the alarms of one feed. The same alarm (kind and partition) is reported at most every
+    10 s, unless it has a count. Loop.
+    """
+
+    def __init__(self, group: str, alarm: Callable[[FeedAlarm], None]) -> None:
+        self._group = group
+        self._alarm = alarm
+        self._loop = asyncio.get_running_loop()
+        self._reported_at: dict[tuple[AlarmKind, Partition | None], float] = {}
+
+    def report(
+        self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
+    ) -> None:
+        """Report an alarm, unless it was reported a moment ago."""
+        now = self._loop.time()
+        if (
+            count == 0
+            and now - self._reported_at.get((kind, partition), -_ALARM_INTERVAL_SECONDS)
+            < _ALARM_INTERVAL_SECONDS
+        ):
+            return
+        self._reported_at[kind, partition] = now
+        self._alarm(
+            FeedAlarm(kind=kind, group=self._group, detail=detail, partition=partition, count=count)
+        )

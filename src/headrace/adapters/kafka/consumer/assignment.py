@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from headrace.adapters.kafka.consumer.alarms import AlarmReporter
 from headrace.adapters.kafka.consumer.commands import ConsumerCommands
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
@@ -28,7 +29,6 @@ from headrace.domain.record import Partition, StoredRecord
 
 COMMIT_INTERVAL_SECONDS = 0.1
 _COMMIT_ANSWER_SECONDS = 30.0
-_ALARM_INTERVAL_SECONDS = 10.0
 
 
 class Assignment:
@@ -56,7 +56,7 @@ class Assignment:
         self._confirming = False
         self._committing: Sequence[PartitionState] = ()
         self._committing_since = 0.0
-        self._alarmed_at: dict[tuple[AlarmKind, Partition | None], float] = {}
+        self.raise_alarm = AlarmReporter(config.group, alarm).report
         self._closed = False
         self.recreated_partitions: deque[Partition] = deque()
         """Partitions whose topic was deleted and created again. The thread takes them from here
@@ -367,26 +367,6 @@ class Assignment:
             self.raise_alarm(AlarmKind.UNCONFIRMED, detail)
             if self._commit_timer is None:
                 self._schedule_commit()
-
-    def raise_alarm(
-        self, kind: AlarmKind, detail: str, partition: Partition | None = None, count: int = 0
-    ) -> None:
-        """Report an alarm to the listener. The same alarm (kind and partition) is reported at most
-        every 10 s, unless it has a count.
-        """
-        now = self._loop.time()
-        if (
-            count == 0
-            and now - self._alarmed_at.get((kind, partition), -_ALARM_INTERVAL_SECONDS)
-            < _ALARM_INTERVAL_SECONDS
-        ):
-            return
-        self._alarmed_at[kind, partition] = now
-        self._alarm(
-            FeedAlarm(
-                kind=kind, group=self.config.group, detail=detail, partition=partition, count=count
-            )
-        )
 
     def close(self) -> None:
         """Drop everything. The listener is not called again."""
