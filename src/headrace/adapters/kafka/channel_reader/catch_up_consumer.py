@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
@@ -28,6 +29,10 @@ _KEEP_SECONDS: Final = 30.0
 """How long a consumer is kept that has nothing to read: it has four threads."""
 _RESTART_SECONDS: Final = 1.0
 _QUEUE_BYTES: Final = 256 * 1024
+_FETCH_WAIT_MS: Final = 20
+"""A partition that is added is not fetched before the fetch in progress has ended. At the end of a
+log that takes this long.
+"""
 _QUERY_SECONDS: Final = 5.0
 
 logger = structlog.get_logger(__name__)
@@ -62,7 +67,7 @@ class CatchUpConsumer(threading.Thread):
     ) -> None:
         super().__init__(name=f"catch-up {config.topics[0]}", daemon=True)
         (self._topic,) = config.topics
-        self._config = config
+        self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, _FETCH_WAIT_MS))
         self._listener = listener
         self._queue = shared.callback_queues.queue(asyncio.get_running_loop())
         self._flow = FlowControl(_BOUNDS)
