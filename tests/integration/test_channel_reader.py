@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
+from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
@@ -30,6 +31,16 @@ pytestmark = pytest.mark.kafka
 PARTITIONS = 2
 
 
+class CountingGuard(NoGuard):
+    """Counts the records that a reader examines."""
+
+    def __init__(self) -> None:
+        self.examined = 0
+
+    def mark(self, partition: int, offset: int) -> None:
+        self.examined += 1
+
+
 class ReaderProcess:
     """A topic, and a process that reads it for subscriptions."""
 
@@ -37,7 +48,8 @@ class ReaderProcess:
         self.topic = kafka.create_topic("channel", partitions=PARTITIONS)
         self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
         self.shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
-        self.readers = ChannelReaders(self.shared)
+        self.guard = CountingGuard()
+        self.readers = ChannelReaders(self.shared, lambda _: self.guard)
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[SubscriptionFeed] = []
 
@@ -249,6 +261,46 @@ async def test_a_feed_that_begins_far_back_catches_up(process: ReaderProcess) ->
     await process.append(["a"] * 5)
     await behind.has(15_015)
     await process.has_committed(old, {0: 15_015, 1: 0})
+
+
+async def test_a_feed_that_begins_far_ahead_does_not_wait(process: ReaderProcess) -> None:
+    """The reader continues where that feed begins. The one that has filled up catches up."""
+    await process.append(["a"] * 30_000)
+    behind, head = RecordingListener(), RecordingListener(finish=True)
+    first = process.open(await process.group(), behind, records_max=16)
+    await behind.has(16)
+    process.open(await process.group(p0=30_000), head)
+    await process.append(["a"] * 5)
+    await head.has(5)
+    assert head.offsets() == list(range(30_000, 30_005))
+    assert first.skipped == 0
+    assert process.guard.examined < 15_000
+    behind.finish(list(behind.records))
+    await finish_as_they_come(behind, 500)
+    assert behind.offsets()[:500] == list(range(500))
+
+
+async def test_a_reader_without_a_feed_to_read_for_does_not_read_the_log(
+    process: ReaderProcess,
+) -> None:
+    """As when a process starts during an upgrade: the groups of its feeds have members still."""
+    await process.append(["a"] * 30_000)
+    group = await process.group(p0=30_000)
+    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
+    before = RecordingListener(finish=True)
+    member = KafkaFeed(config, process.shared, before.alarms.append)
+    before.feed = member
+    member.start(before)
+    await process.append(["a"] * 5)
+    await before.has(5)
+    after = RecordingListener(finish=True)
+    feed = process.open(group, after)
+    await wait_until_async(lambda: feed.members_since is not None, 20, "a refused commit")
+    await member.stop()
+    await process.append(["a"] * 5)
+    await after.has(5, 30)
+    assert after.offsets() == list(range(30_005, 30_010))
+    assert process.guard.examined < 30_000
 
 
 async def test_a_reader_begins_where_its_feeds_are(process: ReaderProcess) -> None:

@@ -30,8 +30,8 @@ from headrace.domain.record import Partition, StoredRecord
 from headrace.runtime.failpoints import stall_point, stall_points_armed
 
 START_DISTANCE_MAX: Final = 10_000
-"""How many records the reader goes back for a feed when it begins. A feed that is further behind
-catches up by itself.
+"""How many records the reader goes back for a feed when it begins, and how many it reads before it
+reaches a feed that begins ahead of it. Feeds that are further apart do not wait for each other.
 """
 NOT_OWNED: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
@@ -439,10 +439,25 @@ class ChannelReader:
         """Have a feed follow the reader in this partition, or catch up first."""
         if number not in self._positions or not feed.takes(number) or feed.follows(number):
             return
-        if feed.next_offset(number) < self._positions[number]:
+        ahead = feed.next_offset(number) - self._positions[number]
+        if ahead < 0:
             self._catch_up.request(feed, number)
-        else:
-            self.caught_up(feed, number)
+            return
+        if ahead > START_DISTANCE_MAX:
+            self._move_ahead(number, feed.next_offset(number))
+        self.caught_up(feed, number)
+
+    def _move_ahead(self, number: int, offset: int) -> None:
+        """Continue at `offset`, where a feed begins: it does not wait until the reader has read
+        everything below. The feeds that have followed the reader catch up.
+        """
+        followers = [feed for feed in self.feeds if feed.follows(number)]
+        for feed in followers:
+            self._unfollow(feed, number, self._positions[number])
+        self._positions[number] = offset
+        self._consumer.seek(Position(Partition(self.topic, number), offset, ""))
+        for feed in followers:
+            self._place(feed, number)
 
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
         """A feed has reached the position of the reader."""
@@ -640,6 +655,8 @@ class ChannelReader:
     def on_expired(self, partition: Partition, offset: int) -> None:
         """As `StartPositionsSource.on_expired`."""
         number = partition.partition
+        if offset <= self._positions.get(number, NOT_OWNED):  # The reader has moved ahead since.
+            return
         for feed in self.feeds:
             if feed.follows(number):
                 feed.expire(number, offset)

@@ -123,6 +123,10 @@ class ReaderConsumer(KafkaFeed):
                 state.reach(offset + 1)
                 self._mark_changed(state)
 
+    def seek(self, position: Position) -> None:
+        """Continue at a later offset of a partition. Records below it may still arrive."""
+        self.channel.seek(position)
+
     def on_partitions_assigned(self, starts: Sequence[Position]) -> None:
         """As `Assignment.on_partitions_assigned`."""
         super().on_partitions_assigned(starts)

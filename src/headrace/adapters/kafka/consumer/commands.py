@@ -20,6 +20,7 @@ class Command(StrEnum):
     COMMIT = "commit"
     PAUSE = "pause"
     RESUME = "resume"
+    SEEK = "seek"
 
 
 class ConsumerCommands:
@@ -49,6 +50,10 @@ class ConsumerCommands:
     def resume(self, partition: Partition) -> None:
         """Read this partition again."""
         self._send(Command.RESUME, partition)
+
+    def seek(self, position: Position) -> None:
+        """Continue reading this partition there. What was read before may still arrive."""
+        self._send(Command.SEEK, position)
 
     def stop(self, *, leave: bool) -> None:
         """Drain, commit, close. With `leave`, a static member also leaves its group."""

@@ -71,6 +71,7 @@ class PollLoop:
             Command.COMMIT: self._commit,
             Command.PAUSE: self._pause,
             Command.RESUME: self._resume,
+            Command.SEEK: self._seek,
         }
         self._pending: list[Message] = []
         self._rebalance = RebalanceListener(assignment, self._drop)
@@ -354,6 +355,14 @@ class PollLoop:
             if not self._throttled:
                 self._consumer.resume(_topic_partitions([partition]))
 
+    def _seek(self, position: Position) -> None:
+        partition = position.partition
+        if partition in self._rebalance.owned:
+            self._drop_pending([partition])
+            self._resolver.read_from(self._consumer, partition, position.offset)
+            if self._throttled or partition in self._paused:
+                self._consumer.pause(_topic_partitions([partition]))
+
     # Rebalances.
 
     def _initialise_assigned(self) -> None:
@@ -370,9 +379,7 @@ class PollLoop:
         if self._resolver.moves_positions:
             # What was read before is from another position: handed out first, it would make all
             # records below it count as read.
-            self._pending[:] = [
-                each for each in self._pending if (each.topic(), each.partition()) not in assigned
-            ]
+            self._drop_pending(assigned)
         self._without_offset.update(starts.without_offset)
         self._call_on_loop(self._assignment.on_partitions_assigned, starts.positions)
         if starts.without_offset and self._config.initial_offset is InitialOffset.LATEST:
@@ -391,6 +398,10 @@ class PollLoop:
         self._paused.difference_update(partitions)
         for partition in partitions:
             self._without_offset.pop(partition, None)
+        self._drop_pending(partitions)
+
+    def _drop_pending(self, partitions: Collection[Partition]) -> None:
+        # In place: a revocation may be served while the list is extended.
         self._pending[:] = [
             each for each in self._pending if (each.topic(), each.partition()) not in partitions
         ]
