@@ -65,3 +65,18 @@ class StoredRecord:
     def origin(self) -> str:
         """`topic/partition/offset`: identifies this record in logs and private headers."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+    def copy(self) -> "StoredRecord":
+        """Return an equal record with an identity of its own. Faster than `dataclasses.replace`."""
+        return StoredRecord(
+            self.topic,
+            self.partition,
+            self.offset,
+            self.timestamp_ms,
+            self.key,
+            self.value,
+            self.headers,
+            self.note,
+            self.size,
+            self.attributes,
+        )
