@@ -27,6 +27,7 @@ from headrace.adapters.nats.groups import Buckets
 from headrace.adapters.nats.log import JetStreamLog
 from headrace.domain import filters
 from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig, InitialOffset, OutOfRange
+from headrace.domain.filters import Filter
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.ports import Feed
 from headrace.domain.record import Partition, Record, StoredRecord
@@ -358,6 +359,9 @@ class ChannelReaderHarness(KafkaFeedHarness):
     here: a reader and connections.
     """
 
+    filter: Filter | None = filters.compile(())
+    assigned_with: str | None = None
+
     def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
         super().__init__(kafka, protocol, partitions)
         self._processes: list[ChannelReaders] = []
@@ -382,7 +386,8 @@ class ChannelReaderHarness(KafkaFeedHarness):
                 topics=(self.topic,),
                 bounds=bounds or FeedBounds(),
                 initial_offset=initial_offset,
-                filter=filters.compile(()),
+                filter=self.filter,
+                assigned_with=self.assigned_with,
             ),
             ConsumerConfig(options=self.options, group="", topics=(), drain_seconds=drain_seconds),
             None,
@@ -403,6 +408,16 @@ class ChannelReaderHarness(KafkaFeedHarness):
         for readers in self._processes:
             await readers.close()
         assert all(ended)
+
+
+class RetryReaderHarness(ChannelReaderHarness):
+    """As `ChannelReaderHarness`, with a topic that is assigned with that of a channel."""
+
+    filter = None
+
+    def __init__(self, kafka: KafkaUnderTest, protocol: GroupProtocol, partitions: int) -> None:
+        super().__init__(kafka, protocol, partitions)
+        self.assigned_with = kafka.create_topic("channel", partitions=partitions)
 
 
 class JetStreamFeedHarness:

@@ -25,6 +25,7 @@ from tests.contract.feeds import (
     KafkaFeedHarness,
     MemoryFeedHarness,
     RecordingListener,
+    RetryReaderHarness,
 )
 from tests.support.embedded_limits import skip_what_the_embedded_kafka_cannot
 from tests.support.kafka import KafkaUnderTest
@@ -43,6 +44,8 @@ PARTITIONS = 2
         pytest.param("consumer", marks=pytest.mark.kafka),
         pytest.param("reader-classic", marks=pytest.mark.kafka),
         pytest.param("reader-consumer", marks=pytest.mark.kafka),
+        pytest.param("retries-classic", marks=pytest.mark.kafka),
+        pytest.param("retries-consumer", marks=pytest.mark.kafka),
     ],
 )
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
@@ -72,6 +75,9 @@ async def harness(request: pytest.FixtureRequest) -> AsyncIterator[FeedHarness]:
     elif request.param.startswith("reader"):
         protocol = GroupProtocol(request.param.removeprefix("reader-"))
         made = ChannelReaderHarness(request.getfixturevalue("kafka"), protocol, PARTITIONS)
+    elif request.param.startswith("retries"):
+        protocol = GroupProtocol(request.param.removeprefix("retries-"))
+        made = RetryReaderHarness(request.getfixturevalue("kafka"), protocol, PARTITIONS)
     else:
         made = KafkaFeedHarness(
             request.getfixturevalue("kafka"), GroupProtocol(request.param), PARTITIONS

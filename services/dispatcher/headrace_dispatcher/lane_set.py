@@ -19,7 +19,7 @@ from headrace.domain.filters import Filter
 from headrace.domain.lanes import Ordered, Unordered
 from headrace.domain.ports import Feed, Lag
 from headrace.domain.record import Partition
-from headrace.domain.routing import DeliveryOrder
+from headrace.domain.routing import DeliveryOrder, Subscription
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import DeliveryHandler
@@ -164,7 +164,11 @@ class LaneSet:
         return Lane(
             # Retries and dead letters have one group; each of its members reads one topic.
             feed=self._feed(
-                subscription.retry_topic, topic, limits.retry_records_max, InitialOffset.EARLIEST
+                subscription.retry_topic,
+                topic,
+                limits.retry_records_max,
+                InitialOffset.EARLIEST,
+                assigned_with=subscription.topic,
             ),
             lanes=Unordered(limits.retry_concurrency_max),
             handler=handler,
@@ -191,6 +195,7 @@ class LaneSet:
         initial_offset: InitialOffset,
         filter: Filter | None = None,
         *,
+        assigned_with: str | None = None,
         exclusive: bool = False,
     ) -> Feed:
         config = FeedConfig(
@@ -199,6 +204,7 @@ class LaneSet:
             bounds=FeedBounds(records_max=records_max, bytes_max=self._context.limits.bytes_max),
             initial_offset=initial_offset,
             filter=filter,
+            assigned_with=assigned_with,
             exclusive=exclusive,
         )
         return self._context.feeds.open(config, self._health.on_feed_alarm)
@@ -236,7 +242,7 @@ class LaneSet:
             self.live.lane.feed.change_filter(compiled.filter)
         if (before.order, before.topic, before.group) != (after.order, after.topic, after.group):
             self._change(self._reopen_live)
-        if (before.retry_topic, before.dead_topic) != (after.retry_topic, after.dead_topic):
+        if _retry_topics(before) != _retry_topics(after):
             self._change(self._reopen_retries_and_dead_letters)
         elif compiled.sink_target is None and self._dead_letters is not None:
             self._change(self._reconcile_dead_letters)
@@ -364,3 +370,8 @@ class LaneSet:
 async def _close(lane: Lane, *, leave: bool) -> None:
     await lane.feed.stop(leave=leave)
     lane.close()
+
+
+def _retry_topics(subscription: Subscription) -> tuple[str, str, str]:
+    """The topics on which the feeds of retries and dead letters depend."""
+    return subscription.topic, subscription.retry_topic, subscription.dead_topic

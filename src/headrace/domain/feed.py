@@ -140,6 +140,10 @@ class FeedConfig:
     event that does not match, as if it were done; an adapter that hands it out anyway is correct
     too.
     """
+    assigned_with: str | None = None
+    """The channel topic whose partitions an adapter may assign together with these ones. Without
+    it, and in other adapters, the feed is a member of its group.
+    """
     exclusive: bool = False
     """Whether the order within a partition must hold across members: only one of them may work on
     a partition at a time. Adapters whose partitions always have one owner ignore it.

@@ -7,14 +7,20 @@ that one with an hour of events does not hold up one with a few.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
-from headrace.adapters.kafka.channel_reader.catch_up_consumer import CatchUpConsumer
+from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
-from headrace.domain.record import StoredRecord
+from headrace.domain.record import Partition, StoredRecord
 
+FETCH_WAIT_MS: Final = 20
+"""A partition that is added is not fetched before the fetch in progress has ended. At the end of a
+log that takes this long.
+"""
 TURN_RECORDS: Final = 2_000
 """How many records are read for some feeds while others wait."""
 _FEW: Final = 8
@@ -69,12 +75,12 @@ class CatchUp:
         self, config: ConsumerConfig, shared: SharedConsumerResources, reader: Reader
     ) -> None:
         (self._topic,) = config.topics
-        self._config = config
+        self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
         self._shared = shared
         self._reader = reader
         self._waiting: dict[int, dict[SubscriptionFeed, None]] = {}
         self._turns: dict[int, _Turn] = {}
-        self._consumer: CatchUpConsumer | None = None
+        self._consumer: AssignedConsumer | None = None
         self._closed = False
 
     def request(self, feed: SubscriptionFeed, number: int) -> None:
@@ -98,7 +104,7 @@ class CatchUp:
         """This process does not own the partition any longer."""
         self._waiting.pop(number, None)
         if self._turns.pop(number, None) is not None and self._consumer is not None:
-            self._consumer.stop_reading(number)
+            self._consumer.stop_reading(Partition(self._topic, number))
 
     def close(self) -> None:
         """Read no more."""
@@ -130,7 +136,7 @@ class CatchUp:
             else:
                 turn = _Turn(first.next_offset(number))
                 self._turns[number] = turn
-                turn.ticket = self._open_consumer().read(number, turn.position)
+                turn.ticket = self._read(number, turn.position)
         if waiting:
             turn = self._turns[number]
             for feed in list(waiting):
@@ -140,18 +146,26 @@ class CatchUp:
                     del waiting[feed]
                     turn.feeds[feed] = None
 
-    def _open_consumer(self) -> CatchUpConsumer:
+    def _read(self, number: int, offset: int) -> int:
+        return self._open_consumer().read(Partition(self._topic, number), offset)
+
+    def _open_consumer(self) -> AssignedConsumer:
         if self._consumer is None:
-            self._consumer = CatchUpConsumer(self._config, self._shared, self)
+            self._consumer = AssignedConsumer(self._config, self._shared, self, purpose="catch-up")
             self._consumer.start()
         return self._consumer
 
     # Called for the consumer's thread.
 
     def on_records(
-        self, number: int, ticket: int, records: Sequence[StoredRecord], end: int | None
+        self,
+        partition: Partition,
+        ticket: int,
+        records: Sequence[StoredRecord],
+        end: int | None,
     ) -> None:
         """Hand out what was read; `end` is the end of the partition, if that was reached."""
+        number = partition.partition
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
             return
@@ -209,11 +223,12 @@ class CatchUp:
         if not turn.feeds and self._turns.get(number) is turn:
             del self._turns[number]
             if self._consumer is not None:
-                self._consumer.stop_reading(number)
+                self._consumer.stop_reading(Partition(self._topic, number))
             self._next_turn(number)
 
-    def on_reset(self, number: int, ticket: int, low: int) -> None:
+    def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
         """The log no longer has the next record: it begins at `low`."""
+        number = partition.partition
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
             return
@@ -221,9 +236,12 @@ class CatchUp:
             # A feed without a committed offset begins at 0, wherever the log begins.
             (feed.expire if feed.next_offset(number) else feed.skip_to)(number, low)
         turn.position = low
-        turn.ticket = self._open_consumer().read(number, low)
+        turn.ticket = self._read(number, low)
+
+    def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
+        """As `AssignedConsumerListener.on_error`: the reader of the channel has the same error."""
 
     def on_restarted(self) -> None:
         """The consumer was replaced by a new one, which reads nothing yet."""
         for number, turn in self._turns.items():
-            turn.ticket = self._open_consumer().read(number, turn.position)
+            turn.ticket = self._read(number, turn.position)

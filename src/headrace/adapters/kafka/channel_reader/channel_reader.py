@@ -3,26 +3,28 @@
 The reader joins a group of its own, which assigns the partitions of the topic to the processes. It
 finds the feeds that want a record with an index of their filters. A feed that has no room, that has
 paused a partition, or that begins far behind does not hold up the others: it stops following the
-reader, and a second consumer (`catch_up`) reads for it until it has caught up.
+reader, and a second consumer (`catch_up`) reads for it until it has caught up. A third one reads
+the retry and dead letter topics of all these subscriptions (`retry_reader`).
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Final
 
+from headrace.adapters.kafka.channel_reader.admission import Admission
 from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
-from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits, is_stored
+from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
+from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
 from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
-from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.channel_reader.retry_reader import RetryReader
+from headrace.adapters.kafka.channel_reader.subscription_feed import Reader, SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX
-from headrace.adapters.kafka.consumer.membership_monitor import UNCONFIRMED_SECONDS
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
-from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
+from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
 from headrace.codec import kafka
-from headrace.domain.errors import HeadraceError
 from headrace.domain.event import InvalidEvent
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.filter_index import FilterIndex
@@ -35,13 +37,8 @@ reaches a feed that begins ahead of it. Feeds that are further apart do not wait
 """
 NOT_OWNED: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
-READ_OFFSETS_SECONDS: Final = 4.0
-_CLAIM_SECONDS = 4.0
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 """What the feeds report themselves, about their own records and offsets."""
-_RETRY_SECONDS = 1.0
-_MEMBERS_ALARM_SECONDS = 60.0
-"""How long a group has members before that is an alarm: during an upgrade it has."""
 _LAZY_SECONDS = 1.0
 _LAZY_COMMITS_PER_SECOND = 20
 """Commits of positions that moved only because records did not match, for all feeds together."""
@@ -67,7 +64,6 @@ class ChannelReader:
         (self.topic,) = config.topics
         self._config = config
         self._shared = shared
-        self._offsets = offsets
         self._guard = guard
         self._previous = previous
         self._on_closing = on_closing
@@ -75,19 +71,18 @@ class ChannelReader:
         """Set when the reader has left its group."""
         self._loop = asyncio.get_running_loop()
         self._consumer = ReaderConsumer(config, shared, self._on_alarm, reader=self)
+        self._membership = ReaderMembership(self._consumer, self.owns_partitions)
+        self._admission = Admission(self, offsets, self._membership, shared.topic_ids)
         self._commits = GroupCommits(
             offsets,
             shared.commit_rate_limiter,
-            confirmed=self.confirmed,
-            confirm=self._consumer.confirm_membership,
-            on_members=self._on_members,
+            self._membership,
+            on_members=self._admission.on_members,
         )
         self._catch_up = CatchUp(config, shared, self)
+        self._retries = RetryReader(config, shared, offsets, self._membership, channel=self)
         self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
         self.feeds: dict[SubscriptionFeed, None] = {}
-        self._joining: dict[SubscriptionFeed, None] = {}
-        """Feeds whose offsets are not known yet."""
-        self._join_task: asyncio.Task[None] | None = None
         self._positions: dict[int, int] = {}
         """The offset that is read next, by partition that this process owns."""
         self._followers: dict[int, int] = {}
@@ -97,11 +92,8 @@ class ChannelReader:
         self._held: list[StoredRecord] = []
         """Records for which the only feed has no room."""
         self._partition_count = 0
-        self._owned_at = float("-inf")
-        """When the group last confirmed that this process owns its partitions, other than by the
-        answer to a commit.
-        """
-        self._unconfirmed = False
+        self.unconfirmed = False
+        """Whether the group has not confirmed the membership for a while."""
         self._misplaced = False
         self._started = False
         self._closing = False
@@ -111,117 +103,100 @@ class ChannelReader:
 
     # Feeds.
 
+    def reader_of(self, topic: str) -> Reader:
+        """Return what reads this topic: that of the channel, or one of a subscription."""
+        return self if topic == self.topic else self._retries
+
     def attach(self, feed: SubscriptionFeed) -> None:
         """As `Reader.attach`."""
         self.feeds[feed] = None
         self._index.add(feed, feed.filter)
         self._shared.byte_budget.register(feed.flow)
+        self.open()
+        if self._held:  # Until now there was only one feed to wait for.
+            self._loop.call_soon(self._dispatch_held)
+        if self.unconfirmed:
+            feed.notify_membership(True)
+        self._admission.join(feed)
+
+    def open(self) -> None:
+        """Join the group. Idempotent."""
         if not self._started:
             self._started = True
             self._spawn(self._start())
-        if self._held:  # Until now there was only one feed to wait for.
-            self._loop.call_soon(self._dispatch_held)
-        if self._unconfirmed:
-            feed.notify_membership(True)
-        self._join(feed)
 
     async def _start(self) -> None:
         if self._previous is not None:
             await self._previous.wait()
         if not self._closing:
             self._consumer.start(self)
+            self._membership.start()
             self._lazy_timer = self._loop.call_later(_LAZY_SECONDS, self._commit_skipped)
-
-    def _join(self, feed: SubscriptionFeed) -> None:
-        """Read the offsets of a feed in the partitions that are owned, with those of other feeds
-        that join at the same time.
-        """
-        self._joining[feed] = None
-        if self._join_task is None and self._positions:
-            self._join_task = self._spawn(self._join_all())
-
-    async def _join_all(self) -> None:
-        try:
-            while self._joining and self._positions:
-                await asyncio.sleep(0)  # Feeds that are opened together are read together.
-                feeds, self._joining = list(self._joining), {}
-                await self._confirm_now()
-                wanted = {feed: self._missing(feed) for feed in feeds if feed in self.feeds}
-                try:
-                    await self._admit({feed: each for feed, each in wanted.items() if each})
-                except HeadraceError as error:
-                    for feed in wanted:
-                        feed.raise_alarm(
-                            AlarmKind.UNAVAILABLE, f"offsets could not be read: {error}"
-                        )
-                    self._joining |= dict.fromkeys(wanted)
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
-                for feed in wanted:
-                    self._place_all(feed)
-        finally:
-            self._join_task = None
 
     async def detach(self, feed: SubscriptionFeed, *, leave: bool) -> None:
         """As `Reader.detach`."""
         if feed not in self.feeds:
             return
-        self._joining.pop(feed, None)
+        self._admission.forget(feed)
         self._index.remove(feed)
-        numbers = list(feed.partitions)
-        for number in numbers:
-            self._unfollow(feed, number, self.position(number))
-            self._catch_up.forget(feed, number)
-        drained = asyncio.Event()
-        feed.revoke(numbers, drained.set)
-        try:
-            async with asyncio.timeout(self._config.drain_seconds):
-                await drained.wait()
-        except TimeoutError:
-            feed.drain_overdue(numbers)
-        if feed.partitions:
-            await self._confirm_now()
-            await self._commits.commit_final(feed)
+        self.stop_reading(feed, list(feed.partitions))
+        await self._commits.drain(feed, self._config.drain_seconds)
         self._remove(feed)
-        if not self.feeds and not self._closing:
-            await self._close(leave=leave)
+        await self.close_if_unused(leave=leave)
 
     def abandon(self, feed: SubscriptionFeed) -> None:
         """As `Reader.abandon`."""
         if feed in self.feeds:
-            self._joining.pop(feed, None)
+            self._admission.forget(feed)
             self._index.remove(feed)
             self._remove(feed)
-        if not self.feeds:
-            self._closing = True
-            self._on_closing(self)
-            self._consumer.abandon()
-            self.closed.set()
-            self._catch_up.close()
-            self._cancel()
+        self.abandon_if_unused()
 
     def _remove(self, feed: SubscriptionFeed) -> None:
         self.feeds.pop(feed, None)
         feed.close()
         self._shared.byte_budget.unregister(feed.flow)
 
-    async def _close(self, *, leave: bool) -> None:
+    def _in_use(self) -> bool:
+        return bool(self.feeds or self._retries.feeds)
+
+    async def close_if_unused(self, *, leave: bool) -> None:
+        """Leave the group if the last feed has left."""
+        if not self._in_use() and not self._closing:
+            self._end()
+            await self._consumer.stop(leave=leave)
+            self.closed.set()
+            self._cancel()
+
+    def abandon_if_unused(self) -> None:
+        """End as in a crash if the last feed has left."""
+        if not self._in_use():
+            self._end()
+            self._consumer.abandon()
+            self.closed.set()
+            self._cancel()
+
+    def _end(self) -> None:
         self._closing = True
         self._on_closing(self)
         self._catch_up.close()
-        await self._consumer.stop(leave=leave)
-        self.closed.set()
-        self._cancel()
+        self._retries.close()
 
     def _cancel(self) -> None:
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
+        self._membership.close()
+        self._admission.close()
         for task in self._tasks:
             task.cancel()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the threads, as `KafkaFeed.join`."""
-        return self._consumer.join(timeout_seconds) and self._catch_up.join(timeout_seconds)
+        """As `Reader.join`."""
+        return (
+            self._consumer.join(timeout_seconds)
+            and self._catch_up.join(timeout_seconds)
+            and self._retries.join_thread(timeout_seconds)
+        )
 
     def filter_changed(self, feed: SubscriptionFeed) -> None:
         """As `Reader.filter_changed`."""
@@ -240,7 +215,7 @@ class ChannelReader:
         """As `Reader.room_available`."""
         if self._held:
             self._loop.call_soon(self._dispatch_held)
-        self._loop.call_soon(self._place_all, feed)
+        self._loop.call_soon(self.place, feed)
 
     def verify_membership(self) -> None:
         """As `Reader.verify_membership`."""
@@ -250,29 +225,14 @@ class ChannelReader:
         """As `Reader.position`."""
         return self._positions.get(number, 0)
 
-    def high_watermark(self, number: int) -> int:
+    def high_watermark(self, partition: Partition) -> int:
         """As `Reader.high_watermark`."""
-        return self._consumer.high_watermark(number)
-
-    # Membership.
-
-    def confirmed(self) -> bool:
-        """Whether the group has confirmed, less than half of a session ago, that this process owns
-        its partitions.
-        """
-        confirmed_at = max(self._consumer.confirmed_at, self._owned_at)
-        return self._loop.time() - confirmed_at < UNCONFIRMED_SECONDS
-
-    async def _confirm_now(self) -> None:
-        until = self._loop.time() + UNCONFIRMED_SECONDS
-        while not self.confirmed() and self._positions and self._loop.time() < until:
-            self._consumer.confirm_membership()
-            await asyncio.sleep(0.02)
+        return self._consumer.high_watermark(partition.partition)
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         """As `FeedListener.on_membership_unconfirmed`."""
-        self._unconfirmed = unconfirmed
-        for feed in self.feeds:
+        self.unconfirmed = unconfirmed
+        for feed in (*self.feeds, *self._retries.feeds):
             feed.notify_membership(unconfirmed)
 
     def _on_alarm(self, alarm: FeedAlarm) -> None:
@@ -281,26 +241,6 @@ class ChannelReader:
         for feed in list(self.feeds):
             feed.raise_alarm(alarm.kind, alarm.detail, alarm.partition, alarm.count)
 
-    def _on_members(self, feed: SubscriptionFeed) -> None:
-        """The group of a feed has members: another version of this service reads for it. It is not
-        served here until they have left.
-        """
-        numbers = list(feed.partitions)
-        for number in numbers:
-            self._unfollow(feed, number, self.position(number))
-            self._catch_up.forget(feed, number)
-        feed.lose(numbers)
-        now = self._loop.time()
-        if feed.members_since is None:
-            feed.members_since = now
-        elif now - feed.members_since > _MEMBERS_ALARM_SECONDS:
-            feed.raise_alarm(
-                AlarmKind.OTHER_MEMBERS,
-                f"group {feed.group} has members of its own; its events are delivered here when"
-                " they have left",
-            )
-        self._rejoin_later(feed)
-
     # Assignment.
 
     async def start_positions(
@@ -308,12 +248,13 @@ class ChannelReader:
     ) -> Sequence[Position]:
         """Return where to begin in newly assigned partitions. Raises `LogUnavailable`."""
         self._partition_count = partition_count
-        self._owned_at = self._loop.time()
+        self._membership.on_owned()
         feeds = [feed for feed in self.feeds if not feed.stopping]
         for feed in feeds:  # What is left of an assignment before, for example a late last commit.
             feed.lose([each.partition for each in partitions])
+        self._retries.lose([each.partition for each in partitions])
         self._overdue.set()
-        await self._admit(dict.fromkeys(feeds, partitions))
+        await self._admission.admit(dict.fromkeys(feeds, partitions))
         starts = []
         for partition in partitions:
             number = partition.partition
@@ -331,107 +272,42 @@ class ChannelReader:
                 self._place(feed, number)
             if not self._followers[number]:
                 self._consumer.pause(start.partition)
-        for feed in self.feeds:
-            if not feed.stopping and self._missing(feed):
-                self._join(feed)
+        self._admission.join_where_missing()
+        self._retries.on_assigned()
 
-    def _missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
-        """The partitions that this process owns and in which the feed has not begun."""
+    @property
+    def owned(self) -> Collection[int]:
+        """The partitions that this process owns."""
+        return self._positions.keys()
+
+    def owns_partitions(self) -> bool:
+        """As `Reader.owns_partitions`."""
+        return bool(self._positions)
+
+    def channel_partitions(self) -> int:
+        """The number of partitions of the topic; 0 if it is not known."""
+        return self._shared.topic_ids.partitions(self.topic) or self._partition_count
+
+    def partition_count(self, feed: SubscriptionFeed) -> int:
+        """As `Reader.partition_count`."""
+        return self.channel_partitions()
+
+    def missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
+        """As `Reader.missing`."""
         return [
             Partition(self.topic, number)
             for number in self._positions
             if number not in feed.partitions
         ]
 
-    async def _admit(self, wanted: Mapping[SubscriptionFeed, Sequence[Partition]]) -> None:
-        """Begin these partitions for each feed whose group has no members. Raises
-        `LogUnavailable`.
-        """
-        if not wanted:
-            return
-        found = await self._offsets.read(
-            {feed.group: partitions for feed, partitions in wanted.items()}, READ_OFFSETS_SECONDS
-        )
-        results = await asyncio.gather(
-            *(
-                self._claim(feed, found.get(feed.group, {}), partitions)
-                for feed, partitions in wanted.items()
-            ),
-            return_exceptions=True,
-        )
-        for feed, result in zip(wanted, results, strict=True):
-            if isinstance(result, HeadraceError):
-                feed.raise_alarm(AlarmKind.UNAVAILABLE, str(result))
-                self._rejoin_later(feed)
-            elif isinstance(result, BaseException):
-                raise result
-
-    async def _claim(
-        self,
-        feed: SubscriptionFeed,
-        found: Mapping[Partition, Position],
-        partitions: Sequence[Partition],
-    ) -> None:
-        """Commit what is committed: accepted only if the group has no members, which would deliver
-        the same events.
-        """
-        if found:
-            result = await self._offsets.commit(
-                feed.group, list(found.values()), _CLAIM_SECONDS, still_valid=self.confirmed
-            )
-            if result.outcome is CommitOutcome.MEMBERS:
-                self._on_members(feed)
-                return
-            if not all(is_stored(result, each) for each in found):
-                self._rejoin_later(feed)
-                return
-        feed.members_since = None
-        forgotten = not found and not feed.begins_at_oldest and await self._has_no_offsets(feed)
-        if feed not in self.feeds or feed.stopping:
-            return
-        for partition in partitions:
-            if partition.partition in feed.partitions:
-                continue
-            position = found.get(partition)
-            feed.assign(position or Position(partition, 0, ""), committed=position is not None)
-            self._check_topic_id(feed, partition.partition)
-            if forgotten:
-                feed.raise_alarm(
-                    AlarmKind.OFFSET_MISSING,
-                    f"no offset is committed in {self.topic}; reading begins at the oldest record",
-                    partition,
-                )
-
-    def _check_topic_id(self, feed: SubscriptionFeed, number: int) -> None:
-        """Check whether the topic is still the one in which the offsets were committed."""
-        topic_id = self._shared.topic_ids.known(self.topic)
-        if topic_id and not feed.set_topic_id(number, topic_id):
-            partition = Partition(self.topic, number)
+    def stop_reading(self, feed: SubscriptionFeed, numbers: Sequence[int]) -> None:
+        """As `Reader.stop_reading`."""
+        for number in numbers:
             self._unfollow(feed, number, self.position(number))
             self._catch_up.forget(feed, number)
-            feed.lose([number])
-            feed.assign(Position(partition, 0, ""), committed=False)
-            feed.set_topic_id(number, topic_id)
-            feed.raise_alarm(
-                AlarmKind.TOPIC_RECREATED,
-                f"the topic of {self.topic}/{number} was deleted and created again; reading"
-                " continues at its oldest record",
-                partition,
-            )
 
-    async def _has_no_offsets(self, feed: SubscriptionFeed) -> bool:
-        everything = [Partition(self.topic, number) for number in range(self._partition_count)]
-        found = await self._offsets.read({feed.group: everything}, READ_OFFSETS_SECONDS)
-        return not found.get(feed.group)
-
-    def _rejoin_later(self, feed: SubscriptionFeed) -> None:
-        self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
-
-    def _rejoin(self, feed: SubscriptionFeed) -> None:
-        if feed in self.feeds and not feed.stopping:
-            self._join(feed)
-
-    def _place_all(self, feed: SubscriptionFeed) -> None:
+    def place(self, feed: SubscriptionFeed) -> None:
+        """As `Reader.place`."""
         for number in list(feed.partitions):
             self._place(feed, number)
 
@@ -602,8 +478,7 @@ class ChannelReader:
     def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
         """As `FeedListener.on_revoked`: the feeds return the partitions, and each commits."""
         numbers = [each.partition for each in partitions]
-        # The group waits for this process: nobody else owns them yet.
-        self._owned_at = self._loop.time()
+        self._membership.on_owned()
         self._spawn(self._revoke(numbers, drained))
 
     async def _revoke(self, numbers: Sequence[int], drained: Callable[[], None]) -> None:
@@ -616,28 +491,9 @@ class ChannelReader:
         self._drop(numbers)
         async with asyncio.TaskGroup() as tasks:
             for feed in feeds:
-                tasks.create_task(self._give_back(feed, numbers, overdue))
+                tasks.create_task(self._commits.give_back(feed, numbers, overdue))
+            tasks.create_task(self._retries.give_back(numbers, overdue))
         drained()
-
-    async def _give_back(
-        self, feed: SubscriptionFeed, numbers: Sequence[int], overdue: asyncio.Event
-    ) -> None:
-        """Have the listener return the partitions, until the drain deadline, and commit. They may
-        be assigned to this process again before that has ended.
-        """
-        returned = asyncio.Event()
-        states = feed.states(numbers)
-        feed.revoke(numbers, returned.set)
-        if not returned.is_set():
-            waits = {asyncio.ensure_future(each.wait()) for each in (returned, overdue)}
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for each in waits:
-                each.cancel()
-        numbers = feed.still(states)
-        if not returned.is_set():
-            feed.drain_overdue(numbers)
-        await self._commits.commit_final(feed, numbers)
-        feed.remove(feed.still(states))
 
     def on_drain_overdue(self, partitions: Collection[Partition]) -> None:
         """As `StartPositionsSource.on_drain_overdue`."""
@@ -651,6 +507,7 @@ class ChannelReader:
             if not feed.stopping and partition.partition not in feed.partitions:
                 feed.assign(Position(partition, offset, ""), committed=False)
                 self._place(feed, partition.partition)
+        self._retries.on_assigned()
 
     def on_expired(self, partition: Partition, offset: int) -> None:
         """As `StartPositionsSource.on_expired`."""
@@ -664,9 +521,11 @@ class ChannelReader:
 
     def on_lost(self, partitions: Collection[Partition]) -> None:
         """As `FeedListener.on_lost`."""
+        self._membership.on_lost()
         numbers = [each.partition for each in partitions]
         for feed in list(self.feeds):
             feed.lose(numbers)
+        self._retries.lose(numbers)
         self._drop(numbers)
         self._overdue.set()  # A revocation of them is over.
 
@@ -696,10 +555,10 @@ class ChannelReader:
         )
         for feed in due:
             for number in list(feed.partitions):
-                self._check_topic_id(feed, number)
+                self._admission.check_topic_id(feed, Partition(self.topic, number))
                 self._place(feed, number)
-            if not feed.stopping and self._missing(feed):
-                self._join(feed)
+            if not feed.stopping and self.missing(feed):
+                self._admission.join(feed)
             if feed.has_skipped():
                 self._commits.schedule(feed)
 

@@ -36,7 +36,8 @@ class ChannelReaders:
         alarm: Callable[[FeedAlarm], None],
     ) -> SubscriptionFeed:
         """Open a feed; its reader starts with its first feed."""
-        (topic,) = config.topics
+        (own_topic,) = config.topics
+        topic = config.assigned_with or own_topic
         reader = self._by_topic.get(topic)
         if reader is None:
             if self._offsets is None:
@@ -57,7 +58,7 @@ class ChannelReaders:
                 on_closing=self._on_closing,
             )
             self._by_topic[topic] = reader
-        return SubscriptionFeed(config, reader, alarm)
+        return SubscriptionFeed(config, reader.reader_of(own_topic), alarm)
 
     def _on_closing(self, reader: ChannelReader) -> None:
         if self._by_topic.get(reader.topic) is reader:

@@ -1,14 +1,14 @@
 """Commits of many groups without membership, for the feeds of one channel reader.
 
-A group without members accepts offsets from everybody. So what fences a process that has lost its
-partitions is here: nothing is sent unless the reader's own group has confirmed a moment ago that
-this process is a member.
+Nothing is sent unless the reader's own group has confirmed a moment ago that this process is a
+member (`membership`).
 """
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Final, Protocol
 
+from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import CommitRateLimiter, Position
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, CommitResult
@@ -44,18 +44,14 @@ class GroupCommits:
         self,
         offsets: Offsets,
         limiter: CommitRateLimiter,
+        membership: ReaderMembership,
         *,
-        confirmed: Callable[[], bool],
-        confirm: Callable[[], None],
         on_members: Callable[[SubscriptionFeed], None],
     ) -> None:
-        """`confirmed` returns whether this process is known to own its partitions now, `confirm`
-        begins to find out, and `on_members` is called when a group has members.
-        """
+        """`on_members` is called when a group has members."""
         self._offsets = offsets
         self._limiter = limiter
-        self._confirmed = confirmed
-        self._confirm = confirm
+        self._membership = membership
         self._on_members = on_members
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -70,10 +66,10 @@ class GroupCommits:
         feed.commit_timer = None
         if feed.commit_lock.locked() or feed.stopping:
             return
-        if self._confirmed():
+        if self._membership.confirmed():
             self._spawn(self._commit(feed))
         else:
-            self._confirm()
+            self._membership.confirm()
             self.schedule(feed)
 
     async def _commit(self, feed: SubscriptionFeed) -> None:
@@ -81,7 +77,41 @@ class GroupCommits:
         if feed.has_changed():
             self.schedule(feed)
 
-    async def commit_final(
+    async def give_back(
+        self, feed: SubscriptionFeed, numbers: Collection[int], overdue: asyncio.Event
+    ) -> None:
+        """Have the listener return these partitions, until the drain deadline, and commit. They may
+        be assigned to this process again before that has ended.
+        """
+        returned = asyncio.Event()
+        states = feed.states(numbers)
+        feed.revoke(numbers, returned.set)
+        if not returned.is_set():
+            waits = {asyncio.ensure_future(each.wait()) for each in (returned, overdue)}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for each in waits:
+                each.cancel()
+        numbers = feed.still(states)
+        if not returned.is_set():
+            feed.drain_overdue(numbers)
+        await self._commit_final(feed, numbers)
+        feed.remove(feed.still(states))
+
+    async def drain(self, feed: SubscriptionFeed, seconds: float) -> None:
+        """Have the listener return everything, for `seconds` at most, and commit."""
+        numbers = list(feed.partitions)
+        returned = asyncio.Event()
+        feed.revoke(numbers, returned.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await returned.wait()
+        except TimeoutError:
+            feed.drain_overdue(numbers)
+        if feed.partitions:
+            await self._membership.wait_until_confirmed()
+            await self._commit_final(feed)
+
+    async def _commit_final(
         self, feed: SubscriptionFeed, numbers: Collection[int] | None = None
     ) -> None:
         """Commit what is done in these partitions before they are given back."""
@@ -103,7 +133,10 @@ class GroupCommits:
             result = _NOT_SENT
             try:
                 result = await self._offsets.commit(
-                    feed.group, [position for _, position in found], seconds, self._confirmed
+                    feed.group,
+                    [position for _, position in found],
+                    seconds,
+                    self._membership.confirmed,
                 )
             finally:
                 for state, position in found:

@@ -6,7 +6,7 @@ members: it has the offsets of the subscription, which are committed from outsid
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.adapters.kafka.consumer.alarms import AlarmReporter
@@ -65,7 +65,7 @@ class Reader(Protocol):
         """The offset that is read next in this partition."""
         ...
 
-    def high_watermark(self, number: int) -> int:
+    def high_watermark(self, partition: Partition) -> int:
         """The end of this partition."""
         ...
 
@@ -190,7 +190,7 @@ class SubscriptionFeed:
             state = progress.state
             if progress.following:
                 self._skip(progress, reader.position(number))
-            state.high_watermark = max(state.high_watermark, reader.high_watermark(number))
+            state.high_watermark = max(state.high_watermark, reader.high_watermark(state.partition))
             found[state.partition] = state.lag(now)
         return found
 
@@ -254,6 +254,11 @@ class SubscriptionFeed:
                 partition,
                 missing,
             )
+
+    def note_end(self, number: int, end: int) -> None:
+        """The partition has records up to this offset."""
+        state = self.partitions[number].state
+        state.high_watermark = max(state.high_watermark, end)
 
     def next_offset(self, number: int) -> int:
         """The lowest offset that was neither taken nor skipped."""
@@ -336,7 +341,7 @@ class SubscriptionFeed:
                 break
             if record.offset > state.tracker.next:
                 self._skip(progress, record.offset)
-            own = replace(record) if shared else record
+            own = record.copy() if shared else record
             if state.take(own, now):
                 fresh.append(own)
                 size += own.size

@@ -73,8 +73,8 @@ class KafkaFeeds:
         topic_ids_seconds: float = TOPIC_ID_QUERY_SECONDS,
         create_readers: Callable[[SharedConsumerResources], Readers] | None = None,
     ) -> None:
-        """`create_readers` creates the readers that the feeds with a filter share; without it, each
-        feed has a consumer of its own.
+        """`create_readers` creates the readers that feeds share which have a filter or are assigned
+        with a channel; without it, each feed has a consumer of its own.
 
         `choose_protocol` lets `prepare` choose the group protocol; otherwise it is that of
         `options`.
@@ -128,7 +128,9 @@ class KafkaFeeds:
         """As `headrace.domain.ports.Feeds.open`. Without a shared reader, every record is handed
         out, matching or not.
         """
-        if self._readers is not None and config.filter is not None:
+        if self._readers is not None and (
+            config.filter is not None or config.assigned_with is not None
+        ):
             return self._readers.open(config, self._defaults, self._instance, alarm)
         consumer = replace(
             self._defaults,

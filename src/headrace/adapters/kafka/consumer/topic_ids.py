@@ -1,4 +1,5 @@
-"""The ids of topics, which are queried periodically and stored with the committed offsets.
+"""The ids and partitions of topics, which are queried periodically. The id is stored with the
+committed offsets.
 
 A topic that was deleted and created again has the same name and different records. The client
 continues at the old offset. If the new topic already has more records than that, its first records
@@ -8,10 +9,11 @@ would be skipped without notice. Therefore a commit contains the id of its topic
 import math
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
+from typing import NamedTuple
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.kafka.credentials import ClientAge
@@ -42,6 +44,13 @@ def split_topic_id(metadata: str) -> tuple[str, str]:
     )
 
 
+class _Topic(NamedTuple):
+    """What the last answer said of a topic."""
+
+    id: str
+    partitions: int
+
+
 class TopicIds:
     """The ids of the topics that a process reads. One thread queries all of them together; the
     feeds read its results.
@@ -53,7 +62,8 @@ class TopicIds:
         self._options = options
         self._every_seconds = every_seconds
         self._readers: dict[str, int] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[str, _Topic] = {}
+        self._errors: dict[str, KafkaError] = {}
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
         self._closed = False
@@ -81,12 +91,25 @@ class TopicIds:
                 if self._readers[topic] <= 0:
                     del self._readers[topic]
                     self._known.pop(topic, None)
+                    self._errors.pop(topic, None)
 
     def known(self, topic: str) -> str:
         """Return the id of the topic with this name from the last answer; empty before the first
         answer.
         """
-        return self._known.get(topic, "")
+        found = self._known.get(topic)
+        return found.id if found is not None else ""
+
+    def partitions(self, topic: str) -> int:
+        """Return the number of partitions of this topic from the last answer; 0 before the first
+        answer.
+        """
+        found = self._known.get(topic)
+        return found.partitions if found is not None else 0
+
+    def error(self, topic: str) -> KafkaError | None:
+        """Return why the last answer did not describe this topic."""
+        return self._errors.get(topic)
 
     def close(self) -> None:
         """Stop, and wait for the thread as long as an answer may take. Idempotent."""
@@ -130,20 +153,19 @@ class TopicIds:
         if not topics:
             return True
         answered = False
-        found: dict[str, str] = {}
+        found: dict[str, _Topic] = {}
+        errors: dict[str, KafkaError] = {}
         for topic, future in client.describe_topics(
             TopicCollection(topics), request_timeout=_TIMEOUT_SECONDS
         ).items():
             try:
-                found[topic] = str(future.result(_TIMEOUT_SECONDS + 1.0).topic_id)
+                described = future.result(_TIMEOUT_SECONDS + 1.0)
+                found[topic] = _Topic(str(described.topic_id), len(described.partitions))
                 answered = True
             except KafkaException as error:
+                errors[topic] = error.args[0]
                 answered = answered or error.args[0].code() >= 0
-        self._update(found)
-        return answered
-
-    def _update(self, found: Mapping[str, str]) -> None:
         with self._lock:
-            self._known.update(
-                {topic: each for topic, each in found.items() if topic in self._readers}
-            )
+            self._known.update({name: found[name] for name in found if name in self._readers})
+            self._errors = {name: errors[name] for name in errors if name in self._readers}
+        return answered

@@ -41,9 +41,9 @@ class RecordedReader:
         """See the protocol."""
         return self.positions.get(number, 0)
 
-    def high_watermark(self, number: int) -> int:
+    def high_watermark(self, partition: Partition) -> int:
         """See the protocol."""
-        return self.position(number)
+        return self.position(partition.partition)
 
     def on_unfollowed(self, number: int) -> None:
         """See the protocol."""

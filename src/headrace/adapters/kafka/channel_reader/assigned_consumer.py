@@ -1,5 +1,5 @@
-"""The consumer of `CatchUp`, in a thread of its own. It joins no group: partitions and positions
-are set from outside.
+"""A consumer in a thread of its own that joins no group: partitions and positions are assigned to
+it from outside.
 """
 
 import asyncio
@@ -7,12 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final, Protocol
 
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -20,7 +20,7 @@ from headrace.adapters.kafka.errors import is_offset_out_of_range, is_partition_
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import client_logger
 from headrace.domain.feed import FeedBounds
-from headrace.domain.record import StoredRecord
+from headrace.domain.record import Partition, StoredRecord
 
 _BOUNDS: Final = FeedBounds(records_max=256, bytes_max=2 * 1024 * 1024)
 _POLL_SECONDS: Final = 0.05
@@ -29,25 +29,25 @@ _KEEP_SECONDS: Final = 30.0
 """How long a consumer is kept that has nothing to read: it has four threads."""
 _RESTART_SECONDS: Final = 1.0
 _QUEUE_BYTES: Final = 256 * 1024
-_FETCH_WAIT_MS: Final = 20
-"""A partition that is added is not fetched before the fetch in progress has ended. At the end of a
-log that takes this long.
-"""
 _QUERY_SECONDS: Final = 5.0
 
 logger = structlog.get_logger(__name__)
 
 
-class CatchUpListener(Protocol):
+class AssignedConsumerListener(Protocol):
     """Receives what is read, on the event loop."""
 
     def on_records(
-        self, number: int, ticket: int, records: Sequence[StoredRecord], end: int | None
+        self,
+        partition: Partition,
+        ticket: int,
+        records: Sequence[StoredRecord],
+        end: int | None,
     ) -> None:
         """Records of one partition, and its end if that was reached after them."""
         ...
 
-    def on_reset(self, number: int, ticket: int, low: int) -> None:
+    def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
         """The position is not in the log, which begins at `low`."""
         ...
 
@@ -55,40 +55,46 @@ class CatchUpListener(Protocol):
         """Nothing is read until `read` is called again."""
         ...
 
+    def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
+        """This partition cannot be read now; the client tries again by itself."""
+        ...
 
-class CatchUpConsumer(threading.Thread):
+
+class AssignedConsumer(threading.Thread):
     """Reads partitions from given positions."""
 
     def __init__(
         self,
         config: ConsumerConfig,
         shared: SharedConsumerResources,
-        listener: CatchUpListener,
+        listener: AssignedConsumerListener,
+        *,
+        purpose: str,
     ) -> None:
-        super().__init__(name=f"catch-up {config.topics[0]}", daemon=True)
-        (self._topic,) = config.topics
-        self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, _FETCH_WAIT_MS))
+        """`purpose` and the topic of `config` name it in logs."""
+        super().__init__(name=f"{purpose} {config.topics[0]}", daemon=True)
+        self._config = config
         self._listener = listener
         self._queue = shared.callback_queues.queue(asyncio.get_running_loop())
         self._flow = FlowControl(_BOUNDS)
-        self._commands: deque[tuple[int, int | None, int]] = deque()
-        self._tickets: dict[int, int] = {}
+        self._commands: deque[tuple[Partition, int | None, int]] = deque()
+        self._tickets: dict[Partition, int] = {}
         """What is read now. Thread."""
         self._ticket = 0
         self._closing = False
 
     # Called by the loop; all return immediately.
 
-    def read(self, number: int, offset: int) -> int:
+    def read(self, partition: Partition, offset: int) -> int:
         """Read this partition from `offset` on; return the ticket that its records have."""
         self._ticket += 1
-        self._commands.append((number, offset, self._ticket))
+        self._commands.append((partition, offset, self._ticket))
         self._flow.wake.set()
         return self._ticket
 
-    def stop_reading(self, number: int) -> None:
+    def stop_reading(self, partition: Partition) -> None:
         """Do not read this partition."""
-        self._commands.append((number, None, 0))
+        self._commands.append((partition, None, 0))
         self._flow.wake.set()
 
     def close(self) -> None:
@@ -110,7 +116,7 @@ class CatchUpConsumer(threading.Thread):
             try:
                 self._run_consumer()
             except KafkaException as error:
-                logger.warning("catch_up_failed", topic=self._topic, error=str(error))
+                logger.warning("consumer_failed", consumer=self.name, error=str(error))
                 self._flow.wake.clear()
                 self._flow.wake.wait(_RESTART_SECONDS)
             if not self._closing:
@@ -119,7 +125,7 @@ class CatchUpConsumer(threading.Thread):
                 self._call(self._listener.on_restarted)
 
     def _run_consumer(self) -> None:
-        age = self._config.options.credentials.age(f"catch-up {self._topic}")
+        age = self._config.options.credentials.age(self.name)
         consumer = Consumer(
             self._config.client_settings(queue_bytes=_QUEUE_BYTES), logger=client_logger
         )
@@ -146,46 +152,50 @@ class CatchUpConsumer(threading.Thread):
 
     def _run_commands(self, consumer: Consumer) -> None:
         while self._commands:
-            number, offset, ticket = self._commands.popleft()
-            if self._tickets.pop(number, None) is not None:
-                consumer.incremental_unassign([TopicPartition(self._topic, number)])
+            partition, offset, ticket = self._commands.popleft()
+            if self._tickets.pop(partition, None) is not None:
+                consumer.incremental_unassign([TopicPartition(*partition)])
             if offset is not None:
-                self._tickets[number] = ticket
-                consumer.incremental_assign([TopicPartition(self._topic, number, offset)])
+                self._tickets[partition] = ticket
+                consumer.incremental_assign([TopicPartition(*partition, offset)])
 
     def _deliver(self, consumer: Consumer, messages: Sequence[Message]) -> None:
-        found: dict[int, list[StoredRecord]] = {}
-        ends: dict[int, int] = {}
+        found: dict[Partition, list[StoredRecord]] = {}
+        ends: dict[Partition, int] = {}
         for message in messages:
             error = message.error()
-            number = message.partition() or 0
+            partition = Partition(message.topic() or "", message.partition() or 0)
             if error is None:
-                found.setdefault(number, []).append(to_record(message))
+                found.setdefault(partition, []).append(to_record(message))
             elif is_partition_end(error):
-                ends[number] = message.offset() or 0
-                found.setdefault(number, [])
+                ends[partition] = message.offset() or 0
+                found.setdefault(partition, [])
             elif is_offset_out_of_range(error):
-                self._reset(consumer, number)
+                self._reset(consumer, partition)
             elif error.fatal():
                 raise KafkaException(error)
-            else:  # The client tries again by itself.
-                logger.info("catch_up_error", topic=self._topic, error=error.str())
-        for number, records in found.items():
-            if number in self._tickets:
+            else:
+                logger.info("consumer_error", consumer=self.name, error=error.str())
+                self._call(self._listener.on_error, partition, consumer_alarm(error))
+        for partition, records in found.items():
+            if partition in self._tickets:
                 size = sum(record.size for record in records)
                 self._flow.add_batch(
                     len(records), size, largest=max((each.size for each in records), default=0)
                 )
                 self._call(
-                    self._hand_over, number, self._tickets[number], records, ends.get(number), size
+                    self._hand_over,
+                    partition,
+                    self._tickets[partition],
+                    records,
+                    ends.get(partition),
+                    size,
                 )
 
-    def _reset(self, consumer: Consumer, number: int) -> None:
-        low, _ = consumer.get_watermark_offsets(
-            TopicPartition(self._topic, number), timeout=_QUERY_SECONDS
-        )
-        if number in self._tickets:
-            self._call(self._listener.on_reset, number, self._tickets[number], low)
+    def _reset(self, consumer: Consumer, partition: Partition) -> None:
+        low, _ = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_QUERY_SECONDS)
+        if partition in self._tickets:
+            self._call(self._listener.on_reset, partition, self._tickets[partition], low)
 
     def _call(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
@@ -197,7 +207,7 @@ class CatchUpConsumer(threading.Thread):
 
     def _hand_over(
         self,
-        number: int,
+        partition: Partition,
         ticket: int,
         records: Sequence[StoredRecord],
         end: int | None,
@@ -206,6 +216,6 @@ class CatchUpConsumer(threading.Thread):
         self._flow.batch_received()
         try:
             if not self._closing:
-                self._listener.on_records(number, ticket, records, end)
+                self._listener.on_records(partition, ticket, records, end)
         finally:
             self._flow.release(len(records), size)

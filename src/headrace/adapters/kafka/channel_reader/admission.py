@@ -1,0 +1,253 @@
+"""Begins the feeds of a reader: at the offsets of their groups, if these have no members."""
+
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from typing import Final, Protocol
+
+from headrace.adapters.kafka.channel_reader.group_commits import is_stored
+from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
+from headrace.domain.errors import HeadraceError
+from headrace.domain.feed import AlarmKind
+from headrace.domain.record import Partition
+
+READ_OFFSETS_SECONDS: Final = 4.0
+_CLAIM_SECONDS = 4.0
+_RETRY_SECONDS = 1.0
+_MEMBERS_ALARM_SECONDS = 60.0
+"""How long a group has members before that is an alarm: during an upgrade it has."""
+
+
+class Reader(Protocol):
+    """What an admission needs of the reader of its feeds."""
+
+    @property
+    def feeds(self) -> Collection[SubscriptionFeed]:
+        """The feeds that are served."""
+        ...
+
+    def partition_count(self, feed: SubscriptionFeed) -> int:
+        """The number of partitions of the feed's topic; 0 if it is not known."""
+        ...
+
+    def owns_partitions(self) -> bool:
+        """Whether this process owns any partition."""
+        ...
+
+    def missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
+        """The partitions that this process owns and in which the feed has not begun."""
+        ...
+
+    def place(self, feed: SubscriptionFeed) -> None:
+        """Read for a feed wherever it has begun."""
+        ...
+
+    def stop_reading(self, feed: SubscriptionFeed, numbers: Sequence[int]) -> None:
+        """Read no more for a feed in these partitions."""
+        ...
+
+
+class Admission:
+    """The feeds that begin. Everything here runs on the event loop."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        offsets: GroupOffsets,
+        membership: ReaderMembership,
+        topic_ids: TopicIds,
+    ) -> None:
+        self._reader = reader
+        self._offsets = offsets
+        self._membership = membership
+        self._topic_ids = topic_ids
+        self._loop = asyncio.get_running_loop()
+        self._joining: dict[SubscriptionFeed, None] = {}
+        """Feeds whose offsets are not known yet."""
+        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def join(self, feed: SubscriptionFeed) -> None:
+        """Read the offsets of a feed in the partitions that are owned, with those of other feeds
+        that join at the same time.
+        """
+        self._joining[feed] = None
+        if self._task is None and self._reader.owns_partitions():
+            self._task = self._spawn(self._join_all())
+
+    def join_where_missing(self) -> None:
+        """Have the feeds join that have not begun in all partitions that are owned."""
+        for feed in self._reader.feeds:
+            if not feed.stopping and self._reader.missing(feed):
+                self.join(feed)
+
+    def forget(self, feed: SubscriptionFeed) -> None:
+        """The feed is not served any longer."""
+        self._joining.pop(feed, None)
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _join_all(self) -> None:
+        reader = self._reader
+        try:
+            while self._joining and reader.owns_partitions():
+                await asyncio.sleep(0)  # Feeds that are opened together are read together.
+                feeds, self._joining = list(self._joining), {}
+                await self._membership.wait_until_confirmed()
+                wanted = {feed: reader.missing(feed) for feed in feeds if feed in reader.feeds}
+                try:
+                    await self.admit({feed: each for feed, each in wanted.items() if each})
+                except HeadraceError as error:
+                    for feed in wanted:
+                        feed.raise_alarm(
+                            AlarmKind.UNAVAILABLE, f"offsets could not be read: {error}"
+                        )
+                    self._joining |= dict.fromkeys(wanted)
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
+                for feed in wanted:
+                    reader.place(feed)
+        finally:
+            self._task = None
+
+    async def admit(self, wanted: Mapping[SubscriptionFeed, Sequence[Partition]]) -> None:
+        """Begin these partitions for each feed whose group has no members. Raises
+        `LogUnavailable`.
+        """
+        if not wanted:
+            return
+        changes = self._membership.changes
+        groups: dict[str, list[Partition]] = {}
+        for feed, partitions in wanted.items():  # Retries and dead letters have one group.
+            groups.setdefault(feed.group, []).extend(partitions)
+        found = await self._offsets.read(groups, READ_OFFSETS_SECONDS)
+        results = await asyncio.gather(
+            *(
+                self._claim(feed, found.get(feed.group, {}), partitions, changes)
+                for feed, partitions in wanted.items()
+            ),
+            return_exceptions=True,
+        )
+        for feed, result in zip(wanted, results, strict=True):
+            if isinstance(result, HeadraceError):
+                feed.raise_alarm(AlarmKind.UNAVAILABLE, str(result))
+                self._join_later(feed)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def _claim(
+        self,
+        feed: SubscriptionFeed,
+        found: Mapping[Partition, Position],
+        partitions: Sequence[Partition],
+        changes: int,
+    ) -> None:
+        """Commit what is committed: accepted only if the group has no members, which would deliver
+        the same events. Nothing begins if the assignment has changed since it was read: another
+        process may have been there meanwhile.
+        """
+        membership = self._membership
+        found = {each: found[each] for each in partitions if each in found}
+        if feed.begins_at_oldest:
+            found = {each: Position(each, 0, "") for each in partitions} | dict(found)
+        if found:
+            result = await self._offsets.commit(
+                feed.group,
+                list(found.values()),
+                _CLAIM_SECONDS,
+                still_valid=lambda: membership.changes == changes and membership.confirmed(),
+            )
+            if result.outcome is CommitOutcome.MEMBERS:
+                self.on_members(feed)
+                return
+            if membership.changes == changes and not all(is_stored(result, at) for at in found):
+                self._join_later(feed)
+                return
+        feed.members_since = None
+        forgotten = not found and await self._has_no_offsets(feed)
+        if feed not in self._reader.feeds or feed.stopping:
+            return
+        if membership.changes != changes:
+            self.join(feed)
+            return
+        for partition in partitions:
+            if partition.partition in feed.partitions:
+                continue
+            position = found.get(partition)
+            feed.assign(position or Position(partition, 0, ""), committed=position is not None)
+            self.check_topic_id(feed, partition)
+            if forgotten:
+                feed.raise_alarm(
+                    AlarmKind.OFFSET_MISSING,
+                    f"no offset is committed in {feed.topic}; reading begins at the oldest record",
+                    partition,
+                )
+
+    async def _has_no_offsets(self, feed: SubscriptionFeed) -> bool:
+        count = self._reader.partition_count(feed)
+        everything = [Partition(feed.topic, number) for number in range(count)]
+        found = await self._offsets.read({feed.group: everything}, READ_OFFSETS_SECONDS)
+        return not found.get(feed.group)
+
+    def check_topic_id(self, feed: SubscriptionFeed, partition: Partition) -> bool:
+        """Return whether the topic is still the one in which the offsets were committed; begin at
+        its oldest record otherwise.
+        """
+        topic_id = self._topic_ids.known(feed.topic)
+        if not topic_id or feed.set_topic_id(partition.partition, topic_id):
+            return True
+        where = f"the topic of {partition.topic}/{partition.partition}"
+        self.restart(feed, partition, 0, f"{where} was deleted and created again")
+        return False
+
+    def restart(
+        self, feed: SubscriptionFeed, partition: Partition, offset: int, reason: str
+    ) -> None:
+        """Begin a partition again at `offset`, because its log is another one."""
+        number = partition.partition
+        self._reader.stop_reading(feed, [number])
+        feed.lose([number])
+        feed.assign(Position(partition, offset, ""), committed=False)
+        if topic_id := self._topic_ids.known(feed.topic):
+            feed.set_topic_id(number, topic_id)
+        where = "its oldest record" if offset == 0 else f"offset {offset}"
+        feed.raise_alarm(
+            AlarmKind.TOPIC_RECREATED, f"{reason}; reading continues at {where}", partition
+        )
+
+    def on_members(self, feed: SubscriptionFeed) -> None:
+        """The group of a feed has members: another version of this service reads for it. It is not
+        served here until they have left.
+        """
+        numbers = list(feed.partitions)
+        self._reader.stop_reading(feed, numbers)
+        feed.lose(numbers)
+        now = self._loop.time()
+        if feed.members_since is None:
+            feed.members_since = now
+        elif now - feed.members_since > _MEMBERS_ALARM_SECONDS:
+            feed.raise_alarm(
+                AlarmKind.OTHER_MEMBERS,
+                f"group {feed.group} has members of its own; its events are delivered here when"
+                " they have left",
+            )
+        self._join_later(feed)
+
+    def _join_later(self, feed: SubscriptionFeed) -> None:
+        self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
+
+    def _rejoin(self, feed: SubscriptionFeed) -> None:
+        if feed in self._reader.feeds and not feed.stopping:
+            self.join(feed)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
