@@ -84,7 +84,7 @@ async def serve(servers: str | None) -> Any:
     await controller.stop()
     if admin is not None:
         await admin.delete([topic])
-        admin.close()
+        await admin.close()
     return 0
 
 

@@ -22,6 +22,7 @@ _DATA_PLANE = (
 _INGRESS = (*_DATA_PLANE, "jsonschema_rs")
 _CONTROLLER = (
     *_DATA_PLANE,
+    "aiokafka",
     "cel_expr_python",
     "fastapi",
     "httpx2",
@@ -37,7 +38,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "dispatcher": (*_DATA_PLANE, "aiokafka"),
     "controller": _CONTROLLER,
     "sources": _SOURCES,
-    "all": (*_CONTROLLER, "aiokafka", "rich", "urllib3"),
+    "all": (*_CONTROLLER, "rich", "urllib3"),
 }
 """Libraries that the commands that run services import, by extra. They are checked before the
 commands start, because the commands import most of them in a new process or in a running event

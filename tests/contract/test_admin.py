@@ -5,6 +5,7 @@ changes Kafka.
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -49,7 +50,7 @@ async def admin(request: pytest.FixtureRequest) -> AsyncIterator[TopicAdmin]:
     kafka: KafkaUnderTest = request.getfixturevalue("kafka")
     adapter = KafkaTopicAdmin(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     yield adapter
-    adapter.close()
+    await adapter.close()
 
 
 @pytest.fixture
@@ -204,6 +205,20 @@ async def test_start_offsets_are_committed_for_a_group_without_members(
     assert {group: GroupState.ABSENT} == await admin.groups([group])
 
 
+async def test_the_offsets_of_many_groups_are_read_together(admin: TopicAdmin, name: str) -> None:
+    """Also of those that have none, and in a topic that does not exist."""
+    groups = [f"{name}-group-{number}" for number in range(12)]
+    await _make(admin, _spec(name, 1))
+    for group in groups[:4]:
+        await _answered(partial(admin.commit, group, name, {0: 0}))
+    found = await _answered(
+        lambda: admin.committed({**dict.fromkeys(groups, name), f"{name}-x": f"{name}-missing"})
+    )
+    expected = {group: {0: 0} if group in groups[:4] else {} for group in groups}
+    assert {**expected, f"{name}-x": {}} == found
+    assert {} == await admin.delete_groups(groups[:4])
+
+
 async def test_deleting_a_missing_topic_counts_as_deleted(admin: TopicAdmin, name: str) -> None:
     """Deletes can be repeated after a crash."""
     assert {} == await admin.delete([name])
@@ -227,4 +242,4 @@ async def test_an_unreachable_kafka_is_an_error_within_the_deadline() -> None:
         with pytest.raises(LogUnavailable, match="the cluster"):
             await adapter.cluster()
     finally:
-        adapter.close()
+        await adapter.close()

@@ -220,7 +220,7 @@ async def test_the_admin_client_recovers(
         proxy.brokerless = False
         await works(described)
     finally:
-        admin.close()
+        await admin.close()
 
 
 async def test_the_resources_can_be_written_again(

@@ -207,7 +207,7 @@ async def create_backends(kafka: KafkaUnderTest) -> AsyncIterator[KafkaBackends]
     yield made
     await made.admin.delete([*made.topics, made.topic, f"{made.group}.retry", f"{made.group}.dead"])
     await made.admin.delete_groups([made.group])
-    made.admin.close()
+    await made.admin.close()
 
 
 @pytest.fixture

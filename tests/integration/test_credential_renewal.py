@@ -241,7 +241,7 @@ async def test_a_log_stores_each_record_once(kafka: KafkaUnderTest, options: Kaf
         assert [None] * appended == reports.outcomes
         ends = KafkaTopicAdmin(options)
         assert {topic: {0: appended}} == await ends.ends({topic: [0]})
-        ends.close()
+        await ends.close()
     finally:
         await log.stop()
 
@@ -286,7 +286,7 @@ async def test_calls_use_the_present_credentials(
         assert topic in await admin.describe([topic])
         assert 1 == await writer.write({"b": b"1"})
     finally:
-        admin.close()
+        await admin.close()
         await writer.stop()
 
 

@@ -2,7 +2,8 @@
 it.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -50,6 +51,7 @@ logger = structlog.get_logger(__name__)
 
 RESYNC_SECONDS = 30.0
 _VERIFY_SECONDS = 300.0
+_COMMITS_IN_FLIGHT_MAX = 64
 
 
 class TopicDecisions:
@@ -253,10 +255,9 @@ class TopicBackend:
                 case AlterTopic(topic, settings):
                     logger.info("topic_settings_corrected", topic=topic, settings=dict(settings))
                     await self._change_topic(topic, self._admin.alter(topic, settings))
-        for step in steps:
-            if isinstance(step, CommitInitialOffsets):
-                await self._failed_steps.call([step.group], self._commit(step), None)
-                failpoint(Failpoint.AFTER_START_OFFSETS)
+        await self._commit_initial_offsets(
+            [step for step in steps if isinstance(step, CommitInitialOffsets)]
+        )
 
     async def delete(self, steps: Sequence[Step]) -> None:
         """As `Backend.delete`: groups first, then topics."""
@@ -284,11 +285,40 @@ class TopicBackend:
         self._stale_topics.add(topic)
         await self._failed_steps.call([topic], call, None)
 
-    async def _commit(self, step: CommitInitialOffsets) -> None:
-        ends = (
-            (await self._admin.ends({step.topic: step.at_end})).get(step.topic, {})
-            if step.at_end
-            else {}
-        )
-        offsets = {**ends, **dict.fromkeys(step.at_beginning, 0)}
-        await self._admin.commit(step.group, step.topic, offsets)
+    async def _commit_initial_offsets(self, steps: Sequence[CommitInitialOffsets]) -> None:
+        by_topic: dict[str, list[CommitInitialOffsets]] = {}
+        for step in steps:
+            by_topic.setdefault(step.topic, []).append(step)
+        slots = asyncio.Semaphore(_COMMITS_IN_FLIGHT_MAX)
+        async with asyncio.TaskGroup() as tasks:
+            for topic, commits in by_topic.items():
+                tasks.create_task(self._commit_in_topic(topic, commits, slots))
+
+    async def _commit_in_topic(
+        self, topic: str, steps: Sequence[CommitInitialOffsets], slots: asyncio.Semaphore
+    ) -> None:
+        """The end of the topic is read once, before the first commit."""
+        ends: Mapping[int, int] = {}
+        at_end = {each for step in steps for each in step.at_end}
+        if at_end:
+            async with slots:
+                groups = [step.group for step in steps if step.at_end]
+                ends = await self._failed_steps.call(groups, self._ends(topic, at_end), {})
+
+        async def commit(step: CommitInitialOffsets) -> None:
+            offsets = {
+                **{each: ends[each] for each in step.at_end},
+                **dict.fromkeys(step.at_beginning, 0),
+            }
+            async with slots:
+                call = self._admin.commit(step.group, topic, offsets)
+                await self._failed_steps.call([step.group], call, None)
+                failpoint(Failpoint.AFTER_START_OFFSETS)
+
+        async with asyncio.TaskGroup() as tasks:
+            for step in steps:
+                if ends.keys() >= set(step.at_end):
+                    tasks.create_task(commit(step))
+
+    async def _ends(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
+        return (await self._admin.ends({topic: partitions})).get(topic, {})

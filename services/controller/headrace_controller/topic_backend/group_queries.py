@@ -1,7 +1,6 @@
 """Which consumer groups a decision depends on.
 
-Kafka answers for one group at a time, so querying every group in every iteration would be slow with
-a thousand of them.
+A query about every group in every iteration would be slow with a thousand of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from headrace.domain.backend_name import KAFKA, backend_of
 from headrace.domain.reader_group import reader_group
 from headrace.resources.control_ports import TopicDescription
 from headrace.resources.naming import retry_group
-from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole
+from headrace.resources.ownership_record import OwnedTopic, OwnershipRecord, TopicRole, TopicStage
 from headrace.resources.resource import Resource
 from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.topic_backend.state import state_of
@@ -96,7 +95,9 @@ def _add_subscription(
     # Once found missing, offsets are queried until they are there again.
     verify = verify or _has_lost_offsets(subscription)
     if not held.source:
-        queries.committed[held.group] = topic.name
+        # Its own topics come first.
+        if all(each.stage is TopicStage.CREATED for each in held.topics):
+            queries.committed[held.group] = topic.name
     elif held.source != identity_of(topic, facts):
         queries.states.add(held.group)
     elif verify or held.started < facts.partitions:

@@ -4,6 +4,10 @@ this.
 The client's admin calls return futures that another thread completes. The calls and the waits for
 their futures run on threads of this adapter, so that a slow Kafka never blocks the event loop.
 Every call has one deadline for all of its parts.
+
+Offsets of groups are read and committed through `group_offsets`, many groups in one request. The
+client crashes (segmentation fault) when it reads them and a broker answers that it is not, or not
+yet, the coordinator of the group (librdkafka issue 5040), which happens after every start of Kafka.
 """
 
 import asyncio
@@ -13,9 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from confluent_kafka import (
-    Consumer,
     ConsumerGroupState,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -31,6 +33,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.credentials import ClientAge
 from headrace.adapters.kafka.errors import (
     call_error,
@@ -39,8 +42,10 @@ from headrace.adapters.kafka.errors import (
     is_missing_group,
     is_unreachable,
 )
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
-from headrace.domain.errors import LogUnavailable, WriteRefused
+from headrace.domain.errors import LogUnavailable, OutcomeUnknown, WriteRefused
+from headrace.domain.record import Partition
 from headrace.resources.control_ports import (
     ClusterDescription,
     GroupState,
@@ -67,11 +72,17 @@ class KafkaTopicAdmin:
         self._client: AdminClient | None = None
         self._age: ClientAge | None = None
         self._reconnect = False
+        self._offsets: GroupOffsets | None = None
 
-    def close(self) -> None:
-        """Stop the threads. Idempotent. Calls in flight end with an error."""
+    async def close(self) -> None:
+        """Stop the threads, and close all connections. Idempotent. Calls in flight end with an
+        error.
+        """
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._client = None
+        offsets, self._offsets = self._offsets, None
+        if offsets is not None:
+            await offsets.close()
 
     async def cluster(self) -> ClusterDescription:
         """As `TopicAdmin.cluster`."""
@@ -193,44 +204,42 @@ class KafkaTopicAdmin:
         )
 
     async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
-        """As `TopicAdmin.committed`. Kafka answers for one group per request; several are sent at a
-        time.
-        """
+        """As `TopicAdmin.committed`."""
+        partitions: dict[str, int] = {}
+        for names in _chunks(set(groups.values())):
 
-        async def one(group: str, topic: str) -> dict[int, int]:
-            def request(_client: AdminClient, deadline: float) -> dict[int, int]:
-                return _committed(self._options, group, topic, deadline)
+            def request(
+                client: AdminClient, deadline: float, names: Sequence[str] = names
+            ) -> dict[str, int]:
+                found = _existing_topics(client, names, deadline)
+                return {name: len(topic.partitions) for name, topic in found.items()}
 
-            return await self._call(f"group {group}", request)
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                asked = {
-                    group: tasks.create_task(one(group, topic)) for group, topic in groups.items()
-                }
-        except ExceptionGroup as failed:
-            # Callers expect one error of the domain, not an exception group: the first is raised.
-            raise failed.exceptions[0] from None
-        return {group: task.result() for group, task in asked.items()}
+            partitions |= await self._call(f"topics {_summary(names)}", request)
+        wanted = {
+            group: [Partition(topic, number) for number in range(partitions.get(topic, 0))]
+            for group, topic in groups.items()
+        }
+        found = await self._get_offsets().read(wanted, self._timeout)
+        return {
+            group: {each.partition: position.offset for each, position in positions.items()}
+            for group, positions in found.items()
+        }
 
     async def commit(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         """As `TopicAdmin.commit`."""
-
-        def request(client: AdminClient, deadline: float) -> None:
-            partitions = [
-                TopicPartition(topic, partition, offset) for partition, offset in offsets.items()
-            ]
-            futures = client.alter_consumer_group_offsets(
-                [ConsumerGroupTopicPartitions(group, partitions)],
-                request_timeout=_remaining(deadline),
-            )
-            answer: Any = _result(futures[group], deadline)
-            for partition in answer.topic_partitions:
-                if partition.error is not None:
-                    raise KafkaException(partition.error)
-
-        if offsets:
-            await self._call(f"group {group}", request)
+        positions = [
+            Position(Partition(topic, partition), offset, "")
+            for partition, offset in offsets.items()
+        ]
+        result = await self._get_offsets().commit(group, positions, self._timeout)
+        if result.outcome is CommitOutcome.REFUSED:
+            raise next(iter(result.refused.values()))
+        if result.outcome is CommitOutcome.MEMBERS:
+            raise WriteRefused(result.reason)
+        if result.outcome is CommitOutcome.UNKNOWN:
+            raise OutcomeUnknown(result.reason)
+        if result.outcome is not CommitOutcome.STORED:
+            raise LogUnavailable(result.reason)
 
     async def groups(self, groups: Collection[str]) -> Mapping[str, GroupState]:
         """As `TopicAdmin.groups`."""
@@ -304,6 +313,11 @@ class KafkaTopicAdmin:
         except RuntimeError as error:
             raise LogUnavailable(f"{what}: the admin client is closed") from error
 
+    def _get_offsets(self) -> GroupOffsets:
+        if self._offsets is None:
+            self._offsets = GroupOffsets(self._options)
+        return self._offsets
+
     def _poll_client(self) -> None:
         """Let the client log why a call takes so long: it only logs when it is polled."""
         if self._client is not None:
@@ -320,18 +334,24 @@ class KafkaTopicAdmin:
         return self._client
 
 
-def _describe(
-    client: AdminClient, names: Sequence[str], deadline: float
-) -> dict[str, TopicDescription]:
-    described: dict[str, Any] = {}
+def _existing_topics(client: AdminClient, names: Sequence[str], deadline: float) -> dict[str, Any]:
+    """Return what the client describes of those topics that exist."""
+    found: dict[str, Any] = {}
     for name, future in client.describe_topics(
         TopicCollection(list(names)), request_timeout=_remaining(deadline)
     ).items():
         try:
-            described[name] = _result(future, deadline)
+            found[name] = _result(future, deadline)
         except KafkaException as error:
             if not is_missing(error.args[0]):
                 raise
+    return found
+
+
+def _describe(
+    client: AdminClient, names: Sequence[str], deadline: float
+) -> dict[str, TopicDescription]:
+    described = _existing_topics(client, names, deadline)
     found: dict[str, TopicDescription] = {}
     if not described:
         return found
@@ -357,40 +377,6 @@ def _describe(
             },
         )
     return found
-
-
-def _committed(options: KafkaOptions, group: str, topic: str, deadline: float) -> dict[int, int]:
-    """Return what a group has committed, queried by a consumer that joins no group.
-
-    The same request of the admin client crashes the process (segmentation fault) when a broker
-    answers that it is not, or not yet, the coordinator of the group (librdkafka issue 5040). This
-    happens after every start of Kafka.
-    """
-    consumer = Consumer(
-        options.client(group_id=group, enable_auto_commit=False), logger=client_logger
-    )
-    try:
-        found = consumer.list_topics(topic, timeout=_remaining(deadline)).topics.get(topic)
-        if found is None or found.error is not None:
-            if found is None or is_missing(found.error):
-                return {}
-            raise KafkaException(found.error)
-        partitions = consumer.committed(
-            [TopicPartition(topic, number) for number in found.partitions],
-            timeout=_remaining(deadline),
-        )
-        for partition in partitions:
-            # Not the same as no offset: the reconciler would then overwrite what the group has
-            # committed.
-            if partition.error is not None:
-                raise KafkaException(partition.error)
-        return {
-            partition.partition: partition.offset
-            for partition in partitions
-            if partition.offset >= 0
-        }
-    finally:
-        consumer.close()
 
 
 def _group_state(client: AdminClient, group: str, future: Any, deadline: float) -> GroupState:

@@ -1,0 +1,88 @@
+"""What many subscriptions cost: requests to the backend and writes to the store."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import pytest
+
+from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.domain.errors import LogUnavailable
+from headrace.resources.control_ports import ClusterDescription, TopicDescription, TopicSpec
+from headrace.resources.kinds import TRIGGER
+from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, settled, trigger
+
+MANY = 40
+
+
+class CountingAdmin(MemoryTopicAdmin):
+    """An admin that counts its requests, by name. It may not read the end of one topic."""
+
+    def __init__(self, unreadable: str = "") -> None:
+        super().__init__(brokers=3)
+        self.requests: Counter[str] = Counter()
+        self.asked: Counter[str] = Counter()
+        """By group, how often its offsets were read."""
+        self.unreadable = unreadable
+
+    async def cluster(self) -> ClusterDescription:
+        """Count it."""
+        self.requests["cluster"] += 1
+        return await super().cluster()
+
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+        """Count it."""
+        self.requests["describe"] += 1
+        return await super().describe(topics)
+
+    async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
+        """Count it."""
+        self.requests["create"] += 1
+        return await super().create(topics)
+
+    async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
+        """Count it."""
+        self.requests["ends"] += 1
+        if self.unreadable in topics:
+            raise LogUnavailable(f"topic {self.unreadable} has no leader")
+        return await super().ends(topics)
+
+    async def committed(self, groups: Mapping[str, str]) -> Mapping[str, Mapping[int, int]]:
+        """Count it."""
+        self.requests["committed"] += 1
+        self.asked.update(list(groups))
+        return await super().committed(groups)
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+async def test_the_number_of_requests_does_not_grow_with_the_triggers(count: int) -> None:
+    """Topics and groups are in common requests. Offsets are read when the topics of the
+    subscription exist, before and after the commit.
+    """
+    admin = CountingAdmin()
+    harness = await settled(broker(), admin=admin)
+    admin.requests.clear()
+    await harness.apply(*(trigger(f"t{number}") for number in range(count)))
+    await harness.settle()
+    for number in range(count):
+        assert ("True", "") == harness.condition(TRIGGER, f"t{number}")
+    # Topics are described when they are claimed, and when they were created.
+    assert {"describe": 2, "create": 1, "committed": 2, "ends": 1} == admin.requests
+    assert {2} == set(admin.asked.values())
+
+
+async def test_a_topic_whose_end_is_unknown_holds_up_its_subscriptions_only() -> None:
+    """The others are committed."""
+    admin = CountingAdmin(unreadable=f"knative-broker-{NAMESPACE}-broken")
+    harness = ControllerHarness(admin=admin)
+    await harness.restart()
+    names = ("broken", "whole")
+    await harness.apply(*(broker(name) for name in names))
+    await harness.apply(*(trigger(f"t-{name}", broker_name=name) for name in names))
+    await harness.settle()
+    assert ("True", "") == harness.condition(TRIGGER, "t-whole")
+    assert "has no leader" in harness.message(TRIGGER, "t-broken", "SubscriptionReady")
+    admin.unreadable = ""
+    harness.clock.advance(2.0)
+    await harness.report()
+    await harness.settle()
+    assert ("True", "") == harness.condition(TRIGGER, "t-broken")
