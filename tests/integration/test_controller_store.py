@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from confluent_kafka import Producer
+from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.adapters.kafka.store.transactional_log import TransactionalLog
 from headrace.domain.errors import LogUnavailable, OutcomeUnknown
+from headrace.domain.record import StoredRecord
 from headrace.resources.kinds import BROKER
 from headrace.resources.resource import AlreadyExists, Resource
 from headrace.runtime.clock import SystemClock
@@ -102,6 +104,23 @@ async def test_writes_that_wait_together_are_one_group(store: KafkaResourceStore
     versions = sorted(int(each.version) for each in made)
     assert len(set(versions)) == 50
     assert versions[-1] - versions[0] < 55
+
+
+async def test_records_of_this_process_are_not_parsed_again(store: KafkaResourceStore) -> None:
+    """They were applied when they were stored. With a thousand Triggers, parsing them took as long
+    as storing them.
+    """
+    version = int((await store.create(_broker("a"))).version)
+    with capture_logs() as logs:
+        store._apply([_unreadable("a", version)])
+        assert [] == logs
+        store._apply([_unreadable("a", version + 100)])
+        assert ["resource_record_not_readable"] == [each["event"] for each in logs]
+
+
+def _unreadable(name: str, offset: int) -> StoredRecord:
+    key = f"eventing.knative.dev/brokers/ns/{name}".encode()
+    return StoredRecord("resources", 0, offset, 0, key, b"{", [])
 
 
 async def test_what_is_not_ours_in_the_log_is_passed_over(

@@ -474,6 +474,8 @@ class KafkaResourceStore:
             self._notify(changes)
 
     def _apply_one(self, name: str, record: StoredRecord) -> Change | None:
+        if record.offset <= self._index.position:
+            return None  # Written by this process: not parsed again.
         parts = name.split("/")
         if len(parts) != 4:
             raise ValueError("its key is not the key of a resource")
