@@ -141,13 +141,16 @@ class PlanExecutor:
 
     def executable(self, steps: Sequence[Step]) -> list[Step]:
         """The steps that can be executed now: not those about an object for which one has just
-        failed.
+        failed. Interim statuses are left out, unless something is.
         """
-        return [
+        found = [
             step
             for step in steps
             if not isinstance(step, StoreStep) or not self._failed_steps.blocks(step_object(step))
         ]
+        if len(found) < len(steps):
+            return found
+        return [step for step in found if not (isinstance(step, SetStatus) and step.interim)]
 
     async def _write_all(self, steps: Sequence[StoreStep | SubscriberList]) -> None:
         for start in range(0, len(steps), _WRITES_IN_FLIGHT_MAX):
@@ -220,7 +223,7 @@ class PlanExecutor:
                     resource.name,
                     precondition=Precondition(uid=resource.uid),
                 )
-            case SetStatus(resource, status):
+            case SetStatus(resource, status, _):
                 await self._store.replace_status(resource.with_status(status))
                 self._record_readiness_event(resource, status)
 

@@ -7,8 +7,12 @@ import pytest
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
 from headrace.domain.errors import LogUnavailable
+from headrace.resources.conditions import READY, condition_of
 from headrace.resources.control_ports import ClusterDescription, TopicDescription, TopicSpec
 from headrace.resources.kinds import TRIGGER
+from headrace.resources.ownership_record import OwnershipRecord
+from headrace_controller.plan_executor import step_object
+from headrace_controller.reconcile.plan import SaveOwnershipRecord, SetStatus
 from tests.unit.controller.harness import NAMESPACE, ControllerHarness, broker, settled, trigger
 
 MANY = 40
@@ -68,6 +72,39 @@ async def test_the_number_of_requests_does_not_grow_with_the_triggers(count: int
     # Topics are described when they are claimed, and when they were created.
     assert {"describe": 2, "create": 1, "committed": 2, "ends": 1} == admin.requests
     assert {2} == set(admin.asked.values())
+
+
+async def test_a_status_that_the_next_iteration_changes_is_not_written() -> None:
+    """A Trigger has a status when it is seen, and when it is Ready. What is between them takes six
+    iterations.
+    """
+    harness = await settled(broker())
+    await harness.apply(trigger())
+    found = await harness.settle()
+    statuses = [each.status for each in found if isinstance(each, SetStatus)]
+    assert ["Unknown", "True"] == [
+        str(ready.status)
+        for status in statuses
+        if (ready := condition_of(status, READY)) is not None
+    ]
+
+
+async def test_a_status_is_written_while_a_step_is_held_up() -> None:
+    """A step that fails again and again must not keep the reason from the user."""
+    harness = await settled(broker())
+    await harness.apply(trigger())
+    await harness.run_once()
+    uid = next(each.uid for each in harness.store.list(TRIGGER))
+    refused = OwnershipRecord(
+        uid=uid, kind="Trigger", namespace=NAMESPACE, name="orders", topics=()
+    )
+    step, about = SaveOwnershipRecord(refused), step_object(SaveOwnershipRecord(refused))
+    resource = harness.store.get(TRIGGER, NAMESPACE, "orders")
+    interim = SetStatus(resource, {"conditions": []}, interim=True)
+    executor = harness.loop.executor
+    assert [step] == executor.executable([step, interim])
+    executor._failed_steps.update([about], {about: "it is too large"})
+    assert [interim] == executor.executable([step, interim])
 
 
 async def test_a_topic_whose_end_is_unknown_holds_up_its_subscriptions_only() -> None:

@@ -142,6 +142,10 @@ class SetStatus:
 
     resource: Resource
     status: Mapping[str, Any]
+    interim: bool = False
+    """Whether it says only what the other steps about the resource are about to change: Ready was
+    Unknown and remains so.
+    """
 
 
 Step = (
@@ -196,6 +200,8 @@ class Draft:
     waiting_for: list[str] = field(default_factory=list)
     requeue_times: list[float] = field(default_factory=list)
     internal_errors: list[tuple[Resource, Exception]] = field(default_factory=list)
+    _before: int = 0
+    """The number of steps before those about the resource that is decided on."""
 
     def add(self, *steps: Step) -> None:
         """Plan these steps."""
@@ -214,12 +220,17 @@ class Draft:
         """Plan steps about one resource: if that raises, none of its steps are planned and the
         plans of other resources are kept.
         """
-        before = len(self.steps)
+        self._before = len(self.steps)
         try:
             yield
         except Exception as error:
-            del self.steps[before:]
+            del self.steps[self._before :]
             self.internal_errors.append((resource, error))
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether steps are planned about the resource that is decided on."""
+        return len(self.steps) > self._before
 
     def finish(self) -> Plan:
         """The finished plan."""

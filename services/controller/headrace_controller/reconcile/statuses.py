@@ -13,6 +13,7 @@ from headrace.resources.conditions import (
     READY,
     Condition,
     ConditionSet,
+    ConditionStatus,
     condition_of,
     failed,
     happy,
@@ -21,6 +22,7 @@ from headrace.resources.conditions import (
 )
 from headrace.resources.destination import Unresolved, resolve, unsupported
 from headrace.resources.resource import Resource
+from headrace_controller.reconcile.observed_state import FINALIZER
 from headrace_controller.reconcile.plan import ReconcileProblem, SetStatus
 from headrace_controller.reconcile.registry import ReconcileRequest
 
@@ -41,16 +43,21 @@ _CONDITION_FIELDS = ("conditions", "observedGeneration")
 
 
 def set_status(
-    request: ReconcileRequest, conditions: ConditionSet, *, when_ready: Condition = HAPPY
+    request: ReconcileRequest,
+    conditions: ConditionSet,
+    *,
+    when_ready: Condition = HAPPY,
+    is_derived: bool = False,
 ) -> None:
     """Plan the status that was decided on, if it differs from the present one. `when_ready` is the
-    condition Ready if nothing is wrong.
+    condition Ready if nothing is wrong. `is_derived`: no decision depends on what the status was
+    before, so that an interim one may be left out.
     """
     before = request.resource.status.get("conditions") or ()
     entries = conditions.render(
         request.conditions, before=before, now=request.observed.now_text, when_ready=when_ready
     )
-    _plan_status(request, request.status, entries)
+    _plan_status(request, request.status, entries, is_derived=is_derived)
 
 
 def set_fault_status(
@@ -76,7 +83,11 @@ def set_fault_status(
 
 
 def _plan_status(
-    request: ReconcileRequest, fields: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+    request: ReconcileRequest,
+    fields: Mapping[str, Any],
+    entries: Sequence[Mapping[str, Any]],
+    *,
+    is_derived: bool = False,
 ) -> None:
     """A generation counts as observed once Ready is True or False: while Ready is Unknown, a client
     that waits for this generation must not conclude that it is in effect.
@@ -88,7 +99,20 @@ def _plan_status(
         {} if observed is None else {"observedGeneration": observed}
     )
     if status != resource.status:
-        request.draft.add(SetStatus(resource, status))
+        interim = (
+            is_derived and undecided and request.draft.has_steps and _is_being_set_up(resource)
+        )
+        request.draft.add(SetStatus(resource, status, interim=interim))
+
+
+def _is_being_set_up(resource: Resource) -> bool:
+    """Whether Ready is Unknown. Of a resource without a status, whether it has no finalizer yet: a
+    status that is written together with that is refused, because it is of an older version.
+    """
+    ready = condition_of(resource.status, READY)
+    if ready is None:
+        return FINALIZER not in resource.finalizers
+    return ready.status is ConditionStatus.UNKNOWN
 
 
 def set_invalid_status(request: ReconcileRequest, conditions: ConditionSet, name: str) -> bool:

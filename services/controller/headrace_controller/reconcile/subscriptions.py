@@ -101,7 +101,7 @@ def decide(request: ReconcileRequest) -> None:
             resolved_conditions=(rules.REFERENCES_RESOLVED,),
         ),
     )
-    set_status(request, rules.CONDITIONS)
+    set_status(request, rules.CONDITIONS, is_derived=True)
 
 
 def _missing(request: ReconcileRequest) -> Condition:

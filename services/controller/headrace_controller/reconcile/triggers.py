@@ -84,7 +84,7 @@ def decide(request: ReconcileRequest) -> None:
             breaker=has_breaker(trigger),
         ),
     )
-    set_status(request, rules.CONDITIONS)
+    set_status(request, rules.CONDITIONS, is_derived=True)
 
 
 def _broker_of(observed: ObservedState, trigger: Resource) -> Resource | None:
