@@ -7,7 +7,7 @@ iteration for Kafka or the store leave in one write.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +18,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.event_schemas import SchemaCompiler
 from headrace.domain.ports import Clock, Instances, RoutingReader, RoutingWriter
 from headrace.resources.control_ports import ResourceStore
+from headrace.resources.resource import Change
 from headrace.runtime.tasks import end_task
 from headrace_controller.event_schema_reader import (
     EventSchemaReader,
@@ -42,6 +43,9 @@ _WAIT_BACKOFF: Final = Backoff((0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0))
 """After iterations in a row that still wait for something."""
 _ERROR_BACKOFF: Final = Backoff((0.5, 1.0, 2.0, 5.0))
 _PROCESSES_SECONDS = 1.0
+_BURST_PAUSE_FACTOR = 2.0
+_BURST_PAUSE_SECONDS = 2.0
+"""The longest pause after an iteration during which clients have written resources."""
 _ITERATIONS_MAX = 200
 """Iterations in a row that all execute steps. A state that never converges is an internal error: it
 must be reported, and must not use a CPU core.
@@ -88,6 +92,9 @@ class ReconcileLoop:
         self._schemas = EventSchemaReader(fetch_schema, checker(load_schema_compiler), clock)
         self.observer = Observer(installation, reconcilers, ports, self.executor, self._schemas)
         self._changed = asyncio.Event()
+        self._kinds = {(each.group, each.plural) for each in reconcilers.kinds}
+        self._written_by_clients = False
+        """Whether that happened since the iteration began."""
         self._task: asyncio.Task[None] | None = None
         self.turns = 0
         """Iterations that succeeded."""
@@ -107,7 +114,7 @@ class ReconcileLoop:
 
     async def start(self) -> None:
         """Start the loop."""
-        self._store.watch(self._on_change)
+        self._store.watch(self._on_resources)
         self._routing.watch(self._on_change)
         self._task = asyncio.create_task(self._run(), name="reconcile")
 
@@ -117,6 +124,13 @@ class ReconcileLoop:
         await end_task(task)
         await self._schemas.stop()
 
+    def _on_resources(self, changes: Sequence[Change]) -> None:
+        self._written_by_clients |= any(
+            (each.key.group, each.key.plural) in self._kinds and _is_of_client(each)
+            for each in changes
+        )
+        self._changed.set()
+
     def _on_change(self, _changes: Collection[object]) -> None:
         self._changed.set()
 
@@ -124,10 +138,17 @@ class ReconcileLoop:
         idle, failures, busy = 0, 0, 0
         while True:
             self._changed.clear()
+            self._written_by_clients = False
             pause: float = _RESYNC_SECONDS
             try:
                 if self._store.epoch is not None:
+                    started = self._clock.monotonic()
                     plan = await self._run_timed()
+                    if self._written_by_clients:
+                        # While one resource after another is written, each iteration would find a
+                        # few new ones, and take the time that the API needs.
+                        seconds = _BURST_PAUSE_FACTOR * (self._clock.monotonic() - started)
+                        await asyncio.sleep(min(seconds, _BURST_PAUSE_SECONDS))
                     failures = 0
                     busy = busy + 1 if plan.steps else 0
                     if plan.steps and busy < _ITERATIONS_MAX:
@@ -230,6 +251,16 @@ class ReconcileLoop:
                 exc_info=error,
                 next_step="please report this with the traceback and the resource",
             )
+
+
+def _is_of_client(change: Change) -> bool:
+    """Whether a resource was created, its spec was changed or it was deleted: the controller itself
+    writes statuses and finalizers.
+    """
+    before, after = change.before, change.after
+    if before is None:
+        return True
+    return not before.deleting if after is None else before.generation != after.generation
 
 
 def load_schema_compiler() -> SchemaCompiler:

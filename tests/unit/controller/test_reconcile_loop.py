@@ -3,12 +3,14 @@ is nothing to do, and tolerates failures of Kafka.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
 from structlog.testing import capture_logs
 
 from headrace.adapters.memory.admin import MemoryTopicAdmin
+from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.store import MemoryResourceStore
 from headrace.domain.errors import LogUnavailable, Permanent, WriteRefused
 from headrace.resources.control_ports import ClusterDescription, TopicDescription
@@ -115,6 +117,66 @@ async def test_kafka_being_away_is_waited_for() -> None:
         lambda: len(harness.admin.topics) == 4, 10, "the delay topics to be made"
     )
     assert harness.loop.errors >= 1
+    await harness.loop.stop()
+
+
+class SlowAdmin(MemoryTopicAdmin):
+    """An admin that takes its time, in which a client may write Triggers."""
+
+    def __init__(self, clock: MemoryClock, seconds: float) -> None:
+        super().__init__(brokers=3)
+        self._clock = clock
+        self._seconds = seconds
+        self.write: Callable[[], Awaitable[None]] | None = None
+
+    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+        """Take the time."""
+        self._clock.advance(self._seconds)
+        if self.write is not None:
+            await self.write()
+        return await super().describe(topics)
+
+
+async def test_the_loop_leaves_time_while_resources_are_written() -> None:
+    """Twice as much as an iteration takes, so that writes do not wait for iterations; an iteration
+    then finds many of them.
+    """
+    clock = MemoryClock()
+    admin = SlowAdmin(clock, 0.1)
+    harness = ControllerHarness(clock=clock, admin=admin)
+    await harness.restart()
+    await harness.apply(broker())
+    await harness.settle()
+    left = iter(range(4))
+
+    async def write() -> None:
+        number = next(left, None)
+        if number is not None:
+            await harness.apply(trigger(f"t{number}"))
+
+    admin.write = write
+    await harness.apply(trigger("first"))
+    began = time.monotonic()
+    await harness.loop.start()
+    await wait_until_async(
+        lambda: harness.find(TRIGGER, "t3") is not None, 10, "the Triggers to be written"
+    )
+    await harness.loop.stop()
+    # The pause after the last of them has not been waited for.
+    assert time.monotonic() - began >= 3 * 0.2
+
+
+async def test_the_loop_does_not_rest_after_its_own_writes() -> None:
+    """However long an iteration takes."""
+    clock = MemoryClock()
+    harness = ControllerHarness(clock=clock, admin=SlowAdmin(clock, 3.0))
+    await harness.restart()
+    await harness.apply(broker(), trigger())
+    await harness.loop.start()
+    async with asyncio.timeout(5):
+        while ("True", "") != harness.condition(TRIGGER, "orders"):
+            await harness.report()
+            await asyncio.sleep(0.01)
     await harness.loop.stop()
 
 

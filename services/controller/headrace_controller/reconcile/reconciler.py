@@ -15,8 +15,8 @@ from headrace_controller.reconcile.observed_state import ObservedState
 from headrace_controller.reconcile.plan import Draft, Plan
 from headrace_controller.reconcile.registry import KindReconciler, ReconcileRequest, Reconcilers
 
-SLICE_RESOURCES = 50
-"""Resources per slice: some milliseconds of work."""
+SLICE_RESOURCES = 10
+"""Resources per slice: 2 to 3 ms of work. A request to the API waits for several slices."""
 
 
 def reconcile(observed: ObservedState, reconcilers: Reconcilers, backend: BackendDecisions) -> Plan:
@@ -34,7 +34,7 @@ def reconcile_in_slices(
 ) -> Iterator[Plan | None]:
     """`reconcile` in slices: None after each of them, the plan at the end.
 
-    With a thousand Triggers a reconcile takes a tenth of a second, which is too long to block other
+    With a thousand Triggers a reconcile takes a third of a second, which is too long to block other
     users of the thread (such as the API).
     """
     draft = Draft()
