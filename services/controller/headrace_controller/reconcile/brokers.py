@@ -1,6 +1,7 @@
 """Broker: an addressable whose topic is configured by a ConfigMap, of the Kafka class."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from headrace.resources import broker as rules
 from headrace.resources.broker_config import BYTES_MAX, InvalidConfig, TopicConfig, read_config
@@ -69,12 +70,19 @@ def channel_bytes_max(observed: ObservedState, broker: Resource) -> int:
     """The largest record that the Broker's topic is configured to take; the default of topics if
     that cannot be read.
     """
-    if rules.is_ours(broker) and broker.uid not in observed.validation_errors:
-        try:
-            return _read_config(observed, broker).bytes_max
-        except InvalidConfig:
-            pass
-    return BYTES_MAX
+    return observed.derived(_sizes).get(broker.uid, BYTES_MAX)
+
+
+def _sizes(observed: ObservedState) -> Mapping[str, int]:
+    """The sizes of all Brokers whose configuration can be read, by uid: each Trigger needs that of
+    its Broker.
+    """
+    found = {}
+    for broker in observed.of(BROKER):
+        if rules.is_ours(broker) and broker.uid not in observed.validation_errors:
+            with suppress(InvalidConfig):
+                found[broker.uid] = _read_config(observed, broker).bytes_max
+    return found
 
 
 def _class_changed(broker: Resource) -> Condition:
