@@ -81,16 +81,15 @@ class CompiledSubscription:
     @property
     def denied(self) -> str:
         """Which of the destinations the egress policy denies and why, empty when none."""
-        destinations = (
+        denied = ""
+        for name, target in (
             ("subscriber", self.target),
             ("reply", self.reply_target),
             ("dead letter sink", self.sink_target),
-        )
-        return "; ".join(
-            f"{name}: {target.denied}"
-            for name, target in destinations
-            if target is not None and target.denied
-        )
+        ):
+            if target is not None and target.denied:
+                denied += f"{'; ' if denied else ''}{name}: {target.denied}"
+        return denied
 
     def close(self) -> None:
         """Close the connections; requests in flight still end."""

@@ -14,7 +14,7 @@ Rules for all ports:
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace.domain.backend_name import KAFKA
 from headrace.domain.delivery import Outcome
@@ -134,7 +134,9 @@ class Feed(Protocol):
         ...
 
     def lag(self) -> Mapping[Partition, "Lag"]:
-        """Return what is not done yet, for each partition that this process owns."""
+        """Return what is not done yet, for each partition that this process owns. The mapping does
+        not change later; the same one may be returned again while everything in it is true.
+        """
         ...
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -176,6 +178,10 @@ class Lag:
     records: int
     oldest_ms: int | None
     progress_seconds: float
+
+
+NO_LAG: Final = Lag(0, None, 0.0)
+"""Everything is done."""
 
 
 class Attempt(Protocol):

@@ -229,6 +229,10 @@ class ChannelReader:
         """As `Reader.high_watermark`."""
         return self._consumer.high_watermark(partition.partition)
 
+    def progress(self) -> object:
+        """As `Reader.progress`."""
+        return dict(self._positions), self._consumer.high_watermarks()
+
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         """As `FeedListener.on_membership_unconfirmed`."""
         self.unconfirmed = unconfirmed

@@ -226,6 +226,10 @@ class RetryReader:
         """As `subscription_feed.Reader.high_watermark`: the feed is told what is read."""
         return 0
 
+    def progress(self) -> object:
+        """As `subscription_feed.Reader.progress`."""
+        return None
+
     # Assignment.
 
     def partition_count(self, feed: SubscriptionFeed) -> int:

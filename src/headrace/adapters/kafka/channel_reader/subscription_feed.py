@@ -5,6 +5,7 @@ members: it has the offsets of the subscription, which are committed from outsid
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain import filters
 from headrace.domain.feed import AlarmKind, FeedAlarm, FeedConfig, InitialOffset
 from headrace.domain.filters import Filter
-from headrace.domain.ports import FeedListener, Lag
+from headrace.domain.ports import NO_LAG, FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
 COMMIT_AGAIN_SECONDS = 600.0
@@ -69,6 +70,10 @@ class Reader(Protocol):
         """The end of this partition."""
         ...
 
+    def progress(self) -> object:
+        """Return a value that is equal to an earlier one if no position and no end has moved."""
+        ...
+
     def on_unfollowed(self, number: int) -> None:
         """A feed does not follow the reader in this partition any longer."""
         ...
@@ -115,6 +120,10 @@ class SubscriptionFeed:
         self._loop = asyncio.get_running_loop()
         self._committed_at = self._loop.time()
         """When everything was committed last, whether it had changed or not."""
+        self._no_lag: tuple[object, Mapping[Partition, Lag]] | None = None
+        """The answer of `lag` while there is none, and the progress of the reader then."""
+        self._no_lag_at = -math.inf
+        """When `lag` last gave that answer."""
 
     # The port.
 
@@ -185,13 +194,21 @@ class SubscriptionFeed:
         """As `Feed.lag`. The end of the log is at most a second old, 5 s for paused partitions."""
         now = self._loop.time()
         reader = self._reader
+        reached = reader.progress()
+        if self._no_lag is not None and not self.flow.records and reached == self._no_lag[0]:
+            self._no_lag_at = now
+            return self._no_lag[1]
         found = {}
         for number, progress in self.partitions.items():
             state = progress.state
+            state.had_no_lag(self._no_lag_at)
             if progress.following:
                 self._skip(progress, reader.position(number))
             state.high_watermark = max(state.high_watermark, reader.high_watermark(state.partition))
             found[state.partition] = state.lag(now)
+        self._no_lag = None
+        if all(each is NO_LAG for each in found.values()):
+            self._no_lag, self._no_lag_at = (reached, found), now
         return found
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -227,6 +244,7 @@ class SubscriptionFeed:
         """
         state = PartitionState(start, self._loop.time())
         self.partitions[start.partition.partition] = _Progress(state)
+        self._no_lag = None
         if not committed:
             state.forget_commit()
             state.changed = True
@@ -259,6 +277,7 @@ class SubscriptionFeed:
         """The partition has records up to this offset."""
         state = self.partitions[number].state
         state.high_watermark = max(state.high_watermark, end)
+        self._no_lag = None
 
     def next_offset(self, number: int) -> int:
         """The lowest offset that was neither taken nor skipped."""
@@ -458,6 +477,7 @@ class SubscriptionFeed:
 
     def remove(self, numbers: Collection[int]) -> None:
         """Drop the state of these partitions."""
+        self._no_lag = None
         for number in numbers:
             progress = self.partitions.pop(number, None)
             if progress is not None:

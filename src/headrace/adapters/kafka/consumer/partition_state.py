@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.topic_ids import add_topic_id, split_topic_id
 from headrace.domain.offsets import OffsetTracker
-from headrace.domain.ports import Lag
+from headrace.domain.ports import NO_LAG, Lag
 from headrace.domain.record import StoredRecord
 
 
@@ -117,10 +117,15 @@ class PartitionState:
         records = max(self.high_watermark - self.tracker.next, 0) + self.tracker.unfinished
         if records == 0:
             self._progressed_at = now
+            return NO_LAG
         oldest = self.in_flight.get(self.tracker.committable)
         return Lag(
             records, oldest.timestamp_ms if oldest is not None else None, now - self._progressed_at
         )
+
+    def had_no_lag(self, at: float) -> None:
+        """Note that nothing was waiting or in flight at this time."""
+        self._progressed_at = max(self._progressed_at, at)
 
     def _observe(self, now: float) -> None:
         if self.tracker.committable != self._done_prefix:

@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.partition_state import PartitionState
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.feed import FeedBounds, FeedConfig
+from headrace.domain.ports import NO_LAG, Lag
 from headrace.domain.record import Partition, StoredRecord
 from tests.contract.feeds import RecordingListener
 
@@ -15,6 +19,7 @@ class RecordedReader:
 
     def __init__(self) -> None:
         self.positions: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
         self.commits = 0
         self.with_room: list[SubscriptionFeed] = []
         self.unfollowed: list[int] = []
@@ -43,7 +48,12 @@ class RecordedReader:
 
     def high_watermark(self, partition: Partition) -> int:
         """See the protocol."""
-        return self.position(partition.partition)
+        number = partition.partition
+        return max(self.position(number), self.ends.get(number, 0))
+
+    def progress(self) -> object:
+        """See the protocol."""
+        return dict(self.positions), dict(self.ends)
 
     def on_unfollowed(self, number: int) -> None:
         """See the protocol."""
@@ -180,3 +190,68 @@ async def test_a_listener_that_fails_keeps_nothing_from_others() -> None:
     feed.listener = FailingListener()
     give(feed, 0, 0)
     assert failures == [error]
+
+
+def lag_records(feed: SubscriptionFeed) -> dict[int, int]:
+    """Records that are not done, by partition."""
+    return {partition.partition: lag.records for partition, lag in feed.lag().items()}
+
+
+async def test_lag_of_idle_feeds_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process reports it each second for a thousand feeds, which have ten partitions each."""
+    computed = 0
+    compute = PartitionState.lag
+
+    def count(state: PartitionState, now: float) -> Lag:
+        nonlocal computed
+        computed += 1
+        return compute(state, now)
+
+    monkeypatch.setattr(PartitionState, "lag", count)
+    opened = [open_feed() for _ in range(1_000)]
+    first = [feed.lag() for feed, _, _ in opened]
+    assert 2_000 == computed
+    again = [feed.lag() for feed, _, _ in opened for _ in range(3)]
+    assert (2_000, 3_000) == (computed, len(again))
+    assert all(list(each.values()) == [NO_LAG, NO_LAG] for each in first + again)
+    feed, reader, _ = opened[0]
+    reader.ends[1] = 7
+    assert ({0: 0, 1: 7}, 2_002) == (lag_records(feed), computed)
+    # What waits gets older: it is computed each time.
+    assert ({0: 0, 1: 7}, 2_004) == (lag_records(feed), computed)
+
+
+async def test_lag_is_right_after_every_change() -> None:
+    """Each of these follows a time without lag."""
+    feed, reader, listener = open_feed()
+    assert lag_records(feed) == lag_records(feed) == {0: 0, 1: 0}
+    give(feed, 0, 0)
+    assert lag_records(feed) == {0: 1, 1: 0}
+    reader.positions[0] = 1
+    assert lag_records(feed) == {0: 1, 1: 0}
+    listener.finish(listener.records)
+    assert lag_records(feed) == lag_records(feed) == {0: 0, 1: 0}
+    reader.positions[1] = 5  # They do not match.
+    assert (lag_records(feed), feed.skipped) == ({0: 0, 1: 0}, 5)
+    feed.assign(Position(Partition("t", 2), 3, ""))
+    assert lag_records(feed) == lag_records(feed) == {0: 0, 1: 0, 2: 0}
+    feed.remove([0])
+    assert lag_records(feed) == lag_records(feed) == {1: 0, 2: 0}
+    reader.ends[2] = 9
+    assert lag_records(feed) == {1: 0, 2: 6}
+
+
+async def test_time_without_lag_is_not_time_without_progress() -> None:
+    """A partition stalls 10 s after records wait in it, not 10 s after its last record."""
+    feed, reader, _ = open_feed()
+    feed.lag()
+    await asyncio.sleep(0.1)  # The time that must not count.
+    idle_at = asyncio.get_running_loop().time()
+    feed.lag()
+    feed.pause(Partition("t", 0))
+    reader.positions[0] = 4
+    waiting = feed.lag()[Partition("t", 0)]
+    assert 4 == waiting.records
+    assert waiting.progress_seconds <= asyncio.get_running_loop().time() - idle_at
+    await asyncio.sleep(0.1)
+    assert feed.lag()[Partition("t", 0)].progress_seconds >= 0.1
