@@ -108,8 +108,6 @@ def _acls() -> Iterator[Acl]:
         yield Acl(dispatcher, group, prefix, ("Describe", "Read"), prefixed)
     yield Acl(dispatcher, topic, DELAY_GROUP, ("Describe", "Read", "Write"), prefixed)
     yield Acl(dispatcher, group, DELAY_GROUP, ("Describe", "Read"))
-    # As above, for the client that measures the lag.
-    yield Acl(dispatcher, group, "headrace-backlog", ("Describe",))
     yield Acl(sources, topic, SOURCES_TOPIC, ("Describe", "Read", "Write"))
     yield Acl(sources, group, SOURCES_TOPIC, ("Describe", "Read"))
 

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.feeds_with_backlog import FeedsWithBacklog
 from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from headrace.adapters.kafka.local.mock_cluster_groups import MockClusterGroups
 from headrace.adapters.kafka.local.mock_cluster_offsets import MockClusterOffsets
@@ -127,7 +127,7 @@ async def test_offsets_are_those_of_the_cluster(specs: Sequence[TopicSpec]) -> N
         assert {"g": {}} == await admin.committed({"g": "events"})
         await admin.commit("g", "events", {0: 0, 1: 0, 2: 0})
         assert {"g": {0: 0, 1: 0, 2: 0}} == await admin.committed({"g": "events"})
-        feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
+        feeds = FeedsWithBacklog(KafkaOptions(bootstrap_servers=cluster.bootstrap_servers))
         assert 0 == (await feeds.backlog({groups.name("g", "events"): ["events"]})).exactly(
             groups.name("g", "events")
         )

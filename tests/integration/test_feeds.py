@@ -5,7 +5,7 @@ import uuid
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.feeds_with_backlog import FeedsWithBacklog
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Partition
@@ -34,7 +34,7 @@ async def test_backlog_is_what_a_group_has_not_committed(kafka: KafkaUnderTest) 
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": group})
     consumer.commit(offsets=[TopicPartition(topic, 0, 3)], asynchronous=False)
     consumer.close()
-    feeds = KafkaFeeds(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
+    feeds = FeedsWithBacklog(KafkaOptions(bootstrap_servers=kafka.bootstrap_servers))
     try:
         found = await feeds.backlog(
             {group: [topic], "new": [topic], "idle": [empty], "lost": ["no-such-topic"]}
@@ -58,7 +58,7 @@ async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUn
         ("static", "pod-0", True),
         ("configured", None, False),
     ):
-        feeds = KafkaFeeds(options, instance=instance, choose_protocol=choose)
+        feeds = FeedsWithBacklog(options, instance=instance, choose_protocol=choose)
         try:
             await feeds.prepare()
             chosen[name] = feeds.group_protocol
@@ -73,8 +73,8 @@ async def test_kip_848_is_chosen_if_it_detects_a_dead_member_soon(kafka: KafkaUn
 
 async def test_a_kafka_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is temporary and names what could not be read."""
-    monkeypatch.setattr("headrace.adapters.kafka.consumer.feeds.LAG_QUERY_SECONDS", 0.2)
-    feeds = KafkaFeeds(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
+    monkeypatch.setattr("headrace.adapters.kafka.feeds_with_backlog.BACKLOG_SECONDS", 0.2)
+    feeds = FeedsWithBacklog(KafkaOptions(bootstrap_servers="127.0.0.1:1"))
     try:
         with pytest.raises(LogUnavailable, match="did not answer a query about consumer groups"):
             await feeds.backlog({"group": ["topic"]})

@@ -5,8 +5,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import Producer
 
 from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.group_offsets.group_backlogs import GroupBacklogs
+from headrace.adapters.kafka.group_offsets.topic_offsets import ANSWER_SECONDS_MAX
+from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.record import Partition
 from tests.integration.test_group_offsets import STORED, name, offsets_in
 from tests.support.kafka_pair import KafkaPair, kafka_pair
@@ -71,6 +75,39 @@ async def test_a_frozen_broker_does_not_delay_the_groups_of_another(
             pair.second.cont()
     assert max(read_after[each] for each in quick) < SOON
     assert min(read_after[each] for each in slow) > SOON
+
+
+async def test_a_frozen_broker_does_not_hide_what_waits_on_another(pair: KafkaPair) -> None:
+    """Its partitions are unknown within seconds, and known again when another one leads them."""
+    # Which broker leads a topic is left to chance.
+    topics = [f"backlog-{number}" for number in range(20)]
+    groups = dict(
+        zip(pair.groups_of(1, len(topics), name()), ([each] for each in topics), strict=True)
+    )
+    for each in topics:
+        pair.create_topic(each)
+    producer = Producer({"bootstrap.servers": pair.bootstrap_servers})
+    for each in topics:
+        producer.produce(each, b"x")
+    assert 0 == await asyncio.to_thread(producer.flush, SECONDS)
+    backlogs = GroupBacklogs(KafkaOptions(bootstrap_servers=pair.bootstrap_servers))
+    try:
+        assert {} == (await backlogs.read(groups, SECONDS)).unknown
+        pair.second.pause()
+        try:
+            began_at = time.monotonic()
+            found = await backlogs.read(groups, SECONDS)
+            assert time.monotonic() - began_at < 3 * ANSWER_SECONDS_MAX + SOON
+            assert 0 < len(found.unknown) < len(groups)
+            assert {0, 1} == {found.at_least(each) for each in groups}
+            async with asyncio.timeout(2 * SECONDS):
+                while found.unknown:
+                    found = await backlogs.read(groups, SECONDS)
+            assert dict.fromkeys(groups, 1) == {each: found.exactly(each) for each in groups}
+        finally:
+            pair.second.cont()
+    finally:
+        await backlogs.close()
 
 
 async def _create_offsets_topic(pair: KafkaPair) -> None:

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.http.client import HttpSender
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds
+from headrace.adapters.kafka.feeds_with_backlog import FeedsWithBacklog
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.delivery import DeliveryPolicy
@@ -126,7 +126,7 @@ class KafkaDispatcherHarness:
         dispatcher = Dispatcher(
             instance_id=f"test-{uuid.uuid4().hex[:6]}",
             log=self.log,
-            feeds=KafkaFeeds(options, instance=instance, fetch_wait_ms=50),
+            feeds=FeedsWithBacklog(options, instance=instance, fetch_wait_ms=50),
             sender=HttpSender(),
             routes=self.routes,
             instances=self.instances,

@@ -14,10 +14,11 @@ from headrace.adapters.http.client_options import ClientOptions
 from headrace.adapters.http.client_resolver import is_local
 from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kafka.client_measurements import ClientMeasurements
-from headrace.adapters.kafka.consumer.feeds import KafkaFeeds, Readers
+from headrace.adapters.kafka.consumer.feeds import Readers
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.control.instances import KafkaInstances
 from headrace.adapters.kafka.control.routing import READINESS_REPORT_SECONDS, KafkaRoutingReader
+from headrace.adapters.kafka.feeds_with_backlog import FeedsWithBacklog
 from headrace.adapters.kafka.options import KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.domain.backend_name import JETSTREAM, KAFKA
@@ -154,7 +155,7 @@ def kafka_feeds(
     fetch_wait_ms: int = 500,
     shared_readers: bool = False,
     poison_tracker: PoisonTracker | None = None,
-) -> KafkaFeeds:
+) -> FeedsWithBacklog:
     """The feeds of one process, by its settings. With `shared_readers`, the subscriptions of a
     channel share a reader.
     """
@@ -166,7 +167,7 @@ def kafka_feeds(
 
         return ChannelReaders(shared, lambda topic: TopicGuard(tracker, topic))
 
-    return KafkaFeeds(
+    return FeedsWithBacklog(
         options,
         instance=settings.instance,
         drain_seconds=settings.drain_seconds,

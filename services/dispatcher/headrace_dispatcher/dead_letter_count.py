@@ -17,9 +17,7 @@ _TOGETHER_SECONDS: Final = 1.0
 logger = structlog.get_logger(__name__)
 
 EVERY_SECONDS: Final = 30.0
-"""Each time costs one request for each dead letter topic, and one more for each that is not
-empty.
-"""
+"""Each time costs a few requests to each broker, and more for groups whose topics are not empty."""
 
 
 class DeadLetterCount:

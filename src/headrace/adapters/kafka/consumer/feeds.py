@@ -1,13 +1,10 @@
-"""The feeds of one process. Also reads the backlog of groups that no consumer of this process
-reads.
-"""
+"""The feeds of one process."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
@@ -15,7 +12,6 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
-from headrace.adapters.kafka.consumer.group_lag import GroupLagReader, read_group_lag
 from headrace.adapters.kafka.consumer.shared_resources import (
     PROCESS_BYTES_MAX,
     SharedConsumerResources,
@@ -23,15 +19,14 @@ from headrace.adapters.kafka.consumer.shared_resources import (
 from headrace.adapters.kafka.consumer.topic_ids import TOPIC_ID_QUERY_SECONDS
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, client_logger
 from headrace.domain.errors import LogUnavailable
-from headrace.domain.feed import Backlog, FeedAlarm, FeedConfig
+from headrace.domain.feed import FeedAlarm, FeedConfig
 
-LAG_QUERY_SECONDS = 10.0
+QUERY_SECONDS = 10.0
 CONSUMER_SESSION_SECONDS_MAX = 10.0
 """With a longer session timeout of the broker, KIP-848 detects a dead member much later than the
 classic protocol, which takes 6 s.
 """
 
-ResultT = TypeVar("ResultT")
 OpenFeed = KafkaFeed | SubscriptionFeed
 """What `KafkaFeeds.open` returns."""
 
@@ -94,17 +89,18 @@ class KafkaFeeds:
         self._shared = SharedConsumerResources.create(
             options, bytes_max=bytes_max, topic_ids_seconds=topic_ids_seconds
         )
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="settings")
         self._readers = create_readers(self._shared) if create_readers is not None else None
 
     @property
-    def _options(self) -> KafkaOptions:
+    def options(self) -> KafkaOptions:
+        """The options of the clients."""
         return self._defaults.options
 
     @property
     def group_protocol(self) -> GroupProtocol:
         """The protocol of the groups that `open` joins."""
-        return self._options.group_protocol
+        return self.options.group_protocol
 
     async def prepare(self) -> None:
         """Choose the group protocol, before the first `open` and once Kafka answers. Raises
@@ -117,11 +113,11 @@ class KafkaFeeds:
         """
         if not self._choose_protocol or self._instance is not None:
             return
-        seconds = await self._run_query(self._consumer_session_seconds)
+        seconds = await self._query_session_seconds()
         if seconds is not None and seconds <= CONSUMER_SESSION_SECONDS_MAX:
             self._defaults = replace(
                 self._defaults,
-                options=replace(self._options, group_protocol=GroupProtocol.CONSUMER),
+                options=replace(self.options, group_protocol=GroupProtocol.CONSUMER),
             )
 
     def open(self, config: FeedConfig, alarm: Callable[[FeedAlarm], None]) -> OpenFeed:
@@ -144,44 +140,29 @@ class KafkaFeeds:
         )
         return KafkaFeed(consumer, self._shared, alarm)
 
-    async def backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        """Return for each group how many records of its topics it has not committed. Topics that do
-        not exist count as empty.
-
-        Partitions that do not answer are left out and counted. Raises `LogUnavailable` when no
-        broker answers.
-        """
-        wanted = {group: tuple(topics) for group, topics in groups.items()}
-        return await self._run_query(partial(self._read_backlog, wanted))
-
-    async def _run_query(self, query: Callable[[], ResultT]) -> ResultT:
+    async def _query_session_seconds(self) -> float | None:
         try:
-            async with asyncio.timeout(2 * LAG_QUERY_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, query)
+            async with asyncio.timeout(2 * QUERY_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(
+                    self._executor, self._consumer_session_seconds
+                )
         except (KafkaException, TimeoutError) as error:
             raise LogUnavailable(
-                "Kafka did not answer a query about consumer groups: "
+                "Kafka did not answer a query about its settings: "
                 f"{str(error) or 'no answer in time'}"
             ) from error
-
-    def _read_backlog(self, groups: Mapping[str, Sequence[str]]) -> Backlog:
-        reader = GroupLagReader(self._options)
-        try:
-            return read_group_lag(reader, groups, seconds=LAG_QUERY_SECONDS)
-        finally:
-            reader.close()
 
     def _consumer_session_seconds(self) -> float | None:
         """Return the session timeout of KIP-848 groups; None if the broker does not support them,
         or if this client may not read the configuration.
         """
-        admin = AdminClient(self._options.client(), logger=client_logger)
-        broker = next(iter(admin.list_topics(timeout=LAG_QUERY_SECONDS).brokers))
+        admin = AdminClient(self.options.client(), logger=client_logger)
+        broker = next(iter(admin.list_topics(timeout=QUERY_SECONDS).brokers))
         resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
         try:
-            settings = admin.describe_configs([resource], request_timeout=LAG_QUERY_SECONDS)[
+            settings = admin.describe_configs([resource], request_timeout=QUERY_SECONDS)[
                 resource
-            ].result(LAG_QUERY_SECONDS)
+            ].result(QUERY_SECONDS)
         except KafkaException:
             return None
         if "consumer" not in (

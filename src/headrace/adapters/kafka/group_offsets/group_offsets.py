@@ -107,9 +107,10 @@ class GroupOffsets:
     """
 
     def __init__(self, options: KafkaOptions) -> None:
-        self._connections = BrokerConnections(options, on_lost=self._on_lost)
-        self._coordinators = Coordinators(self._connections, options.bootstrap_servers)
-        self._reads = OffsetReads(self._connections)
+        self.connections = BrokerConnections(options, on_lost=self._on_lost)
+        """Closed by `close`."""
+        self._coordinators = Coordinators(self.connections, options.bootstrap_servers)
+        self._reads = OffsetReads(self.connections)
         self._commits = 0
         self._closed = False
 
@@ -185,7 +186,7 @@ class GroupOffsets:
         self._closed = True
         await self._reads.close()
         await self._coordinators.close()
-        await self._connections.close()
+        await self.connections.close()
 
     def _on_lost(self, broker: Address) -> None:
         self._coordinators.forget_broker(broker)
@@ -229,7 +230,7 @@ class GroupOffsets:
 
         async def attempt(coordinator: Address) -> KafkaError | None:
             nonlocal result
-            connection = await self._connections.connection(coordinator)
+            connection = await self.connections.connection(coordinator)
             answer = await connection.send(request, may_write)
             progress.written = False
             errors = {each: broker_error(code) for each, code in refused_offsets(answer).items()}

@@ -166,7 +166,7 @@ def find_coordinators(groups: Sequence[str]) -> Any:
 def fetch_offsets_of_many(groups: Mapping[str, Collection[Partition]]) -> Any:
     """Return the request for the offsets of many groups."""
     asked: list[tuple[Any, ...]] = [
-        (group, [(topic, numbers, {}) for topic, numbers in _by_topic(partitions)], {})
+        (group, [(topic, numbers, {}) for topic, numbers in by_topic(partitions)], {})
         for group, partitions in groups.items()
     ]
     return _Prepared(_FETCH_OFFSETS(asked, False, {}))
@@ -179,7 +179,7 @@ def find_coordinator(group: str) -> Any:
 
 def fetch_offsets(group: str, partitions: Collection[Partition]) -> Any:
     """Return the request for the offsets of one group."""
-    return OffsetFetchRequest(group, list(_by_topic(partitions)))
+    return OffsetFetchRequest(group, list(by_topic(partitions)))
 
 
 def commit_offsets(group: str, positions: Sequence[Position]) -> Any:
@@ -256,7 +256,8 @@ def _group_positions(
     return GroupPositions(error, positions, refused)
 
 
-def _by_topic(partitions: Collection[Partition]) -> Iterator[tuple[str, list[int]]]:
+def by_topic(partitions: Collection[Partition]) -> Iterator[tuple[str, list[int]]]:
+    """Yield each topic with its partitions."""
     topics: dict[str, list[int]] = {}
     for topic, number in partitions:
         topics.setdefault(topic, []).append(number)
