@@ -43,32 +43,37 @@ class DeadLetterCount:
 
     async def run(self) -> None:
         """Count again and again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        again_at = loop.time()
         while True:
             self._added.clear()
+            workers = self._workers()
+            if loop.time() >= again_at:
+                again_at = loop.time() + self._every_seconds
+            else:
+                workers = [each for each in workers if each.metrics.dead_letters_waiting is None]
             try:
-                await self._count()
+                await self._count(workers)
             except HeadraceError as error:
                 logger.info("dead_letters_not_counted", error=str(error))
             except Exception:
                 # Nothing may end this loop: the metric would never change again.
                 logger.exception("dead_letters_not_counted")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_seconds):
+                async with asyncio.timeout_at(again_at):
                     await self._added.wait()
                 await asyncio.sleep(_TOGETHER_SECONDS)
 
-    async def _count(self) -> None:
+    async def _count(self, workers: Collection[SubscriptionWorker]) -> None:
         """Count once. A subscription keeps its last count when a partition does not answer. Raises
         a `HeadraceError` when nothing answers.
         """
         # Retries and dead letters have one group.
-        topics = {
-            each.subscription.retry_topic: each.subscription.dead_topic for each in self._workers()
-        }
+        topics = {each.subscription.retry_topic: each.subscription.dead_topic for each in workers}
         if not topics:
             return
         backlog = await self._feeds.backlog({group: [topic] for group, topic in topics.items()})
-        for worker in self._workers():
+        for worker in workers:
             count = backlog.exactly(worker.subscription.retry_topic)
             if count is not None:
                 worker.metrics.dead_letters_waiting = count

@@ -313,19 +313,25 @@ class Dispatcher:
 
     async def _poll_backlogs(self) -> None:
         """Open the retry lane of every subscription whose retry topic has records: from before a
-        restart, or from a process that has ended.
+        restart, or from a process that has ended. A topic that was added is asked about at once.
         """
+        loop = asyncio.get_running_loop()
+        asked: set[SubscriptionWorker] = set()
+        again_at = loop.time() + BACKLOG_SECONDS
         while True:
             self._added.clear()
+            if loop.time() >= again_at:
+                asked, again_at = set(), loop.time() + BACKLOG_SECONDS
             idle = {
                 worker.subscription.retry_topic: worker
                 for worker in self.workers.values()
-                if not worker.lanes.reads_retries
+                if not worker.lanes.reads_retries and worker not in asked
             }
+            asked.update(idle.values())
             if idle:
                 await self._open_backlogs(idle)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BACKLOG_SECONDS):
+                async with asyncio.timeout_at(again_at):
                     await self._added.wait()
 
     async def _open_backlogs(self, idle: Mapping[str, SubscriptionWorker]) -> None:
