@@ -218,7 +218,7 @@ async def test_added_partitions_of_the_channel_move_topics(installation: Install
             process.open(topic, listeners[topic][number], channel=installation.channel)
     admin = KafkaTopicAdmin(installation.options)
     await admin.add_partitions(installation.channel, CHANNEL_PARTITIONS + 3)
-    admin.close()
+    await admin.close()
     moved = [
         topic
         for topic in topics

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from headrace.adapters.http.client import HttpSender
@@ -35,7 +35,7 @@ from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.limits import SubscriptionLimits
 from tests.support.event_builders import record_headers
 from tests.support.kafka import KafkaUnderTest
-from tests.support.wait_until import wait_until_async
+from tests.support.wait_until import wait_until, wait_until_async
 
 
 class WallClock:
@@ -115,6 +115,7 @@ class KafkaDispatcherHarness:
     limits: SubscriptionLimits
     protocol: GroupProtocol
     dispatchers: list[Dispatcher] = field(default_factory=list)
+    feeds: list[FeedsWithBacklog] = field(default_factory=list)
     metrics: list[Metrics] = field(default_factory=list)
 
     async def dispatcher(self, *, instance: str | None = None) -> Dispatcher:
@@ -123,10 +124,12 @@ class KafkaDispatcherHarness:
             bootstrap_servers=self.kafka.bootstrap_servers, group_protocol=self.protocol
         )
         metrics = Metrics(process=False)
+        feeds = FeedsWithBacklog(options, instance=instance, fetch_wait_ms=50)
+        self.feeds.append(feeds)
         dispatcher = Dispatcher(
             instance_id=f"test-{uuid.uuid4().hex[:6]}",
             log=self.log,
-            feeds=FeedsWithBacklog(options, instance=instance, fetch_wait_ms=50),
+            feeds=feeds,
             sender=HttpSender(),
             routes=self.routes,
             instances=self.instances,
@@ -172,7 +175,17 @@ class KafkaDispatcherHarness:
             {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": subscription.group}
         )
         starts = [TopicPartition(subscription.topic, number, 0) for number in range(partitions)]
-        consumer.commit(offsets=starts, asynchronous=False)
+
+        def commit() -> bool:
+            try:
+                consumer.commit(offsets=starts, asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS:
+                    raise
+                return False
+            return True
+
+        wait_until(commit, 15.0, "the coordinator of a Kafka that has just started")
         consumer.close()
 
     def delays(self, *seconds: int) -> Delays:
@@ -283,4 +296,6 @@ async def kafka_dispatcher_harness(
     finally:
         for dispatcher in system.dispatchers:
             await dispatcher.stop()
+        for feeds in system.feeds:
+            await feeds.close()
         await log.stop()
