@@ -46,7 +46,8 @@ from headrace_dispatcher.supervisor import SubscriptionSupervisor
 logger = structlog.get_logger(__name__)
 
 FIRST_TRY_SECONDS = 10.0
-BACKLOG_SECONDS = 10.0
+BACKLOG_SECONDS = 2.0
+"""How long the first retry of a subscription may wait that another process has stored."""
 
 
 class Dispatcher:
@@ -312,8 +313,8 @@ class Dispatcher:
         return {each.subscription.uid: draining for each in self._draining} | states
 
     async def _poll_backlogs(self) -> None:
-        """Open the retry lane of every subscription whose retry topic has records: from before a
-        restart, or from a process that has ended. A topic that was added is asked about at once.
+        """Open the lanes of retry and dead letter topics that have records: from before a restart,
+        or from another process. A subscription that was added is asked about at once.
         """
         loop = asyncio.get_running_loop()
         asked: set[SubscriptionWorker] = set()
@@ -322,21 +323,24 @@ class Dispatcher:
             self._added.clear()
             if loop.time() >= again_at:
                 asked, again_at = set(), loop.time() + BACKLOG_SECONDS
-            idle = {
-                worker.subscription.retry_topic: worker
+            unread = {
+                worker: topics
                 for worker in self.workers.values()
-                if not worker.lanes.reads_retries and worker not in asked
+                if worker not in asked and (topics := worker.lanes.unread)
             }
-            asked.update(idle.values())
-            if idle:
-                await self._open_backlogs(idle)
+            asked.update(unread)
+            if unread:
+                await self._open_backlogs(unread)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(again_at):
                     await self._added.wait()
 
-    async def _open_backlogs(self, idle: Mapping[str, SubscriptionWorker]) -> None:
+    async def _open_backlogs(self, unread: Mapping[SubscriptionWorker, Collection[str]]) -> None:
         try:
-            backlog = await self._feeds.backlog({topic: [topic] for topic in idle})
+            # Retries and dead letters have one group.
+            backlog = await self._feeds.backlog(
+                {worker.subscription.retry_topic: tuple(unread[worker]) for worker in unread}
+            )
         except HeadraceError as error:
             logger.warning("backlog_unknown", error=str(error))
             return
@@ -352,9 +356,9 @@ class Dispatcher:
                 partitions=unknown,
                 topics=sorted(backlog.unknown)[:5],
             )
-        for topic, worker in idle.items():
-            if backlog.at_least(topic):
-                worker.on_retry_stored()
+        for worker in unread:
+            waiting = backlog.waiting.get(worker.subscription.retry_topic, {})
+            worker.lanes.open_for({each.topic for each, records in waiting.items() if records})
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

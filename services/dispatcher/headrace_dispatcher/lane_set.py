@@ -2,13 +2,14 @@
 
 The live lane reads the channel topic only, and its subscription never changes: a new filter, URL or
 policy replaces the compiled subscription while the consumer stays in its group. The retry lane
-reads the retry topic and opens when there is work. The dead letter lane reads the dead letter topic
-while there is a sink. They have separate feeds so that a sink which accepts nothing never uses up
-the bounds that retries need, nor a breaker that holds retries back those of the dead letters.
+reads the retry topic, and the dead letter lane the dead letter topic while there is a sink. Both
+open when there is work, and stay open. They have separate feeds so that a sink which accepts
+nothing never uses up the bounds that retries need, nor a breaker that holds retries back those of
+the dead letters.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 
 import structlog
 
@@ -86,9 +87,8 @@ class LaneSet:
     # Open.
 
     def open(self) -> None:
-        """Join the groups of the channel topic and, with a sink, of the dead letter topic."""
+        """Open the live lane; the others follow when there is work."""
         self._open_live()
-        self._open_dead_letters()
 
     def _open_live(self) -> None:
         limits, subscription = self._context.limits, self._compiled.subscription
@@ -130,12 +130,35 @@ class LaneSet:
         )
         lane.feed.start(self.live)
 
-    def _open_dead_letters(self) -> None:
-        """Open the dead letter lane, if there is a sink that can be called and it is not open."""
-        if self._compiled.sink_target is not None and self._dead_letters is None:
-            topic = self._compiled.subscription.dead_topic
+    @property
+    def unread(self) -> Collection[str]:
+        """The topics whose lane opens as soon as they have records."""
+        subscription = self._compiled.subscription
+        retries = (subscription.retry_topic,) if self._retries is None else ()
+        waits = self._dead_letters is None and self._compiled.sink_target is not None
+        return (*retries, subscription.dead_topic) if waits else retries
+
+    def open_for(self, topics: Collection[str]) -> None:
+        """Open the lanes of topics that have records."""
+        subscription = self._compiled.subscription
+        if subscription.retry_topic in topics:
+            self.open_retries()
+        if subscription.dead_topic in topics:
+            self.open_dead_letters()
+
+    def open_dead_letters(self) -> None:
+        """Open the dead letter lane, if there is a sink that can be called and it is not open.
+
+        Never raises, as `open_retries`.
+        """
+        if self._compiled.sink_target is None or self._dead_letters is not None or self._stopping:
+            return
+        topic = self._compiled.subscription.dead_topic
+        try:
             self._dead_letters = lane = self._unordered_lane(topic, self._sink_handler, OpenGate())
             lane.feed.start(DeadLetterListener(lane, self._metrics, self._poison_guard(topic)))
+        except Exception as error:
+            self._on_failed(error)
 
     def open_retries(self) -> None:
         """Open the retry lane, if it is not open: a record is in the retry topic, or will be soon.
@@ -236,6 +259,7 @@ class LaneSet:
     def apply(self, compiled: CompiledSubscription) -> None:
         """Use a changed subscription; lanes whose topic, group or order changed are reopened."""
         before, after = self._compiled.subscription, compiled.subscription
+        had_sink = self._compiled.sink_target is not None
         self._compiled = compiled
         if self.live is not None:
             self.live.compiled = compiled
@@ -246,8 +270,8 @@ class LaneSet:
             self._change(self._reopen_retries_and_dead_letters)
         elif compiled.sink_target is None and self._dead_letters is not None:
             self._change(self._reconcile_dead_letters)
-        else:
-            self._open_dead_letters()
+        elif not had_sink:
+            self.open_dead_letters()
         self.pump()
 
     def _change(self, change: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -271,8 +295,7 @@ class LaneSet:
     async def _reopen_retries_and_dead_letters(self) -> None:
         await asyncio.gather(self._close_retries(leave=True), self._close_dead_letters(leave=True))
         self.open_retries()
-        if not self._stopping:
-            self._open_dead_letters()
+        self.open_dead_letters()
 
     async def _reconcile_dead_letters(self) -> None:
         """Close the dead letter lane, unless there is a sink again; open it, if there is one by the
@@ -280,8 +303,7 @@ class LaneSet:
         """
         if self._compiled.sink_target is None:
             await self._close_dead_letters(leave=True)
-        if not self._stopping:
-            self._open_dead_letters()
+        self.open_dead_letters()
 
     def pump(self) -> None:
         """Have every lane send what is ready.
@@ -346,11 +368,6 @@ class LaneSet:
         """As `ChannelListener.count_skipped`, before a scrape."""
         if self.live is not None:
             self.live.count_skipped()
-
-    @property
-    def reads_retries(self) -> bool:
-        """Whether the retry lane is open."""
-        return self._retries is not None
 
     def retries_waiting(self) -> int:
         """Records of the retry topic not done, in the partitions that this process owns."""

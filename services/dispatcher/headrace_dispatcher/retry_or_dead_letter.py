@@ -43,9 +43,10 @@ class RetryOrDeadLetter:
         metrics: SubscriptionMetrics,
         context: DispatcherContext,
         on_retry_stored: Callable[[], None],
+        on_dead_letter_stored: Callable[[], None],
     ) -> None:
-        """`on_retry_stored` is called when a record was stored in the retry topic, a delay topic or
-        the dead letter topic.
+        """`on_retry_stored` is called when a record was stored in the retry topic or a delay topic,
+        `on_dead_letter_stored` when one was stored in the dead letter topic.
         """
         self.subscription = subscription
         self._metrics = metrics
@@ -53,6 +54,7 @@ class RetryOrDeadLetter:
         self._jitter = context.jitter
         self._delays = context.delays
         self._on_retry_stored = on_retry_stored
+        self._on_dead_letter_stored = on_dead_letter_stored
         self._log = FailedDeliveryLog(context.clock)
 
     def handle(
@@ -176,7 +178,7 @@ class RetryOrDeadLetter:
     def _dead_letter_stored(self, reason: DeadLetterReason) -> None:
         self._metrics.dead_letter(reason)
         failpoint(Failpoint.AFTER_DEAD_LETTER)
-        self._on_retry_stored()
+        self._on_dead_letter_stored()
 
     def store_rejection(self, delivery: Delivery, outcome: Outcome, url: str) -> Store:
         """Store a dead letter that its sink rejected once more, with the sink's answer; its own

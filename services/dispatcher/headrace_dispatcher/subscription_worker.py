@@ -55,6 +55,7 @@ class SubscriptionWorker:
             metrics=self.metrics,
             context=context,
             on_retry_stored=self.on_retry_stored,
+            on_dead_letter_stored=self._on_dead_letter_stored,
         )
         loop_guard = ReplyLoopGuard(
             subscription.uid, limits=context.limits, metrics=self.metrics, clock=context.clock
@@ -126,7 +127,7 @@ class SubscriptionWorker:
             )
 
     def start(self) -> None:
-        """Join the group and begin to deliver; the retry lane follows when there is work."""
+        """Join the group and begin to deliver; the other lanes follow when there is work."""
         self.lanes.open()
 
     def apply(self, subscription: Subscription) -> None:
@@ -158,6 +159,9 @@ class SubscriptionWorker:
     def on_retry_stored(self) -> None:
         """A record is in the retry topic, or will be soon."""
         self.lanes.open_retries()
+
+    def _on_dead_letter_stored(self) -> None:
+        self.lanes.open_dead_letters()
 
     def _pump(self) -> None:
         self.lanes.pump()

@@ -86,9 +86,12 @@ class DispatcherHarness:
     workers: list[SubscriptionWorker] = field(default_factory=list)
 
     def start_worker(self, **changes: Any) -> SubscriptionWorker:
-        """Start the worker of a subscription, with fields changed by keyword."""
+        """Start the worker of a subscription, with fields changed by keyword, as if its dead letter
+        topic had records.
+        """
         worker = SubscriptionWorker(subscription(**changes), self.context)
         worker.start()
+        worker.lanes.open_dead_letters()
         self.workers.append(worker)
         return worker
 

@@ -78,7 +78,9 @@ async def test_retries_while_a_sink_comes_and_goes_open_each_feed_once() -> None
     async with dispatcher_harness() as harness:
         worker = harness.start_worker()
         worker.on_retry_stored()
-        await wait_until_async(lambda: worker.lanes.reads_retries, what="the retry feed is open")
+        await wait_until_async(
+            lambda: RETRY not in worker.lanes.unread, what="the retry feed is open"
+        )
         worker.apply(subscription(generation=2, dead_letter_sink=TO_SINK))
         for _ in range(50):
             worker.on_retry_stored()
