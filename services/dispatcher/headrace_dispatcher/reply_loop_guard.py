@@ -64,7 +64,8 @@ class ReplyLoopGuard:
 
         No counts: the text is part of a status, and should change rarely.
         """
-        self._expire(self._clock.monotonic())
+        if self._members:
+            self._expire(self._clock.monotonic())
         if not self._members:
             return ""
         names = sorted(name(each) for each in self._members)

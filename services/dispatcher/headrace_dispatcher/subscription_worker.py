@@ -183,7 +183,8 @@ class SubscriptionWorker:
 
     def report(self) -> SubscriptionState:
         """As `SubscriptionHealth.report`."""
-        self._close_unused()
+        if self._earlier:
+            self._close_unused()
         return self.health.report(
             self._context.name_of, self._sink_handler.rejected, changing=bool(self._earlier)
         )

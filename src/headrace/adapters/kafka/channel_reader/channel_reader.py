@@ -91,6 +91,9 @@ class ChannelReader:
         """Whether the drain deadline of the revocation that runs has passed."""
         self._held: list[StoredRecord] = []
         """Records for which the only feed has no room."""
+        self._progress: tuple[Mapping[int, int], Sequence[int]] = {}, ()
+        self._progress_known = False
+        """Whether `_progress` is from this callback of the loop."""
         self._partition_count = 0
         self.unconfirmed = False
         """Whether the group has not confirmed the membership for a while."""
@@ -230,8 +233,19 @@ class ChannelReader:
         return self._consumer.high_watermark(partition.partition)
 
     def progress(self) -> object:
-        """As `Reader.progress`."""
-        return dict(self._positions), self._consumer.high_watermarks()
+        """As `Reader.progress`. It is determined once for all feeds that ask in one callback of the
+        loop, and is the same object while it is equal.
+        """
+        if not self._progress_known:
+            self._progress_known = True
+            self._loop.call_soon(self._let_progress_age)
+            progress = dict(self._positions), self._consumer.high_watermarks()
+            if progress != self._progress:
+                self._progress = progress
+        return self._progress
+
+    def _let_progress_age(self) -> None:
+        self._progress_known = False
 
     def on_membership_unconfirmed(self, unconfirmed: bool) -> None:
         """As `FeedListener.on_membership_unconfirmed`."""
