@@ -5,7 +5,7 @@ and what it does not do to the others.
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,9 @@ from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitResult
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
 from headrace.domain.feed import FeedBounds, FeedConfig
@@ -314,6 +316,38 @@ async def test_a_reader_begins_where_its_feeds_are(process: ReaderProcess) -> No
     process.open(await process.group(), listener)
     await listener.has(100)
     assert listener.offsets() == list(range(100))
+
+
+async def test_a_feed_that_begins_commits_once(
+    process: ReaderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id of the topic is committed with the first commit, which takes over the group: a
+    thousand new subscriptions make a thousand commits, not two thousand.
+    """
+    await process.append(["a"] * 7, partition=1)
+    process.open(await process.group(), RecordingListener())
+    known = process.shared.topic_ids.known
+    await wait_until_async(lambda: known(process.topic), what="the id of the topic")
+    offsets = process.readers._offsets
+    assert offsets is not None
+    commit, committed = offsets.commit, dict[str, list[Sequence[Position]]]()
+
+    async def record(
+        group: str, positions: Sequence[Position], seconds: float, still_valid: Callable[[], bool]
+    ) -> CommitResult:
+        committed.setdefault(group, []).append(positions)
+        return await commit(group, positions, seconds, still_valid)
+
+    monkeypatch.setattr(offsets, "commit", record)
+    feed = process.open(await process.group(p1=7), RecordingListener())
+    await wait_until_async(lambda: len(feed.partitions) == PARTITIONS, what="the feed begins")
+    assert not feed.has_skipped()
+    metadata = f"{known(process.topic)}@"
+    starts = {
+        Position(Partition(process.topic, number), offset, metadata)
+        for number, offset in enumerate((0, 7))
+    }
+    assert [starts] == [set(each) for each in committed[feed.group]]
 
 
 async def test_a_changed_filter_applies_to_the_next_event(process: ReaderProcess) -> None:

@@ -8,7 +8,7 @@ from headrace.adapters.kafka.channel_reader.group_commits import is_stored
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import Position
-from headrace.adapters.kafka.consumer.topic_ids import TopicIds
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds, add_topic_id, split_topic_id
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
 from headrace.domain.errors import HeadraceError
 from headrace.domain.feed import AlarmKind
@@ -150,12 +150,14 @@ class Admission:
     ) -> None:
         """Commit what is committed: accepted only if the group has no members, which would deliver
         the same events. Nothing begins if the assignment has changed since it was read: another
-        process may have been there meanwhile.
+        process may have been there meanwhile. The id of the topic is committed with it, if that is
+        known.
         """
         membership = self._membership
         found = {each: found[each] for each in partitions if each in found}
         if feed.begins_at_oldest:
-            found = {each: Position(each, 0, "") for each in partitions} | dict(found)
+            found = {each: Position(each, 0, "") for each in partitions} | found
+        found = {each: self._with_topic_id(position) for each, position in found.items()}
         if found:
             result = await self._offsets.commit(
                 feed.group,
@@ -188,6 +190,12 @@ class Admission:
                     f"no offset is committed in {feed.topic}; reading begins at the oldest record",
                     partition,
                 )
+
+    def _with_topic_id(self, position: Position) -> Position:
+        """Return a committed position with the id of the topic, unless it has one."""
+        topic_id, metadata = split_topic_id(position.metadata)
+        topic_id = topic_id or self._topic_ids.known(position.partition.topic)
+        return position._replace(metadata=add_topic_id(topic_id, metadata))
 
     async def _has_no_offsets(self, feed: SubscriptionFeed) -> bool:
         count = self._reader.partition_count(feed)
