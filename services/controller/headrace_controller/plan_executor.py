@@ -49,7 +49,7 @@ from headrace_controller.subscriber_lists import (
 
 logger = structlog.get_logger(__name__)
 
-_WRITES_IN_FLIGHT_MAX = 64
+_WRITES_IN_FLIGHT_MAX = 100
 """Concurrent writes to the store; the store groups them."""
 
 StoreStep = (

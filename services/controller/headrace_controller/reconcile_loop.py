@@ -43,9 +43,11 @@ _WAIT_BACKOFF: Final = Backoff((0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0))
 """After iterations in a row that still wait for something."""
 _ERROR_BACKOFF: Final = Backoff((0.5, 1.0, 2.0, 5.0))
 _PROCESSES_SECONDS = 1.0
-_BURST_PAUSE_FACTOR = 2.0
-_BURST_PAUSE_SECONDS = 2.0
+_BURST_PAUSE_FACTOR = 4.0
+_BURST_PAUSE_SECONDS = 5.0
 """The longest pause after an iteration during which clients have written resources."""
+_BURST_END_SECONDS = 0.25
+"""The pause ends when clients have written nothing for this time."""
 _ITERATIONS_MAX = 200
 """Iterations in a row that all execute steps. A state that never converges is an internal error: it
 must be reported, and must not use a CPU core.
@@ -144,11 +146,7 @@ class ReconcileLoop:
                 if self._store.epoch is not None:
                     started = self._clock.monotonic()
                     plan = await self._run_timed()
-                    if self._written_by_clients:
-                        # While one resource after another is written, each iteration would find a
-                        # few new ones, and take the time that the API needs.
-                        seconds = _BURST_PAUSE_FACTOR * (self._clock.monotonic() - started)
-                        await asyncio.sleep(min(seconds, _BURST_PAUSE_SECONDS))
+                    await self._pause_in_burst(self._clock.monotonic() - started)
                     failures = 0
                     busy = busy + 1 if plan.steps else 0
                     if plan.steps and busy < _ITERATIONS_MAX:
@@ -175,6 +173,16 @@ class ReconcileLoop:
                 )
             if await self._wait_for_change(pause):
                 idle = 0
+
+    async def _pause_in_burst(self, iteration_seconds: float) -> None:
+        """While clients write one resource after another, leave the time to the API: each iteration
+        would find a few new resources, and decide on all of them.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(_BURST_PAUSE_FACTOR * iteration_seconds, _BURST_PAUSE_SECONDS)
+        while self._written_by_clients and (left := end - loop.time()) > 0:
+            self._written_by_clients = False
+            await asyncio.sleep(min(left, _BURST_END_SECONDS))
 
     async def _wait_for_change(self, seconds: float) -> bool:
         """Wait until something has changed (True) or the time is over: a resource, a route, the

@@ -138,11 +138,11 @@ class SlowAdmin(MemoryTopicAdmin):
 
 
 async def test_the_loop_leaves_time_while_resources_are_written() -> None:
-    """Twice as much as an iteration takes, so that writes do not wait for iterations; an iteration
-    then finds many of them.
+    """Four times as much as an iteration takes, so that writes do not wait for iterations; an
+    iteration then finds many of them.
     """
     clock = MemoryClock()
-    admin = SlowAdmin(clock, 0.1)
+    admin = SlowAdmin(clock, 0.05)
     harness = ControllerHarness(clock=clock, admin=admin)
     await harness.restart()
     await harness.apply(broker())
@@ -164,6 +164,30 @@ async def test_the_loop_leaves_time_while_resources_are_written() -> None:
     await harness.loop.stop()
     # The pause after the last of them has not been waited for.
     assert time.monotonic() - began >= 3 * 0.2
+
+
+async def test_the_pause_ends_when_clients_write_no_longer() -> None:
+    """The last Trigger of many does not wait for the longest pause."""
+    clock = MemoryClock()
+    admin = SlowAdmin(clock, 3.0)
+    harness = ControllerHarness(clock=clock, admin=admin)
+    await harness.restart()
+    await harness.apply(broker())
+    await harness.settle()
+    left = iter(range(1))
+
+    async def write() -> None:
+        if next(left, None) is not None:
+            await harness.apply(trigger("last"))
+
+    admin.write = write
+    await harness.loop.start()
+    await harness.apply(trigger("first"))
+    async with asyncio.timeout(4):
+        while ("True", "") != harness.condition(TRIGGER, "first"):
+            await harness.report()
+            await asyncio.sleep(0.01)
+    await harness.loop.stop()
 
 
 async def test_the_loop_does_not_rest_after_its_own_writes() -> None:
