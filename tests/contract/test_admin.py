@@ -124,6 +124,15 @@ async def test_a_created_topic_is_described_as_requested(admin: TopicAdmin, name
     assert facts.id
 
 
+async def test_a_topic_can_be_described_without_its_settings(admin: TopicAdmin, name: str) -> None:
+    """The rest is the same."""
+    await _make(admin, _spec(name, 1))
+    full = (await admin.describe([name]))[name]
+    bare = (await admin.describe([name], settings=False))[name]
+    assert (full.name, 1, 1, full.id) == (bare.name, bare.partitions, bare.replication, bare.id)
+    assert {} == await admin.describe([f"{name}-missing"], settings=False)
+
+
 async def test_a_missing_topic_is_left_out(admin: TopicAdmin, name: str) -> None:
     """Describing a topic that does not exist gives an empty answer, not an error."""
     assert {} == await admin.describe([name])

@@ -192,8 +192,12 @@ class TopicAdmin(Protocol):
         """The brokers of the cluster."""
         ...
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
-        """Those of `topics` that exist, with settings."""
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
+        """Those of `topics` that exist. Without `settings` they may be left out, which is less work
+        for the backend.
+        """
         ...
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:

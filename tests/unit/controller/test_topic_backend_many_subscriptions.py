@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,7 @@ class CountingAdmin(MemoryTopicAdmin):
         self.requests: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         """By group, how often its offsets were read."""
+        self.described_with_settings: list[str] = []
         self.unreadable = unreadable
 
     async def cluster(self) -> ClusterDescription:
@@ -33,10 +35,13 @@ class CountingAdmin(MemoryTopicAdmin):
         self.requests["cluster"] += 1
         return await super().cluster()
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
         """Count it."""
         self.requests["describe"] += 1
-        return await super().describe(topics)
+        self.described_with_settings += [each for each in topics if settings]
+        return await super().describe(topics, settings=settings)
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
         """Count it."""
@@ -72,6 +77,24 @@ async def test_the_number_of_requests_does_not_grow_with_the_triggers(count: int
     # Topics are described when they are claimed, and when they were created.
     assert {"describe": 2, "create": 1, "committed": 2, "ends": 1} == admin.requests
     assert {2} == set(admin.asked.values())
+
+
+async def test_the_settings_of_new_topics_are_not_read_at_once() -> None:
+    """They are as requested. Reading them costs Kafka as much as half of the creation, so it waits
+    for the next time that all topics are described. Those of a channel have defaults of Kafka that
+    its readers must know.
+    """
+    admin = CountingAdmin()
+    harness = await settled(broker(), admin=admin)
+    channel = f"knative-broker-{NAMESPACE}-default"
+    assert 2 == admin.described_with_settings.count(channel)
+    await harness.apply(trigger())
+    await harness.settle()
+    retries = f"knative-trigger-{NAMESPACE}-orders.retry"
+    assert 1 == admin.described_with_settings.count(retries)
+    admin.topics[retries] = replace(admin.topics[retries], settings={"retention.ms": "1"})
+    await harness.resync()
+    assert "-1" == admin.topics[retries].settings["retention.ms"]
 
 
 async def test_a_status_that_the_next_iteration_changes_is_not_written() -> None:

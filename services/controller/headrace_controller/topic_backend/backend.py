@@ -18,7 +18,7 @@ from headrace.resources.control_ports import (
     TopicSpec,
 )
 from headrace.resources.naming import NameAllocator
-from headrace.resources.ownership_record import OwnershipRecord
+from headrace.resources.ownership_record import OwnershipRecord, TopicRole
 from headrace.resources.resource import Resource
 from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_controller.failed_steps import FailedSteps
@@ -180,6 +180,8 @@ class TopicBackend:
         self._topics: dict[str, TopicDescription] = {}
         self._described_topics: set[str] = set()
         self._stale_topics: set[str] = set()
+        self._created_topics: set[str] = set()
+        """Those of the stale ones that were created as their owners want them."""
         self._described_at = self._verified_at = float("-inf")
         self.decisions: BackendDecisions = decisions or TopicDecisions()
 
@@ -212,11 +214,17 @@ class TopicBackend:
         else:
             wanted = (names & self._stale_topics) | unknown
         if wanted:
-            found = await self._admin.describe(wanted)
+            # Only the readers of a channel need to know what a new topic has by default.
+            bare = set() if resync else self._created_topics & _internal_topics(ownership_records)
+            found = {
+                **(await self._admin.describe(wanted - bare) if wanted - bare else {}),
+                **(await self._admin.describe(bare, settings=False) if bare else {}),
+            }
             self._stale_topics -= wanted
+            self._created_topics -= wanted
             self._topics = {
                 name: facts for name, facts in self._topics.items() if name not in wanted
-            } | dict(found)
+            } | found
         self._described_topics = names
         return self._cluster, TopicBackendState(topics=self._topics)
 
@@ -279,6 +287,7 @@ class TopicBackend:
         self._stale_topics.update(names)
         refused = await self._failed_steps.call(names, self._admin.create(specs), {})
         self._failed_steps.update(names, refused)
+        self._created_topics.update(names)
         failpoint(Failpoint.AFTER_TOPICS)
 
     async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:
@@ -322,3 +331,13 @@ class TopicBackend:
 
     async def _ends(self, topic: str, partitions: Collection[int]) -> Mapping[int, int]:
         return (await self._admin.ends({topic: partitions})).get(topic, {})
+
+
+def _internal_topics(ownership_records: Mapping[str, OwnershipRecord]) -> set[str]:
+    """The retry and dead letter topics."""
+    return {
+        topic.name
+        for ownership in ownership_records.values()
+        for topic in ownership.topics
+        if topic.role in (TopicRole.RETRY, TopicRole.DEAD)
+    }

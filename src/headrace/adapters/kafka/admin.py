@@ -98,7 +98,9 @@ class KafkaTopicAdmin:
 
         return await self._call("the cluster", request)
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
         found: dict[str, TopicDescription] = {}
         for names in _chunks(topics):
@@ -106,7 +108,7 @@ class KafkaTopicAdmin:
             def request(
                 client: AdminClient, deadline: float, names: Sequence[str] = names
             ) -> dict[str, TopicDescription]:
-                return _describe(client, names, deadline)
+                return _describe(client, names, deadline, settings=settings)
 
             found |= await self._call(f"topics {_summary(names)}", request)
         return found
@@ -349,9 +351,11 @@ def _existing_topics(client: AdminClient, names: Sequence[str], deadline: float)
 
 
 def _describe(
-    client: AdminClient, names: Sequence[str], deadline: float
+    client: AdminClient, names: Sequence[str], deadline: float, *, settings: bool
 ) -> dict[str, TopicDescription]:
     described = _existing_topics(client, names, deadline)
+    if not settings:
+        return {name: _description(name, topic, {}) for name, topic in described.items()}
     found: dict[str, TopicDescription] = {}
     if not described:
         return found
@@ -360,23 +364,25 @@ def _describe(
         resources, request_timeout=_remaining(deadline)
     ).items():
         try:
-            settings: Any = _result(config, deadline)
+            entries: Any = _result(config, deadline)
         except KafkaException as error:
             # Deleted between the two calls.
             if is_missing(error.args[0]):
                 continue
             raise
-        topic = described[resource.name]
-        found[resource.name] = TopicDescription(
-            name=resource.name,
-            partitions=len(topic.partitions),
-            replication=min((len(partition.replicas) for partition in topic.partitions), default=0),
-            id=str(topic.topic_id),
-            settings={
-                name: entry.value for name, entry in settings.items() if entry.value is not None
-            },
-        )
+        values = {name: entry.value for name, entry in entries.items() if entry.value is not None}
+        found[resource.name] = _description(resource.name, described[resource.name], values)
     return found
+
+
+def _description(name: str, topic: Any, settings: Mapping[str, str]) -> TopicDescription:
+    return TopicDescription(
+        name=name,
+        partitions=len(topic.partitions),
+        replication=min((len(partition.replicas) for partition in topic.partitions), default=0),
+        id=str(topic.topic_id),
+        settings=settings,
+    )
 
 
 def _group_state(client: AdminClient, group: str, future: Any, deadline: float) -> GroupState:

@@ -38,7 +38,9 @@ class MemoryTopicAdmin:
         """As `TopicAdmin.cluster`."""
         return ClusterDescription("memory", self.brokers, ("memory:9092",))
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
         return {name: self.topics[name] for name in topics if name in self.topics}
 

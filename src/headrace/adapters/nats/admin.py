@@ -63,7 +63,9 @@ class JetStreamTopicAdmin:
         answer = await self._connection.call(f"STREAM.INFO.KV_{POSITIONS}", what="the cluster")
         return ClusterDescription(str(answer["created"]), replicas)
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
         """As `TopicAdmin.describe`."""
         found = await self._each(topics, self._describe)
         return {name: each for name, each in found.items() if each is not None}

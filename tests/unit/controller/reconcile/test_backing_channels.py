@@ -34,10 +34,12 @@ class NatsAdmin(MemoryTopicAdmin):
     away = False
     full = False
 
-    async def describe(self, topics: Collection[str]) -> Mapping[str, TopicDescription]:
+    async def describe(
+        self, topics: Collection[str], *, settings: bool = True
+    ) -> Mapping[str, TopicDescription]:
         if self.away and topics:
             raise LogUnavailable("no NATS server answers")
-        return await super().describe(topics)
+        return await super().describe(topics, settings=settings)
 
     async def add_replicas(self, topic: str, total: int) -> None:
         if self.full:
