@@ -223,7 +223,7 @@ class RetryReader:
         """As `subscription_feed.Reader.on_unfollowed`."""
 
     def high_watermark(self, partition: Partition) -> int:
-        """As `subscription_feed.Reader.high_watermark`: the feed is told what is read."""
+        """As `subscription_feed.Reader.high_watermark`: the feed notes what is read."""
         return 0
 
     def progress(self) -> object:
