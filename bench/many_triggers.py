@@ -1,14 +1,16 @@
-"""What the number of Triggers of a Broker costs, of which one wants an event, or all do: one
-dispatcher process, events of 1 KiB, 10 partitions.
+"""What the number of Triggers of a Broker costs, of which one wants an event, or all do, or some
+subscribers do not answer: one dispatcher process, events of 1 KiB, 10 partitions.
 """
 
+import contextlib
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
 from tests.support.headrace_under_test import HeadraceUnderTest
-from tests.support.manifests import Manifest, broker, trigger
+from tests.support.manifests import Manifest, broker, delivery, trigger
 from tests.support.report import table
 from tests.support.wait_until import wait_until
 
@@ -18,6 +20,10 @@ from bench.sink import Deliveries, NginxSink
 NAMESPACE = "bench"
 ONE_OF_MANY = (1, 100, 1_000)
 ALL_OF_MANY = (1, 100)
+HANGING = (1_000, 50)
+"""Triggers, and how many of them want each event for a subscriber that never answers."""
+HANGING_POLICY = delivery(retry=3, delay="PT0.2S", timeout="PT1S")
+HANGING_PER_SECOND = 20.0
 WANTED_TYPE = "bench.event"
 """That of the events which wrk sends and `write_backlog` writes."""
 PER_SECOND = 1_300.0
@@ -47,6 +53,8 @@ class ManyFigures:
 
     triggers: int
     matching: int
+    hanging: int = 0
+    """How many more of the Triggers want each event, and have a subscriber that never answers."""
     ready_seconds: float
     """From the first of them is applied to the last is Ready, without traffic."""
     idle_share: float
@@ -74,11 +82,23 @@ class ManyTriggers:
         self._sink = sink
         self._sizes = sizes
 
-    def measure(self, count: int, matching: int) -> ManyFigures:
+    def measure_hanging(self, count: int, hanging: int) -> ManyFigures:
+        """One of `count` Triggers wants each event, and so do `hanging` others, whose subscriber
+        never answers.
+        """
+        with _silent_subscriber() as url:
+            return self.measure(count, 1, hanging=hanging, hanging_url=url)
+
+    def measure(
+        self, count: int, matching: int, *, hanging: int = 0, hanging_url: str = ""
+    ) -> ManyFigures:
         """`matching` of `count` Triggers want each event."""
-        name = f"many-{count}-{matching}"
+        name = f"many-{count}-{hanging or matching}"
         self._system.establish(broker(NAMESPACE, name, config="topics"))
-        triggers = [self._trigger(name, number, number < matching) for number in range(count)]
+        triggers = [
+            self._trigger(name, number, number < matching) for number in range(count - hanging)
+        ]
+        triggers += [self._hanging(name, number, hanging_url) for number in range(hanging)]
         started = time.monotonic()
         self._system.apply(*triggers)
         self._system.wait_ready(*triggers, seconds=READY_SECONDS)
@@ -87,14 +107,18 @@ class ManyTriggers:
         idle = self._meter()
         time.sleep(self._sizes.idle_seconds)
         idle_share = idle.share()
-        paced_us, paced_kafka_us = self._paced(name, matching)
+        rate = HANGING_PER_SECOND if hanging else PER_SECOND
+        paced_us, paced_kafka_us = self._paced(name, matching, rate)
         process = self._system.services["dispatcher-0"]
-        process.stop()
-        full = self._full(name, matching)
+        full = (0.0, 0.0, 0.0)
+        if not hanging:  # Nobody waits until those have failed.
+            process.stop()
+            full = self._full(name, matching)
         used = psutil.Process(process.pid)
         figures = ManyFigures(
             triggers=count,
             matching=matching,
+            hanging=hanging,
             ready_seconds=ready,
             idle_share=idle_share,
             paced_us=paced_us,
@@ -118,9 +142,19 @@ class ManyTriggers:
             filters=[{"exact": {"type": kind}}],
         )
 
-    def _paced(self, name: str, matching: int) -> tuple[float, float]:
+    def _hanging(self, name: str, number: int, url: str) -> Manifest:
+        return trigger(
+            NAMESPACE,
+            f"{name}-hanging-{number}",
+            url,
+            broker=name,
+            filters=[{"exact": {"type": WANTED_TYPE}}],
+            delivery=HANGING_POLICY,
+        )
+
+    def _paced(self, name: str, matching: int, per_second: float) -> tuple[float, float]:
         path, port = f"/{NAMESPACE}/{name}", self._system.ingress_port
-        rate = min(PER_SECOND, max(DELIVERIES_PER_SECOND / matching, 10.0))
+        rate = min(per_second, max(DELIVERIES_PER_SECOND / matching, 10.0))
         wrk(
             port,
             path,
@@ -167,11 +201,19 @@ class ManyTriggers:
         return Meter(self._system.services["dispatcher-0"].pid)
 
 
+@contextlib.contextmanager
+def _silent_subscriber() -> Iterator[str]:
+    """Accepts connections, and answers nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=4_096) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
 def many_table(figures: Sequence[ManyFigures]) -> str:
     """A table, a row for each number of Triggers."""
     head = (
         "triggers",
         "matching",
+        "hanging",
         "Ready s",
         "idle %",
         "paced: dispatcher us",
@@ -186,13 +228,14 @@ def many_table(figures: Sequence[ManyFigures]) -> str:
         (
             f"{each.triggers:,}",
             f"{each.matching:,}",
+            str(each.hanging or "-"),
             f"{each.ready_seconds:.1f}",
             f"{100 * each.idle_share:.1f}",
             f"{each.paced_us:.0f}",
             f"{each.paced_kafka_us:.0f}",
-            f"{each.full_per_second:,.0f}",
-            f"{each.full_us:.0f}",
-            f"{each.full_kafka_us:.0f}",
+            f"{each.full_per_second:,.0f}" if each.full_us else "-",
+            f"{each.full_us:.0f}" if each.full_us else "-",
+            f"{each.full_kafka_us:.0f}" if each.full_us else "-",
             f"{each.rss_mib:.0f}",
             str(each.threads),
         )

@@ -34,7 +34,14 @@ from tests.support.wait_until import wait_until
 from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
 from bench.installation import installation
 from bench.load import Meter, write_backlog, wrk
-from bench.many_triggers import ALL_OF_MANY, ONE_OF_MANY, ManySizes, ManyTriggers, many_table
+from bench.many_triggers import (
+    ALL_OF_MANY,
+    HANGING,
+    ONE_OF_MANY,
+    ManySizes,
+    ManyTriggers,
+    many_table,
+)
 from bench.many_triggers import QUICK as QUICK_MANY
 from bench.report import Figures, Results
 from bench.sink import Deliveries, NginxSink, nginx
@@ -367,6 +374,8 @@ class Bench:
         ):
             self._results.many.append(many.measure(count, matching))
             print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)
+        self._results.many.append(many.measure_hanging(*HANGING))
+        print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)
 
     def _meter(self, name: str) -> Meter:
         return Meter(self._system.services[name].pid)
