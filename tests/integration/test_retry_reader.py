@@ -20,6 +20,7 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
 from headrace.domain.feed import AlarmKind, FeedBounds, FeedConfig, InitialOffset
 from headrace.domain.reader_group import assigned_with, reader_group
+from headrace.domain.record import Partition
 from tests.contract.feeds import RecordingListener
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -146,6 +147,21 @@ async def test_many_topics_have_one_consumer(installation: Installation) -> None
     await hanging.has(100)
     assert hanging.offsets() == list(range(100))
     assert all(listener.alarms == [] for listener in listeners)
+
+
+async def test_the_lag_of_a_full_feed_includes_what_is_not_read(
+    installation: Installation,
+) -> None:
+    process = installation.process()
+    topic = installation.topic()
+    hanging = RecordingListener()
+    feed = process.open(topic, hanging, channel=installation.channel, records_max=16)
+    await installation.append(topic, 16)
+    await hanging.has(16)
+    await installation.append(topic, 84)
+    await wait_until_async(
+        lambda: feed.lag()[Partition(topic, 0)].records == 100, 20, "a lag of 100 records"
+    )
 
 
 async def test_two_topics_of_one_group_continue_where_they_were(

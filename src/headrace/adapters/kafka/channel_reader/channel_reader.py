@@ -24,6 +24,7 @@ from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
+from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
 from headrace.codec import kafka
 from headrace.domain.event import InvalidEvent
 from headrace.domain.feed import AlarmKind, FeedAlarm
@@ -52,6 +53,7 @@ class ChannelReader:
         config: ConsumerConfig,
         shared: SharedConsumerResources,
         offsets: GroupOffsets,
+        topic_offsets: TopicOffsets,
         *,
         guard: RecordGuard,
         previous: asyncio.Event | None = None,
@@ -80,7 +82,9 @@ class ChannelReader:
             on_members=self._admission.on_members,
         )
         self._catch_up = CatchUp(config, shared, self)
-        self._retries = RetryReader(config, shared, offsets, self._membership, channel=self)
+        self._retries = RetryReader(
+            config, shared, offsets, self._membership, topic_offsets=topic_offsets, channel=self
+        )
         self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
         self.feeds: dict[SubscriptionFeed, None] = {}
         self._positions: dict[int, int] = {}

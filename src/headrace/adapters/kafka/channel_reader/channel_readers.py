@@ -11,6 +11,7 @@ from headrace.adapters.kafka.channel_reader.subscription_feed import Subscriptio
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
+from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
 from headrace.domain.feed import FeedAlarm, FeedBounds, FeedConfig
 from headrace.domain.reader_group import reader_group
 
@@ -40,8 +41,9 @@ class ChannelReaders:
         topic = config.assigned_with or own_topic
         reader = self._by_topic.get(topic)
         if reader is None:
+            options = defaults.options
             if self._offsets is None:
-                self._offsets = GroupOffsets(defaults.options)
+                self._offsets = GroupOffsets(options)
             consumer = replace(
                 defaults,
                 group=reader_group(topic),
@@ -53,6 +55,7 @@ class ChannelReaders:
                 consumer,
                 self._shared,
                 self._offsets,
+                TopicOffsets(self._offsets.connections, options.bootstrap_servers),
                 guard=self._guard_of(topic),
                 previous=self._closing.pop(topic, None),
                 on_closing=self._on_closing,

@@ -7,6 +7,7 @@ nothing, and its first retry waits for no rebalance.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
@@ -19,7 +20,9 @@ from headrace.adapters.kafka.channel_reader.subscription_feed import Subscriptio
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.connection import Unanswered
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
+from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
 from headrace.domain.reader_group import assigned_with
 from headrace.domain.record import Partition, StoredRecord
 
@@ -31,6 +34,9 @@ _DESCRIBED_SECONDS = 0.05
 _VISIT_SECONDS = 1.0
 _VISITS: Final = 5
 """Each feed is visited once in this number of intervals."""
+_ENDS_SECONDS = 5.0
+"""How old the end of a topic may be that is not read because its feed has no room."""
+_ENDS_TIMEOUT_SECONDS = 5.0
 
 
 class Channel(Protocol):
@@ -78,11 +84,13 @@ class RetryReader:
         offsets: GroupOffsets,
         membership: ReaderMembership,
         *,
+        topic_offsets: TopicOffsets,
         channel: Channel,
     ) -> None:
         self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
         self._shared = shared
         self._topic_ids = shared.topic_ids
+        self._topic_offsets = topic_offsets
         self._channel = channel
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(self, offsets, membership, shared.topic_ids)
@@ -104,6 +112,8 @@ class RetryReader:
         self._consumer: AssignedConsumer | None = None
         self._described_timer: asyncio.TimerHandle | None = None
         self._visit_timer: asyncio.TimerHandle | None = None
+        self._ends_at = self._loop.time()
+        """When ends were read last."""
         self._queue: list[SubscriptionFeed] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -397,9 +407,24 @@ class RetryReader:
                 self._admission.join(feed)
             if feed.has_skipped():
                 self._commits.schedule(feed)
+        if self._loop.time() - self._ends_at > _ENDS_SECONDS:
+            self._ends_at = self._loop.time()
+            if waiting := [feed.topic for feed in self.feeds if feed.full]:
+                self._spawn(self._read_ends(waiting))
         self._visit_timer = (
             self._loop.call_later(_VISIT_SECONDS / _VISITS, self._visit) if self.feeds else None
         )
+
+    async def _read_ends(self, topics: Sequence[str]) -> None:
+        """Note how far these topics reach, which are not read now."""
+        with contextlib.suppress(Unanswered):  # Asked again a little later.
+            found = await self._topic_offsets.read(
+                topics, self._loop.time() + _ENDS_TIMEOUT_SECONDS
+            )
+            for partition, offsets in found.known.items():
+                feed = self._by_topic.get(partition.topic)
+                if feed is not None and partition.partition in feed.partitions:
+                    feed.note_end(partition.partition, offsets.end)
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
