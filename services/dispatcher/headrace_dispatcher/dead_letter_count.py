@@ -3,7 +3,6 @@ log, because most dead letters are from before this process started.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -59,10 +58,12 @@ class DeadLetterCount:
             except Exception:
                 # Nothing may end this loop: the metric would never change again.
                 logger.exception("dead_letters_not_counted")
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(again_at):
                     await self._added.wait()
                 await asyncio.sleep(_TOGETHER_SECONDS)
+            except TimeoutError:
+                again_at = loop.time()  # It may come a moment early.
 
     async def _count(self, workers: Collection[SubscriptionWorker]) -> None:
         """Count once. A subscription keeps its last count when a partition does not answer. Raises

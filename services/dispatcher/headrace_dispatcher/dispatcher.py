@@ -6,7 +6,6 @@ changes are applied to the worker in place.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from functools import partial
 
@@ -331,9 +330,11 @@ class Dispatcher:
             asked.update(unread)
             if unread:
                 await self._open_backlogs(unread)
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout_at(again_at):
                     await self._added.wait()
+            except TimeoutError:
+                again_at = loop.time()  # It may come a moment early.
 
     async def _open_backlogs(self, unread: Mapping[SubscriptionWorker, Collection[str]]) -> None:
         try:

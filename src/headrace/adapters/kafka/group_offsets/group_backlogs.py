@@ -3,12 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.group_offsets.connection import Unanswered
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
-from headrace.adapters.kafka.group_offsets.topic_offsets import OffsetRange, TopicOffsets
+from headrace.adapters.kafka.group_offsets.topic_offsets import (
+    OffsetRange,
+    TopicOffsets,
+    TopicRanges,
+)
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import HeadraceError, LogUnavailable
 from headrace.domain.feed import Backlog
@@ -16,6 +20,14 @@ from headrace.domain.record import Partition
 
 COMMITTED_SECONDS_MAX: Final = 3.0
 """The time limit for the committed offsets."""
+
+
+class _Last(NamedTuple):
+    """The last backlog, if no topic had records."""
+
+    groups: Mapping[str, Sequence[str]]
+    ranges: TopicRanges
+    backlog: Backlog
 
 
 class GroupBacklogs:
@@ -27,6 +39,7 @@ class GroupBacklogs:
 
     def __init__(self, options: KafkaOptions) -> None:
         self._offsets = GroupOffsets(options)
+        self._last: _Last | None = None
         self._topics = TopicOffsets(self._offsets.connections, options.bootstrap_servers)
 
     async def read(self, groups: Mapping[str, Sequence[str]], seconds: float) -> Backlog:
@@ -45,6 +58,9 @@ class GroupBacklogs:
             raise LogUnavailable(
                 f"Kafka did not answer a query about consumer groups: {error}"
             ) from error
+        last = self._last
+        if last is not None and (last.groups, last.ranges) == (groups, ranges):
+            return last.backlog
         known: dict[str, dict[Partition, OffsetRange]] = {}
         for partition, span in ranges.known.items():
             known.setdefault(partition.topic, {})[partition] = span
@@ -78,7 +94,10 @@ class GroupBacklogs:
             )
             if lacks:
                 unknown[group] = lacks
-        return Backlog(waiting=waiting, unknown=unknown)
+        backlog = Backlog(waiting=waiting, unknown=unknown)
+        # While the topics are empty, what is committed does not matter.
+        self._last = None if any(filled.values()) else _Last(dict(groups), ranges, backlog)
+        return backlog
 
     async def _committed(
         self, groups: Mapping[str, Collection[Partition]], until: float

@@ -16,10 +16,9 @@ from headrace.adapters.kafka.group_offsets.topic_requests import (
     END,
     FIRST,
     DescribedTopic,
+    ListOffsets,
     describe_topics,
     described_topics,
-    list_offsets,
-    listed_offsets,
 )
 from headrace.domain.record import Partition
 
@@ -35,9 +34,12 @@ TOPICS_MAX: Final = 200
 """Topics whose leaders are in one request."""
 PARTITIONS_MAX: Final = 300
 """Partitions in one request. Encoding it and decoding its answer take 2 ms of the event loop."""
+REQUESTS_MAX: Final = 20
+"""Requests that are kept with their answers, which take 3 MiB together."""
 
 
 ValueT = TypeVar("ValueT")
+Requests = dict[tuple[Address, int, tuple[Partition, ...]], ListOffsets]
 
 
 class OffsetRange(NamedTuple):
@@ -63,6 +65,8 @@ class TopicOffsets:
         self._bootstrap = bootstrap_addresses(bootstrap_servers)
         self._topics: dict[str, tuple[float, DescribedTopic]] = {}
         """Those that exist, with the time of the answer."""
+        self._requests: Requests = {}
+        """The last ones, the oldest first."""
         self._turn = 0
         """Which broker describes topics; the next one after a failure."""
 
@@ -70,7 +74,7 @@ class TopicOffsets:
         """Return what is known until this time of the loop. Raises `Unanswered` if no broker
         answers.
         """
-        run = _Run(self._connections, until)
+        run = _Run(self._connections, self._requests, until)
         leaders = await self._leaders(topics, until)
         ends = await run.list(leaders, END)
         missed = (each for each in leaders if each not in ends and run.may_ask(leaders[each]))
@@ -149,8 +153,9 @@ class TopicOffsets:
 class _Run:
     """The requests to the leaders in one run."""
 
-    def __init__(self, connections: BrokerConnections, until: float) -> None:
+    def __init__(self, connections: BrokerConnections, requests: Requests, until: float) -> None:
         self._connections = connections
+        self._requests = requests
         self._until = until
         self._silent: set[Address] = set()
         """Brokers that have not answered in time."""
@@ -184,7 +189,7 @@ class _Run:
             try:
                 async with asyncio.timeout(_remaining(self._until)):
                     connection = await self._connections.connection(leader)
-                    answer = await connection.send(list_offsets(some, at))
+                    offsets = await connection.send(self._request(leader, some, at))
             except TimeoutError:
                 self._silent.add(leader)
                 self.failure = Unanswered(connection_error(f"{leader} does not answer"))
@@ -192,7 +197,16 @@ class _Run:
             except Unanswered as error:
                 self.failure = error
                 return
-            found.update(listed_offsets(answer))
+            found.update(offsets)
+
+    def _request(self, leader: Address, partitions: Sequence[Partition], at: int) -> ListOffsets:
+        """Return the request that was sent before, if there is one."""
+        key = leader, at, tuple(partitions)
+        request = self._requests.pop(key, None) or ListOffsets(partitions, at)
+        self._requests[key] = request
+        if len(self._requests) > REQUESTS_MAX:
+            del self._requests[next(iter(self._requests))]
+        return request
 
 
 def _batches(values: Iterable[ValueT], size: int) -> Iterator[Sequence[ValueT]]:

@@ -1,6 +1,7 @@
 """The requests about the partitions of topics, as values of aiokafka, and their answers."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Final, NamedTuple
 
 from aiokafka.protocol.metadata import MetadataRequest
@@ -41,17 +42,50 @@ def described_topics(answer: Any) -> Iterator[tuple[str, DescribedTopic]]:
         yield topic, DescribedTopic(error, leaders)
 
 
-def list_offsets(partitions: Collection[Partition], at: int) -> Any:
-    """Return the request for the offsets of these partitions at `FIRST` or `END`."""
-    asked = [
-        (topic, [(number, at) for number in numbers]) for topic, numbers in by_topic(partitions)
-    ]
-    return OffsetRequest(_NO_REPLICA, _READ_COMMITTED, asked)
+class ListOffsets:
+    """The request for the offsets of these partitions at `FIRST` or `END`. Its answer is a mapping
+    of those without an error.
+
+    It is sent again and again, and is encoded once. An answer that is equal to the one before,
+    which that about idle topics is, is not decoded again.
+    """
+
+    def __init__(self, partitions: Collection[Partition], at: int) -> None:
+        asked = [
+            (topic, [(number, at) for number in numbers]) for topic, numbers in by_topic(partitions)
+        ]
+        self._request = OffsetRequest(_NO_REPLICA, _READ_COMMITTED, asked)
+        self._prepared: Any = None
+        self._versions: tuple[int, int] | None = None
+
+    def prepare(self, versions: Mapping[int, tuple[int, int]]) -> Any:
+        """Called by aiokafka with the versions of the broker."""
+        if self._prepared is None or self._versions != versions.get(OffsetRequest.API_KEY):
+            self._versions = versions.get(OffsetRequest.API_KEY)
+            self._prepared = self._request.prepare(versions)
+            encoded = self._prepared.encode()
+            self._prepared.encode = lambda: encoded
+            self._prepared.RESPONSE_TYPE = _ListedOffsets(self._prepared.RESPONSE_TYPE)
+        return self._prepared
 
 
-def listed_offsets(answer: Any) -> Iterator[tuple[Partition, int]]:
-    """Yield the offsets in the answer to `list_offsets`, without partitions that have an error."""
-    for topic, partitions in answer.topics:
-        for number, error, _, offset in partitions:
-            if not error:
-                yield Partition(topic, number), offset
+class _ListedOffsets:
+    """Decodes the answers to a request."""
+
+    def __init__(self, response_type: Any) -> None:
+        self._response_type = response_type
+        self._answer = b""
+        self._offsets: Mapping[Partition, int] = {}
+
+    def decode(self, data: BytesIO) -> Mapping[Partition, int]:
+        """Called by aiokafka with the answer after its header."""
+        answer = data.read()
+        if answer != self._answer:
+            self._offsets = {
+                Partition(topic, number): offset
+                for topic, partitions in self._response_type.decode(answer).topics
+                for number, error, _, offset in partitions
+                if not error
+            }
+            self._answer = answer
+        return self._offsets

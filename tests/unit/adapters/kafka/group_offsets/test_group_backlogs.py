@@ -5,9 +5,14 @@ other, and is not taken for empty.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Final
 
 import pytest
+from aiokafka.protocol.commit import OffsetFetchResponse_v3
+from aiokafka.protocol.coordination import FindCoordinatorResponse_v1
+from aiokafka.protocol.metadata import MetadataResponse_v5
+from aiokafka.protocol.offset import OffsetRequest_v3, OffsetResponse_v3
 
 from headrace.adapters.kafka.errors import connection_error
 from headrace.adapters.kafka.group_offsets import topic_offsets
@@ -27,6 +32,13 @@ VERSIONS: Final = {
     FIND_COORDINATOR: (0, 1),
 }
 UNKNOWN_TOPIC, NOT_LEADER, TOPIC_DENIED = 3, 6, 29
+ANSWERS: Final = {
+    LIST_OFFSETS: OffsetResponse_v3,
+    METADATA: MetadataResponse_v5,
+    OFFSET_FETCH: OffsetFetchResponse_v3,
+    FIND_COORDINATOR: FindCoordinatorResponse_v1,
+}
+"""Of the highest of these versions."""
 BROKERS: Final = {number: Address("kafka", number) for number in (1, 2, 3)}
 NOBODY: Final = -1
 A0, A1, B0, C0 = Partition("a", 0), Partition("a", 1), Partition("b", 0), Partition("c", 0)
@@ -89,7 +101,8 @@ class Broker:
             OFFSET_FETCH: self._offsets,
             FIND_COORDINATOR: lambda _: (0, 0, None, COORDINATOR, *BROKERS[COORDINATOR]),
         }
-        return question.RESPONSE_TYPE(*answers[kind](question))
+        answer = ANSWERS[kind](*answers[kind](question))
+        return question.RESPONSE_TYPE.decode(BytesIO(answer.encode()))
 
     def _metadata(self, question: Any) -> Sequence[Any]:
         assert question.allow_auto_topic_creation is False
@@ -180,6 +193,46 @@ async def test_requests_grow_with_brokers_not_with_topics(
         assert dict.fromkeys(topics, 0) == {each: found.exactly(each) for each in topics}
     assert {1: 3, 2: 3} == cluster.sent(LIST_OFFSETS)
     assert (1, 7) == (cluster.sent(METADATA).total(), len(cluster.requests))
+
+
+async def test_what_does_not_change_is_not_encoded_and_decoded_again(
+    cluster: Cluster, backlogs: GroupBacklogs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked about every two seconds. What changes is seen at once."""
+    decoded = encoded = 0
+    decode, encode = OffsetResponse_v3.decode, OffsetRequest_v3.encode
+
+    def count_decoded(data: Any) -> Any:
+        nonlocal decoded
+        decoded += 1
+        return decode(data)
+
+    def count_encoded(request: Any) -> Any:
+        nonlocal encoded
+        encoded += 1
+        return encode(request)
+
+    monkeypatch.setattr(OffsetResponse_v3, "decode", count_decoded)
+    monkeypatch.setattr(OffsetRequest_v3, "encode", count_encoded)
+    b1 = Partition("b", 1)
+    cluster.leaders = {B0: 1, b1: 2, C0: 2}
+    cluster.ranges = dict.fromkeys(cluster.leaders, (0, 0))
+    groups = {"b": ("b",), "c": ("c",)}
+    for _ in range(5):
+        found = await backlogs.read(groups, 10.0)
+        assert {"b": {B0: 0, b1: 0}, "c": {C0: 0}} == found.waiting
+    assert ((2, 2), {1: 5, 2: 5}) == ((decoded, encoded), cluster.sent(LIST_OFFSETS))
+    others = {"other": ("c", "b")}
+    assert others.keys() == (await backlogs.read(others, 10.0)).waiting.keys()
+    cluster.ranges[C0] = (0, 2)
+    assert 2 == (await backlogs.read(groups, 10.0)).exactly("c")
+    cluster.committed["c", C0] = 1
+    found = await backlogs.read(groups, 10.0)
+    assert (1, 0) == (found.exactly("c"), found.exactly("b"))
+    cluster.closed = {1}
+    assert {"b": 1} == (await backlogs.read(groups, 10.0)).unknown
+    cluster.closed = set()
+    assert {"b": {B0: 0, b1: 0}} == (await backlogs.read({"b": ("b",)}, 10.0)).waiting
 
 
 async def test_many_partitions_are_in_several_requests(
