@@ -96,6 +96,18 @@ def _failing(state: SubscriptionState, look: str) -> list[tuple[str, str]]:
             " replies are slowed down until then"
         )
         findings.append(("ReplyLoop", message))
+    if state.breaker:
+        message = (
+            "the breaker is open: the subscriber fails every attempt and is probed until it answers"
+            " again; events wait"
+        )
+        findings.append(("BreakerOpen", message))
+    if state.stalled:
+        message = (
+            "partitions with undelivered events had no progress for 10 s; look at the subscriber"
+            " and at the dispatchers' logs"
+        )
+        findings.append(("PartitionsStalled", message))
     if state.sink_rejected:
         message = (
             "the dead letter sink rejected dead letters in the last 10 minutes; they stay in the"
@@ -108,15 +120,4 @@ def _failing(state: SubscriptionState, look: str) -> list[tuple[str, str]]:
             f" and the reasons: {look}"
         )
         findings.append(("DeadLetters", message))
-    if state.stalled:
-        message = (
-            "partitions with undelivered events had no progress for 10 s; look at the subscriber"
-            " and at the dispatchers' logs"
-        )
-        findings.append(("PartitionsStalled", message))
-    if state.breaker:
-        message = (
-            "the subscriber fails every attempt and is probed until it answers again; events wait"
-        )
-        findings.append(("BreakerOpen", message))
     return findings

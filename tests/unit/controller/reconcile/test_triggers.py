@@ -483,6 +483,10 @@ async def test_dead_letters_are_shown_and_where_to_look() -> None:
     harness.groups = {found.uid: SubscriptionState(dead_letters=True, breaker="open").write()}
     await harness.report()
     await harness.settle()
+    assert (FALSE, "BreakerOpen") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
+    harness.groups = {found.uid: SubscriptionState(dead_letters=True).write()}
+    await harness.report()
+    await harness.settle()
     assert (FALSE, "DeadLetters") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
     assert f"headrace dead-letters orders -n {NAMESPACE}" in harness.message(
         TRIGGER, "orders", "DeliveryHealthy"
