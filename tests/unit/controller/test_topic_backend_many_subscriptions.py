@@ -28,6 +28,9 @@ class CountingAdmin(MemoryTopicAdmin):
         self.asked: Counter[str] = Counter()
         """By group, how often its offsets were read."""
         self.described_with_settings: list[str] = []
+        self.hidden: frozenset[str] = frozenset()
+        """Topics that the broker that describes them does not know yet."""
+        self.created: list[str] = []
         self.unreadable = unreadable
 
     async def cluster(self) -> ClusterDescription:
@@ -41,11 +44,12 @@ class CountingAdmin(MemoryTopicAdmin):
         """Count it."""
         self.requests["describe"] += 1
         self.described_with_settings += [each for each in topics if settings]
-        return await super().describe(topics, settings=settings)
+        return await super().describe(set(topics) - self.hidden, settings=settings)
 
     async def create(self, topics: Sequence[TopicSpec]) -> Mapping[str, str]:
         """Count it."""
         self.requests["create"] += 1
+        self.created += [each.name for each in topics]
         return await super().create(topics)
 
     async def ends(self, topics: Mapping[str, Collection[int]]) -> Mapping[str, Mapping[int, int]]:
@@ -95,6 +99,31 @@ async def test_the_settings_of_new_topics_are_not_read_at_once() -> None:
     admin.topics[retries] = replace(admin.topics[retries], settings={"retention.ms": "1"})
     await harness.resync()
     assert "-1" == admin.topics[retries].settings["retention.ms"]
+
+
+async def test_topics_that_are_not_described_yet_are_not_created_again() -> None:
+    """A broker that creates many topics describes the last of them seconds later. Until then there
+    is nothing to do; after 10 s they are created again.
+    """
+    admin = CountingAdmin()
+    harness = await settled(broker(), admin=admin)
+    names = [f"knative-trigger-{NAMESPACE}-orders.{each}" for each in ("retry", "dead")]
+    admin.hidden = frozenset(names)
+    admin.created.clear()
+    await harness.apply(trigger())
+    await harness.settle()
+    plan = await harness.run_once()
+    assert () == plan.steps
+    assert any("is being created" in each for each in plan.waiting_for)
+    assert sorted(names) == sorted(admin.created)
+    harness.clock.advance(10.5)
+    await harness.report()
+    await harness.run_once()
+    assert sorted(2 * names) == sorted(admin.created)
+    admin.hidden = frozenset()
+    await harness.settle()
+    assert ("True", "") == harness.condition(TRIGGER, "orders")
+    assert sorted(2 * names) == sorted(admin.created)
 
 
 async def test_a_status_that_the_next_iteration_changes_is_not_written() -> None:

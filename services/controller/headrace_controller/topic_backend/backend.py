@@ -51,6 +51,10 @@ logger = structlog.get_logger(__name__)
 
 RESYNC_SECONDS = 30.0
 _VERIFY_SECONDS = 300.0
+_CREATED_SECONDS = 10.0
+"""How long a created topic may be missing until it is created again. A broker that creates a
+thousand topics needs some seconds until it describes the last of them.
+"""
 _COMMITS_IN_FLIGHT_MAX = 64
 
 
@@ -180,8 +184,8 @@ class TopicBackend:
         self._topics: dict[str, TopicDescription] = {}
         self._described_topics: set[str] = set()
         self._stale_topics: set[str] = set()
-        self._created_topics: set[str] = set()
-        """Those of the stale ones that were created as their owners want them."""
+        self._created_at: dict[str, float] = {}
+        """By name, when a topic was created that was not described yet."""
         self._described_at = self._verified_at = float("-inf")
         self.decisions: BackendDecisions = decisions or TopicDecisions()
 
@@ -194,6 +198,7 @@ class TopicBackend:
         """As `Backend.reset`."""
         self._failed_steps.clear()
         self._backlogs.reset()
+        self._created_at.clear()
         self._described_at = self._verified_at = float("-inf")
 
     async def observe(
@@ -215,18 +220,23 @@ class TopicBackend:
             wanted = (names & self._stale_topics) | unknown
         if wanted:
             # Only the readers of a channel need to know what a new topic has by default.
-            bare = set() if resync else self._created_topics & _internal_topics(ownership_records)
+            created = self._created_at.keys()
+            bare = set() if resync else wanted & created & _internal_topics(ownership_records)
             found = {
                 **(await self._admin.describe(wanted - bare) if wanted - bare else {}),
                 **(await self._admin.describe(bare, settings=False) if bare else {}),
             }
-            self._stale_topics -= wanted
-            self._created_topics -= wanted
+            self._stale_topics = (self._stale_topics - wanted) | (created - found.keys())
             self._topics = {
                 name: facts for name, facts in self._topics.items() if name not in wanted
             } | found
         self._described_topics = names
-        return self._cluster, TopicBackendState(topics=self._topics)
+        self._created_at = {
+            name: at
+            for name, at in self._created_at.items()
+            if name not in self._topics and now - at < _CREATED_SECONDS
+        }
+        return self._cluster, TopicBackendState(topics=self._topics, created=set(self._created_at))
 
     async def observe_subscriptions(
         self, observed: ObservedState, subscriptions: Sequence[tuple[Resource, Resource | None]]
@@ -287,7 +297,8 @@ class TopicBackend:
         self._stale_topics.update(names)
         refused = await self._failed_steps.call(names, self._admin.create(specs), {})
         self._failed_steps.update(names, refused)
-        self._created_topics.update(names)
+        created = [name for name in names if name not in self._failed_steps.current]
+        self._created_at.update(dict.fromkeys(created, self._clock.monotonic()))
         failpoint(Failpoint.AFTER_TOPICS)
 
     async def _change_topic(self, topic: str, call: Awaitable[None]) -> None:

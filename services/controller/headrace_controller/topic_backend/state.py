@@ -1,6 +1,6 @@
 """What is observed of topics and groups for a decision."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from headrace.resources.control_ports import GroupState, TopicDescription
@@ -27,6 +27,8 @@ class TopicBackendState:
 
     topics: Mapping[str, TopicDescription] = field(default_factory=dict)
     """The existing topics among those in the ownership records."""
+    created: Collection[str] = ()
+    """Topics that were created a moment ago and do not exist yet for the broker that was asked."""
     committed: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Committed offsets of the groups that were queried; a missing group is unknown."""
     groups: Mapping[str, GroupState] = field(default_factory=dict)

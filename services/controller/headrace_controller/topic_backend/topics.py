@@ -133,10 +133,9 @@ def _assess_absent(
                     "TopicCreating", f"topic {held.name} is being created", waiting=True
                 )
             )
+            waits = observed.blocked(held.name) or held.name in state_of(observed).created
             return TopicAssessment(
-                held,
-                step=None if observed.blocked(held.name) else CreateTopic(wanted),
-                problem=problem,
+                held, step=None if waits else CreateTopic(wanted), problem=problem
             )
         case _:
             return TopicAssessment(
