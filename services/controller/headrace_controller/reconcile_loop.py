@@ -35,6 +35,7 @@ from headrace_controller.reconcile.plan import Plan
 from headrace_controller.reconcile.reconciler import reconcile_in_slices
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.subscriber_lists import Admit, admit_unchanged
+from headrace_controller.write_bursts import WriteBursts
 
 logger = structlog.get_logger(__name__)
 
@@ -43,11 +44,6 @@ _WAIT_BACKOFF: Final = Backoff((0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0))
 """After iterations in a row that still wait for something."""
 _ERROR_BACKOFF: Final = Backoff((0.5, 1.0, 2.0, 5.0))
 _PROCESSES_SECONDS = 1.0
-_BURST_PAUSE_FACTOR = 4.0
-_BURST_PAUSE_SECONDS = 5.0
-"""The longest pause after an iteration during which clients have written resources."""
-_BURST_END_SECONDS = 0.25
-"""The pause ends when clients have written nothing for this time."""
 _ITERATIONS_MAX = 200
 """Iterations in a row that all execute steps. A state that never converges is an internal error: it
 must be reported, and must not use a CPU core.
@@ -94,9 +90,7 @@ class ReconcileLoop:
         self._schemas = EventSchemaReader(fetch_schema, checker(load_schema_compiler), clock)
         self.observer = Observer(installation, reconcilers, ports, self.executor, self._schemas)
         self._changed = asyncio.Event()
-        self._kinds = {(each.group, each.plural) for each in reconcilers.kinds}
-        self._written_by_clients = False
-        """Whether that happened since the iteration began."""
+        self._bursts = WriteBursts(reconcilers.kinds)
         self._task: asyncio.Task[None] | None = None
         self.turns = 0
         """Iterations that succeeded."""
@@ -127,10 +121,7 @@ class ReconcileLoop:
         await self._schemas.stop()
 
     def _on_resources(self, changes: Sequence[Change]) -> None:
-        self._written_by_clients |= any(
-            (each.key.group, each.key.plural) in self._kinds and _is_of_client(each)
-            for each in changes
-        )
+        self._bursts.on_changes(changes)
         self._changed.set()
 
     def _on_change(self, _changes: Collection[object]) -> None:
@@ -140,13 +131,14 @@ class ReconcileLoop:
         idle, failures, busy = 0, 0, 0
         while True:
             self._changed.clear()
-            self._written_by_clients = False
+            self._bursts.begin_iteration()
             pause: float = _RESYNC_SECONDS
             try:
                 if self._store.epoch is not None:
                     started = self._clock.monotonic()
                     plan = await self._run_timed()
-                    await self._pause_in_burst(self._clock.monotonic() - started)
+                    seconds = self._clock.monotonic() - started
+                    await self._bursts.end_iteration(seconds, is_last=not plan.steps)
                     failures = 0
                     busy = busy + 1 if plan.steps else 0
                     if plan.steps and busy < _ITERATIONS_MAX:
@@ -173,16 +165,6 @@ class ReconcileLoop:
                 )
             if await self._wait_for_change(pause):
                 idle = 0
-
-    async def _pause_in_burst(self, iteration_seconds: float) -> None:
-        """While clients write one resource after another, leave the time to the API: each iteration
-        would find a few new resources, and decide on all of them.
-        """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + min(_BURST_PAUSE_FACTOR * iteration_seconds, _BURST_PAUSE_SECONDS)
-        while self._written_by_clients and (left := end - loop.time()) > 0:
-            self._written_by_clients = False
-            await asyncio.sleep(min(left, _BURST_END_SECONDS))
 
     async def _wait_for_change(self, seconds: float) -> bool:
         """Wait until something has changed (True) or the time is over: a resource, a route, the
@@ -259,16 +241,6 @@ class ReconcileLoop:
                 exc_info=error,
                 next_step="please report this with the traceback and the resource",
             )
-
-
-def _is_of_client(change: Change) -> bool:
-    """Whether a resource was created, its spec was changed or it was deleted: the controller itself
-    writes statuses and finalizers.
-    """
-    before, after = change.before, change.after
-    if before is None:
-        return True
-    return not before.deleting if after is None else before.generation != after.generation
 
 
 def load_schema_compiler() -> SchemaCompiler:
