@@ -30,7 +30,7 @@ async def _run(bursts: WriteBursts, seconds: float, *, writes: bool) -> float:
 
 
 async def test_a_run_in_which_clients_write_is_followed_by_a_pause() -> None:
-    """A multiple of the run, at least while they go on."""
+    """Of a multiple of the run, while they continue."""
     assert await _run(WriteBursts([TRIGGER]), 0.02, writes=True) >= (
         PAUSE_FACTOR * RUN_ITERATIONS * 0.02
     )

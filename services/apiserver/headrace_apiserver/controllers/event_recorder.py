@@ -5,6 +5,7 @@ events as one Event with a count. Events are for people and are kept for an hour
 of them; a failure to store one is never an error of its caller.
 """
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,9 +33,13 @@ NORMAL, WARNING = "Normal", "Warning"
 KEPT_MAX = 1_000
 KEPT_SECONDS = 3_600.0
 _WAITING_MAX = 500
+_TOGETHER_MAX = 50
+"""Events that are written at the same time; the store groups them."""
 _SWEEP_SECONDS = 60.0
 _MESSAGE_MAX = 1_024
 _COMPONENT = "headrace-controller"
+_PASSED_OVER = (NotFound, Conflict, NamespaceTerminating)
+"""Errors that concern one Event only."""
 
 
 def create_event_recorder(
@@ -102,11 +107,14 @@ class EventRecorder:
     async def reconcile(self) -> float | None:
         """Store pending events, and delete old ones."""
         while self._waiting:
-            name, pending = self._waiting.popitem(last=False)
-            try:
-                await self._store_one(name, pending)
-            except (NotFound, Conflict, NamespaceTerminating):
-                continue
+            count = min(len(self._waiting), _TOGETHER_MAX)
+            batch = [self._waiting.popitem(last=False) for _ in range(count)]
+            results = await asyncio.gather(
+                *(self._store_one(name, pending) for name, pending in batch), return_exceptions=True
+            )
+            for result in results:
+                if result is not None and not isinstance(result, _PASSED_OVER):
+                    raise result
         now = self._now()
         if self._swept_at is None or now - self._swept_at >= timedelta(seconds=_SWEEP_SECONDS):
             self._swept_at = now
