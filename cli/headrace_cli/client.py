@@ -7,8 +7,9 @@ added later.
 
 import difflib
 import json
+import re
 import ssl
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlsplit
 import urllib3
 
 from headrace.adapters.authorities import accept_plain_authorities
+from headrace_cli.terminal import echo
 
 SERVER = "http://127.0.0.1:8001"
 SERVER_VARIABLE = "HEADRACE_SERVER"
@@ -32,6 +34,10 @@ _NAMED_MAX = 5
 """Kinds of a category that a message names."""
 _READ_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
+_WARNING = re.compile(r'(\d{3}) [^\s"]+ "((?:[^"\\]|\\.)*)"')
+"""Code, agent and text of a warning (RFC 7234, 5.5)."""
+_OF_THE_API = "299"
+"""The code for warnings that a user should see; the others are of caches."""
 
 Document = Mapping[str, Any]
 
@@ -85,7 +91,7 @@ def _tls_context(authority: Path | None) -> ssl.SSLContext:
 
 
 class ApiClient:
-    """Client of one API server."""
+    """Client of one API server. Prints the warnings of the server on stderr, each once."""
 
     def __init__(
         self, server: str, *, token: str = "", certificate_authority: Path | None = None
@@ -100,6 +106,7 @@ class ApiClient:
             **({"Authorization": f"Bearer {token}"} if token else {}),
         }
         self._kinds: dict[str, list[Kind]] = {}
+        self._warned: set[str] = set()
         self._http = urllib3.PoolManager(
             timeout=urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS),
             retries=urllib3.Retry(False, redirect=False),
@@ -219,10 +226,17 @@ class ApiClient:
                 " (`headrace up` or `headrace controller`),"
                 f" or name another with --server or {SERVER_VARIABLE}"
             ) from error
+        self._print_warnings(warning_texts(answer.headers.getlist("Warning")))
         document = _document(text)
         if answer.status >= 400 or document is None:
             raise _failure(answer.status, document, self._server)
         return answer.status, document
+
+    def _print_warnings(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            if text not in self._warned:
+                self._warned.add(text)
+                echo(f"Warning: {text}", err=True)
 
     def _group_versions(self) -> Iterator[str]:
         """Yield the group versions of the server: for each group the preferred version, then the
@@ -275,6 +289,16 @@ def _kind(group_version: str, resource: Document) -> Kind:
         frozenset(words - {""}),
         frozenset(resource.get("categories") or ()),
     )
+
+
+def warning_texts(values: Iterable[str]) -> list[str]:
+    """Return the texts of an API's warnings, from the values of `Warning` headers."""
+    return [
+        re.sub(r"\\(.)", r"\1", text)
+        for value in values
+        for code, text in _WARNING.findall(value)
+        if code == _OF_THE_API
+    ]
 
 
 def _document(text: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from headrace_cli import resources
+from headrace_cli.client import warning_texts
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
@@ -91,6 +92,36 @@ def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
         line.split()[-1] for line in cli("apply", "-f", str(tmp_path)).output.splitlines()
     ]
     assert "http://other.example/" in cli("get", "trigger", "orders", "-o", "json").output
+
+
+def test_warnings_of_the_api_are_printed(cli: Cli) -> None:
+    """On stderr, as kubectl prints them, each once, although --wait reads the object many times."""
+    text = MANIFEST + "  filters: [{cesql: 'INTT(amount) > 3'}]\n"
+    result = cli("apply", "-f", "-", "--wait", text=text)
+    assert 0 == result.exit_code, result.output
+    assert "triggers.eventing.knative.dev/orders created" in result.stdout
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    assert 1 == len(warnings), result.stderr
+    assert "INTT" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ('299 - "plain"', ["plain"]),
+        (
+            r'299 - "a \"quoted\" word, a \\ and 299 - \"no\""',
+            [r'a "quoted" word, a \ and 299 - "no"'],
+        ),
+        ('299 api.example:6443 "one", 299 - "two" "Sun, 06 Nov 2026 08:49:37 GMT"', ["one", "two"]),
+        ('110 cache "not of the API", 299 - "of the API"', ["of the API"]),
+        ('299 - "not closed', []),
+        ("", []),
+    ],
+)
+def test_the_text_of_a_warning_header_is_read(value: str, texts: list[str]) -> None:
+    """A quoted string with escapes, several in a line, with and without a date (RFC 7234, 5.5)."""
+    assert texts == warning_texts([value])
 
 
 def test_apply_names_the_owner_of_a_conflicting_field(cli: Cli, server: ApiUnderTest) -> None:
@@ -183,12 +214,12 @@ def test_a_name_is_of_one_kind(cli: Cli, command: str) -> None:
 )
 def test_the_examples_of_a_source_need_no_cluster(cli: Cli, directory: Path) -> None:
     """A whole directory is applied and deleted without a complaint: what only a cluster knows is in
-    examples/kubernetes.
+    examples/kubernetes. Only a legacy kind is announced as deprecated.
     """
-    applied = cli("apply", "-f", str(directory))
-    assert (0, "") == (applied.exit_code, applied.stderr)
-    deleted = cli("delete", "-f", str(directory))
-    assert (0, "") == (deleted.exit_code, deleted.stderr)
+    for command in ("apply", "delete"):
+        result = cli(command, "-f", str(directory))
+        said = [line for line in result.stderr.splitlines() if " is deprecated; use " not in line]
+        assert (0, []) == (result.exit_code, said)
 
 
 def test_delete_continues_after_a_kind_that_is_unknown(cli: Cli) -> None:
