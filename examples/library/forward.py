@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from headrace import cesql, cloudevents, filters
 
 WANTED: filters.Filter = filters.compile([{"prefix": {"type": "order."}}])
-LARGE: cesql.Expression = cesql.compile("INT(amount) >= 1000")
+LARGE: cesql.Expression = cesql.compile("EXISTS amount AND amount >= 1000")
 
 
 def forward(headers: Mapping[str, str], body: bytes) -> cloudevents.Record | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace import filters
 from headrace.adapters.manifests import InvalidManifest
 from headrace_cli.client import ApiClient
 from headrace_cli.quickstart import (
@@ -49,6 +50,17 @@ def test_the_compose_file_has_the_same_quickstart() -> None:
             "//viewer:", "//127.0.0.1:"
         )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["quickstart", "demo/demo.yaml", "filters/trigger.yaml"])
+def test_a_filter_of_an_example_takes_an_event_without_amount(name: str) -> None:
+    """Evaluating it is no error, which the dispatcher would log."""
+    event = {"specversion": "1.0", "id": "1", "source": "/me", "type": "order.created"}
+    errors: list[object] = []
+    found = [each.document for each in manifests([EXAMPLES / name], viewer_port=8090)]
+    for trigger in (each for each in found if each["kind"] == "Trigger"):
+        filters.compile_trigger(trigger, on_error=errors.append).matches(event)
+    assert [] == errors
 
 
 def test_a_directory_of_manifests_is_read_as_a_whole(tmp_path: Path) -> None:
