@@ -35,6 +35,7 @@ from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_count import DeadLetterCount
 from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.limits import SubscriptionLimits
+from headrace_dispatcher.log_limit import LogLimit
 from headrace_dispatcher.metrics import DispatcherMetrics
 from headrace_dispatcher.poison_tracker import PoisonTracker
 from headrace_dispatcher.retrying_log import RetryingLog
@@ -47,6 +48,8 @@ logger = structlog.get_logger(__name__)
 FIRST_TRY_SECONDS = 10.0
 BACKLOG_SECONDS = 2.0
 """How long the first retry of a subscription may wait that another process has stored."""
+BACKLOG_LOG_SECONDS = 30.0
+"""At most one line `backlog_unknown` of each level in this time."""
 
 
 class Dispatcher:
@@ -114,6 +117,7 @@ class Dispatcher:
             count_failure=self._count_failure,
         )
         self._added = asyncio.Event()
+        self._log_limit = LogLimit(clock, BACKLOG_LOG_SECONDS)
         self._stopping = False
         self._reason: str | None = "still starting"
         self._heartbeat = Heartbeat(
@@ -343,16 +347,20 @@ class Dispatcher:
                 {worker.subscription.retry_topic: tuple(unread[worker]) for worker in unread}
             )
         except HeadraceError as error:
-            logger.warning("backlog_unknown", error=str(error))
+            self._log_unknown_backlog(error=str(error))
             return
         except Exception:
             # Nothing may end this loop: retries from before a restart would wait without end.
-            logger.exception("backlog_unknown")
+            if self._log_limit.passes("exception"):
+                logger.exception(
+                    "backlog_unknown",
+                    **self._log_limit.suppressed("exception"),
+                    next_step="report this as a bug; it is tried again",
+                )
             return
         if unknown := sum(backlog.unknown.values()):
             self._families.backlog_unknown.value += unknown
-            logger.warning(
-                "backlog_unknown",
+            self._log_unknown_backlog(
                 error="some partitions do not answer",
                 partitions=unknown,
                 topics=sorted(backlog.unknown)[:5],
@@ -360,6 +368,17 @@ class Dispatcher:
         for worker in unread:
             waiting = backlog.waiting.get(worker.subscription.retry_topic, {})
             worker.lanes.open_for({each.topic for each, records in waiting.items() if records})
+
+    def _log_unknown_backlog(self, **fields: object) -> None:
+        """Log a failure, which repeats every `BACKLOG_SECONDS` while Kafka does not answer."""
+        if self._log_limit.passes("backlog_unknown"):
+            logger.warning(
+                "backlog_unknown",
+                **fields,
+                **self._log_limit.suppressed("backlog_unknown"),
+                next_step="check Kafka; retries that other processes have stored wait until it"
+                " answers",
+            )
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

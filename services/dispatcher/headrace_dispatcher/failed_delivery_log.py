@@ -13,6 +13,7 @@ from headrace.domain.delivery import DeadLetterReason
 from headrace.domain.ports import Clock
 from headrace.domain.record import StoredRecord
 from headrace.domain.routing import Subscription
+from headrace_dispatcher.log_limit import LogLimit
 
 INTERVAL_SECONDS: Final = 10.0
 _ID_CHARACTERS_MAX: Final = 200
@@ -27,9 +28,7 @@ class FailedDeliveryLog:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._next_at: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
+        self._limit = LogLimit(clock, INTERVAL_SECONDS)
 
     def retry(
         self,
@@ -42,7 +41,7 @@ class FailedDeliveryLog:
         seconds: float,
     ) -> None:
         """An attempt failed and is repeated after `seconds`."""
-        if self._may_log("delivery_failed"):
+        if self._limit.passes("delivery_failed"):
             logger.warning(
                 "delivery_failed",
                 **self._fields("delivery_failed", subscription, record, attempt, url),
@@ -61,7 +60,7 @@ class FailedDeliveryLog:
         error: str,
     ) -> None:
         """An event becomes a dead letter."""
-        if self._may_log("event_dead_lettered"):
+        if self._limit.passes("event_dead_lettered"):
             logger.warning(
                 "event_dead_lettered",
                 **self._fields("event_dead_lettered", subscription, record, attempt, url),
@@ -69,14 +68,6 @@ class FailedDeliveryLog:
                 error=error,
                 next_step="headrace dead-letters shows it; it is kept in its topic",
             )
-
-    def _may_log(self, event: str) -> bool:
-        now = self._clock.monotonic()
-        if now < self._next_at.get(event, now):
-            self._suppressed[event] = self._suppressed.get(event, 0) + 1
-            return False
-        self._next_at[event] = now + INTERVAL_SECONDS
-        return True
 
     def _fields(
         self,
@@ -97,9 +88,7 @@ class FailedDeliveryLog:
         position = trace_context.find(record.headers)
         if position is not None:
             fields["trace_id"] = f"{position.trace_id:032x}"
-        if suppressed := self._suppressed.pop(event, 0):
-            fields["suppressed"] = suppressed
-        return fields
+        return fields | self._limit.suppressed(event)
 
 
 def _event_id(record: StoredRecord) -> str:

@@ -135,21 +135,25 @@ class Heartbeat:
                 async with asyncio.timeout(_REPORT_SECONDS):
                     await self._instances.report(report)
                 self._acknowledged_at = self._clock.monotonic()
-            except (
-                TopicMissing
-            ) as error:  # Kafka has answered; the controller will create the topic.
+            except TopicMissing as error:
+                # Kafka has answered; the controller will create the topic.
                 self._acknowledged_at = self._clock.monotonic()
-                logger.warning("heartbeat_failed", error=str(error))
+                self._log_failure(error, "none if a controller runs: it creates the topic")
             except (TimeoutError, HeadraceError) as error:
-                logger.warning(
-                    "heartbeat_failed",
-                    error=str(error) or "no answer in time",
-                )
+                self._log_failure(error, "check Kafka; a report is sent again every second")
             try:
                 async with asyncio.timeout(_EVERY_SECONDS):
                     await self._changed.wait()
             except TimeoutError:
                 continue
+
+    def _log_failure(self, error: Exception, next_step: str) -> None:
+        logger.warning(
+            "heartbeat_failed",
+            service=self._service,
+            error=str(error) or "no answer in time",
+            next_step=next_step,
+        )
 
 
 def instance_name(service: str) -> str:

@@ -5,7 +5,9 @@ those that were added.
 from collections.abc import Mapping, Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
+from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog
 from headrace.domain.record import Record
 from headrace_dispatcher import dead_letter_count, dispatcher
@@ -63,3 +65,31 @@ async def test_all_topics_are_asked_about_again(monkeypatch: pytest.MonkeyPatch)
         each.log.append(RETRY, Record(None, b"{}", retry_headers()), lambda _: None)
         url = subscription().subscriber.url
         await wait_until_async(lambda: each.sent(url) == 1, what="the retry is sent")
+
+
+async def test_an_outage_is_logged_once_in_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with each request, every two seconds; the next line has the number of those between."""
+    monkeypatch.setattr(dispatcher, "BACKLOG_SECONDS", 0.01)
+    failed = 0
+
+    async def fail(_: Mapping[str, Sequence[str]]) -> Backlog:
+        nonlocal failed
+        failed += 1
+        raise LogUnavailable("Kafka does not answer")
+
+    def lines() -> list[Mapping[str, object]]:
+        return [each for each in logs if each["event"] == "backlog_unknown"]
+
+    async with memory_dispatcher() as each:
+        monkeypatch.setattr(each.feeds, "backlog", fail)
+        each.routes.put(subscription())
+        with capture_logs() as logs:
+            await each.dispatcher.start()
+            # The count of dead letters is one more request.
+            await wait_until_async(lambda: failed >= 5, what="some failures")
+            assert 1 == len(lines())
+            assert "suppressed" not in lines()[0]
+            assert str(lines()[0]["next_step"]).startswith("check Kafka")
+            each.clock.ahead += 31.0
+            await wait_until_async(lambda: len(lines()) == 2, what="a line half a minute later")
+            assert 3 <= int(str(lines()[1]["suppressed"]))

@@ -64,6 +64,7 @@ class MemoryDispatcher:
     sender: MemorySender
     routes: OwnRoutes
     metrics: Metrics
+    clock: OffsetClock
     dispatcher: Dispatcher
 
     def sent(self, url: str) -> int:
@@ -84,6 +85,7 @@ class MemoryDispatcher:
 async def memory_dispatcher() -> AsyncIterator[MemoryDispatcher]:
     """A dispatcher that the test starts."""
     log, sender, routes, metrics = MemoryLog(), MemorySender(), OwnRoutes(), Metrics(process=False)
+    clock = OffsetClock()
     for topic in (CHANNEL, RETRY, DEAD, "other", "other.retry", "other.dead"):
         log.create(topic)
     feeds = FailingFeeds(MemoryGroups(log), 0.5)
@@ -96,13 +98,13 @@ async def memory_dispatcher() -> AsyncIterator[MemoryDispatcher]:
         sender=sender,
         routes=routes,
         instances=SilentInstances(),
-        clock=OffsetClock(),
+        clock=clock,
         jitter=lambda: 0.0,
         limits=SubscriptionLimits(),
         metrics=metrics,
     )
     try:
-        yield MemoryDispatcher(log, feeds, sender, routes, metrics, dispatcher)
+        yield MemoryDispatcher(log, feeds, sender, routes, metrics, clock, dispatcher)
     finally:
         feeds.broken.clear()
         await dispatcher.stop()

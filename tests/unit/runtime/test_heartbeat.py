@@ -3,6 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+from structlog.testing import capture_logs
+
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.routing import MemoryRoutingLog, MemoryRoutingReader
 from headrace.domain.errors import HeadraceError, LogUnavailable, TopicMissing
@@ -70,3 +73,31 @@ async def test_without_a_stored_report_it_says_since_when_and_with_the_next_one_
     clock.advance(UNACKNOWLEDGED_SECONDS)
     await presence.stop()
     assert presence.unacknowledged_since() is None
+
+
+@pytest.mark.parametrize(
+    ("refusal", "next_step"),
+    [
+        (LogUnavailable("gone"), "check Kafka"),
+        (TopicMissing("headrace.instances"), "none if a controller runs"),
+    ],
+)
+async def test_the_line_about_a_failure_has_the_service_and_the_next_step(
+    refusal: HeadraceError, next_step: str
+) -> None:
+    """Under `headrace up` the services share one log."""
+    reports = Reports()
+    reports.refusal = refusal
+    presence = Heartbeat(
+        "ingress",
+        instance_id="i",
+        instances=reports,
+        routes=MemoryRoutingReader(MemoryRoutingLog()),
+        clock=MemoryClock(),
+    )
+    with capture_logs() as logs:
+        await presence.start()
+        await wait_until_async(lambda: logs, what="a line")
+        await presence.stop()
+    assert ("heartbeat_failed", "ingress") == (logs[0]["event"], logs[0]["service"])
+    assert logs[0]["next_step"].startswith(next_step)
