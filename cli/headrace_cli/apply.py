@@ -147,8 +147,8 @@ def _reason(applied: AppliedObject) -> str:
 
 
 def _not_ready_message(applied: AppliedObject, seconds: float) -> str:
-    where = f"{applied.kind.plural} {applied.name} -n {applied.namespace}"
+    where = f" -n {applied.namespace}" if applied.namespace else ""
     return (
-        f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `kubectl describe"
-        f" {where}` shows more"
+        f"{applied.label} is not Ready after {seconds:g} s ({_reason(applied)}); `headrace get"
+        f" {applied.kind.qualified} {applied.name}{where} -o yaml` shows all conditions"
     )

@@ -316,12 +316,16 @@ def test_an_unreachable_controller_is_reported_with_the_next_step(cli: Cli) -> N
 
 
 def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:
-    """The output contains the reason of the condition and the command that shows more."""
+    """The output contains the reason of the condition and the command that shows more, which works
+    without kubectl.
+    """
     alone = MANIFEST.split("---")[1]
     result = cli("apply", "-f", "-", "--wait", "--timeout", "0.5", text=alone)
     assert 1 == result.exit_code
     assert 'BrokerDoesNotExist: Broker "default" does not exist' in result.output
-    assert "kubectl describe triggers orders -n default" in result.output
+    command = "get triggers.eventing.knative.dev orders -n default -o yaml"
+    assert f"`headrace {command}` shows all conditions" in result.output
+    assert "BrokerDoesNotExist" in cli(*command.split()).output
 
 
 def test_wait_waits_for_a_source_of_any_group(cli: Cli) -> None:
