@@ -34,7 +34,7 @@ class DispatcherMetrics:
         self.gauges = SubscriptionGauges(metrics)
         self.backlog_unknown = metrics.counter(
             "backlog_unknown",
-            "Partitions of retry topics whose backlog could not be read; retried after 10 s.",
+            "Partitions of retry topics whose backlog could not be read; retried after 2 s.",
             (),
         ).labels()
         self.delayed = metrics.gauge(
