@@ -36,6 +36,7 @@ _READ_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 64 * 1024 * 1024
 _WARNING = re.compile(r'(\d{3}) [^\s"]+ "((?:[^"\\]|\\.)*)"')
 """Code, agent and text of a warning (RFC 7234, 5.5)."""
+_ESCAPED = re.compile(r"\\(.)")
 _OF_THE_API = "299"
 """The code for warnings that a user should see; the others are of caches."""
 
@@ -294,7 +295,7 @@ def _kind(group_version: str, resource: Document) -> Kind:
 def warning_texts(values: Iterable[str]) -> list[str]:
     """Return the texts of an API's warnings, from the values of `Warning` headers."""
     return [
-        re.sub(r"\\(.)", r"\1", text)
+        _ESCAPED.sub(r"\1", text)
         for value in values
         for code, text in _WARNING.findall(value)
         if code == _OF_THE_API

@@ -68,6 +68,7 @@ from headrace_apiserver.schemas.structural import schema_problems
 from headrace_apiserver.statuses import StatusError
 from headrace_apiserver.tables.ages import age
 from headrace_apiserver.tables.json_paths import PATH_MAX, JsonPath
+from headrace_cli.client import warning_texts
 from headrace_cli.filter import LINE_BYTES_MAX, InvalidCase, _case
 from headrace_cli.filter_file import UnusableFilter
 from headrace_cli.terminal import escape_controls, escape_json_controls, printable
@@ -479,6 +480,17 @@ READERS: Mapping[str, Reader] = {
     "continue token": Reader(_decode_continue_token, 65_536),
     "element of an owned field": Reader(
         lambda text: read_fields_v1({f"k:{text}": {}, f"v:{text}": {}, f"f:{text}": {}}), BYTES_MAX
+    ),
+    "warnings of the API": Reader(
+        lambda text: warning_texts([text]),
+        65_536,
+        own={
+            "warnings": repeated('299 a "b", '),
+            "agents": repeated("299 a"),
+            "quotes": repeated('299 a "'),
+            "escapes": repeated("\\\\", before='299 a "'),
+        },
+        patterns=("client:_WARNING", "client:_ESCAPED"),
     ),
     "case of the filter command": Reader(_bytes(_case), LINE_BYTES_MAX // 8),
     "neutral text": Reader(
