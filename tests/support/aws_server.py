@@ -210,7 +210,17 @@ def main() -> None:
         MotoRequestHandler,
         create_backend_app,
     )
+    from moto.sqs.models import Queue
     from werkzeug.serving import make_server
+
+    delete = Queue.delete_message
+
+    def delete_message(queue: Queue, receipt_handle: str) -> None:
+        # moto builds a new list: a message that was sent meanwhile is not in it.
+        with queue._messages_lock:
+            delete(queue, receipt_handle)
+
+    Queue.delete_message = delete_message  # type: ignore[assignment, method-assign]
 
     server = make_server(
         "127.0.0.1",
