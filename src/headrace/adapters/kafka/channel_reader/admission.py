@@ -84,6 +84,18 @@ class Admission:
             if not feed.stopping and self._reader.missing(feed):
                 self.join(feed)
 
+    def verify(self, feed: SubscriptionFeed) -> None:
+        """Check that a feed is read for in all partitions that are owned, and in the topic in which
+        its offsets were committed.
+        """
+        if feed.stopping or feed not in self._reader.feeds:
+            return
+        for number in list(feed.partitions):
+            self.check_topic_id(feed, Partition(feed.topic, number))
+        self._reader.place(feed)
+        if self._reader.missing(feed):
+            self.join(feed)
+
     def forget(self, feed: SubscriptionFeed) -> None:
         """The feed is not served any longer."""
         self._joining.pop(feed, None)

@@ -61,7 +61,7 @@ class AssignedConsumerListener(Protocol):
 
 
 class AssignedConsumer(threading.Thread):
-    """Reads partitions from given positions."""
+    """Reads partitions from given positions. The thread starts with the first of them."""
 
     def __init__(
         self,
@@ -81,6 +81,7 @@ class AssignedConsumer(threading.Thread):
         self._tickets: dict[Partition, int] = {}
         """What is read now. Thread."""
         self._ticket = 0
+        """Of the last `read`; 0 before the thread is started."""
         self._closing = False
 
     # Called by the loop; all return immediately.
@@ -90,6 +91,8 @@ class AssignedConsumer(threading.Thread):
         self._ticket += 1
         self._commands.append((partition, offset, self._ticket))
         self._flow.wake.set()
+        if self._ticket == 1:
+            self.start()
         return self._ticket
 
     def stop_reading(self, partition: Partition) -> None:
@@ -101,6 +104,14 @@ class AssignedConsumer(threading.Thread):
         """End the thread."""
         self._closing = True
         self._flow.wake.set()
+
+    def has_ended(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the thread; return False if it still runs. Blocks, so never call it
+        on the loop.
+        """
+        if self.is_alive():
+            self.join(timeout_seconds)
+        return not self.is_alive()
 
     # Thread.
 

@@ -86,15 +86,14 @@ class CatchUp:
         self, config: ConsumerConfig, shared: SharedConsumerResources, reader: Reader
     ) -> None:
         (self._topic,) = config.topics
-        self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
-        self._shared = shared
+        config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
+        self._consumer = AssignedConsumer(config, shared, self, purpose="catch-up")
         self._reader = reader
         self._waiting: dict[int, dict[SubscriptionFeed, None]] = {}
         self._turns: dict[int, _Turn] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         """Of partitions in which feeds wait for others."""
         self._loop = asyncio.get_running_loop()
-        self._consumer: AssignedConsumer | None = None
         self._closed = False
 
     def request(self, feed: SubscriptionFeed, number: int) -> None:
@@ -127,7 +126,7 @@ class CatchUp:
         self._waiting.pop(number, None)
         if timer := self._timers.pop(number, None):
             timer.cancel()
-        if self._turns.pop(number, None) is not None and self._consumer is not None:
+        if self._turns.pop(number, None) is not None:
             self._consumer.stop_reading(Partition(self._topic, number))
 
     def close(self) -> None:
@@ -137,15 +136,11 @@ class CatchUp:
         self._turns.clear()
         for timer in self._timers.values():
             timer.cancel()
-        if self._consumer is not None:
-            self._consumer.close()
+        self._consumer.close()
 
-    def join(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the thread; return False if it still runs."""
-        if self._consumer is None:
-            return True
-        self._consumer.join(timeout_seconds)
-        return not self._consumer.is_alive()
+    def has_ended(self, timeout_seconds: float) -> bool:
+        """As `AssignedConsumer.has_ended`."""
+        return self._consumer.has_ended(timeout_seconds)
 
     def _next_turn(self, number: int) -> None:
         """Begin a turn, if there is none, with the feed that has waited longest and those that are
@@ -173,13 +168,7 @@ class CatchUp:
                     turn.feeds[feed] = None
 
     def _read(self, number: int, offset: int) -> int:
-        return self._open_consumer().read(Partition(self._topic, number), offset)
-
-    def _open_consumer(self) -> AssignedConsumer:
-        if self._consumer is None:
-            self._consumer = AssignedConsumer(self._config, self._shared, self, purpose="catch-up")
-            self._consumer.start()
-        return self._consumer
+        return self._consumer.read(Partition(self._topic, number), offset)
 
     # Called for the consumer's thread.
 
@@ -248,8 +237,7 @@ class CatchUp:
     def _end_if_empty(self, number: int, turn: _Turn) -> None:
         if not turn.feeds and self._turns.get(number) is turn:
             del self._turns[number]
-            if self._consumer is not None:
-                self._consumer.stop_reading(Partition(self._topic, number))
+            self._consumer.stop_reading(Partition(self._topic, number))
             self._next_turn(number)
 
     def on_reset(self, partition: Partition, ticket: int, low: int) -> None:

@@ -201,8 +201,8 @@ class ChannelReader:
         """As `Reader.join`."""
         return (
             self._consumer.join(timeout_seconds)
-            and self._catch_up.join(timeout_seconds)
-            and self._retries.join_thread(timeout_seconds)
+            and self._catch_up.has_ended(timeout_seconds)
+            and self._retries.has_ended(timeout_seconds)
         )
 
     def filter_changed(self, feed: SubscriptionFeed) -> None:
@@ -576,11 +576,7 @@ class ChannelReader:
             self._lazy_queue[_LAZY_COMMITS_PER_SECOND:],
         )
         for feed in due:
-            for number in list(feed.partitions):
-                self._admission.check_topic_id(feed, Partition(self.topic, number))
-                self._place(feed, number)
-            if not feed.stopping and self.missing(feed):
-                self._admission.join(feed)
+            self._admission.verify(feed)
             if feed.has_skipped():
                 self._commits.schedule(feed)
 

@@ -79,7 +79,7 @@ class ReaderMembership:
         owns them.
         """
         self.tick()
-        if self._member.confirmed_at > self._stalled_at or self._stalled_at == float("-inf"):
+        if self._member.confirmed_at >= self._stalled_at:
             self._owned_at = self._now()
         self.changes += 1
 

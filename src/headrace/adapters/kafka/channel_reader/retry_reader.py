@@ -87,7 +87,9 @@ class RetryReader:
         topic_offsets: TopicOffsets,
         channel: Channel,
     ) -> None:
-        self._config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
+        config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
+        self._consumer = AssignedConsumer(config, shared, self, purpose="retries of")
+        self._drain_seconds = config.drain_seconds
         self._shared = shared
         self._topic_ids = shared.topic_ids
         self._topic_offsets = topic_offsets
@@ -109,7 +111,6 @@ class RetryReader:
         """The number by which partitions are assigned now."""
         self._tickets: dict[Partition, int] = {}
         """What is read now."""
-        self._consumer: AssignedConsumer | None = None
         self._described_timer: asyncio.TimerHandle | None = None
         self._visit_timer: asyncio.TimerHandle | None = None
         self._ends_at = self._loop.time()
@@ -157,7 +158,7 @@ class RetryReader:
             return
         self._admission.forget(feed)
         self.stop_reading(feed, list(feed.partitions))
-        await self._commits.drain(feed, self._config.drain_seconds)
+        await self._commits.drain(feed, self._drain_seconds)
         self._remove(feed)
         await self._channel.close_if_unused(leave=leave)
 
@@ -186,8 +187,7 @@ class RetryReader:
     def close(self) -> None:
         """Read no more."""
         self._closed = True
-        if self._consumer is not None:
-            self._consumer.close()
+        self._consumer.close()
         for timer in (self._described_timer, self._visit_timer):
             if timer is not None:
                 timer.cancel()
@@ -195,12 +195,9 @@ class RetryReader:
         for task in self._tasks:
             task.cancel()
 
-    def join_thread(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the thread; return False if it still runs."""
-        if self._consumer is None:
-            return True
-        self._consumer.join(timeout_seconds)
-        return not self._consumer.is_alive()
+    def has_ended(self, timeout_seconds: float) -> bool:
+        """As `AssignedConsumer.has_ended`."""
+        return self._consumer.has_ended(timeout_seconds)
 
     def join(self, timeout_seconds: float) -> bool:
         """As `subscription_feed.Reader.join`."""
@@ -281,7 +278,7 @@ class RetryReader:
             if numbers:
                 self.stop_reading(feed, numbers)
                 self._spawn(self._commits.give_back(feed, numbers, overdue))
-        self._loop.call_later(self._config.drain_seconds, overdue.set)
+        self._loop.call_later(self._drain_seconds, overdue.set)
 
     async def give_back(self, owned: Collection[int], overdue: asyncio.Event) -> None:
         """Give back what is assigned with these partitions of the channel, until the drain
@@ -319,11 +316,6 @@ class RetryReader:
                 self._read(feed, partition)
 
     def _read(self, feed: SubscriptionFeed, partition: Partition) -> None:
-        if self._consumer is None:
-            self._consumer = AssignedConsumer(
-                self._config, self._shared, self, purpose="retries of"
-            )
-            self._consumer.start()
         offset = feed.next_offset(partition.partition)
         self._tickets[partition] = self._consumer.read(partition, offset)
 
@@ -331,7 +323,7 @@ class RetryReader:
         """As `admission.Reader.stop_reading`."""
         for number in numbers:
             partition = Partition(feed.topic, number)
-            if self._tickets.pop(partition, None) is not None and self._consumer is not None:
+            if self._tickets.pop(partition, None) is not None:
                 self._consumer.stop_reading(partition)
 
     def on_records(
@@ -398,13 +390,7 @@ class RetryReader:
         part = -(-len(self.feeds) // _VISITS)
         due, self._queue = self._queue[:part], self._queue[part:]
         for feed in due:
-            if feed.stopping or feed not in self.feeds:
-                continue
-            for number in list(feed.partitions):
-                self._admission.check_topic_id(feed, Partition(feed.topic, number))
-            self.place(feed)
-            if self.missing(feed):
-                self._admission.join(feed)
+            self._admission.verify(feed)
             if feed.has_skipped():
                 self._commits.schedule(feed)
         if self._loop.time() - self._ends_at > _ENDS_SECONDS:
