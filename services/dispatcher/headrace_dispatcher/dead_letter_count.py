@@ -10,6 +10,7 @@ import structlog
 
 from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Feeds
+from headrace_dispatcher.periodic_queries import query_periodically
 from headrace_dispatcher.subscription_worker import SubscriptionWorker
 
 _TOGETHER_SECONDS: Final = 1.0
@@ -42,28 +43,24 @@ class DeadLetterCount:
 
     async def run(self) -> None:
         """Count again and again, until cancelled."""
-        loop = asyncio.get_running_loop()
-        again_at = loop.time()
-        while True:
-            self._added.clear()
-            workers = self._workers()
-            if loop.time() >= again_at:
-                again_at = loop.time() + self._every_seconds
-            else:
-                workers = [each for each in workers if each.metrics.dead_letters_waiting is None]
-            try:
-                await self._count(workers)
-            except HeadraceError as error:
-                logger.info("dead_letters_not_counted", error=str(error))
-            except Exception:
-                # Nothing may end this loop: the metric would never change again.
-                logger.exception("dead_letters_not_counted")
-            try:
-                async with asyncio.timeout_at(again_at):
-                    await self._added.wait()
-                await asyncio.sleep(_TOGETHER_SECONDS)
-            except TimeoutError:
-                again_at = loop.time()  # It may come a moment early.
+        await query_periodically(
+            self._try_count,
+            self._added,
+            every_seconds=self._every_seconds,
+            together_seconds=_TOGETHER_SECONDS,
+        )
+
+    async def _try_count(self, all_workers: bool) -> None:
+        workers = self._workers()
+        if not all_workers:
+            workers = [each for each in workers if each.metrics.dead_letters_waiting is None]
+        try:
+            await self._count(workers)
+        except HeadraceError as error:
+            logger.info("dead_letters_not_counted", error=str(error))
+        except Exception:
+            # Nothing may end this: the metric would never change again.
+            logger.exception("dead_letters_not_counted")
 
     async def _count(self, workers: Collection[SubscriptionWorker]) -> None:
         """Count once. A subscription keeps its last count when a partition does not answer. Raises

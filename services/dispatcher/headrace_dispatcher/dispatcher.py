@@ -37,6 +37,7 @@ from headrace_dispatcher.delays import DelayReader
 from headrace_dispatcher.limits import SubscriptionLimits
 from headrace_dispatcher.log_limit import LogLimit
 from headrace_dispatcher.metrics import DispatcherMetrics
+from headrace_dispatcher.periodic_queries import query_periodically
 from headrace_dispatcher.poison_tracker import PoisonTracker
 from headrace_dispatcher.retrying_log import RetryingLog
 from headrace_dispatcher.subscription_health import log_fields
@@ -319,13 +320,11 @@ class Dispatcher:
         """Open the lanes of retry and dead letter topics that have records: from before a restart,
         or from another process. A subscription that was added is asked about at once.
         """
-        loop = asyncio.get_running_loop()
         asked: set[SubscriptionWorker] = set()
-        again_at = loop.time() + BACKLOG_SECONDS
-        while True:
-            self._added.clear()
-            if loop.time() >= again_at:
-                asked, again_at = set(), loop.time() + BACKLOG_SECONDS
+
+        async def ask(all_workers: bool) -> None:
+            if all_workers:
+                asked.clear()
             unread = {
                 worker: topics
                 for worker in self.workers.values()
@@ -334,11 +333,8 @@ class Dispatcher:
             asked.update(unread)
             if unread:
                 await self._open_backlogs(unread)
-            try:
-                async with asyncio.timeout_at(again_at):
-                    await self._added.wait()
-            except TimeoutError:
-                again_at = loop.time()  # It may come a moment early.
+
+        await query_periodically(ask, self._added, every_seconds=BACKLOG_SECONDS)
 
     async def _open_backlogs(self, unread: Mapping[SubscriptionWorker, Collection[str]]) -> None:
         try:
