@@ -128,6 +128,15 @@ class ReaderProcess:
         feed.start(listener)
         return feed
 
+    def start_member(self, group: str) -> tuple[KafkaFeed, RecordingListener]:
+        """Start a member of a subscription's group: what a process of the version before has."""
+        listener = RecordingListener(finish=True)
+        config = ConsumerConfig(options=self.options, group=group, topics=(self.topic,))
+        member = KafkaFeed(config, self.shared, listener.alarms.append)
+        listener.feed = member
+        member.start(listener)
+        return member, listener
+
     async def close(self) -> None:
         self.shared.close()
         for feed in self._feeds:
@@ -288,11 +297,7 @@ async def test_a_reader_without_a_feed_to_read_for_does_not_read_the_log(
     """As when a process starts during an upgrade: the groups of its feeds have members still."""
     await process.append(["a"] * 30_000)
     group = await process.group(p0=30_000)
-    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
-    before = RecordingListener(finish=True)
-    member = KafkaFeed(config, process.shared, before.alarms.append)
-    before.feed = member
-    member.start(before)
+    member, before = process.start_member(group)
     await process.append(["a"] * 5)
     await before.has(5)
     after = RecordingListener(finish=True)
@@ -366,11 +371,7 @@ async def test_a_group_that_has_members_is_served_when_they_have_left(
 ) -> None:
     """As during an upgrade: the members are processes of the version before."""
     group = await process.group()
-    before = RecordingListener(finish=True)
-    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
-    member = KafkaFeed(config, process.shared, before.alarms.append)
-    before.feed = member
-    member.start(before)
+    member, before = process.start_member(group)
     await process.append(["a"] * 5)
     await before.has(5)
     after = RecordingListener(finish=True)
@@ -394,11 +395,7 @@ async def test_a_feed_whose_group_gets_members_stops(process: ReaderProcess) -> 
     await process.append(["a"] * 5)
     await after.has(5)
     await process.has_committed(group, {0: 5, 1: 0})
-    before = RecordingListener(finish=True)
-    config = ConsumerConfig(options=process.options, group=group, topics=(process.topic,))
-    member = KafkaFeed(config, process.shared, before.alarms.append)
-    before.feed = member
-    member.start(before)
+    member, before = process.start_member(group)
     await process.append(["a"] * 5)
     await before.has(5, 20)
     await wait_until_async(lambda: after.lost, 20, "a loss")
