@@ -36,11 +36,18 @@ class _Transport(asyncio.Transport):
 class _Pool:
     def __init__(self) -> None:
         self.outcome: Outcome | None = None
+        self.reusable = False
+        self.last_response = b""
+        self.last_outcome = Outcome()
+
+    def reset(self) -> None:
+        """Forget the outcome of the last request."""
+        self.outcome, self.reusable = None, False
 
     def answered(
         self, connection: ClientConnection, attempt: HttpAttempt, outcome: Outcome, reusable: bool
     ) -> None:
-        self.outcome = outcome
+        self.outcome, self.reusable = outcome, reusable
 
     def broken(
         self,
@@ -63,22 +70,38 @@ class _Pool:
         """Does nothing."""
 
 
+class ResponseReader:
+    """Reads responses one after the other, on one connection while it can be reused."""
+
+    def __init__(self) -> None:
+        self._pool = _Pool()
+        self._connection: ClientConnection | None = None
+
+    def read(self, raw: bytes, *, piece: int) -> Outcome | None:
+        """Answer a request with these bytes, in pieces of this size; return the outcome of the
+        request. The connection is closed afterwards unless it can be reused.
+        """
+        pool = self._pool
+        connection = self._connection or self._connect()
+        pool.reset()
+        connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
+        for at in range(0, len(raw), piece):
+            if pool.outcome is not None:
+                break
+            connection.data_received(raw[at : at + piece])
+        self._connection = connection if pool.reusable else None
+        if self._connection is None:
+            connection.connection_lost(None)
+        return pool.outcome
+
+    def _connect(self) -> ClientConnection:
+        options = ClientOptions()
+        budget = BodyBudget(options.bodies_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE))
+        connection = ClientConnection(self._pool, options, budget)
+        connection.connection_made(_Transport())
+        return connection
+
+
 def respond(raw: bytes, *, piece: int) -> Outcome | None:
-    """Answer a request with these bytes, in pieces of this size, and close the connection; returns
-    the outcome of the request.
-    """
-    pool = _Pool()
-    options = ClientOptions()
-    connection = ClientConnection(
-        pool,
-        options,
-        BodyBudget(options.bodies_bytes_max, cast(asyncio.AbstractEventLoop, _AT_ONCE)),
-    )
-    connection.connection_made(_Transport())
-    connection.send(cast(HttpAttempt, SimpleNamespace(head=b"", body=b"")))
-    for at in range(0, len(raw), piece):
-        if pool.outcome is not None:
-            break
-        connection.data_received(raw[at : at + piece])
-    connection.connection_lost(None)
-    return pool.outcome
+    """Answer a request on a new connection; as `ResponseReader.read`."""
+    return ResponseReader().read(raw, piece=piece)

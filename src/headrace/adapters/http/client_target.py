@@ -39,6 +39,10 @@ class HttpTarget:
         if connections_max < 1:
             raise ValueError(f"connections_max is {connections_max}, at least 1 is needed")
         self.deadlines = deadlines
+        self.last_response = b""
+        """As `ConnectionOwner.last_response`."""
+        self.last_outcome = Outcome()
+        """As `ConnectionOwner.last_outcome`."""
         self._url = url
         self._connections_max = connections_max
         self._dialer = dialer
