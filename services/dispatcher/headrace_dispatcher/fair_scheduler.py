@@ -96,17 +96,22 @@ class FairScheduler:
             self._tick_timer = None
 
     def schedule(self, lane: Schedulable) -> None:
-        """Let this lane send: at once while the round has room and no lane waits, else in
-        its turn.
+        """Let this lane send: at once if nothing of it is on its way, the round has room and no
+        lane waits, else in its turn.
+
+        A lane that is busy asks after each answer, so its turn is one call for several requests.
         """
         if lane.queued:
             return
-        self._check_stall()
-        if self._requests_left and not self._idle_lanes and not self._busy_lanes:
+        if not lane.idle:
+            lane.queued = True
+            self._busy_lanes.append(lane)
+        elif self._requests_left and not self._idle_lanes and not self._busy_lanes:
+            self._check_stall()
             self._send_from(lane)
         else:
             lane.queued = True
-            (self._idle_lanes if lane.idle else self._busy_lanes).append(lane)
+            self._idle_lanes.append(lane)
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._run_round)

@@ -408,18 +408,20 @@ class Lane:
         """Make ready what may start; a delivery that is not due yet is held and makes room for the
         next.
         """
-        queue = deque(records)
-        while queue:
-            record = queue.popleft()
-            delivery = self._deliveries.get(id(record))
-            if delivery is None:
-                delivery = self._deliveries[id(record)] = Delivery(self.number, record)
-                seconds = self._handler.prepare(delivery)
-                if seconds > 0.0:
-                    self._schedule(delivery, seconds)
-                    queue.extend(self._lanes.hold(record))
-                    continue
-            self._ready.append(delivery)
+        deliveries = self._deliveries
+        while records:
+            following: list[StoredRecord] = []
+            for record in records:
+                delivery = deliveries.get(id(record))
+                if delivery is None:
+                    delivery = deliveries[id(record)] = Delivery(self.number, record)
+                    seconds = self._handler.prepare(delivery)
+                    if seconds > 0.0:
+                        self._schedule(delivery, seconds)
+                        following += self._lanes.hold(record)
+                        continue
+                self._ready.append(delivery)
+            records = following
         if self._lanes.pressure:
             self._apply_pressure()
 

@@ -144,7 +144,22 @@ async def test_a_lane_that_cannot_send_more_is_left_alone_until_it_asks() -> Non
     assert not lane.queued
     lane.ready = 1
     scheduler.schedule(lane)
+    await asyncio.sleep(0)
     assert not lane.ready
+
+
+async def test_a_busy_lane_sends_once_for_several_answers() -> None:
+    """It asks after each answer, and its turn comes when the loop has seen the others."""
+    scheduler = FairScheduler()
+    lane = CountedLane("a", 1, [])
+    scheduler.schedule(lane)
+    for _ in range(3):
+        lane.ready += 1
+        scheduler.schedule(lane)
+    assert 3 == lane.ready
+    await asyncio.sleep(0)
+    assert not lane.ready
+    assert 2 == len(lane.asked)
 
 
 async def test_a_lane_that_asks_while_it_sends_has_its_turn_later() -> None:

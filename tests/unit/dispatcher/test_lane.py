@@ -164,6 +164,7 @@ async def test_sends_no_more_than_its_concurrency() -> None:
     await feed.publish(record(0), record(1), record(2))
     assert [0, 1] == handler.numbers()
     handler.end(1)
+    await asyncio.sleep(0)
     assert [0, 1, 2] == handler.numbers()
     assert [1] == feed.finished
 
@@ -272,6 +273,7 @@ async def test_followers_of_a_key_start_one_after_the_other() -> None:
     await feed.publish(record(0, key=b"a"), record(1, key=b"a"), record(2, key=b"b"))
     assert [0, 2] == handler.numbers()
     handler.end(0)
+    await asyncio.sleep(0)
     assert [0, 2, 1] == handler.numbers()
 
 
@@ -361,4 +363,5 @@ async def test_every_record_comes_back_once_whatever_the_order_of_events() -> No
             each for each in handler.sent if each.request is not None and not each.abandoned
         )
         handler.complete(delivery)
+        await asyncio.sleep(0)
     assert set(range(offset)) - withdrawn <= set(feed.finished)
