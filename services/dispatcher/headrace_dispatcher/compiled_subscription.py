@@ -69,7 +69,10 @@ class CompiledSubscription:
         if self.subscription.format is _JSON:
             lines, body = http.write_structured(record.headers, record.value, position)
             return self.subscriber_headers + lines, body
-        lines = self.subscriber_headers + http.write_binary(record.headers)
+        event = record.header_lines
+        if event is None:
+            event = http.write_binary(record.headers)
+        lines = self.subscriber_headers + event
         return lines + http.write_position(*position) if position else lines, record.value or b""
 
     def dead_letter_request(self, record: StoredRecord) -> tuple[bytes, bytes]:

@@ -115,7 +115,7 @@ class ChannelListener(LaneFeedListener):
                 record.note = POISON
                 matching.append(record)
                 continue
-            if record.attributes is not None and not held:  # The feed has applied the filter.
+            if record.examined and not held:  # The feed has applied the filter.
                 matching.append(record)
                 continue
             mark(number, record.partition, record.offset)

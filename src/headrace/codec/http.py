@@ -18,7 +18,7 @@ from headrace.codec.http_binary import (
 )
 from headrace.codec.passthrough_headers import passthrough_value
 from headrace.codec.percent import FIELD_TEXT, PLAIN, encode
-from headrace.codec.record_layout import record_layouts
+from headrace.codec.record_layout import RecordLayout, record_layouts, split
 from headrace.domain.attributes import POSITION_ATTRIBUTES, missing
 from headrace.domain.event import BatchTooLarge, Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record
@@ -28,6 +28,7 @@ __all__ = [
     "HttpHeaders",
     "InvalidEvent",
     "UnsupportedContent",
+    "binary_lines",
     "read",
     "read_binary",
     "read_reply",
@@ -127,14 +128,20 @@ def write_binary(headers: Headers) -> bytes:
     """
     if not headers:
         return b""
-    names, values = zip(*headers)  # noqa: B905 - each header is a pair
-    layout = record_layouts[names]
+    lines = binary_lines(*split(headers))
+    return write_binary(_safe(headers)) if lines is None else lines
+
+
+def binary_lines(layout: RecordLayout, values: tuple[bytes, ...]) -> bytes | None:
+    """As `write_binary`, of headers that `split` was called for; None if one of them has to be left
+    out.
+    """
     taken = layout.take(values)
     if b"".join(taken).translate(None, PLAIN):
         taken = tuple(map(encode, taken))
     plain = layout.take_plain(values)
     if b"".join(plain).translate(None, FIELD_TEXT):
-        return write_binary(_safe(headers))
+        return None
     return layout.lines % (taken + plain)
 
 
@@ -154,8 +161,7 @@ def write_structured(
     `position` is partition and offset in the Broker's topic. Raises `InvalidEvent` if a header is
     not UTF-8.
     """
-    names, values = zip(*headers, strict=True) if headers else ((), ())
-    layout = record_layouts[names]
+    layout, values = split(headers) if headers else (record_layouts[()], ())
     carried = layout.take_passthrough(values)
     if b"".join(carried).translate(None, FIELD_TEXT):
         return write_structured(_safe(headers), value, position)

@@ -12,7 +12,7 @@ from typing import Final
 from headrace.codec import json_event
 from headrace.codec.content_mode import ContentMode, mode
 from headrace.codec.passthrough_headers import is_passthrough
-from headrace.codec.record_layout import RecordLayout, record_layouts
+from headrace.codec.record_layout import RecordLayout, split
 from headrace.domain import attributes as rules
 from headrace.domain.event import Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record, StoredRecord
@@ -31,10 +31,11 @@ def attributes(headers: Headers) -> dict[str, str]:
     `datacontenttype` is included, private attributes are not. Raises `InvalidEvent` if a value is
     not UTF-8, which cannot happen for a record that passed `normalise`.
     """
-    if not headers:
-        return {}
-    names, values = zip(*headers)  # noqa: B905 - each header is a pair
-    layout = record_layouts[names]
+    return attributes_of(*split(headers)) if headers else {}
+
+
+def attributes_of(layout: RecordLayout, values: tuple[bytes, ...]) -> dict[str, str]:
+    """As `attributes`, of headers that `split` was called for."""
     try:
         return dict(zip(layout.all_names, map(bytes.decode, layout.take_all(values))))  # noqa: B905 - the same length by construction
     except UnicodeDecodeError:
@@ -42,7 +43,14 @@ def attributes(headers: Headers) -> dict[str, str]:
 
 
 def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None) -> StoredRecord:
-    """Return the record in binary mode.
+    """Return the record in binary mode, as `read` does."""
+    return read(record, misplaced)[0]
+
+
+def read(
+    record: StoredRecord, misplaced: Callable[[], None] | None = None
+) -> tuple[StoredRecord, RecordLayout, tuple[bytes, ...]]:
+    """Return the record in binary mode, and its headers as `split` returns them.
 
     A record that is already in binary mode is returned unchanged, and is detected cheaply.
     Otherwise the result is a new record with the same position, key, passthrough headers and
@@ -58,10 +66,10 @@ def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None)
     headers = record.headers
     if not headers:
         raise rules.missing("specversion")
-    names, values = zip(*headers)  # noqa: B905 - each header is a pair
-    layout = record_layouts[names]
+    layout, values = split(headers)
     if layout.content_type >= 0 and _mode(values[layout.content_type]) is _STRUCTURED:
-        return _from_structured(record)
+        binary = _from_structured(record)
+        return binary, *split(binary.headers)
     if layout.fault is not None:
         raise InvalidEvent(*layout.fault)
     taken = layout.take(values)
@@ -76,7 +84,7 @@ def normalise(record: StoredRecord, misplaced: Callable[[], None] | None = None)
         _examine(layout, taken)
     if layout.misplaced and misplaced is not None:
         misplaced()
-    return record
+    return record, layout, values
 
 
 def record(event: Event, extra: Iterable[tuple[str, bytes]] = ()) -> Record:

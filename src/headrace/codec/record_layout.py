@@ -13,6 +13,7 @@ from operator import itemgetter
 from headrace.codec.passthrough_headers import is_passthrough
 from headrace.domain import attributes
 from headrace.domain.bounded_cache import ByteBoundedCache
+from headrace.domain.record import Headers
 
 MISPLACED = "ce_datacontenttype"
 _LAYOUTS_BYTES_MAX = 1_572_864
@@ -70,6 +71,12 @@ class RecordLayouts(ByteBoundedCache[tuple[str, ...], RecordLayout]):
 
 
 record_layouts = RecordLayouts(bytes_max=_LAYOUTS_BYTES_MAX, entry_bytes_max=_LAYOUT_BYTES_MAX)
+
+
+def split(headers: Headers) -> tuple[RecordLayout, tuple[bytes, ...]]:
+    """Return what the names of at least one header mean, and the values."""
+    names, values = zip(*headers)  # noqa: B905 - each header is a pair
+    return record_layouts[names], values
 
 
 def _lay_out(names: tuple[str, ...]) -> RecordLayout:

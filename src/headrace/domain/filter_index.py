@@ -95,6 +95,11 @@ class FilterIndex(Generic[K]):
             self._drop(entry, entry.condition)
         self._find_only()
 
+    @property
+    def conditional(self) -> bool:
+        """Whether a filter has a condition. If none has, `matching` needs no attributes."""
+        return len(self._unconditional.filters) < len(self._by_key)
+
     def matching(self, attributes: Attributes) -> Sequence[K]:
         """Return the keys of the filters that match an event with these attributes, each once.
 

@@ -56,9 +56,13 @@ class StoredRecord:
     note: str | None = None
     size: int = 0
     """Bytes that the feed counts for this record until it is done."""
+    examined: bool = False
+    """Whether the feed has applied its filter to this record, which is in binary mode then."""
     attributes: Mapping[str, str] | None = None
-    """The attributes of the event, from a feed that has applied its filter to this record, which is
-    in binary mode then. None: the record was not examined.
+    """The attributes of the event; None unless a filter has needed them."""
+    header_lines: bytes | None = None
+    """The headers of the event as lines of an HTTP request in binary mode, if they are known: they
+    are the same for all subscribers.
     """
 
     @property
@@ -78,5 +82,7 @@ class StoredRecord:
             self.headers,
             self.note,
             self.size,
+            self.examined,
             self.attributes,
+            self.header_lines,
         )

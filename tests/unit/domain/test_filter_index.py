@@ -306,3 +306,14 @@ def test_removed_filters_leave_nothing_behind() -> None:
                 index.matching(EVENT)
         assert 0 == len(index)
         assert held_objects(empty) == held_objects(index)
+
+
+def test_without_conditions_no_attributes_are_needed() -> None:
+    """The reader of a channel does not decode the attributes then."""
+    index = index_of(one=[], two=[])
+    seen = [index.conditional]
+    index.add("three", filters.compile([ORDERS]))
+    seen.append(index.conditional)
+    index.remove("three")
+    assert [False, True, False] == [*seen, index.conditional]
+    assert ["one", "two"] == list(index.matching({}))

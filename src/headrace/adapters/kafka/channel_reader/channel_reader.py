@@ -25,7 +25,8 @@ from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
 from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
-from headrace.codec import kafka
+from headrace.codec import http, kafka
+from headrace.codec.record_layout import RecordLayout
 from headrace.domain.event import InvalidEvent
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.filter_index import FilterIndex
@@ -38,6 +39,7 @@ reaches a feed that begins ahead of it. Feeds that are further apart do not wait
 """
 NOT_OWNED: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 """What the feeds report themselves, about their own records and offsets."""
 _LAZY_SECONDS = 1.0
@@ -383,24 +385,38 @@ class ChannelReader:
 
     def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
         """Return the feeds whose filters the record passes; all feeds if it is not an event."""
-        attributes = self._examine(record)
-        return self.feeds if attributes is None else self._index.matching(attributes)
+        index = self._index
+        if record.examined:
+            return index.matching(self._attributes(record) if index.conditional else _NO_ATTRIBUTES)
+        headers = self._read(record)
+        if headers is None:
+            return self.feeds
+        attributes = _NO_ATTRIBUTES
+        if index.conditional:
+            attributes = record.attributes = kafka.attributes_of(*headers)
+        found = index.matching(attributes)
+        if found:
+            record.header_lines = http.binary_lines(*headers)
+        return found
 
     def wanted_of(
         self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
     ) -> Collection[SubscriptionFeed]:
         """As `wanted`, of a few feeds."""
-        attributes = self._examine(record)
-        if attributes is None:
+        if not record.examined and self._read(record) is None:
             return feeds
+        attributes = self._attributes(record)
         return [feed for feed in feeds if feed.filter.matches(attributes)]
 
-    def _examine(self, record: StoredRecord) -> Mapping[str, str] | None:
-        """Return the attributes of a record; None if it is not an event, or stalls the loop. The
-        listeners examine such a record themselves.
+    def _attributes(self, record: StoredRecord) -> Mapping[str, str]:
+        if record.attributes is None:
+            record.attributes = kafka.attributes(record.headers)
+        return record.attributes
+
+    def _read(self, record: StoredRecord) -> tuple[RecordLayout, tuple[bytes, ...]] | None:
+        """Bring a record into binary mode and return its headers; None if it is not an event, or
+        stalls the loop: the listeners examine such a record themselves.
         """
-        if record.attributes is not None:  # It was held.
-            return record.attributes
         guard = self._guard
         if guard.poison and (record.partition, record.offset) in guard.poison:
             return None
@@ -409,15 +425,13 @@ class ChannelReader:
             _stall(record)
         self._misplaced = False
         try:
-            binary = kafka.normalise(record, self._on_misplaced)
-            attributes = kafka.attributes(binary.headers)
+            binary, layout, values = kafka.read(record, self._on_misplaced)
         except InvalidEvent:
             return None
         if binary is not record:
             record.headers, record.value = binary.headers, binary.value
-        if not self._misplaced:  # The listeners count such a record.
-            record.attributes = attributes
-        return attributes
+        record.examined = not self._misplaced  # The listeners count such a record.
+        return layout, values
 
     def examined(self) -> None:
         """A batch of records was examined."""
