@@ -73,9 +73,10 @@ _bodies = (
 
 
 def check(record: Record) -> None:
-    """A record from outside: it has no private headers, and it is written as whole header lines
-    that are read the same again.
+    """A record from outside: it has no private headers, its size is counted correctly, and it is
+    written as whole header lines that are read the same again.
     """
+    assert record.size == Record(record.key, record.value, record.headers).size
     assert not any(
         name.startswith("headrace") or name == "ce_knativebrokerttl" for name, _ in record.headers
     )

@@ -150,17 +150,13 @@ def _record_value(raw: bytes) -> object:
 
 
 def _framing(raw: bytes) -> object:
-    return read_framing(
-        [(b"host", raw), (b"content-length", raw), (b"transfer-encoding", raw), (b"expect", raw)],
-        ServerLimits(),
-    )
+    names = (b"host", b"content-length", b"transfer-encoding", b"expect")
+    return read_framing(names, (raw,) * len(names), ServerLimits())
 
 
 def _framing_names(raw: bytes) -> object:
-    return read_framing(
-        [(b"host", b"a"), *((raw[at : at + 512], b"") for at in range(0, len(raw), 512))],
-        ServerLimits(),
-    )
+    names = (b"host", *(raw[at : at + 512] for at in range(0, len(raw), 512)))
+    return read_framing(names, (b"a", *(b"",) * (len(names) - 1)), ServerLimits())
 
 
 def _feed(body: ChunkedBody | LengthBody, raw: bytes, piece: int) -> object:

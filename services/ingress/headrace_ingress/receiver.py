@@ -12,7 +12,7 @@ from typing import Final
 
 from headrace.adapters.http.server import Exchange, PreparedResponse
 from headrace.adapters.http.server_local_guard import is_local_bind, names_of
-from headrace.codec.http import read
+from headrace.codec.http import read_fields
 from headrace.codec.kafka import structured
 from headrace.domain.errors import HeadraceError
 from headrace.domain.event import BatchTooLarge, InvalidEvent, UnsupportedContent
@@ -86,9 +86,10 @@ class EventReceiver:
             receive=self._receive,
             timeout_seconds=settings.route_seconds,
         )
-        self._arrival_second = -1
-        self._arrival_prefix = b""
-        """Date and time of that second, without its fraction."""
+        self._arrival_ms = -1_000
+        """When the arrival time was formatted (Unix milliseconds)."""
+        self._arrival = self._arrival_prefix = b""
+        """The arrival time then, and its date and time without the fraction of the second."""
         self._routes = routes
         routes.watch(self.route_cache.on_routes_changed)
         routes.watch(self._forget_schema_faults)
@@ -157,8 +158,9 @@ class EventReceiver:
     def _receive(self, exchange: Exchange, route: RouteEntry) -> None:
         started = time.monotonic()
         try:
-            records = read(
-                exchange.headers,
+            records = read_fields(
+                exchange.names,
+                exchange.values,
                 exchange.body,
                 arrival=self._arrival_time(),
                 events_max=self._settings.batch_events_max,
@@ -243,12 +245,18 @@ class EventReceiver:
         return True
 
     def _arrival_time(self) -> bytes:
-        """Return `knativearrivaltime` for now; date and time are formatted once per second."""
-        second, millisecond = divmod(int(time.time() * 1000), 1000)
-        if second != self._arrival_second:
-            self._arrival_second = second
-            self._arrival_prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
-        return b"%b%03dZ" % (self._arrival_prefix, millisecond)
+        """Return `knativearrivaltime` for now; it is formatted once per millisecond, and date and
+        time once per second.
+        """
+        now = int(time.time() * 1000)
+        if now != self._arrival_ms:
+            second, millisecond = divmod(now, 1000)
+            if second != self._arrival_ms // 1000:
+                prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+                self._arrival_prefix = prefix.encode()
+            self._arrival_ms = now
+            self._arrival = b"%b%03dZ" % (self._arrival_prefix, millisecond)
+        return self._arrival
 
     # Batches.
 

@@ -31,6 +31,7 @@ __all__ = [
     "binary_lines",
     "read",
     "read_binary",
+    "read_fields",
     "read_reply",
     "write_binary",
     "write_structured",
@@ -56,11 +57,26 @@ def read(
     accepted; `BatchTooLarge` (413) for more than `events_max` events; and `UnsupportedContent`
     (415).
     """
-    if not headers:
+    names, values = zip(*headers, strict=True) if headers else ((), ())
+    return read_fields(names, values, body, arrival=arrival, events_max=events_max)
+
+
+def read_fields(
+    names: tuple[bytes, ...],
+    values: tuple[bytes, ...],
+    body: bytes,
+    *,
+    arrival: bytes | None,
+    events_max: int = 1_000,
+) -> list[Record]:
+    """As `read`, of headers whose names and values are apart."""
+    if not names:
         raise missing("specversion")
-    names, values = zip(*headers)  # noqa: B905 - each header is a pair
     layout = layouts[names]
-    if layout.content_type < 0 or mode(values[layout.content_type]) is not _BATCH:
+    found = _BINARY if layout.content_type < 0 else mode(values[layout.content_type])
+    if found is _BINARY:
+        return [assemble(layout, values, body, arrival)]
+    if found is not _BATCH:
         return [_read_one(layout, values, body, arrival)]
     refuse_encodings(layout, values)
     carried = passthrough_fields(layout, values)

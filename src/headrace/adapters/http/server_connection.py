@@ -161,7 +161,8 @@ class ServerConnection(asyncio.Protocol):
         """
         self._reading_paused = self._writing_paused = self._advancing = False
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._fields: list[bytes] = []
+        """Name, value, name, value … of the current request."""
         self._head_complete = self._keep_alive = False
 
     # Called by the parser.
@@ -172,7 +173,9 @@ class ServerConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Append a header field."""
-        self._headers.append((name.lower(), value))
+        fields = self._fields
+        fields.append(name)
+        fields.append(value)
 
     def on_headers_complete(self) -> None:
         """Record that the head is valid, and whether the connection is kept alive.
@@ -380,8 +383,7 @@ class ServerConnection(asyncio.Protocol):
         limits = self.server.limits
         if len(head) > limits.head_bytes_max:
             reject_long_head(head, limits)
-        headers: list[tuple[bytes, bytes]] = []
-        self._headers = headers
+        fields = self._fields = []
         self._target = b""
         self._head_complete = False
         parser = self._parser
@@ -397,7 +399,7 @@ class ServerConnection(asyncio.Protocol):
             reject_method(head)
         except httptools.HttpParserError as error:
             if b" HTTP/1.1\r\n" in head:
-                reject_coding(headers)
+                reject_coding(fields[::2], fields[1::2])
             raise RequestRejected(400, f"the request is not HTTP/1.1: {error}") from None
         if not self._head_complete:
             raise RequestRejected(400, "the request has no request line")
@@ -411,16 +413,18 @@ class ServerConnection(asyncio.Protocol):
             old = parser.get_http_version() == "1.0"
         self._old = old
         server = self.server
-        framing, host = read_framing(headers, limits, old=old)
+        values = tuple(fields[1::2])
+        framing, host, names = read_framing(tuple(fields[::2]), values, limits, old=old)
         guard = server.guard
         if guard is not None and (framing[3] or host not in guard.local_hosts):
-            guard.check(host, headers)
+            guard.check(host, tuple(zip(names, values, strict=True)))
         self.last = server.draining or not self._keep_alive
         exchange = self._exchange = Exchange(
             self,
             method,
             target,
-            headers,
+            names,
+            values,
             host,
             -1 if framing[1] else framing[0],
             limits.body_bytes_max,

@@ -28,12 +28,13 @@ class Exchange:
         "body",
         "body_bytes_max",
         "context",
-        "headers",
         "host",
         "length",
         "method",
+        "names",
         "on_answered",
         "target",
+        "values",
     )
 
     def __init__(
@@ -41,7 +42,8 @@ class Exchange:
         connection: ExchangeOwner,
         method: bytes,
         target: bytes,
-        headers: list[tuple[bytes, bytes]],
+        names: tuple[bytes, ...],
+        values: tuple[bytes, ...],
         host: bytes,
         length: int,
         body_bytes_max: int,
@@ -50,8 +52,10 @@ class Exchange:
         self.method = method
         self.target = target
         """The request target as sent, including percent-encoding and query."""
-        self.headers = headers
-        """Header fields in order, with names in lower case and values without surrounding space."""
+        self.names = names
+        """Names of the header fields in order, in lower case."""
+        self.values = values
+        """Their values, without surrounding space."""
         self.host = host
         self.length = length
         """The Content-Length in bytes, or -1 if the body is chunked."""
@@ -65,6 +69,16 @@ class Exchange:
         """Called once with the status of the response, or with 0 when the client has disconnected
         before it.
         """
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The header fields as pairs. Hot paths use `names` and `values`."""
+        return list(zip(self.names, self.values, strict=True))
+
+    @headers.setter
+    def headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self.names = tuple(name for name, _ in headers)
+        self.values = tuple(value for _, value in headers)
 
     @property
     def answered(self) -> bool:

@@ -48,8 +48,8 @@ A plain tuple, because one is created per request.
 
 
 class _Shape:
-    """The positions of the checked fields in a sequence of field names, and the sequence's error
-    if it is invalid.
+    """The positions of the checked fields in a sequence of field names as sent, and the sequence's
+    error if it is invalid.
     """
 
     __slots__ = (
@@ -57,13 +57,15 @@ class _Shape:
         "expect",
         "host",
         "length",
+        "names",
         "old_refusal",
         "plain",
         "refusal",
         "transfer",
     )
 
-    def __init__(self, names: Sequence[bytes]) -> None:
+    def __init__(self, sent: Sequence[bytes]) -> None:
+        self.names = names = tuple(name.lower() for name in sent)
         self.host = _only(names, b"host")
         self.length = _only(names, b"content-length")
         self.transfer = _only(names, b"transfer-encoding")
@@ -109,38 +111,38 @@ _hosts: ByteBoundedCache[bytes, None] = ByteBoundedCache(
 
 
 def read_framing(
-    headers: Sequence[tuple[bytes, bytes]], limits: ServerLimits, *, old: bool = False
-) -> tuple[Framing, bytes]:
-    """Check the header fields of one request; return how its body is delimited, and its Host.
+    sent: tuple[bytes, ...], values: tuple[bytes, ...], limits: ServerLimits, *, old: bool = False
+) -> tuple[Framing, bytes, tuple[bytes, ...]]:
+    """Check the header fields of one request, whose names are as they were `sent`; return how its
+    body is delimited, its Host, and the names in lower case.
 
     `old` means HTTP/1.0, which may omit Host (it is empty then) and has neither Transfer-Encoding
     nor expectations. Raises `RequestRejected`.
     """
-    if len(headers) > limits.header_count_max:
-        raise _count_refusal(len(headers), limits)
-    names = tuple([name for name, _ in headers])
-    shape = _shapes.get(names) or _remember(names)
+    if len(sent) > limits.header_count_max:
+        raise _count_refusal(len(sent), limits)
+    shape = _shapes.get(sent) or _remember(sent)
     refusal = shape.old_refusal if old else shape.refusal
     if refusal is not None:
         raise RequestRejected(400, refusal)
-    host = headers[shape.host][1] if shape.host >= 0 else b""
+    host = values[shape.host] if shape.host >= 0 else b""
     if host not in _hosts and shape.host >= 0:
         _check_host(host)
-    length = _length(headers[shape.length][1]) if shape.length >= 0 else 0
+    length = _length(values[shape.length]) if shape.length >= 0 else 0
     if shape.plain or old:
-        return (length, False, False, shape.browser), host
-    if shape.transfer >= 0 and headers[shape.transfer][1].lower() != b"chunked":
-        raise _coding_refusal(headers[shape.transfer][1])
+        return (length, False, False, shape.browser), host, shape.names
+    if shape.transfer >= 0 and values[shape.transfer].lower() != b"chunked":
+        raise _coding_refusal(values[shape.transfer])
     if shape.expect != _ABSENT and (
-        shape.expect == _REPEATED or headers[shape.expect][1].lower() != b"100-continue"
+        shape.expect == _REPEATED or values[shape.expect].lower() != b"100-continue"
     ):
         raise RequestRejected(417, "the only expectation understood is 100-continue")
-    return (length, shape.transfer >= 0, shape.expect >= 0, shape.browser), host
+    return (length, shape.transfer >= 0, shape.expect >= 0, shape.browser), host, shape.names
 
 
-def _remember(names: tuple[bytes, ...]) -> _Shape:
-    shape = _Shape(names)
-    _shapes.remember(names, shape, sum(map(len, names)) + _NAME_BYTES * len(names))
+def _remember(sent: tuple[bytes, ...]) -> _Shape:
+    shape = _Shape(sent)
+    _shapes.remember(sent, shape, 2 * (sum(map(len, sent)) + _NAME_BYTES * len(sent)))
     return shape
 
 
@@ -156,18 +158,18 @@ def _check_host(host: bytes) -> None:
     _hosts.remember(host, None, len(host))
 
 
-def reject_coding(headers: Sequence[tuple[bytes, bytes]]) -> None:
-    """Reject an unsupported transfer coding in a head that the parser has rejected.
+def reject_coding(sent: Sequence[bytes], values: Sequence[bytes]) -> None:
+    """Reject an unsupported transfer coding in a head that the parser has rejected, with the fields
+    before the error.
 
     Raises `RequestRejected` (501, or 400).
     """
-    values = [value for name, value in headers if name == b"transfer-encoding"]
-    if (
-        len(values) == 1
-        and values[0].lower() != b"chunked"
-        and not any(name == b"content-length" for name, _ in headers)
-    ):
-        raise _coding_refusal(values[0])
+    names = [name.lower() for name in sent]
+    if names.count(b"transfer-encoding") != 1 or b"content-length" in names:
+        return
+    coding = values[names.index(b"transfer-encoding")]
+    if coding.lower() != b"chunked":
+        raise _coding_refusal(coding)
 
 
 def _coding_refusal(value: bytes) -> RequestRejected:
