@@ -5,7 +5,7 @@ are not frozen, because `__init__` of a frozen class takes four times as long.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 Headers = Sequence[tuple[str, bytes]]
@@ -26,15 +26,20 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    header_bytes: int = field(default=-1, compare=False, repr=False)
+    """Bytes of the headers, if its creator has counted them; else -1."""
 
     @property
     def size(self) -> int:
         """Bytes of key, value and headers, without the log's own framing."""
-        return (
-            len(self.key or b"")
-            + len(self.value or b"")
-            + sum(len(name) + len(value) for name, value in self.headers)
-        )
+        size = self.header_bytes
+        if size < 0:
+            size = sum(len(name) + len(value) for name, value in self.headers)
+        if self.key is not None:
+            size += len(self.key)
+        if self.value is not None:
+            size += len(self.value)
+        return size
 
 
 @dataclass(slots=True)

@@ -135,14 +135,7 @@ class KafkaLog:
         budget = self._budgets.get(topic)
         if budget is None:
             budget = self._budgets[topic] = _TopicBudget(topic)
-        key, value, headers = record.key, record.value, record.headers
-        size = RECORD_OVERHEAD_BYTES
-        if value is not None:
-            size += len(value)
-        if key is not None:
-            size += len(key)
-        for name, text in headers:
-            size += len(name) + len(text)
+        size = RECORD_OVERHEAD_BYTES + record.size
         options = self.options
         if size > options.record_bytes_max:
             raise RecordTooLarge(size - RECORD_OVERHEAD_BYTES, options.record_bytes_max)
@@ -150,6 +143,7 @@ class KafkaLog:
             raise LogFull(topic, options.topic_bytes_max)
         if self._open_bytes + size > options.bytes_max and self._open_bytes:
             raise LogFull(topic, options.bytes_max)
+        headers = record.headers
         fields = headers if type(headers) is list else list(headers)
         if self._timed_since:
             report = partial(self._reported, budget, size, stored)
@@ -157,7 +151,9 @@ class KafkaLog:
             self._timed_since = time.monotonic()
             report = partial(self._reported_timed, budget, size, stored)
         try:
-            self._producer.produce(topic, value, key, headers=fields, on_delivery=report)
+            self._producer.produce(
+                topic, record.value, record.key, headers=fields, on_delivery=report
+            )
         except BufferError:
             self._end_timing(report)
             raise LogFull(topic, options.bytes_max) from None
