@@ -53,9 +53,11 @@ class BreakerGate:
         if delivery.reply is not None:
             return
         self._in_flight -= 1
-        breaker, before = self.breaker, self.breaker.state
+        breaker, before, status = self.breaker, self.breaker.state, outcome.status
+        if breaker.undisturbed and status is not None and status < 400:
+            return
         breaker.record(
-            delivery.identity if outcome.status is None or outcome.status >= 400 else None,
+            delivery.identity if status is None or status >= 400 else None,
             outcome,
             self._clock.monotonic(),
         )

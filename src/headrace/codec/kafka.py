@@ -73,12 +73,12 @@ def read(
     if layout.fault is not None:
         raise InvalidEvent(*layout.fault)
     taken = layout.take(values)
-    specversion, *others = layout.required
+    specversion, id_, source, type_ = layout.required
     if taken[specversion] != b"1.0":
         rules.rules(taken[specversion].decode("latin-1"))
-    for position in others:
-        if not taken[position]:
-            raise InvalidEvent(layout.names[position], "must not be empty")
+    if not (taken[id_] and taken[source] and taken[type_]):
+        empty = next(each for each in (id_, source, type_) if not taken[each])
+        raise InvalidEvent(layout.names[empty], "must not be empty")
     joined = b"".join(taken)
     if joined.translate(None, _VISIBLE) or len(joined) > rules.VALUE_BYTES_MAX:
         _examine(layout, taken)

@@ -130,6 +130,13 @@ class Breaker:
         self._limit = concurrency_max
         self._good = 0
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether an answer without an error changes nothing: there was no failure since the last
+        one.
+        """
+        return not self._failed and self.state is _CLOSED
+
     def allows(self, in_flight: int, now: float) -> int:
         """Return how many attempts may start now, while `in_flight` attempts are running."""
         if self.state is BreakerState.CLOSED:

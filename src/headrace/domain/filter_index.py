@@ -60,10 +60,13 @@ class FilterIndex(Generic[K]):
         "_tables",
         "_unconditional",
         "_unindexed",
+        "conditional",
     )
 
     def __init__(self) -> None:
         self._evaluation = _Evaluation()
+        self.conditional = False
+        """Whether a filter has a condition. If none has, `matching` needs no attributes."""
         self._by_key: dict[K, _Entry[K]] = {}
         self._only: tuple[Predicate, tuple[K]] | None = None
         """Predicate and key of the filter if there is one: no lookup is faster."""
@@ -84,7 +87,7 @@ class FilterIndex(Generic[K]):
         entry.filters[key] = filter
         entry.keys = None
         self._by_key[key] = entry
-        self._find_only()
+        self._changed()
 
     def remove(self, key: K) -> None:
         """Remove the filter with this key. Raises KeyError if there is none."""
@@ -93,12 +96,7 @@ class FilterIndex(Generic[K]):
         entry.keys = None
         if not entry.filters and entry.condition is not None:
             self._drop(entry, entry.condition)
-        self._find_only()
-
-    @property
-    def conditional(self) -> bool:
-        """Whether a filter has a condition. If none has, `matching` needs no attributes."""
-        return len(self._unconditional.filters) < len(self._by_key)
+        self._changed()
 
     def matching(self, attributes: Attributes) -> Sequence[K]:
         """Return the keys of the filters that match an event with these attributes, each once.
@@ -147,7 +145,8 @@ class FilterIndex(Generic[K]):
             several += entry.keys or entry.prepared()
         return several
 
-    def _find_only(self) -> None:
+    def _changed(self) -> None:
+        self.conditional = len(self._unconditional.filters) < len(self._by_key)
         self._only = None
         if len(self._by_key) == 1:
             [(key, entry)] = self._by_key.items()

@@ -88,7 +88,7 @@ class HttpTarget:
     ) -> HttpAttempt:
         """Send one POST; see `headrace.domain.ports.Target.post`."""
         now = self._loop.time()
-        head = b"%bcontent-length: %d\r\n%b\r\n" % (self._prefix, len(body), headers)
+        head = b"".join((self._prefix, b"%d\r\n" % len(body), headers, b"\r\n"))
         attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines, now)
         if b"\n\r" in headers or (headers and headers[-2:] != b"\r\n"):
             # The last check before the request is written: with an empty line in its headers, an
@@ -313,6 +313,6 @@ def _prefix(url: TargetUrl, user_agent: str) -> bytes:
         f"user-agent: {user_agent}",
         # A compressed response could expand to any size.
         "accept-encoding: identity",
-        "",
+        "content-length: ",
     )
     return "\r\n".join(lines).encode("ascii")
