@@ -82,7 +82,7 @@ class HttpServer:
         self.loop: asyncio.AbstractEventLoop
         self.connection_table = ConnectionTable(self.limits, self._time)
         self._handler = handler
-        self._admit = admit
+        self.admit = admit
         self._unread = 0
         self._heads = 0
         self._acceptors: list[Acceptor] = []
@@ -184,21 +184,15 @@ class HttpServer:
 
     # Called by connections.
 
-    def admit(self, exchange: Exchange) -> None:
-        """Call the admission hook, which decides whether the body is read."""
-        try:
-            self._admit(exchange)
-        except Exception as error:
-            self._failed(exchange, error)
-
     def handle(self, exchange: Exchange) -> None:
         """Pass a complete request to the handler."""
         try:
             self._handler(exchange)
         except Exception as error:
-            self._failed(exchange, error)
+            self.failed(exchange, error)
 
-    def _failed(self, exchange: Exchange, error: Exception) -> None:
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer a request that could not be handled, and log the error."""
         logger.error("request_failed", error=repr(error), exc_info=error)
         fields, body = self.refused(
             RequestRejected(500, "the request could not be handled; the server's log says why")

@@ -13,6 +13,7 @@ The phases and their transitions:
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, Protocol, cast
 
@@ -86,6 +87,8 @@ class ConnectionOwner(Protocol):
     """The `date` field and the empty line that end the head of every response."""
     draining: bool
     """Whether each connection is closed after its next response."""
+    admit: Callable[[Exchange], None]
+    """The admission hook, which decides whether the body is read. May raise."""
 
     @property
     def is_full(self) -> bool:
@@ -100,12 +103,12 @@ class ConnectionOwner(Protocol):
         """Remove a closed connection."""
         ...
 
-    def count(self, event: ConnectionEvent) -> None:
-        """Count an action that a limit caused on a connection."""
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """Answer a request for which the admission hook has raised."""
         ...
 
-    def admit(self, exchange: Exchange) -> None:
-        """Call the admission hook, which decides whether the body is read."""
+    def count(self, event: ConnectionEvent) -> None:
+        """Count an action that a limit caused on a connection."""
         ...
 
     def handle(self, exchange: Exchange) -> None:
@@ -310,12 +313,14 @@ class ServerConnection(asyncio.Protocol):
         try:
             if self.phase is _BODY:
                 return self._take_body(data, at)
-            return self._take_head(data, at)
+            if not self._unfinished and (end := data.find(_HEAD_END, at)) >= 0:
+                return self._begin(data[at : end + 4], data, end + 4)
+            return self._take_part_of_head(data, at)
         except RequestRejected as refusal:
             self._refuse(refusal)
             return len(data)
 
-    def _take_head(self, data: bytes, at: int) -> int:
+    def _take_part_of_head(self, data: bytes, at: int) -> int:
         if self._unfinished:
             searched = max(0, len(self._unfinished) - 3)
             before = len(self._unfinished)
@@ -330,9 +335,6 @@ class ServerConnection(asyncio.Protocol):
             self._unfinished.clear()
             self._count_held()
             return self._begin(head, data, at + len(head) - before)
-        end = data.find(_HEAD_END, at)
-        if end >= 0:
-            return self._begin(data[at : end + 4], data, end + 4)
         if self.phase is _IDLE:
             self.phase, self.since = _HEAD, self.server.now
         self._unfinished += data[at:]
@@ -351,7 +353,10 @@ class ServerConnection(asyncio.Protocol):
         last = self.last
         # After a response before the body is read, the start of the next request is unknown.
         self.last = last or unread
-        server.admit(exchange)
+        try:
+            server.admit(exchange)
+        except Exception as error:
+            server.failed(exchange, error)
         if exchange._connection is None:
             return self._answered_unread(data, at, end)
         self.last = last
