@@ -25,7 +25,7 @@ log that takes this long.
 TURN_RECORDS: Final = 2_000
 """How many records are read for some feeds while others wait."""
 TOGETHER_SECONDS: Final = 0.0015
-"""How long a feed waits for others before something is read for it, for each feed of the reader. A
+"""How long a feed waits for others before something is read for it, for each feed that is behind. A
 hundred feeds that are read for one by one cost a hundred reads.
 """
 TOGETHER_SECONDS_MAX: Final = 0.15
@@ -36,9 +36,10 @@ _FEW: Final = 8
 class Reader(Protocol):
     """What this needs of the channel reader."""
 
-    @property
-    def feeds(self) -> Collection[SubscriptionFeed]:
-        """The feeds that are served."""
+    def behind(self, number: int) -> int:
+        """The number of feeds that do not take records of this partition as the reader reads
+        them.
+        """
         ...
 
     def position(self, number: int) -> int:
@@ -105,7 +106,7 @@ class CatchUp:
         if turn is not None:
             self._next_turn(number)
         elif number not in self._timers:
-            delay = min(len(self._reader.feeds) * TOGETHER_SECONDS, TOGETHER_SECONDS_MAX)
+            delay = min(self._reader.behind(number) * TOGETHER_SECONDS, TOGETHER_SECONDS_MAX)
             self._timers[number] = self._loop.call_later(delay, self._begin, number)
 
     def _begin(self, number: int) -> None:

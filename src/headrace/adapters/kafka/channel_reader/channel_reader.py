@@ -359,6 +359,10 @@ class ChannelReader:
         for feed in followers:
             self._place(feed, number)
 
+    def behind(self, number: int) -> int:
+        """As `catch_up.Reader.behind`."""
+        return len(self.feeds) - self._followers.get(number, 0)
+
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
         """A feed has reached the position of the reader."""
         if number not in self._followers or not feed.takes(number) or feed.follows(number):
