@@ -18,7 +18,11 @@ from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
 from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
 from headrace.adapters.kafka.channel_reader.retry_reader import RetryReader
-from headrace.adapters.kafka.channel_reader.subscription_feed import Reader, SubscriptionFeed
+from headrace.adapters.kafka.channel_reader.subscription_feed import (
+    Reader,
+    ReaderProgress,
+    SubscriptionFeed,
+)
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX
 from headrace.adapters.kafka.consumer.positions import Position
@@ -97,9 +101,11 @@ class ChannelReader:
         """Whether the drain deadline of the revocation that runs has passed."""
         self._held: list[StoredRecord] = []
         """Records for which the only feed has no room."""
-        self._progress: tuple[Mapping[int, int], Sequence[int]] = {}, ()
+        self._progress = ReaderProgress({}, {})
+        self._at_end = False
+        """As `Reader.at_end`."""
         self._progress_known = False
-        """Whether `_progress` is from this callback of the loop."""
+        """Whether these two are from this callback of the loop."""
         self._partition_count = 0
         self.unconfirmed = False
         """Whether the group has not confirmed the membership for a while."""
@@ -238,17 +244,23 @@ class ChannelReader:
         """As `Reader.high_watermark`."""
         return self._consumer.high_watermark(partition.partition)
 
-    def progress(self) -> object:
+    def progress(self) -> ReaderProgress:
         """As `Reader.progress`. It is determined once for all feeds that ask in one callback of the
         loop, and is the same object while it is equal.
         """
         if not self._progress_known:
             self._progress_known = True
             self._loop.call_soon(self._let_progress_age)
-            progress = dict(self._positions), self._consumer.high_watermarks()
+            ends = {each: self._consumer.high_watermark(each) for each in self._positions}
+            progress = ReaderProgress(dict(self._positions), ends)
             if progress != self._progress:
-                self._progress = progress
+                self._progress, self._at_end = progress, progress.at_end()
         return self._progress
+
+    def at_end(self) -> bool:
+        """As `Reader.at_end`."""
+        self.progress()
+        return self._at_end
 
     def _let_progress_age(self) -> None:
         self._progress_known = False

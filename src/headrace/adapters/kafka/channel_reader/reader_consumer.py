@@ -159,10 +159,6 @@ class ReaderConsumer(KafkaFeed):
         state = self._states.get((self.config.topics[0], number))
         return state.high_watermark if state is not None else 0
 
-    def high_watermarks(self) -> Sequence[int]:
-        """The ends of all partitions, as last reported."""
-        return [state.high_watermark for state in self._states.values()]
-
 
 class _SubscriptionPositions(PositionResolver):
     """Begins where the subscriptions are. Used in the consumer's thread."""

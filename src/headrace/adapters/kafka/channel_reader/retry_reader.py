@@ -16,7 +16,10 @@ from headrace.adapters.kafka.channel_reader.admission import Admission
 from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
 from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
-from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.channel_reader.subscription_feed import (
+    ReaderProgress,
+    SubscriptionFeed,
+)
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -37,6 +40,7 @@ _VISITS: Final = 5
 _ENDS_SECONDS = 5.0
 """How old the end of a topic may be that is not read because its feed has no room."""
 _ENDS_TIMEOUT_SECONDS = 5.0
+_PROGRESS: Final = ReaderProgress({}, {})
 
 
 class Channel(Protocol):
@@ -233,9 +237,13 @@ class RetryReader:
         """As `subscription_feed.Reader.high_watermark`: the feed notes what is read."""
         return 0
 
-    def progress(self) -> object:
-        """As `subscription_feed.Reader.progress`."""
-        return None
+    def progress(self) -> ReaderProgress:
+        """As `subscription_feed.Reader.progress`. Each feed is told about its ends."""
+        return _PROGRESS
+
+    def at_end(self) -> bool:
+        """As `subscription_feed.Reader.at_end`."""
+        return False
 
     # Assignment.
 

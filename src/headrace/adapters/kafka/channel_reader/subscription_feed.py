@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headrace.adapters.kafka.consumer.alarms import AlarmReporter
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
@@ -21,6 +21,19 @@ from headrace.domain.ports import NO_LAG, FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
 COMMIT_AGAIN_SECONDS = 600.0
+
+
+class ReaderProgress(NamedTuple):
+    """How far a reader has read."""
+
+    positions: Mapping[int, int]
+    """The offset that is read next, by partition."""
+    ends: Mapping[int, int]
+    """The end of each partition, as last reported."""
+
+    def at_end(self) -> bool:
+        """Whether all that was there has been read."""
+        return all(self.positions.get(number, 0) >= end for number, end in self.ends.items())
 
 
 class Reader(Protocol):
@@ -70,8 +83,12 @@ class Reader(Protocol):
         """The end of this partition."""
         ...
 
-    def progress(self) -> object:
-        """Return a value that is equal to an earlier one if no position and no end has moved."""
+    def progress(self) -> ReaderProgress:
+        """Return how far it has read."""
+        ...
+
+    def at_end(self) -> bool:
+        """As `ReaderProgress.at_end`, of `progress`."""
         ...
 
     def on_unfollowed(self, number: int) -> None:
@@ -88,6 +105,18 @@ class _Progress:
     """Whether it takes records as the reader reads them. Everything below the reader's position
     that it did not take did not match.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class _NoLag:
+    """The answer of `SubscriptionFeed.lag` when there is none. It applies as long as the reader has
+    not moved, or has moved to the end while the feed follows it.
+    """
+
+    lag: Mapping[Partition, Lag]
+    reached: ReaderProgress
+    following: bool
+    """In all partitions."""
 
 
 class SubscriptionFeed:
@@ -120,8 +149,7 @@ class SubscriptionFeed:
         self._loop = asyncio.get_running_loop()
         self._committed_at = self._loop.time()
         """When everything was committed last, whether it had changed or not."""
-        self._no_lag: tuple[object, Mapping[Partition, Lag]] | None = None
-        """The answer of `lag` while there is none, and the progress of the reader then."""
+        self._no_lag: _NoLag | None = None
         self._no_lag_at = -math.inf
         """When `lag` last gave that answer."""
 
@@ -183,6 +211,8 @@ class SubscriptionFeed:
     @property
     def skipped(self) -> int:
         """As `Feed.skipped`."""
+        for number in self.partitions:
+            self.skip_to_reader(number)
         return self._skipped
 
     def verify_membership(self) -> None:
@@ -194,10 +224,14 @@ class SubscriptionFeed:
         """As `Feed.lag`. The end of the log is at most a second old, 5 s for paused partitions."""
         now = self._loop.time()
         reader = self._reader
-        reached = reader.progress()
-        if self._no_lag is not None and not self.flow.records and reached == self._no_lag[0]:
+        reached, before = reader.progress(), self._no_lag
+        if (
+            before is not None
+            and not self.flow.records
+            and (reached == before.reached or (before.following and reader.at_end()))
+        ):
             self._no_lag_at = now
-            return self._no_lag[1]
+            return before.lag
         found = {}
         for number, progress in self.partitions.items():
             state = progress.state
@@ -208,7 +242,8 @@ class SubscriptionFeed:
             found[state.partition] = state.lag(now)
         self._no_lag = None
         if all(each is NO_LAG for each in found.values()):
-            self._no_lag, self._no_lag_at = (reached, found), now
+            following = all(each.following for each in self.partitions.values())
+            self._no_lag, self._no_lag_at = _NoLag(found, reached, following), now
         return found
 
     async def stop(self, *, leave: bool = False) -> None:
@@ -316,6 +351,7 @@ class SubscriptionFeed:
         if not progress.following:
             return False
         progress.following = False
+        self._no_lag = None
         self._skip(progress, offset)
         return True
 

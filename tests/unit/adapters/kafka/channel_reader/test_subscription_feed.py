@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.channel_reader.subscription_feed import (
+    ReaderProgress,
+    SubscriptionFeed,
+)
 from headrace.adapters.kafka.consumer.partition_state import PartitionState
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.domain.feed import FeedBounds, FeedConfig
@@ -51,9 +54,13 @@ class RecordedReader:
         number = partition.partition
         return max(self.position(number), self.ends.get(number, 0))
 
-    def progress(self) -> object:
+    def progress(self) -> ReaderProgress:
         """See the protocol."""
-        return dict(self.positions), dict(self.ends)
+        return ReaderProgress(dict(self.positions), dict(self.ends))
+
+    def at_end(self) -> bool:
+        """See the protocol."""
+        return self.progress().at_end()
 
     def on_unfollowed(self, number: int) -> None:
         """See the protocol."""
@@ -197,28 +204,55 @@ def lag_records(feed: SubscriptionFeed) -> dict[int, int]:
     return {partition.partition: lag.records for partition, lag in feed.lag().items()}
 
 
-async def test_lag_of_idle_feeds_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process reports it each second for a thousand feeds, which have ten partitions each."""
-    computed = 0
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Partition]:
+    """The partitions whose lag was computed."""
+    partitions: list[Partition] = []
     compute = PartitionState.lag
 
-    def count(state: PartitionState, now: float) -> Lag:
-        nonlocal computed
-        computed += 1
+    def record(state: PartitionState, now: float) -> Lag:
+        partitions.append(state.partition)
         return compute(state, now)
 
-    monkeypatch.setattr(PartitionState, "lag", count)
+    monkeypatch.setattr(PartitionState, "lag", record)
+    return partitions
+
+
+async def test_lag_of_idle_feeds_is_not_computed_again(computed: list[Partition]) -> None:
+    """A process reports it each second for a thousand feeds, which have ten partitions each."""
     opened = [open_feed() for _ in range(1_000)]
     first = [feed.lag() for feed, _, _ in opened]
-    assert 2_000 == computed
+    assert 2_000 == len(computed)
     again = [feed.lag() for feed, _, _ in opened for _ in range(3)]
-    assert (2_000, 3_000) == (computed, len(again))
+    assert (2_000, 3_000) == (len(computed), len(again))
     assert all(list(each.values()) == [NO_LAG, NO_LAG] for each in first + again)
     feed, reader, _ = opened[0]
     reader.ends[1] = 7
-    assert ({0: 0, 1: 7}, 2_002) == (lag_records(feed), computed)
+    assert ({0: 0, 1: 7}, 2_002) == (lag_records(feed), len(computed))
     # What waits gets older: it is computed each time.
-    assert ({0: 0, 1: 7}, 2_004) == (lag_records(feed), computed)
+    assert ({0: 0, 1: 7}, 2_004) == (lag_records(feed), len(computed))
+
+
+async def test_lag_is_not_computed_while_nothing_matches(computed: list[Partition]) -> None:
+    """The reader is at the end of the log again and again."""
+    feed, reader, _ = open_feed()
+    feed.lag()
+    for end in (5, 9):
+        reader.positions[0] = reader.ends[0] = end
+        assert ({0: 0, 1: 0}, 2) == (lag_records(feed), len(computed))
+    assert 9 == feed.skipped
+    reader.positions[0], reader.ends[0] = 10, 12
+    assert ({0: 2, 1: 0}, 4) == (lag_records(feed), len(computed))
+
+
+async def test_lag_grows_for_a_feed_that_does_not_follow() -> None:
+    """The reader reads on for others, up to the end."""
+    feed, reader, _ = open_feed()
+    feed.lag()
+    feed.pause(Partition("t", 0))
+    for end in (5, 9):
+        reader.positions[0] = reader.ends[0] = end
+        assert {0: end, 1: 0} == lag_records(feed)
 
 
 async def test_lag_is_right_after_every_change() -> None:
