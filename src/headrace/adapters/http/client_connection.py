@@ -27,7 +27,7 @@ from headrace.domain.delivery import Failure, Outcome
 
 _BODY_SENT_AT_ONCE = 65_536
 """Maximum size of a body that is written together with its head; socket buffers can hold it."""
-_REMEMBERED_BYTES_MAX = 4_096
+_REMEMBERED_BYTES_MAX = 1_024
 _OVER_BUDGET = (
     "too many large replies are being read; this one is read when the event is delivered again"
 )
