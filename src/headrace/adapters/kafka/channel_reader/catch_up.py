@@ -7,11 +7,12 @@ that one with an hour of events does not hold up one with a few.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
 from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
+from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
@@ -46,20 +47,6 @@ class Reader(Protocol):
         """The offset that the reader reads next."""
         ...
 
-    def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
-        """The feeds whose filters the record passes."""
-        ...
-
-    def wanted_of(
-        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
-    ) -> Collection[SubscriptionFeed]:
-        """As `wanted`, of a few feeds."""
-        ...
-
-    def examined(self) -> None:
-        """A batch of records was examined."""
-        ...
-
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
         """A feed has reached the position of the reader."""
         ...
@@ -84,12 +71,17 @@ class CatchUp:
     """The feeds of one reader that are behind. Everything here runs on the event loop."""
 
     def __init__(
-        self, config: ConsumerConfig, shared: SharedConsumerResources, reader: Reader
+        self,
+        config: ConsumerConfig,
+        shared: SharedConsumerResources,
+        reader: Reader,
+        matcher: EventMatcher,
     ) -> None:
         (self._topic,) = config.topics
         config = replace(config, fetch_wait_ms=min(config.fetch_wait_ms, FETCH_WAIT_MS))
         self._consumer = AssignedConsumer(config, shared, self, purpose="catch-up")
         self._reader = reader
+        self._matcher = matcher
         self._waiting: dict[int, dict[SubscriptionFeed, None]] = {}
         self._turns: dict[int, _Turn] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
@@ -190,17 +182,14 @@ class CatchUp:
             del feeds[feed]
             feed.skip_to(number, turn.position)
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
+        matcher = self._matcher
+        wanted = matcher.wanted_by_few if len(feeds) <= _FEW else matcher.wanted
         for record in records if feeds else ():
-            wanted = (
-                self._reader.wanted_of(record, feeds)
-                if len(feeds) <= _FEW
-                else self._reader.wanted(record)
-            )
-            for feed in wanted:
+            for feed in wanted(record, feeds):
                 if feed in feeds:
                     batches.setdefault(feed, []).append(record)
             turn.position = record.offset + 1
-        self._reader.examined()
+        matcher.examined()
         if end is not None and feeds:
             turn.position = max(turn.position, end)
         turn.read += len(records)

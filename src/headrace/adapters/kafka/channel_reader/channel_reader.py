@@ -8,11 +8,12 @@ the retry and dead letter topics of all these subscriptions (`retry_reader`).
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Final
 
 from headrace.adapters.kafka.channel_reader.admission import Admission
 from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
+from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
@@ -29,13 +30,8 @@ from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
 from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
-from headrace.codec import http, kafka
-from headrace.codec.record_layout import RecordLayout
-from headrace.domain.event import InvalidEvent
 from headrace.domain.feed import AlarmKind, FeedAlarm
-from headrace.domain.filter_index import FilterIndex
 from headrace.domain.record import Partition, StoredRecord
-from headrace.runtime.failpoints import stall_point, stall_points_armed
 
 START_DISTANCE_MAX: Final = 10_000
 """How many records the reader goes back for a feed when it begins, and how many it reads before it
@@ -43,7 +39,6 @@ reaches a feed that begins ahead of it. Feeds that are further apart do not wait
 """
 NOT_OWNED: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
-_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 """What the feeds report themselves, about their own records and offsets."""
 _LAZY_SECONDS = 1.0
@@ -72,7 +67,6 @@ class ChannelReader:
         (self.topic,) = config.topics
         self._config = config
         self._shared = shared
-        self._guard = guard
         self._previous = previous
         self._on_closing = on_closing
         self.closed = asyncio.Event()
@@ -87,11 +81,11 @@ class ChannelReader:
             self._membership,
             on_members=self._admission.on_members,
         )
-        self._catch_up = CatchUp(config, shared, self)
+        self._matcher = EventMatcher(guard)
+        self._catch_up = CatchUp(config, shared, self, self._matcher)
         self._retries = RetryReader(
             config, shared, offsets, self._membership, topic_offsets=topic_offsets, channel=self
         )
-        self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
         self.feeds: dict[SubscriptionFeed, None] = {}
         self._positions: dict[int, int] = {}
         """The offset that is read next, by partition that this process owns."""
@@ -109,7 +103,6 @@ class ChannelReader:
         self._partition_count = 0
         self.unconfirmed = False
         """Whether the group has not confirmed the membership for a while."""
-        self._misplaced = False
         self._started = False
         self._closing = False
         self._lazy_timer: asyncio.TimerHandle | None = None
@@ -125,7 +118,7 @@ class ChannelReader:
     def attach(self, feed: SubscriptionFeed) -> None:
         """As `Reader.attach`."""
         self.feeds[feed] = None
-        self._index.add(feed, feed.filter)
+        self._matcher.add(feed)
         self._shared.byte_budget.register(feed.flow)
         self.open()
         if self._held:  # Until now there was only one feed to wait for.
@@ -153,7 +146,7 @@ class ChannelReader:
         if feed not in self.feeds:
             return
         self._admission.forget(feed)
-        self._index.remove(feed)
+        self._matcher.remove(feed)
         self.stop_reading(feed, list(feed.partitions))
         await self._commits.drain(feed, self._config.drain_seconds)
         self._remove(feed)
@@ -163,7 +156,7 @@ class ChannelReader:
         """As `Reader.abandon`."""
         if feed in self.feeds:
             self._admission.forget(feed)
-            self._index.remove(feed)
+            self._matcher.remove(feed)
             self._remove(feed)
         self.abandon_if_unused()
 
@@ -216,7 +209,7 @@ class ChannelReader:
     def filter_changed(self, feed: SubscriptionFeed) -> None:
         """As `Reader.filter_changed`."""
         if feed in self.feeds and not feed.stopping:
-            self._index.add(feed, feed.filter)
+            self._matcher.add(feed)
 
     def commit_soon(self, feed: SubscriptionFeed) -> None:
         """As `Reader.commit_soon`."""
@@ -399,63 +392,6 @@ class ChannelReader:
 
     # Records.
 
-    def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
-        """Return the feeds whose filters the record passes; all feeds if it is not an event."""
-        index = self._index
-        if record.examined:
-            return index.matching(self._attributes(record) if index.conditional else _NO_ATTRIBUTES)
-        headers = self._read(record)
-        if headers is None:
-            return self.feeds
-        attributes = _NO_ATTRIBUTES
-        if index.conditional:
-            attributes = record.attributes = kafka.attributes_of(*headers)
-        found = index.matching(attributes)
-        if found:
-            record.header_lines = http.binary_lines(*headers)
-        return found
-
-    def wanted_of(
-        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
-    ) -> Collection[SubscriptionFeed]:
-        """As `wanted`, of a few feeds."""
-        if not record.examined and self._read(record) is None:
-            return feeds
-        attributes = self._attributes(record)
-        return [feed for feed in feeds if feed.filter.matches(attributes)]
-
-    def _attributes(self, record: StoredRecord) -> Mapping[str, str]:
-        if record.attributes is None:
-            record.attributes = kafka.attributes(record.headers)
-        return record.attributes
-
-    def _read(self, record: StoredRecord) -> tuple[RecordLayout, tuple[bytes, ...]] | None:
-        """Bring a record into binary mode and return its headers; None if it is not an event, or
-        stalls the loop: the listeners examine such a record themselves.
-        """
-        guard = self._guard
-        if guard.poison and (record.partition, record.offset) in guard.poison:
-            return None
-        guard.mark(record.partition, record.offset)
-        if stall_points_armed():
-            _stall(record)
-        self._misplaced = False
-        try:
-            binary, layout, values = kafka.read(record, self._on_misplaced)
-        except InvalidEvent:
-            return None
-        if binary is not record:
-            record.headers, record.value = binary.headers, binary.value
-        record.examined = not self._misplaced  # The listeners count such a record.
-        return layout, values
-
-    def examined(self) -> None:
-        """A batch of records was examined."""
-        self._guard.clear()
-
-    def _on_misplaced(self) -> None:
-        self._misplaced = True
-
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """As `FeedListener.on_records`."""
         if self._held:
@@ -477,12 +413,12 @@ class ChannelReader:
 
     def _dispatch(self, records: Sequence[StoredRecord]) -> None:
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
-        positions = self._positions
+        positions, wanted = self._positions, self._matcher.wanted
         for record in records:
             number = record.partition
             if record.offset < positions.get(number, NOT_OWNED):
                 continue
-            for feed in self.wanted(record):
+            for feed in wanted(record, self.feeds):
                 if feed.follows(number):
                     batch = batches.get(feed)
                     if batch is None:
@@ -490,7 +426,7 @@ class ChannelReader:
                     else:
                         batch.append(record)
             positions[number] = record.offset + 1
-        self.examined()
+        self._matcher.examined()
         shared = len(batches) > 1
         taken = []
         at = len(records)
@@ -615,13 +551,6 @@ class ChannelReader:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _stall(record: StoredRecord) -> None:
-    """For tests only: where an event may stall the loop."""
-    for name, value in record.headers:
-        if name == "ce_id":
-            stall_point("read " + value.decode("utf-8", "replace"))
 
 
 def _start(offsets: Sequence[int]) -> int:

@@ -238,7 +238,7 @@ class RetryReader:
         return 0
 
     def progress(self) -> ReaderProgress:
-        """As `subscription_feed.Reader.progress`. Each feed is told about its ends."""
+        """As `subscription_feed.Reader.progress`. Its feeds are notified of the ends themselves."""
         return _PROGRESS
 
     def at_end(self) -> bool:

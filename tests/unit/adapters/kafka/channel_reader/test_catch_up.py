@@ -1,7 +1,7 @@
 """The reading for feeds that are behind, without a Kafka."""
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,12 +10,13 @@ from headrace.adapters.kafka.channel_reader.catch_up import (
     TOGETHER_SECONDS_MAX,
     CatchUp,
 )
+from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
+from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import FeedBounds, FeedConfig
-from headrace.domain.record import StoredRecord
 from tests.unit.adapters.kafka.channel_reader.test_subscription_feed import RecordedReader
 
 OPTIONS = KafkaOptions(bootstrap_servers="127.0.0.1:1")
@@ -35,17 +36,6 @@ class ReaderWithFeedsBehind:
         """See the protocol."""
         return 1_000
 
-    def wanted(self, record: StoredRecord) -> Collection[SubscriptionFeed]:
-        """See the protocol."""
-        return ()
-
-    def wanted_of(
-        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
-    ) -> Collection[SubscriptionFeed]:
-        """See the protocol."""
-        return ()
-
-    def examined(self) -> None: ...
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None: ...
 
 
@@ -66,7 +56,7 @@ async def test_a_feed_waits_for_those_that_are_behind(
     would be read for seven times in a second.
     """
     config = ConsumerConfig(options=OPTIONS, group="reader", topics=("channel",))
-    catch_up = CatchUp(config, shared, ReaderWithFeedsBehind(behind))
+    catch_up = CatchUp(config, shared, ReaderWithFeedsBehind(behind), EventMatcher(NoGuard()))
     feed = SubscriptionFeed(
         FeedConfig(group="group", topics=("channel",), bounds=FeedBounds()),
         RecordedReader(),

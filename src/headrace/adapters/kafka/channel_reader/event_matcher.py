@@ -1,0 +1,102 @@
+"""Reads the headers of a record once for all feeds, and finds those that want it."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.codec import http, kafka
+from headrace.codec.record_layout import RecordLayout
+from headrace.domain.event import InvalidEvent
+from headrace.domain.filter_index import FilterIndex
+from headrace.domain.record import StoredRecord
+from headrace.runtime.failpoints import stall_point, stall_points_armed
+
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
+
+
+class EventMatcher:
+    """The filters of the feeds of one reader."""
+
+    __slots__ = ("_guard", "_index", "_misplaced")
+
+    def __init__(self, guard: RecordGuard) -> None:
+        self._guard = guard
+        self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
+        self._misplaced = False
+        """Whether the record that is read has a `ce_datacontenttype` header."""
+
+    def add(self, feed: SubscriptionFeed) -> None:
+        """Add a feed, or use its changed filter."""
+        self._index.add(feed, feed.filter)
+
+    def remove(self, feed: SubscriptionFeed) -> None:
+        """Remove a feed."""
+        self._index.remove(feed)
+
+    def wanted(
+        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+    ) -> Collection[SubscriptionFeed]:
+        """Return the feeds whose filters the record passes; all `feeds` if it is not an event."""
+        index = self._index
+        if record.examined:
+            return index.matching(_attributes(record) if index.conditional else _NO_ATTRIBUTES)
+        headers = self._read(record)
+        if headers is None:
+            return feeds
+        attributes = _NO_ATTRIBUTES
+        if index.conditional:
+            attributes = record.attributes = kafka.attributes_of(*headers)
+        found = index.matching(attributes)
+        if found:
+            record.header_lines = http.binary_lines(*headers)
+        return found
+
+    def wanted_by_few(
+        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+    ) -> Collection[SubscriptionFeed]:
+        """As `wanted`, of these feeds: each filter is evaluated by itself."""
+        if not record.examined and self._read(record) is None:
+            return feeds
+        attributes = _attributes(record)
+        return [feed for feed in feeds if feed.filter.matches(attributes)]
+
+    def examined(self) -> None:
+        """The caller is done with a batch of records."""
+        self._guard.clear()
+
+    def _read(self, record: StoredRecord) -> tuple[RecordLayout, tuple[bytes, ...]] | None:
+        """Bring a record into binary mode and return its headers; None if it is not an event, or
+        stalls the loop: the listeners examine such a record themselves.
+        """
+        guard = self._guard
+        if guard.poison and (record.partition, record.offset) in guard.poison:
+            return None
+        guard.mark(record.partition, record.offset)
+        if stall_points_armed():
+            _stall(record)
+        self._misplaced = False
+        try:
+            binary, layout, values = kafka.read(record, self._on_misplaced)
+        except InvalidEvent:
+            return None
+        if binary is not record:
+            record.headers, record.value = binary.headers, binary.value
+        record.examined = not self._misplaced  # The listeners count such a record.
+        return layout, values
+
+    def _on_misplaced(self) -> None:
+        self._misplaced = True
+
+
+def _attributes(record: StoredRecord) -> Mapping[str, str]:
+    if record.attributes is None:
+        record.attributes = kafka.attributes(record.headers)
+    return record.attributes
+
+
+def _stall(record: StoredRecord) -> None:
+    """For tests only: where an event may stall the loop."""
+    for name, value in record.headers:
+        if name == "ce_id":
+            stall_point("read " + value.decode("utf-8", "replace"))

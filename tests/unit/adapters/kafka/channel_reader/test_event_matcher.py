@@ -1,0 +1,127 @@
+"""Which feeds want a record, and what is known about it afterwards."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
+from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.codec import http, kafka
+from headrace.domain import filters
+from headrace.domain.feed import FeedBounds, FeedConfig
+from headrace.domain.record import StoredRecord
+from tests.support.event_builders import record_headers, stored
+from tests.unit.adapters.kafka.channel_reader.test_subscription_feed import RecordedReader
+
+ORDERS: Sequence[Mapping[str, Any]] = [{"exact": {"type": "order.placed"}}]
+BILLS: Sequence[Mapping[str, Any]] = [{"cesql": "type = 'bill.sent'"}]
+ORDER = record_headers(("content-type", b"text/plain"), type=b"order.placed")
+STRUCTURED = (
+    b'{"specversion":"1.0","id":"1","source":"/s","type":"order.placed","subject":"caf\xc3\xa9"}'
+)
+
+
+class PoisonGuard(NoGuard):
+    """Knows one record that stalls the loop: that of `stored`."""
+
+    poison = ((3, 42),)
+
+
+def feed_of(group: str, entries: Sequence[Mapping[str, Any]] = ()) -> SubscriptionFeed:
+    """A feed with these filters."""
+    config = FeedConfig(
+        group=group, topics=("t",), bounds=FeedBounds(), filter=filters.compile(entries)
+    )
+    return SubscriptionFeed(config, RecordedReader(), lambda _: None)
+
+
+def matcher_of(
+    *feeds: SubscriptionFeed, guard: NoGuard | None = None
+) -> tuple[EventMatcher, Sequence[SubscriptionFeed]]:
+    """The matcher of these feeds."""
+    matcher = EventMatcher(guard or NoGuard())
+    for feed in feeds:
+        matcher.add(feed)
+    return matcher, feeds
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("order.placed", ["orders", "all"]), ("bill.sent", ["bills", "all"]), ("other", ["all"])],
+)
+async def test_the_feeds_whose_filters_pass_want_it(kind: str, expected: list[str]) -> None:
+    """However many are asked about; a changed filter applies to the next record."""
+    matcher, feeds = matcher_of(feed_of("orders", ORDERS), feed_of("bills", BILLS), feed_of("all"))
+    for find in (matcher.wanted, matcher.wanted_by_few):
+        record = stored(record_headers(type=kind.encode()))
+        assert sorted(expected) == sorted(feed.group for feed in find(record, feeds))
+        assert record.examined
+        # It was held, and is looked at again.
+        assert sorted(expected) == sorted(feed.group for feed in find(record, feeds))
+    feeds[0].filter = filters.compile(BILLS)
+    matcher.add(feeds[0])
+    assert feeds[0] not in matcher.wanted(stored(ORDER), feeds)
+
+
+async def test_what_is_wanted_has_the_lines_of_its_request() -> None:
+    """They are the same for all subscribers. What nobody wants has none."""
+    matcher, feeds = matcher_of(feed_of("orders", ORDERS), feed_of("bills", BILLS))
+    record, other = stored(ORDER), stored(record_headers(type=b"other"))
+    assert list(matcher.wanted(record, feeds))
+    assert http.write_binary(ORDER) == record.header_lines
+    assert kafka.attributes(ORDER) == record.attributes
+    assert not matcher.wanted(other, feeds)
+    assert other.header_lines is None
+
+
+async def test_a_header_that_could_end_a_line_is_left_out_by_the_request() -> None:
+    matcher, feeds = matcher_of(feed_of("all"))
+    record = stored([*ORDER, ("traceparent", b"a\r\nHost: b")])
+    assert list(matcher.wanted(record, feeds))
+    assert record.header_lines is None
+    assert b"Host" not in http.write_binary(record.headers)
+
+
+async def test_a_structured_record_becomes_binary() -> None:
+    matcher, feeds = matcher_of(feed_of("orders", ORDERS))
+    record = stored([("content-type", b"application/cloudevents+json")], STRUCTURED)
+    assert list(matcher.wanted(record, feeds)) == list(feeds)
+    assert ("ce_type", b"order.placed") in list(record.headers)
+    assert http.write_binary(record.headers) == record.header_lines
+
+
+@pytest.mark.parametrize(
+    ("record", "guard"),
+    [
+        (stored([("ce_type", b"order.placed")]), NoGuard()),
+        (stored([]), NoGuard()),
+        (stored(ORDER), PoisonGuard()),
+    ],
+    ids=["no id", "no headers", "stalls the loop"],
+)
+async def test_all_feeds_get_what_is_not_examined(record: StoredRecord, guard: NoGuard) -> None:
+    """Their listeners find out what is wrong with it."""
+    matcher, feeds = matcher_of(feed_of("orders", ORDERS), feed_of("bills", BILLS), guard=guard)
+    assert list(matcher.wanted(record, feeds)) == list(feeds)
+    assert list(matcher.wanted_by_few(record, feeds[:1])) == list(feeds[:1])
+    assert not record.examined
+
+
+async def test_listeners_count_a_misplaced_content_type() -> None:
+    matcher, feeds = matcher_of(feed_of("orders", ORDERS))
+    record = stored([*ORDER, ("ce_datacontenttype", b"a/b")])
+    assert list(matcher.wanted(record, feeds)) == list(feeds)
+    assert not record.examined
+
+
+async def test_without_conditions_attributes_are_not_decoded() -> None:
+    """They are when a filter is added while the record is held."""
+    matcher, feeds = matcher_of(feed_of("one"), feed_of("two"))
+    record = stored(ORDER)
+    assert list(matcher.wanted(record, feeds)) == list(feeds)
+    assert record.attributes is None
+    matcher.add(bills := feed_of("bills", BILLS))
+    assert bills not in matcher.wanted(record, feeds)
+    assert kafka.attributes(ORDER) == record.attributes
