@@ -111,6 +111,7 @@ class Bench:
     def perform(self, triggers: tuple[int, ...], cases: Collection[str] = CASES) -> None:
         """These cases, the most expensive last."""
         self._system.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
+        self._warm_up()
         if "ingress" in cases:
             for per_second in (0.0, LOW_RATE):
                 for keyed in (False, True):
@@ -142,6 +143,12 @@ class Bench:
             file=sys.stderr,
             flush=True,
         )
+
+    def _warm_up(self) -> None:
+        """Let Kafka run for a while, whichever cases follow."""
+        self._system.establish(broker(NAMESPACE, "alone", config="topics"))
+        path = f"/{NAMESPACE}/alone"
+        wrk(self._system.ingress_port, path, seconds=self._sizes.warm_seconds)
 
     def _ingress(self, *, keyed: bool, per_second: float = 0.0) -> None:
         """Without keys batches are whole; with keys each is distributed over the partitions, and
@@ -383,7 +390,7 @@ class Bench:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument(
         "--quick", action="store_true", help="a fifth of the work, for a first look"
     )
