@@ -155,9 +155,8 @@ class SubscriptionHealth:
         now = self._clock.monotonic()
         lag = self._lag_summary()
         used = round(100 * self._retention_used(lag)) if lag.records else 0
-        open_breaker = self._gate.enabled and self.breaker_state is not _CLOSED
         return SubscriptionState(
-            breaker=self.breaker_state.value if open_breaker else "",
+            breaker=self.breaker_state.value if self._holds_back(lag) else "",
             refused=self.stuck,
             denied=self._log_denied(),
             loop=self._loop_guard.describe(name_of),
@@ -168,6 +167,15 @@ class SubscriptionHealth:
             retention_used=used if used >= RETENTION_ALARM_PERCENT else 0,
             changing=changing,
         )
+
+    def _holds_back(self, lag: "_LagSummary") -> bool:
+        """Whether the breaker is open. One that is reopening, which takes as many answers as there
+        may be requests, holds nothing back when nothing waits.
+        """
+        state = self.breaker_state
+        if not self._gate.enabled or state is _CLOSED:
+            return False
+        return state is not BreakerState.REOPENING or lag.records > 0
 
     def _lag_summary(self) -> "_LagSummary":
         lags = self._lag()

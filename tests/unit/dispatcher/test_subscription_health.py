@@ -86,3 +86,22 @@ async def test_the_state_changes_with_the_breaker_and_its_setting(
         assert SubscriptionState(breaker="open") == worker.report()
         worker.apply(subscription(generation=2, breaker=False))
         assert HEALTHY == worker.report()
+
+
+async def test_a_breaker_that_reopens_is_reported_while_events_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It closes after more answers than a subscription with few events has: the Trigger was shown
+    as unhealthy until then, although its subscriber answers and nothing waits.
+    """
+    async with dispatcher_harness() as harness:
+        worker = harness.start_worker()
+        feed = SetLag(worker, monkeypatch)
+        breaker = worker._gate.breaker
+        for number in range(50):
+            breaker.record(number, UNREACHABLE, 0.2 * number)
+        breaker.started("probe")
+        breaker.record("probe", Outcome(status=200), 12.0)
+        assert HEALTHY == worker.report()
+        feed.lags = {PARTITION: Lag(3, None, 0.0)}
+        assert SubscriptionState(breaker="reopening") == worker.report()
