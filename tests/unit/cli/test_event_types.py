@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from headrace_cli import event_types, resources
+from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import running_api
 
 MANIFESTS = """
@@ -90,7 +91,17 @@ def cli() -> Iterator[Any]:
 
 def test_all_types_with_their_receivers(cli: Any) -> None:
     """Where they are, with which schema, who described them, and who gets them."""
-    found = {each["type"]: each for each in json.loads(cli("types", "-o", "json").stdout)["items"]}
+
+    def described() -> dict[str, Any]:
+        items = json.loads(cli("types", "-o", "json").stdout)["items"]
+        return {each["type"]: each for each in items}
+
+    wait_until(
+        lambda: all(each["validation"] for each in described().values() if each["schema"]),
+        10,
+        "the controller has looked at the schemas",
+    )
+    found = described()
     assert {"order.created", "bill.printed", "order.answered"} == set(found)
     created = found["order.created"]
     assert ("Broker shop", "inline", "manifest") == tuple(
