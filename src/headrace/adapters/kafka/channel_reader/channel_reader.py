@@ -95,11 +95,9 @@ class ChannelReader:
         """Whether the drain deadline of the revocation that runs has passed."""
         self._held: list[StoredRecord] = []
         """Records for which the only feed has no room."""
-        self._progress = ReaderProgress({}, {})
-        self._at_end = False
-        """As `Reader.at_end`."""
+        self._progress = ReaderProgress({}, {}, False)
         self._progress_known = False
-        """Whether these two are from this callback of the loop."""
+        """Whether `_progress` is from this callback of the loop."""
         self._partition_count = 0
         self.unconfirmed = False
         """Whether the group has not confirmed the membership for a while."""
@@ -244,16 +242,13 @@ class ChannelReader:
         if not self._progress_known:
             self._progress_known = True
             self._loop.call_soon(self._let_progress_age)
-            ends = {each: self._consumer.high_watermark(each) for each in self._positions}
-            progress = ReaderProgress(dict(self._positions), ends)
+            positions = dict(self._positions)
+            ends = {each: self._consumer.high_watermark(each) for each in positions}
+            at_end = all(positions[each] >= end for each, end in ends.items())
+            progress = ReaderProgress(positions, ends, at_end)
             if progress != self._progress:
-                self._progress, self._at_end = progress, progress.at_end()
+                self._progress = progress
         return self._progress
-
-    def at_end(self) -> bool:
-        """As `Reader.at_end`."""
-        self.progress()
-        return self._at_end
 
     def _let_progress_age(self) -> None:
         self._progress_known = False

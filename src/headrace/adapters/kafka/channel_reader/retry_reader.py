@@ -40,7 +40,7 @@ _VISITS: Final = 5
 _ENDS_SECONDS = 5.0
 """How old the end of a topic may be that is not read because its feed has no room."""
 _ENDS_TIMEOUT_SECONDS = 5.0
-_PROGRESS: Final = ReaderProgress({}, {})
+_PROGRESS: Final = ReaderProgress({}, {}, at_end=False)
 
 
 class Channel(Protocol):
@@ -240,10 +240,6 @@ class RetryReader:
     def progress(self) -> ReaderProgress:
         """As `subscription_feed.Reader.progress`. Its feeds are notified of the ends themselves."""
         return _PROGRESS
-
-    def at_end(self) -> bool:
-        """As `subscription_feed.Reader.at_end`."""
-        return False
 
     # Assignment.
 

@@ -30,10 +30,8 @@ class ReaderProgress(NamedTuple):
     """The offset that is read next, by partition."""
     ends: Mapping[int, int]
     """The end of each partition, as last reported."""
-
-    def at_end(self) -> bool:
-        """Whether all that was there has been read."""
-        return all(self.positions.get(number, 0) >= end for number, end in self.ends.items())
+    at_end: bool
+    """Whether all that was there has been read."""
 
 
 class Reader(Protocol):
@@ -85,10 +83,6 @@ class Reader(Protocol):
 
     def progress(self) -> ReaderProgress:
         """Return how far it has read."""
-        ...
-
-    def at_end(self) -> bool:
-        """As `ReaderProgress.at_end`, of `progress`."""
         ...
 
     def on_unfollowed(self, number: int) -> None:
@@ -228,7 +222,7 @@ class SubscriptionFeed:
         if (
             before is not None
             and not self.flow.records
-            and (reached == before.reached or (before.following and reader.at_end()))
+            and (reached == before.reached or (before.following and reached.at_end))
         ):
             self._no_lag_at = now
             return before.lag

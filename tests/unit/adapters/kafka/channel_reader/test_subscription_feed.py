@@ -56,11 +56,8 @@ class RecordedReader:
 
     def progress(self) -> ReaderProgress:
         """See the protocol."""
-        return ReaderProgress(dict(self.positions), dict(self.ends))
-
-    def at_end(self) -> bool:
-        """See the protocol."""
-        return self.progress().at_end()
+        at_end = all(self.position(number) >= end for number, end in self.ends.items())
+        return ReaderProgress(dict(self.positions), dict(self.ends), at_end)
 
     def on_unfollowed(self, number: int) -> None:
         """See the protocol."""
