@@ -176,9 +176,7 @@ class Unordered:
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
         """As `Lanes.finished`."""
         slots = self._slots
-        if slots.at_work.pop(id(record), None) is None and not slots.drop(record):
-            return ()
-        return slots.start() if slots.ready else ()
+        return slots.start() if slots.drop(record) and slots.ready else ()
 
     def hold(self, record: StoredRecord) -> Sequence[StoredRecord]:
         """As `Lanes.hold`."""
@@ -263,7 +261,7 @@ class Ordered:
     def finished(self, record: StoredRecord) -> Sequence[StoredRecord]:
         """As `Lanes.finished`."""
         slots = self._slots
-        if slots.at_work.pop(id(record), None) is None and not slots.drop(record):
+        if not slots.drop(record):
             return ()
         self._held -= 1
         lanes = self._partitions[record.topic, record.partition]
