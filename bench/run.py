@@ -111,11 +111,12 @@ class Bench:
     def perform(self, triggers: tuple[int, ...], cases: Collection[str] = CASES) -> None:
         """These cases, the most expensive last."""
         self._system.establish(broker_config(NAMESPACE, "topics", partitions=PARTITIONS))
-        self._warm_up()
         if "ingress" in cases:
             for per_second in (0.0, LOW_RATE):
                 for keyed in (False, True):
                     self._ingress(keyed=keyed, per_second=per_second)
+        else:
+            self._warm_up(keyed=True)
         for count in triggers if "dispatcher" in cases else ():
             for ordered in (False, True):
                 self._dispatcher(count, ordered=ordered)
@@ -144,20 +145,19 @@ class Bench:
             flush=True,
         )
 
-    def _warm_up(self) -> None:
-        """Let Kafka run for a while, whichever cases follow."""
+    def _warm_up(self, *, keyed: bool) -> str:
+        """Let Kafka and the ingress run for a while; return the path of the Broker."""
         self._system.establish(broker(NAMESPACE, "alone", config="topics"))
         path = f"/{NAMESPACE}/alone"
-        wrk(self._system.ingress_port, path, seconds=self._sizes.warm_seconds)
+        wrk(self._system.ingress_port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
+        return path
 
     def _ingress(self, *, keyed: bool, per_second: float = 0.0) -> None:
         """Without keys batches are whole; with keys each is distributed over the partitions, and
         Kafka's cost is per batch. At a low rate batches are small.
         """
         seconds = self._sizes.ingress_seconds
-        self._system.establish(broker(NAMESPACE, "alone", config="topics"))
-        path, port = f"/{NAMESPACE}/alone", self._system.ingress_port
-        wrk(port, path, seconds=self._sizes.warm_seconds, keyed=keyed)
+        path, port = self._warm_up(keyed=keyed), self._system.ingress_port
         meter, kafka = self._meter("ingress"), Meter(self._kafka.pid or 0)
         sent = wrk(port, path, seconds=seconds, keyed=keyed, per_second=per_second)
         stored = sent.requests - sent.refused
