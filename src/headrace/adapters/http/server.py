@@ -24,6 +24,7 @@ from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import RequestRejected
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.http.server_local_guard import LocalGuard
+from headrace.adapters.http.server_repeated_head import RepeatedHeads
 from headrace.adapters.http.server_response import Fields, PreparedResponse
 
 __all__ = [
@@ -77,6 +78,7 @@ class HttpServer:
         """The event loop's time at the last sweep, in seconds."""
         self.date_line = b""
         """The `date` field and the empty line that end the head of every response."""
+        self.repeated_heads = RepeatedHeads()
         self.draining = False
         self.guard = guard
         self.loop: asyncio.AbstractEventLoop

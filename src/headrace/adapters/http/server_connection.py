@@ -35,6 +35,12 @@ from headrace.adapters.http.server_head import (
 )
 from headrace.adapters.http.server_limits import ServerLimits
 from headrace.adapters.http.server_local_guard import LocalGuard
+from headrace.adapters.http.server_repeated_head import (
+    RepeatedHead,
+    RepeatedHeads,
+    RequestHead,
+    no_head,
+)
 from headrace.adapters.http.server_response import (
     CLOSE_LINE,
     CONTINUE,
@@ -85,6 +91,8 @@ class ConnectionOwner(Protocol):
     """The event loop's time at the last sweep, in seconds."""
     date_line: bytes
     """The `date` field and the empty line that end the head of every response."""
+    repeated_heads: RepeatedHeads
+    """Heads that the parser has read."""
     draining: bool
     """Whether each connection is closed after its next response."""
     admit: Callable[[Exchange], None]
@@ -163,6 +171,11 @@ class ServerConnection(asyncio.Protocol):
         sweep that found bytes waiting.
         """
         self._reading_paused = self._writing_paused = self._advancing = False
+        self._repeated: Callable[[], RepeatedHead | None] = no_head
+        self._parsed = False
+        """Whether the parser has read the head of the current request, so that it has to read the
+        body too.
+        """
         self._target = b""
         self._fields: list[bytes] = []
         """Name, value, name, value … of the current request."""
@@ -346,7 +359,7 @@ class ServerConnection(asyncio.Protocol):
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
         """Handle a complete head, whose body begins at `at`."""
         server = self.server
-        exchange, framing = self._parse(head)
+        exchange, framing = self._read_head(head)
         length, chunked, _, _ = framing
         end = at + length
         unread = chunked or end > len(data)
@@ -366,7 +379,7 @@ class ServerConnection(asyncio.Protocol):
             self._expect_body(exchange, framing)
             return self._take_body(data, at) if at < len(data) else at
         body = data[at:end]
-        if length and self._parser is not None:
+        if length and self._parsed and self._parser is not None:
             self._parser.feed_data(body)  # so that it expects a head again
         self.phase = _ANSWER
         self.since = server.now
@@ -379,15 +392,46 @@ class ServerConnection(asyncio.Protocol):
         if self.last:
             self._linger()
             return len(data)
-        if end > at and self._parser is not None:
+        if end > at and self._parsed and self._parser is not None:
             self._parser.feed_data(data[at:end])
         self.phase, self.since = _IDLE, self.server.now
         return end
 
-    def _parse(self, head: bytes) -> tuple[Exchange, Framing]:
-        limits = self.server.limits
+    def _read_head(self, head: bytes) -> tuple[Exchange, Framing]:
+        """Read a complete head: most have the form of one that was read before."""
+        server = self.server
+        limits = server.limits
         if len(head) > limits.head_bytes_max:
             reject_long_head(head, limits)
+        repeated = self._repeated()
+        if repeated is not None and (found := repeated.read(head)) is not None:
+            self._parsed = self._old = False
+            self._keep_alive = True
+            read: RequestHead = repeated
+            values, framing = found
+        else:
+            self._parsed = True
+            read = self._parse(head)
+            values, framing = read.values, read.framing
+        self.last = server.draining or not self._keep_alive
+        host = read.host
+        guard = server.guard
+        if guard is not None and (framing[3] or host not in guard.local_hosts):
+            guard.check(host, tuple(zip(read.names, values, strict=True)))
+        exchange = self._exchange = Exchange(
+            self,
+            read.method,
+            read.target,
+            read.names,
+            values,
+            host,
+            -1 if framing[1] else framing[0],
+            limits.body_bytes_max,
+        )
+        return exchange, framing
+
+    def _parse(self, head: bytes) -> RequestHead:
+        limits = self.server.limits
         fields = self._fields = []
         self._target = b""
         self._head_complete = False
@@ -417,26 +461,14 @@ class ServerConnection(asyncio.Protocol):
             check_request_line(head)
             old = parser.get_http_version() == "1.0"
         self._old = old
-        server = self.server
-        values = tuple(fields[1::2])
-        framing, host, names = read_framing(tuple(fields[::2]), values, limits, old=old)
-        guard = server.guard
-        if guard is not None and (framing[3] or host not in guard.local_hosts):
-            guard.check(host, tuple(zip(names, values, strict=True)))
-        self.last = server.draining or not self._keep_alive
-        exchange = self._exchange = Exchange(
-            self,
-            method,
-            target,
-            names,
-            values,
-            host,
-            -1 if framing[1] else framing[0],
-            limits.body_bytes_max,
-        )
+        sent, values = tuple(fields[::2]), tuple(fields[1::2])
+        framing, host, names = read_framing(sent, values, limits, old=old)
+        parsed = RequestHead(method, target, names, values, host, framing)
         if framing[1]:
             self._parser = None  # it would wait for chunks that it does not receive
-        return exchange, framing
+        elif self._keep_alive and not old:
+            self._repeated = self.server.repeated_heads.remember(head, sent, parsed)
+        return parsed
 
     def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
         length, chunked, expects_continue, _ = framing
@@ -459,7 +491,7 @@ class ServerConnection(asyncio.Protocol):
             value = body.value()
             self.server.release(self._reserved)
             self._reserved, self._body = 0, None
-            if value and self._parser is not None:
+            if value and self._parsed and self._parser is not None:
                 self._parser.feed_data(value)
             self.phase, self.since = _ANSWER, self.server.now
             exchange.body = value
