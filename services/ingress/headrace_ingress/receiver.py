@@ -86,10 +86,12 @@ class EventReceiver:
             receive=self._receive,
             timeout_seconds=settings.route_seconds,
         )
-        self._arrival_ms = -1_000
-        """When the arrival time was formatted (Unix milliseconds)."""
-        self._arrival = self._arrival_prefix = b""
-        """The arrival time then, and its date and time without the fraction of the second."""
+        self._arrival = b""
+        """The arrival time as text."""
+        self._arrival_since = self._arrival_until = 0.0
+        """For which times it holds, in Unix seconds: less than a millisecond."""
+        self._arrival_prefix, self._arrival_second = b"", -1
+        """Its date and time without the fraction of the second, and that second."""
         self._routes = routes
         routes.watch(self.route_cache.on_routes_changed)
         routes.watch(self._forget_schema_faults)
@@ -98,10 +100,11 @@ class EventReceiver:
 
     def admit(self, exchange: Exchange) -> None:
         """Decide from the headers alone whether to read the body."""
-        if exchange.method != b"POST":
+        head = exchange.head
+        if head.method != b"POST":
             self._handle_other_method(exchange)
             return
-        route = self.route_cache.find(exchange.target, exchange.host)
+        route = self.route_cache.find(head.target, head.host)
         if route is None:
             exchange.body_bytes_max = self._settings.batch_bytes_max
             if (reason := self._not_ready()) is not None:
@@ -159,7 +162,7 @@ class EventReceiver:
         started = time.monotonic()
         try:
             records = read_fields(
-                exchange.names,
+                exchange.head.names,
                 exchange.values,
                 exchange.body,
                 arrival=self._arrival_time(),
@@ -248,14 +251,16 @@ class EventReceiver:
         """Return `knativearrivaltime` for now; it is formatted once per millisecond, and date and
         time once per second.
         """
-        now = int(time.time() * 1000)
-        if now != self._arrival_ms:
-            second, millisecond = divmod(now, 1000)
-            if second != self._arrival_ms // 1000:
+        now = time.time()
+        if not self._arrival_since <= now < self._arrival_until:
+            milliseconds = int(now * 1000)
+            second, fraction = divmod(milliseconds, 1000)
+            if second != self._arrival_second:
+                self._arrival_second = second
                 prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
                 self._arrival_prefix = prefix.encode()
-            self._arrival_ms = now
-            self._arrival = b"%b%03dZ" % (self._arrival_prefix, millisecond)
+            self._arrival_since, self._arrival_until = now, (milliseconds + 1) / 1000
+            self._arrival = b"%b%03dZ" % (self._arrival_prefix, fraction)
         return self._arrival
 
     # Batches.

@@ -126,13 +126,12 @@ class RouteCache:
         """Return the addressable of a request with this target and Host, as sent; None if there is
         none.
         """
-        if b"?" in target:
-            target = target[
-                : target.index(b"?")
-            ]  # a query does not change the address, and senders vary it
         found = self._by_target.get((target, host))
         if found is not None:
             return found
+        if (end := target.find(b"?")) >= 0:
+            # A query does not change the address, and senders vary it.
+            return self.find(target[:end], host)
         path = decode_path(target)
         addressable = None if path is None else self._table.addressable(path, decode_host(host))
         if addressable is None or self.host_rejection(host) is not None:

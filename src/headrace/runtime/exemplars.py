@@ -38,7 +38,6 @@ class ExemplarHistogramChild(HistogramChild):
         index = bisect_left(self._bounds, value)
         self._counts[index] += 1
         self._sum += value
-        self.count += 1
         position = self._current_trace()
         if position is not None:
             self._newest[index] = (value, position, time.time())

@@ -88,10 +88,10 @@ class HistogramChild:
     the loop may use it.
     """
 
-    __slots__ = ("_bounds", "_child", "_counts", "_sum", "count")
+    __slots__ = ("_bounds", "_child", "_counts", "_flushed", "_sum")
 
     def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
-        self.count = 0
+        self._flushed = 0
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
         self._sum = 0.0
@@ -101,7 +101,11 @@ class HistogramChild:
         """Record one value, in the unit of the metric."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
-        self.count += 1
+
+    @property
+    def count(self) -> int:
+        """Number of all values."""
+        return self._flushed + sum(self._counts)
 
     def flush(self) -> None:
         """Move new values into Prometheus.
@@ -109,8 +113,10 @@ class HistogramChild:
         Its public method takes one observation at a time. This writes the values of a second
         directly into the buckets; a test verifies that the result is the same.
         """
-        if not any(self._counts):
+        new = sum(self._counts)
+        if not new:
             return
+        self._flushed += new
         for index, count in enumerate(self._counts):
             if count:
                 self._child._buckets[index].inc(count)

@@ -78,7 +78,7 @@ class HttpServer:
         """The event loop's time at the last sweep, in seconds."""
         self.date_line = b""
         """The `date` field and the empty line that end the head of every response."""
-        self.repeated_heads = RepeatedHeads()
+        self.repeated_heads = RepeatedHeads(self.limits.head_bytes_max)
         self.draining = False
         self.guard = guard
         self.loop: asyncio.AbstractEventLoop

@@ -23,7 +23,7 @@ from headrace.adapters.http.server_body import ChunkedBody, LengthBody, too_larg
 from headrace.adapters.http.server_connection_event import ConnectionEvent
 from headrace.adapters.http.server_exchange import Exchange
 from headrace.adapters.http.server_head import (
-    Framing,
+    RequestHead,
     RequestRejected,
     check_request_line,
     read_framing,
@@ -38,7 +38,6 @@ from headrace.adapters.http.server_local_guard import LocalGuard
 from headrace.adapters.http.server_repeated_head import (
     RepeatedHead,
     RepeatedHeads,
-    RequestHead,
     no_head,
 )
 from headrace.adapters.http.server_response import (
@@ -172,10 +171,6 @@ class ServerConnection(asyncio.Protocol):
         """
         self._reading_paused = self._writing_paused = self._advancing = False
         self._repeated: Callable[[], RepeatedHead | None] = no_head
-        self._parsed = False
-        """Whether the parser has read the head of the current request, so that it has to read the
-        body too.
-        """
         self._target = b""
         self._fields: list[bytes] = []
         """Name, value, name, value … of the current request."""
@@ -326,6 +321,8 @@ class ServerConnection(asyncio.Protocol):
         try:
             if self.phase is _BODY:
                 return self._take_body(data, at)
+            if not at and self.phase is _IDLE and self._take_repeated(data):
+                return len(data)
             if not self._unfinished and (end := data.find(_HEAD_END, at)) >= 0:
                 return self._begin(data[at : end + 4], data, end + 4)
             return self._take_part_of_head(data, at)
@@ -356,82 +353,96 @@ class ServerConnection(asyncio.Protocol):
             raise _server_full()
         return len(data)
 
+    def _take_repeated(self, data: bytes) -> bool:
+        """Handle a complete request that has the form of an earlier one; False for any other."""
+        head = self._repeated()
+        if head is None:
+            return False
+        server = self.server
+        guard = server.guard
+        if guard is not None and (head.framing[3] or head.host not in guard.local_hosts):
+            return False
+        found = head.read(data)
+        if found is None:
+            return False
+        values, body = found
+        self.last, self._old = server.draining, False
+        self._complete(Exchange(self, head, values, len(body), server.limits.body_bytes_max), body)
+        return True
+
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
         """Handle a complete head, whose body begins at `at`."""
         server = self.server
-        exchange, framing = self._read_head(head)
-        length, chunked, _, _ = framing
+        parsed = self._parse(head)
+        length, chunked, _, browser = parsed.framing
+        guard = server.guard
+        if guard is not None and (browser or parsed.host not in guard.local_hosts):
+            guard.check(parsed.host, tuple(zip(parsed.names, parsed.values, strict=True)))
+        self.last = server.draining or not self._keep_alive
+        exchange = Exchange(
+            self,
+            parsed,
+            parsed.values,
+            -1 if chunked else length,
+            server.limits.body_bytes_max,
+        )
         end = at + length
-        unread = chunked or end > len(data)
-        last = self.last
-        # After a response before the body is read, the start of the next request is unknown.
-        self.last = last or unread
-        try:
-            server.admit(exchange)
-        except Exception as error:
-            server.failed(exchange, error)
-        if exchange._connection is None:
-            return self._answered_unread(data, at, end)
-        self.last = last
-        if length > exchange.body_bytes_max:
-            raise too_large(exchange.body_bytes_max)
-        if unread:
-            self._expect_body(exchange, framing)
-            return self._take_body(data, at) if at < len(data) else at
+        if chunked or end > len(data):
+            return self._await_body(exchange, data, at)
         body = data[at:end]
-        if length and self._parsed and self._parser is not None:
+        if length and self._parser is not None:
             self._parser.feed_data(body)  # so that it expects a head again
+        self._complete(exchange, body)
+        return end
+
+    def _complete(self, exchange: Exchange, body: bytes) -> None:
+        """Handle a request whose body has arrived with its head."""
+        self._exchange = exchange
+        if not self._admit(exchange):
+            if self.last:
+                self._linger()
+            else:
+                self.phase, self.since = _IDLE, self.server.now
+            return
+        if len(body) > exchange.body_bytes_max:
+            raise too_large(exchange.body_bytes_max)
+        server = self.server
         self.phase = _ANSWER
         self.since = server.now
         exchange.body = body
         server.handle(exchange)
-        return end
 
-    def _answered_unread(self, data: bytes, at: int, end: int) -> int:
-        """Continue after a response from admission: skip a complete body, otherwise close."""
-        if self.last:
+    def _await_body(self, exchange: Exchange, data: bytes, at: int) -> int:
+        """Read the body, of which a part begins at `at`."""
+        self._exchange = exchange
+        last = self.last
+        # After a response before the body is read, the start of the next request is unknown.
+        self.last = True
+        if not self._admit(exchange):
             self._linger()
             return len(data)
-        if end > at and self._parsed and self._parser is not None:
-            self._parser.feed_data(data[at:end])
-        self.phase, self.since = _IDLE, self.server.now
-        return end
+        self.last = last
+        length, chunked, expects_continue, _ = exchange.head.framing
+        if length > exchange.body_bytes_max:
+            raise too_large(exchange.body_bytes_max)
+        self._body = ChunkedBody(exchange.body_bytes_max) if chunked else LengthBody(length)
+        self.phase, self.since = _BODY, self.server.now
+        if expects_continue:
+            self._write(CONTINUE)
+        return self._take_body(data, at) if at < len(data) else at
 
-    def _read_head(self, head: bytes) -> tuple[Exchange, Framing]:
-        """Read a complete head: most have the form of one that was read before."""
-        server = self.server
-        limits = server.limits
-        if len(head) > limits.head_bytes_max:
-            reject_long_head(head, limits)
-        repeated = self._repeated()
-        if repeated is not None and (found := repeated.read(head)) is not None:
-            self._parsed = self._old = False
-            self._keep_alive = True
-            read: RequestHead = repeated
-            values, framing = found
-        else:
-            self._parsed = True
-            read = self._parse(head)
-            values, framing = read.values, read.framing
-        self.last = server.draining or not self._keep_alive
-        host = read.host
-        guard = server.guard
-        if guard is not None and (framing[3] or host not in guard.local_hosts):
-            guard.check(host, tuple(zip(read.names, values, strict=True)))
-        exchange = self._exchange = Exchange(
-            self,
-            read.method,
-            read.target,
-            read.names,
-            values,
-            host,
-            -1 if framing[1] else framing[0],
-            limits.body_bytes_max,
-        )
-        return exchange, framing
+    def _admit(self, exchange: Exchange) -> bool:
+        """Return whether the body is to be read; if not, the request was answered."""
+        try:
+            self.server.admit(exchange)
+        except Exception as error:
+            self.server.failed(exchange, error)
+        return exchange._connection is not None
 
     def _parse(self, head: bytes) -> RequestHead:
         limits = self.server.limits
+        if len(head) > limits.head_bytes_max:
+            reject_long_head(head, limits)
         fields = self._fields = []
         self._target = b""
         self._head_complete = False
@@ -470,13 +481,6 @@ class ServerConnection(asyncio.Protocol):
             self._repeated = self.server.repeated_heads.remember(head, sent, parsed)
         return parsed
 
-    def _expect_body(self, exchange: Exchange, framing: Framing) -> None:
-        length, chunked, expects_continue, _ = framing
-        self._body = ChunkedBody(exchange.body_bytes_max) if chunked else LengthBody(length)
-        self.phase, self.since = _BODY, self.server.now
-        if expects_continue:
-            self._write(CONTINUE)
-
     def _take_body(self, data: bytes, at: int) -> int:
         body, exchange = self._body, self._exchange
         assert body is not None and exchange is not None  # noqa: S101 - what BODY means
@@ -491,7 +495,7 @@ class ServerConnection(asyncio.Protocol):
             value = body.value()
             self.server.release(self._reserved)
             self._reserved, self._body = 0, None
-            if value and self._parsed and self._parser is not None:
+            if value and self._parser is not None:
                 self._parser.feed_data(value)
             self.phase, self.since = _ANSWER, self.server.now
             exchange.body = value

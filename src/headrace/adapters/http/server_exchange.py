@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from headrace.adapters.http.server_head import RequestHead
 from headrace.adapters.http.server_response import Fields, PreparedResponse, response_head
 
 
@@ -28,35 +29,27 @@ class Exchange:
         "body",
         "body_bytes_max",
         "context",
-        "host",
+        "head",
         "length",
-        "method",
-        "names",
         "on_answered",
-        "target",
         "values",
     )
 
     def __init__(
         self,
         connection: ExchangeOwner,
-        method: bytes,
-        target: bytes,
-        names: tuple[bytes, ...],
+        head: RequestHead,
         values: tuple[bytes, ...],
-        host: bytes,
         length: int,
         body_bytes_max: int,
     ) -> None:
         self._connection: ExchangeOwner | None = connection
-        self.method = method
-        self.target = target
-        """The request target as sent, including percent-encoding and query."""
-        self.names = names
-        """Names of the header fields in order, in lower case."""
+        self.head = head
+        """Method, target, names of the fields and Host. Its values may be those of another
+        request.
+        """
         self.values = values
-        """Their values, without surrounding space."""
-        self.host = host
+        """Values of the header fields in order, without surrounding space."""
         self.length = length
         """The Content-Length in bytes, or -1 if the body is chunked."""
         self.body = b""
@@ -71,14 +64,35 @@ class Exchange:
         """
 
     @property
+    def method(self) -> bytes:
+        """As sent. Hot paths use `head`."""
+        return self.head.method
+
+    @property
+    def target(self) -> bytes:
+        """The request target as sent, including percent-encoding and query."""
+        return self.head.target
+
+    @property
+    def host(self) -> bytes:
+        """The Host field; empty in an HTTP/1.0 request without it."""
+        return self.head.host
+
+    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The header fields as pairs. Hot paths use `names` and `values`."""
-        return list(zip(self.names, self.values, strict=True))
+        """The header fields as pairs, names in lower case. Hot paths use `head.names` and
+        `values`.
+        """
+        return list(zip(self.head.names, self.values, strict=True))
 
     @headers.setter
     def headers(self, headers: list[tuple[bytes, bytes]]) -> None:
-        self.names = tuple(name for name, _ in headers)
+        head = self.head
+        names = tuple(name for name, _ in headers)
         self.values = tuple(value for _, value in headers)
+        self.head = RequestHead(
+            head.method, head.target, names, self.values, head.host, head.framing
+        )
 
     @property
     def answered(self) -> bool:

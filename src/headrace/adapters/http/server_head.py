@@ -47,6 +47,24 @@ A plain tuple, because one is created per request.
 """
 
 
+class RequestHead:
+    """The head of a request, checked: what its exchange has of it."""
+
+    __slots__ = ("framing", "host", "method", "names", "target", "values")
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        names: tuple[bytes, ...],
+        values: tuple[bytes, ...],
+        host: bytes,
+        framing: Framing,
+    ) -> None:
+        self.method, self.target, self.host, self.framing = method, target, host, framing
+        self.names, self.values = names, values
+
+
 class _Shape:
     """The positions of the checked fields in a sequence of field names as sent, and the sequence's
     error if it is invalid.

@@ -15,7 +15,7 @@ from itertools import compress
 from operator import ne
 from typing import Final
 
-from headrace.adapters.http.server_head import DIGITS_MAX, Framing
+from headrace.adapters.http.server_head import DIGITS_MAX, RequestHead
 from headrace.domain.bounded_cache import ByteBoundedCache
 
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
@@ -33,37 +33,35 @@ objects.
 """
 
 
-class RequestHead:
-    """The head of one request, checked."""
-
-    __slots__ = ("framing", "host", "method", "names", "target", "values")
-
-    def __init__(
-        self,
-        method: bytes,
-        target: bytes,
-        names: tuple[bytes, ...],
-        values: tuple[bytes, ...],
-        host: bytes,
-        framing: Framing,
-    ) -> None:
-        self.method, self.target, self.host, self.framing = method, target, host, framing
-        self.names, self.values = names, values
-
-
 class RepeatedHead(RequestHead):
     """A head with which later ones are compared."""
 
-    __slots__ = ("__weakref__", "_indexes", "_length_at", "_lines", "_prefixes")
+    __slots__ = (
+        "__weakref__",
+        "_count",
+        "_head_bytes_max",
+        "_indexes",
+        "_length",
+        "_length_at",
+        "_lines",
+        "_prefixes",
+    )
 
-    def __init__(self, lines: list[bytes], sent: Sequence[bytes], parsed: RequestHead) -> None:
-        """`lines` are those of the head, `sent` the names as they were sent."""
+    def __init__(
+        self,
+        lines: list[bytes],
+        sent: Sequence[bytes],
+        parsed: RequestHead,
+        head_bytes_max: int,
+    ) -> None:
+        """`lines` are those of the head and an empty one, `sent` the names as they were sent."""
         names = parsed.names
         super().__init__(
             parsed.method, parsed.target, names, parsed.values, parsed.host, parsed.framing
         )
-        self._lines = lines
-        self._indexes = range(len(lines))
+        self._lines = lines[:-1]
+        self._count = len(lines) - 1
+        self._indexes = range(self._count)
         self._prefixes = [
             _NO_LINE,
             *(
@@ -71,19 +69,22 @@ class RepeatedHead(RequestHead):
                 for name, as_sent in zip(names, sent, strict=True)
             ),
             _NO_LINE,
-            _NO_LINE,
         ]
+        self._head_bytes_max = head_bytes_max
+        self._length = parsed.framing[0]
         self._length_at = names.index(b"content-length") + 1 if b"content-length" in names else 0
 
-    def read(self, head: bytes) -> tuple[tuple[bytes, ...], Framing] | None:
-        """Return the values of the fields of another head, and how its body is delimited; None if
-        the parser has to read it. Method, target, names and Host are those of this head.
+    def read(self, data: bytes) -> tuple[tuple[bytes, ...], bytes] | None:
+        """Return the values of the fields and the body of another request; None if the parser has
+        to read it. Method, target, names and Host are those of this head.
+
+        `data` begins with the request, and is None too if it is not exactly one request.
         """
-        lines = head.split(b"\r\n")
-        if len(lines) != len(self._lines):
+        lines = data.split(b"\r\n", self._count)
+        if len(lines) <= self._count:
             return None
-        framing = self.framing
-        values = None
+        body = lines[-1]
+        values, length = None, self._length
         for at in compress(self._indexes, map(ne, lines, self._lines)):
             line, prefix = lines[at], self._prefixes[at]
             if not line.startswith(prefix):
@@ -94,11 +95,13 @@ class RepeatedHead(RequestHead):
             if at == self._length_at:
                 if not value.isdigit() or len(value) > DIGITS_MAX:
                     return None
-                framing = (int(value), *framing[1:])
+                length = int(value)
             if values is None:
                 values = list(self.values)
             values[at - 1] = value
-        return self.values if values is None else tuple(values), framing
+        if len(body) != length or len(data) - length > self._head_bytes_max:
+            return None
+        return self.values if values is None else tuple(values), body
 
 
 def no_head() -> None:
@@ -110,7 +113,8 @@ class RepeatedHeads:
     heads of one form. Connections refer to them weakly, so that this cache limits their size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, head_bytes_max: int) -> None:
+        self._head_bytes_max = min(head_bytes_max, _HEAD_BYTES_MAX)
         self._heads: ByteBoundedCache[tuple[bytes, bytes, tuple[bytes, ...]], RepeatedHead] = (
             ByteBoundedCache(bytes_max=_CACHE_BYTES_MAX, entry_bytes_max=_COPIES * _HEAD_BYTES_MAX)
         )
@@ -122,7 +126,7 @@ class RepeatedHeads:
         `sent`. It returns None if a head of this form has to be parsed each time, or is no longer
         remembered.
         """
-        if len(head) > _HEAD_BYTES_MAX or b"?" in parsed.target:  # senders vary the query
+        if len(head) > self._head_bytes_max or b"?" in parsed.target:  # senders vary the query
             return no_head
         lines = head.split(b"\r\n")
         key = lines[0], parsed.host, sent
@@ -132,6 +136,6 @@ class RepeatedHeads:
                 name + b": " + value for name, value in zip(sent, parsed.values, strict=True)
             ]:
                 return no_head
-            found = RepeatedHead(lines, sent, parsed)
+            found = RepeatedHead(lines, sent, parsed, self._head_bytes_max)
             self._heads.remember(key, found, _COPIES * len(head))
         return weakref.ref(found)

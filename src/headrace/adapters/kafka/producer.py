@@ -136,13 +136,14 @@ class KafkaLog:
         if budget is None:
             budget = self._budgets[topic] = _TopicBudget(topic)
         size = RECORD_OVERHEAD_BYTES + record.size
+        topic_bytes, all_bytes = budget.open_bytes + size, self._open_bytes + size
         options = self.options
-        if size > options.record_bytes_max:
-            raise RecordTooLarge(size - RECORD_OVERHEAD_BYTES, options.record_bytes_max)
-        if budget.open_bytes + size > options.topic_bytes_max and budget.open_bytes:
-            raise LogFull(topic, options.topic_bytes_max)
-        if self._open_bytes + size > options.bytes_max and self._open_bytes:
-            raise LogFull(topic, options.bytes_max)
+        if (
+            size > options.record_bytes_max
+            or topic_bytes > options.topic_bytes_max
+            or all_bytes > options.bytes_max
+        ):
+            self._check_limits(budget, size)
         headers = record.headers
         fields = headers if type(headers) is list else list(headers)
         if self._timed_since:
@@ -160,11 +161,22 @@ class KafkaLog:
         except KafkaException as error:
             self._end_timing(report)
             self._report_later(budget, size, stored, error.args[0])
-        budget.open_bytes += size
-        self._open_bytes += size
+        budget.open_bytes, self._open_bytes = topic_bytes, all_bytes
         self._open_records += 1
         if not self._poll_scheduled:
             self._poll_soon()
+
+    def _check_limits(self, budget: _TopicBudget, size: int) -> None:
+        """Raise an error for a record that is too large, and for one for which there is no room. A
+        record alone may take more than its topic's room.
+        """
+        options = self.options
+        if size > options.record_bytes_max:
+            raise RecordTooLarge(size - RECORD_OVERHEAD_BYTES, options.record_bytes_max)
+        if budget.open_bytes + size > options.topic_bytes_max and budget.open_bytes:
+            raise LogFull(budget.topic, options.topic_bytes_max)
+        if self._open_bytes + size > options.bytes_max and self._open_bytes:
+            raise LogFull(budget.topic, options.bytes_max)
 
     async def flush(self, timeout_seconds: float) -> int:
         """See the port."""
