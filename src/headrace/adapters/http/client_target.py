@@ -90,8 +90,8 @@ class HttpTarget:
         now = self._loop.time()
         head = b"".join((self._prefix, b"%d\r\n" % len(body), headers, b"\r\n"))
         attempt = HttpAttempt(self, head, body, timeout_seconds, answered, self.deadlines, now)
+        # `find`, because `in` first tries to use the bytes as a number, which takes 0.3 us.
         if headers.find(b"\n\r") >= 0 or (headers and headers[-2:] != b"\r\n"):
-            # `find`, because `in` first tries to use the bytes as a number, which takes 0.3 us.
             # The last check before the request is written: with an empty line in its headers, an
             # event could end its own request and start another one (request smuggling).
             self._refuse(

@@ -246,6 +246,8 @@ class ServerConnection(asyncio.Protocol):
         if (phase is _IDLE or phase is _HEAD) and not (
             self._kept or self._unfinished or self._writing_paused
         ):
+            if phase is _IDLE and self._take_repeated(data):
+                return
             rest = self._take(data, 0)
             if rest < len(data) and self.phase < _LINGER:
                 self._kept = data[rest:]
@@ -321,8 +323,6 @@ class ServerConnection(asyncio.Protocol):
         try:
             if self.phase is _BODY:
                 return self._take_body(data, at)
-            if not at and self.phase is _IDLE and self._take_repeated(data):
-                return len(data)
             if not self._unfinished and (end := data.find(_HEAD_END, at)) >= 0:
                 return self._begin(data[at : end + 4], data, end + 4)
             return self._take_part_of_head(data, at)
@@ -403,14 +403,12 @@ class ServerConnection(asyncio.Protocol):
                 self._linger()
             else:
                 self.phase, self.since = _IDLE, self.server.now
-            return
-        if len(body) > exchange.body_bytes_max:
-            raise too_large(exchange.body_bytes_max)
-        server = self.server
-        self.phase = _ANSWER
-        self.since = server.now
-        exchange.body = body
-        server.handle(exchange)
+        elif len(body) > exchange.body_bytes_max:
+            self._refuse(too_large(exchange.body_bytes_max))
+        else:
+            self.phase, self.since = _ANSWER, self.server.now
+            exchange.body = body
+            self.server.handle(exchange)
 
     def _await_body(self, exchange: Exchange, data: bytes, at: int) -> int:
         """Read the body, of which a part begins at `at`."""
