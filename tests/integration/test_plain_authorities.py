@@ -14,8 +14,9 @@ import urllib3
 import yaml
 
 from headrace.adapters.kubernetes.client import connect
+from headrace.adapters.kubernetes.connection import read_kubeconfig
 from headrace.adapters.kubernetes.secret_reader import SecretApi
-from headrace.adapters.kubernetes.watcher import WatchApi, kubeconfig_of
+from headrace.adapters.kubernetes.watcher import WatchApi
 from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import NotFound
 from headrace.resources.kinds import BROKER
@@ -94,7 +95,7 @@ async def test_the_services_accept_it(kubeconfig: Path) -> None:
     secrets = SecretApi(kubeconfig)
     assert await secrets.read("default", "orders") is None
     await secrets.close()
-    async with WatchApi(kubeconfig_of(kubeconfig)) as api:
+    async with WatchApi(read_kubeconfig(kubeconfig)) as api:
         with pytest.raises(NotFound):
             await api.find("v1", "Pod")
 

@@ -17,7 +17,8 @@ from headrace.adapters.http.client_dialer import forget_contexts
 from headrace.adapters.http.system_authorities import system_authorities
 from headrace.adapters.kubernetes import connection
 from headrace.adapters.kubernetes.client import ApiServerUnavailable, connect
-from headrace.adapters.kubernetes.watcher import WatchApi, kubeconfig_of
+from headrace.adapters.kubernetes.connection import read_kubeconfig
+from headrace.adapters.kubernetes.watcher import WatchApi
 from headrace.domain.delivery import Failure
 from headrace.domain.errors import NotFound, Temporary
 from headrace.resources.kinds import BROKER
@@ -94,7 +95,7 @@ async def test_clients_of_an_api_server_accept_its_new_authority(
     kubeconfig.write_text(yaml.safe_dump(document))
     server.use(first)
     client = connect(kubeconfig)
-    async with WatchApi(kubeconfig_of(kubeconfig)) as api:
+    async with WatchApi(read_kubeconfig(kubeconfig)) as api:
 
         async def answered() -> None:
             with pytest.raises(NotFound):

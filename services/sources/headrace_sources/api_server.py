@@ -24,10 +24,11 @@ class ApiServer:
 
     def open(self) -> "WatchApi":
         """Return a client. Raises Permanent if the kubeconfig cannot be used."""
-        from headrace.adapters.kubernetes.watcher import WatchApi, config_of, kubeconfig_of
+        from headrace.adapters.kubernetes.connection import read_kubeconfig
+        from headrace.adapters.kubernetes.watcher import WatchApi, config_of
 
         if not self.url:
-            return WatchApi(kubeconfig_of(self.kubeconfig))
+            return WatchApi(read_kubeconfig(self.kubeconfig))
         return WatchApi(
             config_of(
                 self.url,

@@ -227,7 +227,7 @@ def api_server_of(settings: SourcesSettings) -> ApiServer | None:
 
 
 def secret_reader(settings: SourcesSettings) -> SecretReader:
-    """Where this process reads Secrets."""
+    """Where this process reads Secrets. Raises Permanent if the kubeconfig cannot be used."""
     if api_server_of(settings) is None:
         return NoSecrets()
     from headrace.adapters.kubernetes.secret_reader import SecretApi

@@ -91,3 +91,26 @@ def test_a_certificate_that_cannot_be_used_is_reported_in_the_same_form(
         "HEADRACE_INGRESS_TLS_CERTIFICATE_FILE, HEADRACE_INGRESS_TLS_KEY_FILE" == found["setting"]
     )
     assert "next_step" in found
+
+
+@pytest.mark.parametrize("service", ["controller", "sources"])
+def test_a_kubeconfig_that_does_not_exist(service: str, tmp_path: Path) -> None:
+    """The service ends before it connects to anything. Before, `sources` ran and could not read a
+    Secret.
+    """
+    file = tmp_path / "none"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", RUN, service, "--kubeconfig", str(file)),
+            *("--port", "0", "--management-port", "0", "--bootstrap-servers", "127.0.0.1:9"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 2 == done.returncode, done.stderr
+    [line] = done.stderr.splitlines()
+    found = json.loads(line)
+    assert "start_failed" == found["event"]
+    assert found["error"].startswith(f"--kubeconfig {file}: no such file; name the kubeconfig of")

@@ -23,17 +23,11 @@ CALL_SECONDS = 10.0
 def open_client(
     kubeconfig: Path | None = None, *, context: str | None = None, field_manager: str | None = None
 ) -> tuple[AsyncClient, str]:
-    """Return a client for this kubeconfig, and the URL of the server. Without one, uses the pod's
-    service account, or else $KUBECONFIG or the user's default kubeconfig. Raises Permanent.
+    """Return a client for a kubeconfig, as `read_kubeconfig`, and the URL of the server. Raises
+    Permanent.
     """
+    single = read_kubeconfig(kubeconfig, context=context)
     try:
-        config = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-        single = config.get(context_name=context)
-        if single is None:
-            raise Permanent(
-                "no Kubernetes API server is configured: set --kubeconfig, or run in a pod with a"
-                " service account"
-            )
         client = AsyncClient(
             single,
             timeout=httpx2.Timeout(CALL_SECONDS),
@@ -43,6 +37,38 @@ def open_client(
     except (ConfigError, OSError) as error:
         raise Permanent(f"the kubeconfig cannot be used: {error}") from error
     return client, single.cluster.server
+
+
+def read_kubeconfig(path: Path | None = None, *, context: str | None = None) -> SingleConfig:
+    """Return a context of a kubeconfig, by default its current one. Without a path, uses the pod's
+    service account, or else $KUBECONFIG or the user's default kubeconfig.
+
+    Raises Permanent that names the option, the file and the next step.
+    """
+    if path is not None and not path.expanduser().is_file():
+        raise Permanent(
+            f"--kubeconfig {path}: no such file; name the kubeconfig of a cluster, or for sources"
+            " without a cluster the one that the controller writes"
+        )
+    named = "KUBECONFIG" if path is None else f"--kubeconfig {path}"
+    try:
+        config = KubeConfig.from_file(path) if path else KubeConfig.from_env()
+        found = config.get(context_name=context)
+    except (ConfigError, OSError) as error:
+        raise Permanent(f"{named}: {error}; {_next_step(path)}") from error
+    except Exception:
+        # The library does not convert the errors of what it reads files with. They quote the
+        # content, which may be a secret.
+        raise Permanent(f"{named}: not a kubeconfig; {_next_step(path)}") from None
+    if found is None:
+        raise Permanent(f"{named}: no current context; {_next_step(path)}")
+    return found
+
+
+def _next_step(path: Path | None) -> str:
+    if path is None:
+        return "set --kubeconfig, or run in a pod with a service account"
+    return f"`kubectl config get-contexts --kubeconfig {path}` shows what is in it"
 
 
 class ApiServerCertificates:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from lightkube import ApiError, AsyncClient
+from lightkube import ApiError
 from lightkube.core.resource import ApiInfo, ResourceDef
 from lightkube.generic_resource import GenericNamespacedResource
 
@@ -23,13 +23,13 @@ class _Secret(GenericNamespacedResource):
 
 
 class SecretApi:
-    """Secrets of an API server. Connects at the first use."""
+    """Secrets of an API server. Reads the kubeconfig when it is created, and connects at the first
+    use.
+    """
 
     def __init__(self, kubeconfig: Path | None = None, *, context: str | None = None) -> None:
-        """As `open_client`."""
-        self._kubeconfig = kubeconfig
-        self._context = context
-        self._client: AsyncClient | None = None
+        """As `open_client`. Raises Permanent."""
+        self._client, _ = open_client(kubeconfig, context=context)
 
     async def read(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Return a Secret as JSON, None if there is none.
@@ -37,8 +37,6 @@ class SecretApi:
         Raises Permanent if this process may not read it, and Temporary if the server does not
         answer.
         """
-        if self._client is None:
-            self._client, _ = open_client(self._kubeconfig, context=self._context)
         where = f"Secret {namespace}/{name}"
         try:
             found = await self._client.get(_Secret, name, namespace=namespace)
@@ -59,5 +57,4 @@ class SecretApi:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()

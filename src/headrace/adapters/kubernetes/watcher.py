@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, Final
 
 import httpx2
-from lightkube import KubeConfig
 from lightkube.config import client_adapter
 from lightkube.config.kubeconfig import PROXY_CONF, SingleConfig
 from lightkube.config.models import Cluster, User
@@ -111,20 +110,6 @@ class Scope:
     def parameters(self) -> dict[str, str]:
         """Parameters of each request."""
         return {"labelSelector": self.labels} if self.labels else {}
-
-
-def kubeconfig_of(path: Path | None) -> SingleConfig:
-    """Return the current context of a kubeconfig; without one, the pod's service account, or else
-    $KUBECONFIG or the user's default kubeconfig. Raises Permanent.
-    """
-    try:
-        config = KubeConfig.from_file(path) if path else KubeConfig.from_env()
-        found = config.get()
-    except (ConfigError, OSError) as error:
-        raise Permanent(f"the kubeconfig cannot be used: {error}") from error
-    if found is None:
-        raise Permanent("the kubeconfig has no current context; set one")
-    return found
 
 
 def config_of(
