@@ -17,7 +17,7 @@ import typer
 
 from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.backend_name import KAFKA, backend_of
-from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.errors import HeadraceError, LogUnavailable, TopicMissing
 from headrace.resources.naming import DEAD_SUFFIX
 from headrace.runtime.loading import load
 from headrace.runtime.probe import probe
@@ -38,6 +38,8 @@ SECONDS = 30.0
 SHOWN_MAX = 10_000
 SEARCHED_AT_ONCE = 500
 GROUP_ANNOTATION = "group.id"
+_OPTION = "--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS"
+_ANOTHER = f"if the services use another Kafka, name it with {_OPTION}"
 
 SubscriptionName = Annotated[
     str | None,
@@ -119,7 +121,7 @@ def dead_letters(
             topic = _topic_of(client, namespace, name)
         with closing(KafkaTail(kafka.options("headrace-cli"), seconds=SECONDS)) as tail:
             if topic is None:
-                print_topics(tail.record_counts(DEAD_SUFFIX), output)
+                _list_topics(tail, kafka.bootstrap_servers, output)
             elif show is not None:
                 print_dead_letter(_found(tail, topic, show), output)
             else:
@@ -127,9 +129,9 @@ def dead_letters(
     except BadSettings as error:
         _fail(str(error), UNUSABLE)
     except LogUnavailable as error:
-        _fail(
-            f"{error} `headrace up` starts one here, --bootstrap-servers names another", NOT_THERE
-        )
+        _fail(f"{error}; check it, or name the Kafka of the services with {_OPTION}", NOT_THERE)
+    except TopicMissing as error:
+        _fail(f"{error} at {kafka.bootstrap_servers}; {_ANOTHER}", NOT_THERE)
     except (HeadraceError, ApiFailure) as error:
         _fail(str(error), NOT_THERE)
 
@@ -177,6 +179,15 @@ def _topic_of(client: ApiClient, namespace: str, wanted: str) -> str:
             " receive them"
         )
     return f"{group}{DEAD_SUFFIX}"
+
+
+def _list_topics(tail: KafkaTail, servers: str, output: ResultFormat) -> None:
+    counts = tail.record_counts(DEAD_SUFFIX)
+    if counts:
+        print_topics(counts, output)
+    else:
+        # As on a Kafka that no Headrace uses; every Trigger has a topic.
+        echo(f"no dead letter topics at {servers}; {_ANOTHER}", err=True)
 
 
 def _list(tail: KafkaTail, topic: str, limit: int, output: ResultFormat) -> None:

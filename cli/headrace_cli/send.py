@@ -88,7 +88,13 @@ def send(
         message = write_http(Event(attributes, body), content)
     except InvalidEvent as error:
         _fail(str(error))
-    _post(_url(target, ingress), dict(message.headers), message.body, str(attributes["id"]))
+    url = _url(target, ingress)
+    other = (
+        "correct the URL"
+        if url == target
+        else "name another ingress with --ingress or HEADRACE_INGRESS"
+    )
+    _post(url, dict(message.headers), message.body, str(attributes["id"]), other)
 
 
 def _url(target: str, ingress: str) -> str:
@@ -134,7 +140,10 @@ def _extensions(given: list[str]) -> dict[str, Value]:
     return found
 
 
-def _post(url: str, headers: dict[str, str], body: bytes, id: str) -> None:
+def _post(url: str, headers: dict[str, str], body: bytes, id: str, other: str) -> None:
+    """Send the request and print the answer. `other` is the next step if it is not answered and
+    Headrace runs.
+    """
     import urllib3
 
     if urlsplit(url).scheme not in ("http", "https"):
@@ -145,7 +154,7 @@ def _post(url: str, headers: dict[str, str], body: bytes, id: str) -> None:
     except urllib3.exceptions.SSLError as error:
         _fail(_tls_failure(url, error))
     except (urllib3.exceptions.HTTPError, UnicodeError) as error:
-        _fail(f"{url} does not answer: {error}; is Headrace running? headrace up")
+        _fail(f"{url} does not answer: {error}; start Headrace (`headrace up`), or {other}")
     finally:
         http.clear()
     echo(f"{answer.status} {answer.reason}  id={id}  {url}")

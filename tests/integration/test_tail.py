@@ -7,12 +7,14 @@ from contextlib import closing
 
 import pytest
 from confluent_kafka import Producer
+from typer.testing import CliRunner, Result
 
 from headrace.adapters.kafka.local.mock_cluster import MockCluster
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.tail import KafkaTail
 from headrace.domain.errors import LogUnavailable, TopicMissing
 from headrace.domain.record import StoredRecord
+from headrace_cli.main import application
 from tests.support.kafka import KafkaUnderTest, free_port
 
 SECONDS = 20.0
@@ -85,3 +87,38 @@ def test_a_kafka_that_does_not_answer_is_given_up() -> None:
         pytest.raises(LogUnavailable, match=rf"127\.0\.0\.1:{port}: no answer within [01] s"),
     ):
         tail.watermarks("x")
+
+
+OPTION = "--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS"
+
+
+def _dead_letters(servers: str, *arguments: str) -> Result:
+    command = ["dead-letters", *arguments, "--bootstrap-servers", servers]
+    return CliRunner().invoke(application(command), command)
+
+
+def test_a_kafka_that_the_services_do_not_use(embedded: MockCluster) -> None:
+    """It answers and has no such topics. The message names it, and the option for another one."""
+    servers = embedded.bootstrap_servers
+    listed = _dead_letters(servers)
+    assert (0, "") == (listed.exit_code, listed.stdout)
+    assert f"no dead letter topics at {servers}; " in listed.stderr
+    assert OPTION in listed.stderr
+    assert "" == _dead_letters(servers, "-o", "json").stdout
+    missing = _dead_letters(servers, "--topic", "x.dead")
+    assert (1, "") == (missing.exit_code, missing.stdout)
+    assert f"topic x.dead does not exist at {servers}; " in missing.stderr
+    assert OPTION in missing.stderr
+    embedded.create_topic("g.dead", 1)
+    assert "no dead letters; 1 topics would hold them" in _dead_letters(servers).stderr
+
+
+def test_no_kafka_at_the_address_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says how to name the Kafka of the services."""
+    monkeypatch.setattr("headrace.adapters.kafka.tail.CONTACT_SECONDS", 0.2)
+    servers = f"127.0.0.1:{free_port()}"
+    for arguments in ((), ("--topic", "x.dead")):
+        failed = _dead_letters(servers, *arguments)
+        assert (1, "") == (failed.exit_code, failed.stdout)
+        assert f"at {servers}: no answer within 0 s; " in failed.stderr
+        assert OPTION in failed.stderr

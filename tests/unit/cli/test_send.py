@@ -127,7 +127,9 @@ def test_a_refusal_is_shown_with_its_reason(server: Server) -> None:
         (("--type", ""), "'type'"),
         (("ftp://here/",), "give an http or https URL"),
         (("-d", "@/does/not/exist"), "No such file"),
-        (("--ingress", "http://127.0.0.1:1"), "is Headrace running? headrace up"),
+        (("--ingress", "http://127.0.0.1:1"), "; start Headrace (`headrace up`), or "),
+        (("--ingress", "http://127.0.0.1:1"), "--ingress or HEADRACE_INGRESS"),
+        (("http://127.0.0.1:1/x",), "; start Headrace (`headrace up`), or correct the URL"),
     ],
 )
 def test_what_cannot_be_sent_is_explained(arguments: tuple[str, ...], message: str) -> None:
@@ -150,7 +152,7 @@ def test_a_certificate_that_is_not_trusted_is_explained(
         assert refused.exit_code == 2
         assert "the certificate of" in refused.stderr
         assert "SSL_CERT_FILE" in refused.stderr
-        assert "is Headrace running" not in refused.stderr
+        assert "start Headrace" not in refused.stderr
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
         assert send("--ingress", server.url).exit_code == 0
 
@@ -160,4 +162,4 @@ def test_a_port_without_tls_is_explained(server: Server) -> None:
     done = send("--ingress", server.url.replace("http:", "https:"))
     assert done.exit_code == 2
     assert "no TLS connection" in done.stderr
-    assert "is Headrace running" not in done.stderr
+    assert "start Headrace" not in done.stderr

@@ -159,10 +159,7 @@ class KafkaTail:
         return max(0.0, self._deadline - time.monotonic())
 
     def _timeout_error(self, what: str, seconds: float) -> LogUnavailable:
-        return LogUnavailable(
-            f"{what} at {self._where}: no answer within {seconds:.0f} s; is that the address of"
-            " Kafka?"
-        )
+        return LogUnavailable(f"{what} at {self._where}: no answer within {seconds:.0f} s")
 
     @contextlib.contextmanager
     def _translated_errors(self, what: str) -> Iterator[None]:
