@@ -127,6 +127,17 @@ class ApiClient:
             )
         return found
 
+    def kind_in_group(self, group: str, kind: str) -> Kind | None:
+        """Return a kind in a version that is served, preferably the group's preferred one; None if
+        the server lacks it. Raises ApiFailure.
+        """
+        for version in self._group_versions():
+            if version.rpartition("/")[0] == group:
+                for each in self._kinds_of(version):
+                    if each.kind == kind:
+                        return each
+        return None
+
     def kind_called(self, word: str) -> Kind:
         """Return the kind for a name that a user typed: `trigger`, `triggers`,
         `triggers.eventing.knative.dev`, a short name, or a category with one kind. Raises

@@ -12,6 +12,7 @@ from headrace.domain import filters
 from headrace.domain.filter_possibility import Possibility, Verdict, possibility
 from headrace.resources import event_type as rules
 from headrace.resources import trigger as trigger_rules
+from headrace.resources.destination import api_version_of
 from headrace.resources.kinds import BROKER, EVENT_TYPE, SUBSCRIPTION, TRIGGER
 from headrace.resources.resource import Resource
 
@@ -30,14 +31,32 @@ class Place:
         return f"{self.kind} {self.name}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ReadObject:
+    """What a Trigger or Subscription refers to: the object that it reads events from. The version
+    is left out, because objects are looked up by group.
+    """
+
+    group: str
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A Trigger or Subscription, and whether it gets the events."""
+    """A Trigger or Subscription, and whether its filter lets the events through."""
 
-    place: Place
     kind: str
     name: str
     found: Possibility
+    reads: ReadObject
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +66,11 @@ class Registry:
     event_types: Sequence[Resource]
     triggers: Sequence[Resource]
     subscriptions: Sequence[Resource]
+
+    def read_objects(self) -> set[ReadObject]:
+        """What the Triggers and Subscriptions read from, whether it exists or not."""
+        found = {broker_of(each) for each in self.triggers}
+        return found | {channel_of(each) for each in self.subscriptions}
 
     def place_of(self, event_type: Resource) -> Place | None:
         """Where events of the type are; None if it is not said, or not known here."""
@@ -72,16 +96,21 @@ class Registry:
         return sorted(found | {place_of_subscription(each) for each in self.subscriptions})
 
     def receivers(self, place: Place, known: Mapping[str, str]) -> Iterator[Receiver]:
-        """The subscriptions of a place that get, or may get, events with these attributes."""
+        """The subscriptions of a place that get, or may get, events with these attributes, if what
+        they read from exists.
+        """
         for trigger in self.triggers:
             if place_of_trigger(trigger) == place:
                 found = what_passes(trigger, known)
                 if found.verdict is not Verdict.NO:
-                    yield Receiver(place, TRIGGER.kind, trigger.name, found)
+                    yield Receiver(TRIGGER.kind, trigger.name, found, broker_of(trigger))
         for subscription in self.subscriptions:
             if place_of_subscription(subscription) == place:
                 yield Receiver(
-                    place, SUBSCRIPTION.kind, subscription.name, Possibility(Verdict.YES)
+                    SUBSCRIPTION.kind,
+                    subscription.name,
+                    Possibility(Verdict.YES),
+                    channel_of(subscription),
                 )
 
     def types_at(self, place: Place) -> list[Resource]:
@@ -100,17 +129,41 @@ def what_passes(trigger: Resource, known: Mapping[str, str]) -> Possibility:
     return possibility(compiled, known)
 
 
-def place_of_trigger(trigger: Resource) -> Place:
+def broker_of(trigger: Resource) -> ReadObject:
     """The Broker that a Trigger reads from."""
-    return Place(
-        trigger_rules.broker_namespace(trigger), BROKER.kind, trigger_rules.broker_name(trigger)
+    return ReadObject(
+        BROKER.group,
+        BROKER.kind,
+        trigger_rules.broker_namespace(trigger),
+        trigger_rules.broker_name(trigger),
     )
 
 
-def place_of_subscription(subscription: Resource) -> Place:
+def channel_of(subscription: Resource) -> ReadObject:
     """The channel that a Subscription reads from."""
+    ref = _channel_ref(subscription)
+    return ReadObject(
+        api_version_of(ref).rpartition("/")[0],
+        str(ref.get("kind")),
+        str(ref.get("namespace") or subscription.namespace),
+        str(ref.get("name")),
+    )
+
+
+def place_of_trigger(trigger: Resource) -> Place:
+    """The place of the Broker that a Trigger reads from."""
+    found = broker_of(trigger)
+    return Place(found.namespace, found.kind, found.name)
+
+
+def place_of_subscription(subscription: Resource) -> Place:
+    """The place of the channel that a Subscription reads from."""
+    return _place(_channel_ref(subscription), subscription.namespace)
+
+
+def _channel_ref(subscription: Resource) -> Mapping[str, Any]:
     ref = subscription.spec.get("channel")
-    return _place(ref if isinstance(ref, Mapping) else {}, subscription.namespace)
+    return ref if isinstance(ref, Mapping) else {}
 
 
 def _place(ref: Mapping[str, Any], namespace: str) -> Place:

@@ -4,10 +4,13 @@ what a Trigger or Subscription receives.
 A type is described by its attributes `type` and perhaps `source`; the rest differs from event to
 event. So an answer is yes, or maybe with the attributes on which it depends.
 
+Who reads from a Broker or channel that does not exist is no receiver; standard error names it.
+
 Exit codes: 0 success; 1 something is missing or the API refused; 2 invalid command line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,7 +22,11 @@ from headrace_cli.client import SERVER, ApiClient, ApiFailure, Kind
 from headrace_cli.event_registry import (
     KINDS,
     Place,
+    ReadObject,
+    Receiver,
     Registry,
+    broker_of,
+    channel_of,
     origin_of,
     place_of_subscription,
     place_of_trigger,
@@ -44,6 +51,8 @@ from headrace_cli.terminal import echo, printable
 
 _CELL_MAX = 300
 _DASH = "-"
+_NAMED_MAX = 5
+"""Readers of one missing object that a message names."""
 Rows = list[dict[str, Any]]
 
 
@@ -89,20 +98,22 @@ def types(
     client = connect(server, token_file, certificate_authority)
     try:
         registry = Registry(*(_listed(client, kind, namespace) for kind in KINDS))
+        readers = Readers(_missing(client, registry.read_objects()))
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
     if type_ is not None:
-        rows = _receivers(registry, type_, source)
+        rows = _receivers(registry, readers, type_, source)
         nothing = f"nothing in namespace {namespace} receives {type_}"
     elif trigger is not None:
-        rows = _received_by_trigger(registry, namespace, trigger)
+        rows = _received_by_trigger(registry, readers, namespace, trigger)
         nothing = f"no EventType in namespace {namespace} passes Trigger {trigger}"
     elif subscription is not None:
-        rows = _received_by_subscription(registry, namespace, subscription)
+        rows = _received_by_subscription(registry, readers, namespace, subscription)
         nothing = f"no EventType in namespace {namespace} is on the channel of {subscription}"
     else:
-        rows = [_described(registry, each) for each in registry.event_types]
+        rows = [_described(registry, readers, each) for each in registry.event_types]
         nothing = f"no EventTypes in namespace {namespace}"
+    readers.report()
     _print(rows, output, nothing)
 
 
@@ -112,7 +123,54 @@ def _listed(client: ApiClient, kind: ResourceKind, namespace: str) -> list[Resou
     return [Resource(kind, each) for each in items]
 
 
-def _receivers(registry: Registry, type_: str, source: str | None) -> Rows:
+def _missing(client: ApiClient, wanted: Iterable[ReadObject]) -> set[ReadObject]:
+    """Return those that do not exist. Raises ApiFailure."""
+    lists: defaultdict[tuple[str, str, str], set[ReadObject]] = defaultdict(set)
+    for each in wanted:
+        lists[each.group, each.kind, each.namespace].add(each)
+    found: set[ReadObject] = set()
+    for (group, kind, namespace), objects in lists.items():
+        served = client.kind_in_group(group, kind)
+        items = client.call("GET", served.path(namespace))[1].get("items") if served else ()
+        names = {each["metadata"]["name"] for each in items or ()}
+        found |= {each for each in objects if each.name not in names}
+    return found
+
+
+class Readers:
+    """Separates receivers from those that read from an object that does not exist."""
+
+    def __init__(self, missing: Collection[ReadObject]) -> None:
+        self._missing = missing
+        self._found: defaultdict[ReadObject, set[str]] = defaultdict(set)
+
+    def receiving(self, candidates: Iterable[Receiver]) -> Iterator[Receiver]:
+        """Yield the candidates that receive events; the others are in the report."""
+        for each in candidates:
+            if self.has(each.reads, str(each)):
+                yield each
+
+    def has(self, read: ReadObject, reader: str) -> bool:
+        """Return whether what a Trigger or Subscription reads from exists; if not, the reader is in
+        the report.
+        """
+        if read not in self._missing:
+            return True
+        self._found[read].add(reader)
+        return False
+
+    def report(self) -> None:
+        """Print on standard error who receives nothing, and why: a line for each missing object."""
+        for missing, readers in sorted(self._found.items()):
+            names = sorted(readers)
+            more = f", and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
+            _say(
+                f"{missing} does not exist in namespace {missing.namespace}: no events for"
+                f" {', '.join(names[:_NAMED_MAX])}{more}"
+            )
+
+
+def _receivers(registry: Registry, readers: Readers, type_: str, source: str | None) -> Rows:
     """Who would receive the type: where EventTypes say that it is, else everywhere."""
     described = [each for each in registry.event_types if rules.described(each, "type") == type_]
     asked = {"type": type_} | ({"source": source} if source is not None else {})
@@ -134,16 +192,18 @@ def _receivers(registry: Registry, type_: str, source: str | None) -> Rows:
     return [
         {
             "on": str(place),
-            "receiver": f"{each.kind} {each.name}",
+            "receiver": str(each),
             **_match(each.found),
         }
         for place, known in sorted(known_at.items())
-        for each in registry.receivers(place, known)
+        for each in readers.receiving(registry.receivers(place, known))
     ]
 
 
-def _received_by_trigger(registry: Registry, namespace: str, name: str) -> Rows:
+def _received_by_trigger(registry: Registry, readers: Readers, namespace: str, name: str) -> Rows:
     trigger = _one(registry.triggers, "Trigger", namespace, name)
+    if not readers.has(broker_of(trigger), f"Trigger {name}"):
+        return []
     rows = []
     for each in registry.types_at(place_of_trigger(trigger)):
         found = what_passes(trigger, rules.known_attributes(each))
@@ -152,8 +212,12 @@ def _received_by_trigger(registry: Registry, namespace: str, name: str) -> Rows:
     return rows
 
 
-def _received_by_subscription(registry: Registry, namespace: str, name: str) -> Rows:
+def _received_by_subscription(
+    registry: Registry, readers: Readers, namespace: str, name: str
+) -> Rows:
     subscription = _one(registry.subscriptions, "Subscription", namespace, name)
+    if not readers.has(channel_of(subscription), f"Subscription {name}"):
+        return []
     found = Possibility(Verdict.YES)
     at = registry.types_at(place_of_subscription(subscription))
     return [{**_type(each), **_match(found)} for each in at]
@@ -166,19 +230,17 @@ def _one(resources: Sequence[Resource], kind: str, namespace: str, name: str) ->
     return found
 
 
-def _described(registry: Registry, event_type: Resource) -> dict[str, Any]:
+def _described(registry: Registry, readers: Readers, event_type: Resource) -> dict[str, Any]:
     place = registry.place_of(event_type)
     known = rules.known_attributes(event_type)
-    receivers = [] if place is None else list(registry.receivers(place, known))
+    receivers = [] if place is None else readers.receiving(registry.receivers(place, known))
     return {
         **_type(event_type),
         "on": "" if place is None else str(place),
         "schema": rules.schema_place(event_type),
         "validation": str(event_type.status.get("validation") or ""),
         "origin": origin_of(event_type),
-        "receivers": [
-            {"receiver": f"{each.kind} {each.name}", **_match(each.found)} for each in receivers
-        ],
+        "receivers": [{"receiver": str(each), **_match(each.found)} for each in receivers],
     }
 
 

@@ -39,6 +39,29 @@ spec:
   filters: [{cesql: "type LIKE 'order.%' AND customer = 'vip'"}]
   subscriber: {uri: "http://sink.example/"}
 ---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: lost}
+spec: {broker: gone, subscriber: {uri: "http://sink.example/"}}
+---
+apiVersion: messaging.knative.dev/v1
+kind: Channel
+metadata: {name: bills}
+---
+apiVersion: messaging.knative.dev/v1
+kind: Subscription
+metadata: {name: lost}
+spec:
+  channel: {apiVersion: messaging.knative.dev/v1beta1, kind: KafkaChannel, name: gone}
+  subscriber: {uri: "http://sink.example/"}
+---
+apiVersion: messaging.knative.dev/v1
+kind: Subscription
+metadata: {name: misled}
+spec:
+  channel: {apiVersion: example.com/v1, kind: QueueChannel, name: bills}
+  subscriber: {uri: "http://sink.example/"}
+---
 apiVersion: messaging.knative.dev/v1
 kind: Subscription
 metadata: {name: billing}
@@ -69,6 +92,13 @@ metadata: {name: replied}
 spec:
   type: order.answered
   reference: {apiVersion: eventing.knative.dev/v1, kind: Trigger, name: all}
+---
+apiVersion: eventing.knative.dev/v1beta2
+kind: EventType
+metadata: {name: vanished}
+spec:
+  type: order.vanished
+  reference: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: gone}
 """
 
 
@@ -102,7 +132,7 @@ def test_all_types_with_their_receivers(cli: Any) -> None:
         "the controller has looked at the schemas",
     )
     found = described()
-    assert {"order.created", "bill.printed", "order.answered"} == set(found)
+    assert {"order.created", "bill.printed", "order.answered", "order.vanished"} == set(found)
     created = found["order.created"]
     assert ("Broker shop", "inline", "manifest") == tuple(
         created[name] for name in ("on", "schema", "origin")
@@ -149,6 +179,62 @@ def test_what_a_trigger_and_a_subscription_receive(cli: Any) -> None:
     assert "no EventType in namespace default passes Trigger never" in empty.stderr
     found = json.loads(cli("types", "--subscription", "billing", "-o", "json").stdout)["items"]
     assert ["bill.printed"] == [each["type"] for each in found]
+
+
+NO_BROKER = "Broker gone does not exist in namespace default: no events for Trigger lost\n"
+NO_CHANNEL = (
+    "KafkaChannel gone does not exist in namespace default: no events for Subscription lost\n"
+)
+NO_KIND = (
+    "QueueChannel bills does not exist in namespace default: no events for Subscription misled\n"
+)
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_who_reads_from_what_does_not_exist_receives_nothing(cli: Any, output: str) -> None:
+    """It is no receiver, and a line on standard error says why. The types of that place stay."""
+    shown = cli("types", "-o", output)
+    assert "lost" not in shown.stdout
+    assert "order.vanished" in shown.stdout
+    assert f"headrace: {NO_BROKER}" in shown.stderr
+    assert f"headrace: {NO_KIND}" in shown.stderr, "bill.printed is on a channel of that name"
+    assert NO_CHANNEL not in shown.stderr, "no type is described there"
+    described = cli("types", "order.vanished", "-o", output)
+    assert "lost" not in described.stdout
+    assert NO_BROKER in described.stderr
+    assert NO_CHANNEL not in described.stderr
+    everywhere = cli("types", "invoice.paid", "-o", output)
+    assert "all" in everywhere.stdout
+    assert "lost" not in everywhere.stdout and "misled" not in everywhere.stdout
+    assert all(each in everywhere.stderr for each in (NO_BROKER, NO_CHANNEL, NO_KIND))
+    for option, message in (("--trigger", NO_BROKER), ("--subscription", NO_CHANNEL)):
+        one = cli("types", option, "lost", "-o", output)
+        assert 0 == one.exit_code
+        assert one.stderr.startswith(f"headrace: {message}")
+        assert "" == one.stdout if output == "table" else {"items": []} == json.loads(one.stdout)
+
+
+def test_many_of_them_are_one_line(cli: Any) -> None:
+    """In a namespace with more Triggers than a message names."""
+    text = yaml.safe_dump_all(
+        {
+            "apiVersion": "eventing.knative.dev/v1",
+            "kind": "Trigger",
+            "metadata": {"name": f"t{number}"},
+            "spec": {"broker": "gone", "subscriber": {"uri": "http://sink.example/"}},
+        }
+        for number in range(7)
+    )
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "many"}}
+    assert 0 == cli("apply", "-f", "-", text=yaml.safe_dump(namespace)).exit_code
+    assert 0 == cli("apply", "-f", "-", "-n", "many", text=text).exit_code
+    shown = cli("types", "x", "-n", "many")
+    names = ", ".join(f"Trigger t{number}" for number in range(5))
+    assert (
+        f"Broker gone does not exist in namespace many: no events for {names}, and 2 more\n"
+        in shown.stderr
+    )
+    assert "" == shown.stdout
 
 
 @pytest.mark.parametrize(
