@@ -1,5 +1,7 @@
 """Applies manifests from the command line: one server-side apply per document, then waits until the
 applied objects are Ready.
+
+kubectl's apply can continue from there: see `last_applied`.
 """
 
 import time
@@ -10,6 +12,7 @@ from typing import Any
 from headrace.adapters.manifests import Manifest
 from headrace.resources.conditions import READY, condition_of, is_true
 from headrace_cli.client import ApiClient, ApiFailure, Kind
+from headrace_cli.last_applied import last_applied
 
 _LOOK_SECONDS = 0.1
 _USUAL_SECONDS = 3.0
@@ -78,6 +81,11 @@ def apply_manifest(
         if failure.code == 404 and str(failure) == f'namespaces "{namespace}" not found':
             raise NoNamespace(namespace) from failure
         raise
+    patch = last_applied(document, namespace if kind.namespaced else "", stored, created=created)
+    if patch is not None:
+        # Not a part of what is applied: the annotation belongs to who has applied last, and a field
+        # of kubectl's would be a conflict.
+        stored = client.merge(kind, namespace, metadata["name"], patch)
     return AppliedObject(kind, stored, created)
 
 

@@ -201,6 +201,17 @@ class ApiClient:
         )
         return stored, code == 201
 
+    def merge(self, kind: Kind, namespace: str, name: str, patch: Document) -> Document:
+        """Change the fields that a merge patch names; null removes one. Returns the stored object.
+        Raises ApiFailure.
+        """
+        return self.call(
+            "PATCH",
+            f"{kind.path(namespace, name)}?fieldManager={MANAGER}",
+            patch,
+            content_type="application/merge-patch+json",
+        )[1]
+
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
         """Delete an object. Returns False if it did not exist."""
         try:

@@ -9,13 +9,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from headrace.adapters.manifests import read_manifests
+from headrace.runtime.sockets import VIEWER_PORT
+from headrace_cli import quickstart
+from headrace_cli.apply import apply_manifest
+from headrace_cli.client import ApiClient
+from headrace_cli.main import application
 from headrace_controller.settings import ControllerSettings
 from tests.support.certificates import Authority
 from tests.support.kubectl import Kubectl
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import running_api
 
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart" / "quickstart.yaml"
 BROKER = """
 apiVersion: eventing.knative.dev/v1
 kind: Broker
@@ -168,6 +176,100 @@ def test_moving_from_client_side_to_server_side_apply(kubectl: Kubectl) -> None:
     ]
     assert ("kubectl", "Apply") in owners
     assert ("kubectl-client-side-apply", "Update") not in owners
+
+
+def test_apply_continues_what_headrace_up_has_applied(kubectl: Kubectl, tmp_path: Path) -> None:
+    """The same file changes nothing, without a warning, and a field that is removed from it is
+    removed.
+    """
+    wanted = quickstart.manifests([QUICKSTART], viewer_port=VIEWER_PORT)
+    quickstart.apply(ApiClient(kubectl.server), wanted)
+    done = kubectl("apply", "-f", str(QUICKSTART))
+    assert (0, "") == (done.code, done.err)
+    assert ["unchanged"] * 3 == [line.split()[-1] for line in done.lines]
+    documents = list(yaml.safe_load_all(QUICKSTART.read_text()))
+    assert "filters" in kubectl.get("trigger", "orders")["spec"]
+    del documents[1]["spec"]["filters"]
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump_all(documents))
+    done = kubectl("apply", "-f", str(changed))
+    assert (0, "") == (done.code, done.err)
+    assert ["unchanged", "configured", "unchanged"] == [line.split()[-1] for line in done.lines]
+    assert "filters" not in kubectl.get("trigger", "orders")["spec"]
+    # As when `headrace up -f` is started again: the file counts, and kubectl continues from it.
+    quickstart.apply(ApiClient(kubectl.server), wanted)
+    assert "filters" in kubectl.get("trigger", "orders")["spec"]
+    assert "configured" in kubectl.ok("apply", "-f", str(changed))
+    assert "filters" not in kubectl.get("trigger", "orders")["spec"]
+
+
+def test_the_annotation_is_the_text_that_kubectl_writes(kubectl: Kubectl) -> None:
+    """So an apply of the same file writes nothing: with signs that its JSON escapes, annotations of
+    its own, and in another namespace.
+    """
+    document = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "signs", "annotations": {"a.dev/b": "1"}, "labels": {"x": "label"}},
+        "data": {"z": "a < b && b > a", "a": 'é \u2028 \u2029 \U0001f600 " \\ \t'},
+        "immutable": False,
+    }
+    service = yaml.safe_load(SERVICE)
+    kubectl.ok("create", "namespace", "signs")
+    text = yaml.safe_dump_all([document, service, yaml.safe_load(TRIGGER)])
+    client = ApiClient(kubectl.server)
+    for each in read_manifests(text.encode(), "a file"):
+        apply_manifest(client, each, "signs")
+    done = kubectl("apply", "-n", "signs", "-f", "-", text=text)
+    assert (0, "") == (done.code, done.err)
+    assert ["unchanged"] * 3 == [line.split()[-1] for line in done.lines]
+    kubectl.ok("delete", "namespace", "signs")
+
+
+def test_headrace_apply_and_kubectl_apply_in_turn(kubectl: Kubectl) -> None:
+    """Each removes what the other has set and the file no longer has; neither is refused or
+    warns.
+    """
+
+    def headrace(text: str) -> None:
+        command = ["apply", "-f", "-", "--server", kubectl.server]
+        done = CliRunner().invoke(application(command), command, input=text)
+        assert (0, "") == (done.exit_code, done.stderr)
+
+    def delivery() -> object:
+        return kubectl.get("trigger", "orders")["spec"].get("delivery")
+
+    retried = TRIGGER + "  delivery: {retry: 3}\n"
+    kubectl.ok("apply", "-f", "-", text=BROKER)
+    headrace(retried)
+    assert {"retry": 3} == delivery()
+    done = kubectl("apply", "-f", "-", text=TRIGGER)
+    assert (0, "") == (done.code, done.err)
+    assert delivery() is None
+    headrace(retried)
+    headrace(retried)
+    kubectl.ok("apply", "-f", "-", text=TRIGGER)
+    assert delivery() is None
+    headrace(TRIGGER + "  delivery: {timeout: PT5S}\n")
+    headrace(TRIGGER)
+    assert delivery() is None
+    kubectl.ok("apply", "--server-side", "-f", "-", text=retried)
+    headrace(TRIGGER)
+    assert {"retry": 3} == delivery(), "it belongs to kubectl"
+    kubectl.ok("apply", "-f", "-", text=TRIGGER)
+    assert delivery() is None
+
+
+def test_the_annotation_of_apply_is_no_copy_of_a_secret(kubectl: Kubectl) -> None:
+    """And an object that kubectl has created without it does not get it."""
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {password: letmein}\n"
+    client = ApiClient(kubectl.server)
+    kubectl.ok("create", "-f", "-", text=TRIGGER)
+    for each in read_manifests(f"{secret}---{TRIGGER}".encode(), "a file"):
+        apply_manifest(client, each, "default", force=True)
+    for kind, name in (("secret", "s"), ("trigger", "orders")):
+        annotations = kubectl.get(kind, name)["metadata"].get("annotations", {})
+        assert "kubectl.kubernetes.io/last-applied-configuration" not in annotations
 
 
 def test_get_in_every_form(kubectl: Kubectl) -> None:

@@ -54,6 +54,7 @@ class Kubectl:
             pytest.skip(f"{name} is not on PATH: unproven is that it works with this API")
         self._program = program
         self._home = home
+        self.server = server
         self.kubeconfig = given or home / "kubeconfig"
         if given is None:
             self.kubeconfig.write_text(yaml.safe_dump(kubeconfig(server)))
