@@ -29,6 +29,7 @@ from tests.support.nats_cluster import nats_cluster
 from tests.support.nats_server import nats_server, private_nats
 from tests.support.processes import processes
 from tests.support.shared_installation import pytest_runtest_setup, pytest_sessionfinish
+from tests.support.termination import EndsOnSigterm
 from tests.support.xdist_scheduling import (
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
@@ -63,6 +64,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set up what applies to every test, in whichever process and order it runs."""
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(MachineLoad())
+    config.pluginmanager.register(EndsOnSigterm(config))
     # Some environments write no bytecode: each of the hundred service processes would compile
     # everything again, half of its start time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
