@@ -245,9 +245,8 @@ class ApiClient:
             answer.release_conn()
         except urllib3.exceptions.HTTPError as error:
             raise ApiFailure(
-                f"no answer from {self._server} ({_short_reason(error)}); start a controller"
-                " (`headrace up` or `headrace controller`),"
-                f" or name another with --server or {SERVER_VARIABLE}"
+                f"no answer from {self._server} ({_short_reason(error)});"
+                f" {_next_step(self._server, error)}"
             ) from error
         self._print_warnings(warning_texts(answer.headers.getlist("Warning")))
         document = _document(text)
@@ -347,6 +346,17 @@ def _failure(code: int, document: Document | None, server: str) -> ApiFailure:
             f" {TOKEN_VARIABLE}"
         )
     return ApiFailure(message, code=code, reason=str(document.get("reason", "")))
+
+
+def _next_step(server: str, error: Exception) -> str:
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return f"name the CA of the server with --certificate-authority or {AUTHORITY_VARIABLE}"
+    if isinstance(error, urllib3.exceptions.ProtocolError) and server.startswith("http:"):
+        return f"if the server speaks HTTPS, name it with --server or {SERVER_VARIABLE} as https://"
+    return (
+        "start a controller (`headrace up` or `headrace controller`), or name another with"
+        f" --server or {SERVER_VARIABLE}"
+    )
 
 
 def _short_reason(error: Exception) -> str:

@@ -81,6 +81,13 @@ def test_an_event_reaches_the_matching_triggers(stack: Stack) -> None:
     )
 
 
+def test_the_command_reaches_the_ingress_and_kafka(stack: Stack) -> None:
+    """Without options: the environment of the service has their addresses."""
+    run = ("run", "--rm", "--no-TTY", "headrace")
+    assert "202" in stack.compose(*run, "send", "--type", "order.created", "--data", "{}")
+    assert "knative-trigger-default-orders" in stack.compose(*run, "dead-letters")
+
+
 def test_an_event_passes_an_in_memory_channel(stack: Stack) -> None:
     """The process that accepts it delivers it."""
     path = "/default/inmemorychannels/notices"

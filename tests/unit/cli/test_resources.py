@@ -3,7 +3,10 @@ with the next step.
 """
 
 import json
+import ssl
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from headrace_cli import resources
 from headrace_cli.client import warning_texts
+from tests.support.certificates import Authority
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
@@ -318,6 +322,38 @@ def test_an_unreachable_controller_is_reported_with_the_next_step(cli: Cli) -> N
     assert 1 == result.exit_code
     assert "no answer from http://127.0.0.1:1" in result.output
     assert "headrace up" in result.output
+
+
+@pytest.mark.parametrize(
+    ("scheme", "step"),
+    [
+        (
+            "http",
+            "if the server speaks HTTPS, name it with --server or HEADRACE_SERVER as https://",
+        ),
+        ("https", "name the CA of the server with --certificate-authority or"),
+    ],
+)
+def test_a_server_that_speaks_https_is_reported_with_the_next_step(
+    cli: Cli, tmp_path: Path, scheme: str, step: str
+) -> None:
+    certificate = Authority(tmp_path).sign("server")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            url = f"{scheme}://127.0.0.1:{server.server_port}"
+            result = cli("get", "brokers", server=url)
+        finally:
+            server.shutdown()
+            thread.join(10.0)
+    assert 1 == result.exit_code
+    assert f"no answer from {url}" in result.output
+    assert step in result.output
+    assert "start a controller" not in result.output
 
 
 def test_wait_reports_why_an_object_is_not_ready(cli: Cli) -> None:

@@ -1,8 +1,9 @@
 """Waiting for something that a process requires."""
 
 import pytest
+from structlog.testing import capture_logs
 
-from headrace.domain.errors import LogUnavailable, Permanent, Temporary
+from headrace.domain.errors import LogUnavailable, Permanent, Temporary, TopicMissing
 from headrace.runtime import retry
 from headrace.runtime.retry import retry_until_success
 
@@ -33,6 +34,20 @@ async def test_it_repeats_until_there_is_an_answer_and_says_why_there_is_none() 
         "Kafka cannot be used yet: nobody there",
         "Kafka cannot be used yet: still loading",
     ] == reasons
+
+
+@pytest.mark.parametrize(("seconds", "hints"), [(0.0, 2), (3_600.0, 0)])
+async def test_the_log_names_the_setting_when_kafka_does_not_answer_for_long(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, hints: int
+) -> None:
+    """Not for other errors: Kafka answers then."""
+    monkeypatch.setattr(retry, "HINT_SECONDS", seconds)
+    answers = Answers(LogUnavailable("nobody"), TopicMissing("topic"), LogUnavailable("nobody"))
+    with capture_logs() as logged:
+        await retry_until_success(answers, waiting=lambda _: None)
+    steps = [each["next_step"] for each in logged if "next_step" in each]
+    assert hints == len(steps)
+    assert all("KAFKA_BOOTSTRAP_SERVERS" in each for each in steps)
 
 
 async def test_a_permanent_error_is_raised() -> None:
