@@ -18,6 +18,7 @@ from tests.support.headrace_under_test import HeadraceUnderTest, kafka_for_headr
 from tests.support.manifests import channel, subscription
 from tests.support.nats_server import NatsServer
 from tests.support.rates import percentile
+from tests.support.termination import interrupt_on_sigterm
 from tests.support.wait_until import wait_until
 
 from bench.load import Meter, wrk
@@ -107,6 +108,7 @@ def measure(
 
 def main() -> None:
     """Run from the command line."""
+    interrupt_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)

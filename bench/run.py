@@ -29,6 +29,7 @@ from tests.support.manifests import (
 )
 from tests.support.processes import ServiceProcess
 from tests.support.rates import percentile
+from tests.support.termination import interrupt_on_sigterm
 from tests.support.wait_until import wait_until
 
 from bench.drain import NAMESPACE, PARTITIONS, beside_a_drain
@@ -390,6 +391,7 @@ class Bench:
 
 def main() -> None:
     """Run from the command line."""
+    interrupt_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument(
         "--quick", action="store_true", help="a fifth of the work, for a first look"

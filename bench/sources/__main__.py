@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from tests.support.termination import interrupt_on_sigterm
+
 from bench.installation import installation
 from bench.report import Results
 from bench.sources.cases import CASES, measure_sources
@@ -11,6 +13,7 @@ from bench.sources.service import QUICK, Sizes
 
 def main() -> None:
     """Run from the command line."""
+    interrupt_on_sigterm()
     parser = argparse.ArgumentParser(
         prog="python -m bench.sources", description="Measure sources into a Broker."
     )

@@ -17,6 +17,7 @@ from tests.chaos.channels import lasting_violations, run_channels
 from tests.chaos.pressure import run_pressure
 from tests.chaos.run import run
 from tests.support.report import Report
+from tests.support.termination import interrupt_on_sigterm
 
 CHANNEL_KINDS = ("KafkaChannel", "NatsJetStreamChannel")
 
@@ -50,6 +51,7 @@ def violations(name: str, report: Report) -> int:
 
 def main() -> None:
     """Run from the command line."""
+    interrupt_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--seconds",

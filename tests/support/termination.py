@@ -15,6 +15,13 @@ import pytest
 REASON: Final = "SIGTERM was received"
 
 
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end this program as Ctrl-C does, with what it has started. For the main functions
+    of benchmarks and long runs.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 class EndsOnSigterm:
     """Plugin of the first process and of each worker; register it in `pytest_configure`."""
 

@@ -176,6 +176,44 @@ def test_processes_end_with_the_run(
             os.kill(pid, signal.SIGKILL)
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+
+from tests.support.processes import Processes
+from tests.support.termination import interrupt_on_sigterm
+
+interrupt_on_sigterm()
+started = Processes(Path(sys.argv[1]))
+try:
+    child = started.start("child", [sys.executable, "-c", "import signal; signal.pause()"])
+    print(child.pid, flush=True)
+    child.wait()
+finally:
+    started.close()
+"""
+
+
+def test_a_program_ends_its_processes(tmp_path: Path) -> None:
+    """As `make bench` and `make chaos` do."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(tmp_path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert run.stdout is not None
+        child = int(run.stdout.readline())
+        run.send_signal(signal.SIGTERM)
+        output, _ = run.communicate(timeout=SECONDS)
+        assert "KeyboardInterrupt" in output
+        assert not _runs(child)
+    finally:
+        run.kill()
+
+
 def test_this_run_does(request: pytest.FixtureRequest) -> None:
     """Its processes are registered for it."""
     plugins = request.config.pluginmanager.get_plugins()
