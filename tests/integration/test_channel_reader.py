@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from headrace.adapters.kafka.channel_reader import assigned_consumer
 from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
 from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
@@ -19,11 +20,12 @@ from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitResult
+from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
 from headrace.domain.feed import FeedBounds, FeedConfig
 from headrace.domain.reader_group import reader_group
-from headrace.domain.record import Partition
+from headrace.domain.record import Partition, StoredRecord
 from tests.contract.feeds import RecordingListener
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -31,6 +33,10 @@ from tests.support.wait_until import wait_until_async
 pytestmark = pytest.mark.kafka
 
 PARTITIONS = 2
+RECORDS_AHEAD_MAX = 512
+"""Records that a consumer for feeds that are behind has read and may read again: what it holds at
+once, for each partition.
+"""
 
 
 class CountingGuard(NoGuard):
@@ -272,6 +278,69 @@ async def test_a_feed_that_begins_far_back_catches_up(process: ReaderProcess) ->
     await process.append(["a"] * 5)
     await behind.has(15_015)
     await process.has_committed(old, {0: 15_015, 1: 0})
+
+
+async def test_the_only_feed_that_is_behind_is_not_read_for_twice(
+    process: ReaderProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read and found no room waits for it. The reader continues for the other."""
+    read = 0
+
+    def counted(message: Message) -> StoredRecord:
+        nonlocal read
+        read += 1
+        return to_record(message)
+
+    monkeypatch.setattr(assigned_consumer, "to_record", counted)
+    slow, other = RecordingListener(), RecordingListener(finish=True)
+    process.open(await process.group(), slow, exact("a"), records_max=16)
+    process.open(await process.group(), other, exact("b"))
+    await process.append(["a"] * 2_000)
+    await process.append(["a"] * 1_000, partition=1)
+    await process.append(["b"] * 10)
+    await other.has(10)
+    await finish_as_they_come(slow, 3_000)
+    assert slow.offsets(0) == list(range(2_000))
+    assert slow.offsets(1) == list(range(1_000))
+    assert read <= 3_010 + RECORDS_AHEAD_MAX
+
+
+async def test_the_only_feed_that_is_behind_holds_up_none_that_joins(
+    process: ReaderProcess,
+) -> None:
+    """It has no room and gets none; one that begins far back gets everything, also in a partition
+    of which nothing has found room. When there is room, the first continues.
+    """
+    full, head, joining = (RecordingListener(finish=each) for each in (False, True, True))
+    process.open(await process.group(), full, exact("a"), records_max=16)
+    process.open(await process.group(), head, exact("b"))
+    await process.append(["a"] * 500)
+    await process.append(["a"] * 500, partition=1)
+    await process.append(["b"] * 10)
+    await head.has(10)
+    await full.has(16)
+    process.open(await process.group(), joining, exact("a"))
+    await joining.has(1_000)
+    assert joining.offsets(0) == joining.offsets(1) == list(range(500))
+    assert len(full.records) == 16
+    await finish_as_they_come(full, 1_000)
+    assert full.offsets(0) == full.offsets(1) == list(range(500))
+
+
+async def test_the_only_feed_that_is_behind_is_stopped(process: ReaderProcess) -> None:
+    """What waited for it does not hold up the next one."""
+    full, head, later = (RecordingListener(finish=each) for each in (False, True, True))
+    stopped = process.open(await process.group(), full, exact("a"), records_max=16)
+    process.open(await process.group(), head, exact("b"))
+    await process.append(["a"] * 500)
+    await process.append(["b"] * 10)
+    await head.has(10)
+    await full.has(16)
+    full.finish(list(full.records))
+    await stopped.stop()
+    process.open(await process.group(), later, exact("a"))
+    await later.has(500)
+    assert later.offsets() == list(range(500))
 
 
 async def test_a_feed_that_begins_far_ahead_does_not_wait(process: ReaderProcess) -> None:

@@ -43,8 +43,11 @@ class AssignedConsumerListener(Protocol):
         ticket: int,
         records: Sequence[StoredRecord],
         end: int | None,
-    ) -> None:
-        """Records of one partition, and its end if that was reached after them."""
+    ) -> int:
+        """Records of one partition, and its end if that was reached after them. Return the number
+        of records that need not be handed over again: the others are kept until `offer_again`, and
+        meanwhile no others are handed over.
+        """
         ...
 
     def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
@@ -58,6 +61,24 @@ class AssignedConsumerListener(Protocol):
     def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
         """This partition cannot be read now; the client tries again by itself."""
         ...
+
+
+class _Batch:
+    """Records of one partition that were read together."""
+
+    __slots__ = ("count", "end", "partition", "records", "size", "ticket")
+
+    def __init__(
+        self,
+        partition: Partition,
+        ticket: int,
+        records: Sequence[StoredRecord],
+        end: int | None,
+        size: int,
+    ) -> None:
+        self.partition, self.ticket, self.records, self.end = partition, ticket, records, end
+        self.count, self.size = len(records), size
+        """Number and bytes of the records that were read."""
 
 
 class AssignedConsumer(threading.Thread):
@@ -82,6 +103,8 @@ class AssignedConsumer(threading.Thread):
         """What is read now. Thread."""
         self._ticket = 0
         """Of the last `read`; 0 before the thread is started."""
+        self._kept: deque[_Batch] = deque()
+        """What the loop has not handed over. It counts as long as it is not released."""
         self._closing = False
 
     # Called by the loop; all return immediately.
@@ -99,6 +122,26 @@ class AssignedConsumer(threading.Thread):
         """Do not read this partition."""
         self._commands.append((partition, None, 0))
         self._flow.wake.set()
+
+    def offer_again(self) -> None:
+        """Hand over what was kept, in the order in which it was read."""
+        while self._kept:
+            batch = self._kept[0]
+            rest: Sequence[StoredRecord] = ()
+            try:
+                if not self._closing:
+                    rest = batch.records[
+                        self._listener.on_records(
+                            batch.partition, batch.ticket, batch.records, batch.end
+                        ) :
+                    ]
+            finally:
+                if not rest:
+                    self._kept.popleft()
+                    self._flow.release(batch.count, batch.size)
+            if rest:
+                batch.records = rest
+                return
 
     def close(self) -> None:
         """End the thread."""
@@ -194,14 +237,8 @@ class AssignedConsumer(threading.Thread):
                 self._flow.add_batch(
                     len(records), size, largest=max((each.size for each in records), default=0)
                 )
-                self._call(
-                    self._hand_over,
-                    partition,
-                    self._tickets[partition],
-                    records,
-                    ends.get(partition),
-                    size,
-                )
+                ticket, end = self._tickets[partition], ends.get(partition)
+                self._call(self._hand_over, _Batch(partition, ticket, records, end, size))
 
     def _reset(self, consumer: Consumer, partition: Partition) -> None:
         low, _ = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_QUERY_SECONDS)
@@ -216,17 +253,7 @@ class AssignedConsumer(threading.Thread):
 
     # Loop.
 
-    def _hand_over(
-        self,
-        partition: Partition,
-        ticket: int,
-        records: Sequence[StoredRecord],
-        end: int | None,
-        size: int,
-    ) -> None:
+    def _hand_over(self, batch: "_Batch") -> None:
         self._flow.batch_received()
-        try:
-            if not self._closing:
-                self._listener.on_records(partition, ticket, records, end)
-        finally:
-            self._flow.release(len(records), size)
+        self._kept.append(batch)
+        self.offer_again()

@@ -3,7 +3,8 @@ those that had no room.
 
 There is one consumer for all of them. In each partition it reads for some feeds at a time, from the
 lowest of their positions on. A feed whose position is far from the others waits for its turn, so
-that one with an hour of events does not hold up one with a few.
+that one with an hour of events does not hold up one with a few. A feed without room leaves its
+turn, and what follows is read again for it; unless it is the only one, which is waited for.
 """
 
 import asyncio
@@ -86,6 +87,8 @@ class CatchUp:
         self._turns: dict[int, _Turn] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         """Of partitions in which feeds wait for others."""
+        self._awaited: SubscriptionFeed | None = None
+        """The only feed, while it has no room for what was read."""
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -95,11 +98,21 @@ class CatchUp:
         if self._closed or (turn is not None and feed in turn.feeds):
             return
         self._waiting.setdefault(number, {})[feed] = None
+        self._offer_again()
         if turn is not None:
             self._next_turn(number)
         elif number not in self._timers:
             delay = min(self._reader.behind(number) * TOGETHER_SECONDS, TOGETHER_SECONDS_MAX)
             self._timers[number] = self._loop.call_later(delay, self._begin, number)
+
+    def room_available(self, feed: SubscriptionFeed) -> None:
+        """A feed that had no room has some again."""
+        if feed is self._awaited:
+            self._offer_again()
+
+    def _offer_again(self) -> None:
+        if self._awaited is not None:
+            self._loop.call_soon(self._consumer.offer_again)
 
     def _begin(self, number: int) -> None:
         del self._timers[number]
@@ -113,6 +126,7 @@ class CatchUp:
             del turn.feeds[feed]
             feed.skip_to(number, turn.position)
             self._end_if_empty(number, turn)
+        self._offer_again()
 
     def drop(self, number: int) -> None:
         """This process does not own the partition any longer."""
@@ -121,6 +135,7 @@ class CatchUp:
             timer.cancel()
         if self._turns.pop(number, None) is not None:
             self._consumer.stop_reading(Partition(self._topic, number))
+        self._offer_again()
 
     def close(self) -> None:
         """Read no more."""
@@ -171,12 +186,16 @@ class CatchUp:
         ticket: int,
         records: Sequence[StoredRecord],
         end: int | None,
-    ) -> None:
+    ) -> int:
         """Hand out what was read; `end` is the end of the partition, if that was reached."""
         number = partition.partition
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
-            return
+            return len(records)
+        if (awaited := self._awaited) is not None:
+            if awaited.full and self._is_only(awaited):
+                return 0
+            self._awaited = None
         feeds = turn.feeds
         for feed in [feed for feed in feeds if not feed.takes(number)]:
             del feeds[feed]
@@ -190,23 +209,35 @@ class CatchUp:
                     batches.setdefault(feed, []).append(record)
             turn.position = record.offset + 1
         matcher.examined()
-        if end is not None and feeds:
-            turn.position = max(turn.position, end)
-        turn.read += len(records)
         shared = len(batches) > 1
         taken = []
+        done = len(records)
         for feed, batch in batches.items():
             fresh, refused = feed.take(batch, shared=shared)
             if fresh:
                 taken.append((feed, fresh))
             if refused:
-                del feeds[feed]
                 feed.skip_to(number, refused[0].offset)
+                if self._is_only(feed):
+                    self._awaited = feed
+                    turn.position = refused[0].offset
+                    done = next(at for at, each in enumerate(records) if each is refused[0])
+                else:
+                    del feeds[feed]
                 feed.wait_for_room()
+        if end is not None and feeds and done == len(records):
+            turn.position = max(turn.position, end)
+        turn.read += done
         self._advance(number, turn)
         # Last: what the listeners do must find all positions as they are now.
         for feed, fresh in taken:
             feed.hand_out(fresh)
+        return done
+
+    def _is_only(self, feed: SubscriptionFeed) -> bool:
+        """Whether nothing is read for any other feed, and none waits."""
+        turns = (turn.feeds for turn in self._turns.values())
+        return all(each is feed for feeds in (*turns, *self._waiting.values()) for each in feeds)
 
     def _advance(self, number: int, turn: _Turn) -> None:
         if turn.position >= self._reader.position(number):

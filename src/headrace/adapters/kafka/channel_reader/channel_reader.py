@@ -219,6 +219,7 @@ class ChannelReader:
 
     def room_available(self, feed: SubscriptionFeed) -> None:
         """As `Reader.room_available`."""
+        self._catch_up.room_available(feed)
         if self._held:
             self._loop.call_soon(self._dispatch_held)
         self._loop.call_soon(self.place, feed)

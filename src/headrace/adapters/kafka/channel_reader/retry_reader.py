@@ -336,14 +336,14 @@ class RetryReader:
         ticket: int,
         records: Sequence[StoredRecord],
         end: int | None,
-    ) -> None:
-        """As `AssignedConsumerListener.on_records`."""
+    ) -> int:
+        """As `AssignedConsumerListener.on_records`: a feed without room does not hold up others."""
         if self._tickets.get(partition) != ticket:
-            return
+            return len(records)
         feed, number = self._by_topic[partition.topic], partition.partition
         if not self._admission.check_topic_id(feed, partition):
             self.place(feed)
-            return
+            return len(records)
         fresh, refused = feed.take(records, shared=False) if feed.takes(number) else ([], records)
         if refused:
             self.stop_reading(feed, [number])
@@ -356,6 +356,7 @@ class RetryReader:
         # Last: what the listener does must find everything as it is now.
         if fresh:
             feed.hand_out(fresh)
+        return len(records)
 
     def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
         """As `AssignedConsumerListener.on_reset`."""
