@@ -75,6 +75,7 @@ class Answering:
     def __init__(self) -> None:
         self.given: list[tuple[object, ...]] = []
         self.server: HttpServer = server_of(self)
+        self.server.date_line = b"date: now\r\n\r\n"
         self.connection, self.transport = connect(self.server)
 
     def __call__(self, exchange: Exchange) -> None:
