@@ -4,12 +4,11 @@ Without it the process ends at once, and Kafka, servers and services keep runnin
 the first process passes the signal on to its workers and waits for them: they have the fixtures.
 """
 
-import os
 import signal
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import psutil
 import pytest
 
 REASON: Final = "SIGTERM was received"
@@ -72,21 +71,8 @@ class EndsOnSigterm:
             self._session.shouldstop = REASON
         scheduler: Any = self._config.pluginmanager.get_plugin("dsession")
         if scheduler is not None:
-            for worker in children():
-                os.kill(worker, signal.SIGTERM)
+            for worker in psutil.Process().children():
+                worker.terminate()
         if not self._distributing:
             raise KeyboardInterrupt(REASON)
         scheduler.shouldstop = REASON
-
-
-def children() -> set[int]:
-    """The process ids of this process's children."""
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text(encoding="ascii", errors="replace")
-        except OSError:  # It has ended meanwhile.
-            continue
-        if int(text.rpartition(")")[2].split()[1]) == os.getpid():
-            found.add(int(stat.parent.name))
-    return found

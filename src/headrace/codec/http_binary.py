@@ -102,10 +102,10 @@ def assemble(
     `arrival`, if it is not None, becomes `knativearrivaltime` of an event that has none. Raises
     `InvalidEvent` and `UnsupportedContent`.
     """
-    if layout.content_encodings or layout.fault is not None:
+    if layout.content_encodings:
         refuse_encodings(layout, values)
-        if layout.fault is not None:
-            raise InvalidEvent(*layout.fault)
+    if layout.fault is not None:
+        raise InvalidEvent(*layout.fault)
     taken = layout.take(values)
     joined = b"".join(taken)
     size = len(joined)

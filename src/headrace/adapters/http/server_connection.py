@@ -360,7 +360,7 @@ class ServerConnection(asyncio.Protocol):
             return False
         server = self.server
         guard = server.guard
-        if guard is not None and (head.framing[3] or head.host not in guard.local_hosts):
+        if guard is not None and not guard.trusts(head):
             return False
         found = head.read(data)
         if found is None:
@@ -374,9 +374,9 @@ class ServerConnection(asyncio.Protocol):
         """Handle a complete head, whose body begins at `at`."""
         server = self.server
         parsed = self._parse(head)
-        length, chunked, _, browser = parsed.framing
+        length, chunked, _, _ = parsed.framing
         guard = server.guard
-        if guard is not None and (browser or parsed.host not in guard.local_hosts):
+        if guard is not None and not guard.trusts(parsed):
             guard.check(parsed.host, tuple(zip(parsed.names, parsed.values, strict=True)))
         self.last = server.draining or not self._keep_alive
         exchange = Exchange(

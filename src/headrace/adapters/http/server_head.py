@@ -23,7 +23,7 @@ _TOKEN: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _LINE_SPARE_BYTES: Final = 64
 """Largest size of a request line without its target."""
-DIGITS_MAX: Final = 15
+_DIGITS_MAX: Final = 15
 """Most digits of a Content-Length: enough for any body, too few to make `int` slow."""
 
 
@@ -219,8 +219,13 @@ def _count_refusal(count: int, limits: ServerLimits) -> RequestRejected:
     )
 
 
+def is_length(value: bytes) -> bool:
+    """Return whether this is a Content-Length that is accepted."""
+    return value.isdigit() and len(value) <= _DIGITS_MAX
+
+
 def _length(value: bytes) -> int:
-    if not value.isdigit() or len(value) > DIGITS_MAX:
+    if not is_length(value):
         raise RequestRejected(400, "Content-Length must be one decimal number (RFC 9112, 6.3)")
     return int(value)
 

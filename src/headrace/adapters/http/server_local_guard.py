@@ -5,7 +5,7 @@ requests.
 from collections.abc import Container, Sequence
 from typing import Final
 
-from headrace.adapters.http.server_head import RequestRejected
+from headrace.adapters.http.server_head import RequestHead, RequestRejected
 from headrace.codec.local_request import HOST_BYTES_MAX, host_is_local, refusal
 from headrace.domain.bounded_cache import ByteBoundedCache
 
@@ -28,6 +28,10 @@ class LocalGuard:
         self._names = names
         self._setting = setting
         self._judge_host = judge_host
+
+    def trusts(self, head: RequestHead) -> bool:
+        """Return whether a request with this head need not be checked."""
+        return not head.framing[3] and head.host in self.local_hosts
 
     def check(self, host: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Check a request. Raises `RequestRejected` (403)."""

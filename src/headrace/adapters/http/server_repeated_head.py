@@ -15,7 +15,7 @@ from itertools import compress
 from operator import ne
 from typing import Final
 
-from headrace.adapters.http.server_head import DIGITS_MAX, RequestHead
+from headrace.adapters.http.server_head import RequestHead, is_length
 from headrace.domain.bounded_cache import ByteBoundedCache
 
 _VISIBLE: Final = bytes(range(0x21, 0x7F))
@@ -93,7 +93,7 @@ class RepeatedHead(RequestHead):
             if not value or value.translate(None, _VISIBLE):
                 return None
             if at == self._length_at:
-                if not value.isdigit() or len(value) > DIGITS_MAX:
+                if not is_length(value):
                     return None
                 length = int(value)
             if values is None:
