@@ -331,7 +331,7 @@ def test_no_file_ends_headrace_apply_in_a_traceback(directory: Path, text: bytes
     path = directory / "a.yaml"
     path.write_bytes(text)
     try:
-        assert _manifests([str(path)])
+        assert _manifests([str(path)], None)
     except typer.Exit as ended:
         assert 2 == ended.exit_code
 

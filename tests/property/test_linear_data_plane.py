@@ -187,7 +187,7 @@ def _addresses() -> Callable[[bytes], object]:
             hosts=(),
         )
         table.apply(f"addressable/{name}", route)
-    addresses = RouteCache(table, IngressMetrics(Metrics(process=False)))
+    addresses = RouteCache(table, IngressMetrics(Metrics(process=False)), batch_bytes_max=1_048_576)
 
     def look_up(raw: bytes) -> object:
         return addresses.find(raw, raw) or addresses.explain_unknown(raw)

@@ -35,6 +35,7 @@ from headrace.runtime.sockets import MANAGEMENT_PORT, listen
 from headrace.runtime.traced_ports import traced_log
 from headrace.runtime.tracing import Tracing, add_tracing
 from headrace.runtime.watchdog import Watchdog
+from headrace_ingress.failpoint_log import log_with_failpoints
 from headrace_ingress.ingress import Ingress
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.worker_process import ParentLink
@@ -149,7 +150,7 @@ def compose(
     """Add an ingress and its backends to `service`. Raises what `Ingress` raises."""
     ingress = Ingress(
         settings,
-        log=traced_log(backends.log, tracing),
+        log=traced_log(log_with_failpoints(backends.log), tracing),
         routes=backends.routes,
         metrics=metrics,
         instances=backends.instances,

@@ -22,7 +22,6 @@ from headrace.domain.ports import Log, OnStored, RoutingReader
 from headrace.domain.record import Record
 from headrace.domain.routing import SchemaValidation, concerns_ingress
 from headrace.domain.schema_faults import SchemaFaults
-from headrace.runtime.failpoints import Failpoint, failpoint
 from headrace_ingress.batch import Batch
 from headrace_ingress.error_responses import ErrorResponses
 from headrace_ingress.metrics import IngressMetrics
@@ -31,17 +30,11 @@ from headrace_ingress.route_cache import RouteCache, RouteEntry
 from headrace_ingress.settings import IngressSettings
 from headrace_ingress.unknown_addresses import UnknownAddresses
 
-_BEFORE_PRODUCE: Final = Failpoint.BEFORE_PRODUCE
-_AFTER_PRODUCE: Final = Failpoint.AFTER_PRODUCE
 _ACCEPTED: Final = PreparedResponse(202)
 _OPTIONS: Final = PreparedResponse(
     200, ((b"allow", METHODS), (b"webhook-allowed-origin", b"*"), (b"webhook-allowed-rate", b"*"))
 )
 """Allows any sender at any rate (CloudEvents Web Hooks, section 4.2)."""
-_HEADERS_BYTES_MAX: Final = 131_072
-"""More than the headers of a record can take: the server limits a request's head to 64 KiB, and the
-`ce_` prefixes and the arrival time add little.
-"""
 
 
 class EventReceiver:
@@ -60,6 +53,7 @@ class EventReceiver:
         self.in_flight = 0
         """Requests whose events are being stored."""
         self._settings = settings
+        self._batch_events_max = settings.batch_events_max
         self._log = log
         self._not_ready = not_ready
         self.observed_types = ObservedEventTypes()
@@ -72,6 +66,7 @@ class EventReceiver:
             self.observed_types,
             hosts=names_of(settings.hosts),
             local=is_local_bind(settings.host),
+            batch_bytes_max=settings.batch_bytes_max,
             load_schema_compiler=load_schema_compiler,
         )
         self._error_responses = ErrorResponses(
@@ -83,7 +78,7 @@ class EventReceiver:
             routes,
             self.route_cache,
             self._error_responses,
-            receive=self._receive,
+            receive=self.handle,
             timeout_seconds=settings.route_seconds,
         )
         self._arrival = b""
@@ -111,22 +106,58 @@ class EventReceiver:
                 self._error_responses.reject(exchange, None, ProblemType.NOT_READY, 503, reason)
             return
         exchange.context = route
-        limit = route.addressable.event_bytes_max
         length = exchange.length
-        if length < 0 or length > limit or length > self._settings.batch_bytes_max:
+        if not 0 <= length <= route.any_body_bytes_max:
             limit = exchange.body_bytes_max = _body_bytes_max(
-                exchange.headers, limit, self._settings.batch_bytes_max
+                exchange.headers, route.addressable.event_bytes_max, self._settings.batch_bytes_max
             )
             if length > limit:
                 self._error_responses.too_large(exchange, route, limit)
 
     def handle(self, exchange: Exchange) -> None:
         """Handle a complete request."""
-        route = exchange.context
+        route: RouteEntry | None = exchange.context
         if route is None:
             self._unknown_addresses.wait(exchange)
-        else:
-            self._receive(exchange, route)
+            return
+        started = time.monotonic()
+        try:
+            records = read_fields(
+                exchange.head.names,
+                exchange.values,
+                exchange.body,
+                self._arrival_time(),
+                self._batch_events_max,
+            )
+        except (InvalidEvent, BatchTooLarge, UnsupportedContent) as error:
+            self._error_responses.invalid(exchange, route, error)
+            return
+        if len(records) != 1:
+            self._receive_batch(exchange, route, records, started)
+            return
+        record = records[0]
+        addressable = route.addressable
+        limit = addressable.event_bytes_max
+        if record.size > limit:
+            self._error_responses.too_large(exchange, route, limit)
+            return
+        stored = partial(self._stored, exchange, route, started)
+        if not route.plain:
+            if route.checks is not None and not self._conforms(exchange, route, record):
+                return
+            if route.types is not None:
+                stored = partial(self._stored_and_observed, record, route.types, stored)
+            if route.structured:
+                record = structured(record)
+                if record.size > limit:
+                    self._error_responses.too_large(exchange, route, limit)
+                    return
+        try:
+            self._log.append(addressable.topic, record, stored)
+        except HeadraceError as error:
+            self._error_responses.not_stored(exchange, route, error)
+            return
+        self.in_flight += 1
 
     def close(self) -> None:
         """Stop answering requests for unknown addresses."""
@@ -158,62 +189,19 @@ class EventReceiver:
 
     # Single events.
 
-    def _receive(self, exchange: Exchange, route: RouteEntry) -> None:
-        started = time.monotonic()
-        try:
-            records = read_fields(
-                exchange.head.names,
-                exchange.values,
-                exchange.body,
-                arrival=self._arrival_time(),
-                events_max=self._settings.batch_events_max,
-            )
-        except (InvalidEvent, BatchTooLarge, UnsupportedContent) as error:
-            self._error_responses.invalid(exchange, route, error)
-            return
-        if len(records) != 1:
-            self._receive_batch(exchange, route, records, started)
-            return
-        record = records[0]
-        addressable = route.addressable
-        limit = addressable.event_bytes_max
-        size = len(exchange.body)
-        if size + _HEADERS_BYTES_MAX > limit and record.size > limit:
-            self._error_responses.too_large(exchange, route, limit)
-            return
-        stored = partial(self._stored, exchange, route, started, size)
-        if not route.plain:
-            if route.checks is not None and not self._conforms(exchange, route, record):
-                return
-            if route.types is not None:
-                stored = partial(self._stored_and_observed, record, route.types, stored)
-            if route.structured:
-                record = structured(record)
-                if record.size > limit:
-                    self._error_responses.too_large(exchange, route, limit)
-                    return
-        failpoint(_BEFORE_PRODUCE)
-        try:
-            self._log.append(addressable.topic, record, stored)
-        except HeadraceError as error:
-            self._error_responses.not_stored(exchange, route, error)
-            return
-        self.in_flight += 1
-
     def _stored(
         self,
         exchange: Exchange,
         route: RouteEntry,
         started: float,
-        size: int,
         error: HeadraceError | None,
     ) -> None:
         self.in_flight -= 1
         if error is not None:
             self._error_responses.not_stored(exchange, route, error)
             return
-        failpoint(_AFTER_PRODUCE)
         exchange.send(_ACCEPTED)
+        size = len(exchange.body)
         metrics = route.metrics
         metrics.accepted.value += 1
         metrics.bytes.value += size

@@ -54,6 +54,8 @@ class RouteEntry:
 
     addressable: Addressable
     metrics: AddressableMetrics
+    any_body_bytes_max: int = 0
+    """A body of this size is accepted in every content mode."""
     types: EventTypeObserver | None = None
     """Records the types of accepted events; None when the routing record does not ask for it."""
     checks: SchemaChecks | None = None
@@ -79,6 +81,7 @@ class RouteCache:
         *,
         hosts: Collection[str] = (),
         local: bool = False,
+        batch_bytes_max: int,
         load_schema_compiler: LoadSchemaCompiler = _no_compiler,
     ) -> None:
         """`observed_types` records the types of events of addressables that ask for it.
@@ -88,6 +91,7 @@ class RouteCache:
         """
         self._table = table
         self._local = local
+        self._batch_bytes_max = batch_bytes_max
         self.allowed_hosts = _AllowedHosts(table, hosts)
         """Hosts that are allowed on a loopback address."""
         self._observed_types = ObservedEventTypes() if observed_types is None else observed_types
@@ -174,13 +178,12 @@ class RouteCache:
                 f"{message}; send events to /<namespace>/<name>, as in `status.address.url` of a"
                 " Broker or Channel"
             )
-        near = (
-            difflib.get_close_matches(
-                path, self._similar_paths(path, segments[1]), 1, _SIMILARITY_MIN
-            )
-            if len(path) <= _SHOWN_CHARACTERS_MAX
-            else []
-        )
+        near: list[str] = []
+        if len(path) <= _SHOWN_CHARACTERS_MAX:
+            paths = self._similar_paths(path, segments[1])
+            # That of a Channel has its kind before the name.
+            near = [each for each in paths if each.endswith(f"/{segments[2]}")]
+            near = near or difflib.get_close_matches(path, paths, 1, _SIMILARITY_MIN)
         return (
             f"{message}; did you mean {near[0]}?"
             if near
@@ -211,8 +214,9 @@ class RouteCache:
         return route
 
     def _update_extras(self, route: RouteEntry) -> None:
-        """Set what only some addressables have."""
+        """Set what follows from the addressable, some of it for a few addressables only."""
         addressable = route.addressable
+        route.any_body_bytes_max = min(addressable.event_bytes_max, self._batch_bytes_max)
         checked = addressable.validation is not SchemaValidation.OFF
         schemas = self._schemas.get(addressable.uid, ()) if checked else ()
         if schemas != route.schemas:

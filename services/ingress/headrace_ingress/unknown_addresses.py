@@ -15,7 +15,7 @@ from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import RoutingReader
 from headrace_ingress.error_responses import ErrorResponses
 from headrace_ingress.problems import ProblemType
-from headrace_ingress.route_cache import RouteCache, RouteEntry
+from headrace_ingress.route_cache import RouteCache
 
 logger = structlog.get_logger(__name__)
 
@@ -36,10 +36,12 @@ class UnknownAddresses:
         cache: RouteCache,
         error_responses: ErrorResponses,
         *,
-        receive: Callable[[Exchange, RouteEntry], None],
+        receive: Callable[[Exchange], None],
         timeout_seconds: float,
     ) -> None:
-        """`receive` takes a request whose address is known after the refresh."""
+        """`receive` takes a request whose address is known after the refresh: its route is in
+        `context`.
+        """
         self._routes = routes
         self._cache = cache
         self._error_responses = error_responses
@@ -113,7 +115,8 @@ class UnknownAddresses:
             return
         route = self._cache.find(exchange.target, exchange.host)
         if route is not None:
-            self._receive(exchange, route)
+            exchange.context = route
+            self._receive(exchange)
         elif (reason := self._cache.host_rejection(exchange.host)) is not None and certain:
             self._error_responses.reject(exchange, None, ProblemType.FORBIDDEN, 403, reason)
         elif certain:

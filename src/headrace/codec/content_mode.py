@@ -1,14 +1,16 @@
 """The content mode of a message, from its Content-Type (HTTP and Kafka bindings, section 3)."""
 
+from dataclasses import dataclass
 from enum import Enum
 
 from headrace.domain.attributes import VALUE_BYTES_MAX, is_media_type
+from headrace.domain.bounded_cache import ByteBoundedCache
 from headrace.domain.event import InvalidEvent, UnsupportedContent
 
 JSON = "application/cloudevents+json"
 JSON_BATCH = "application/cloudevents-batch+json"
 
-_MODES_MAX = 1_024
+_CONTENT_TYPES_BYTES_MAX = 524_288
 _REMEMBERED_BYTES_MAX = 256
 
 
@@ -23,23 +25,40 @@ class ContentMode(Enum):
     """The body is an array of events in the JSON format."""
 
 
-_modes: dict[bytes, ContentMode] = {}
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """What the content type of a message means."""
+
+    mode: ContentMode
+    field: tuple[str, bytes]
+    """The header of a record."""
+    field_bytes: int
+    """Its length, name and value."""
 
 
-def mode(content_type: bytes) -> ContentMode:
-    """Return the content mode for a content type, which is compared without regard to case.
+class ContentTypes(ByteBoundedCache[bytes, ContentType]):
+    """Content types by their values, which are compared without regard to case.
 
+    `content_types[value]` examines a value that is not cached, and caches it unless it is too long.
     Raises `InvalidEvent` for a value that is not a media type, and `UnsupportedContent` for an
     event format other than JSON in UTF-8.
     """
-    found = _modes.get(content_type)
-    if found is None:
-        found = _mode(content_type)
-        if len(content_type) <= _REMEMBERED_BYTES_MAX:
-            if len(_modes) >= _MODES_MAX:
-                _modes.clear()
-            _modes[content_type] = found
-    return found
+
+    def __missing__(self, value: bytes) -> ContentType:
+        field = "content-type", value.strip(b" \t")
+        found = ContentType(_mode(value), field, sum(map(len, field)))
+        self.remember(value, found, 2 * len(value))
+        return found
+
+
+content_types = ContentTypes(
+    bytes_max=_CONTENT_TYPES_BYTES_MAX, entry_bytes_max=2 * _REMEMBERED_BYTES_MAX
+)
+
+
+def mode(content_type: bytes) -> ContentMode:
+    """Return the content mode for a content type. Raises what `ContentTypes` raises."""
+    return content_types[content_type].mode
 
 
 def _mode(content_type: bytes) -> ContentMode:

@@ -7,7 +7,7 @@ in between only where it is necessary. `http_binary` contains the hot path of re
 from typing import Final
 
 from headrace.codec import json_event, kafka
-from headrace.codec.content_mode import JSON, ContentMode, mode
+from headrace.codec.content_mode import JSON, ContentMode, content_types
 from headrace.codec.http_binary import (
     HttpHeaders,
     Layout,
@@ -58,25 +58,25 @@ def read(
     (415).
     """
     names, values = zip(*headers, strict=True) if headers else ((), ())
-    return read_fields(names, values, body, arrival=arrival, events_max=events_max)
+    return read_fields(names, values, body, arrival, events_max)
 
 
 def read_fields(
     names: tuple[bytes, ...],
     values: tuple[bytes, ...],
     body: bytes,
-    *,
     arrival: bytes | None,
-    events_max: int = 1_000,
+    events_max: int,
 ) -> list[Record]:
     """As `read`, of headers whose names and values are apart."""
     if not names:
         raise missing("specversion")
     layout = layouts[names]
-    found = _BINARY if layout.content_type < 0 else mode(values[layout.content_type])
-    if found is _BINARY:
-        return [assemble(layout, values, body, arrival)]
-    if found is not _BATCH:
+    at = layout.content_type
+    content_type = None if at < 0 else content_types[values[at]]
+    if content_type is None or content_type.mode is _BINARY:
+        return [assemble(layout, values, body, arrival, content_type)]
+    if content_type.mode is not _BATCH:
         return [_read_one(layout, values, body, arrival)]
     refuse_encodings(layout, values)
     carried = passthrough_fields(layout, values)
@@ -153,10 +153,12 @@ def binary_lines(layout: RecordLayout, values: tuple[bytes, ...]) -> bytes | Non
     out.
     """
     taken = layout.take(values)
-    if b"".join(taken).translate(None, PLAIN):
+    joined = b"".join(taken)
+    if joined.translate(PLAIN) != joined:
         taken = tuple(map(encode, taken))
     plain = layout.take_plain(values)
-    if b"".join(plain).translate(None, FIELD_TEXT):
+    joined = b"".join(plain)
+    if joined.translate(FIELD_TEXT) != joined:
         return None
     return layout.lines % (taken + plain)
 
@@ -179,7 +181,8 @@ def write_structured(
     """
     layout, values = split(headers) if headers else (record_layouts[()], ())
     carried = layout.take_passthrough(values)
-    if b"".join(carried).translate(None, FIELD_TEXT):
+    joined = b"".join(carried)
+    if joined.translate(FIELD_TEXT) != joined:
         return write_structured(_safe(headers), value, position)
     event = kafka.event(headers, value)
     if position is not None:
@@ -194,10 +197,11 @@ def write_structured(
 def _read_one(
     layout: Layout, values: tuple[bytes, ...], body: bytes, arrival: bytes | None
 ) -> Record:
-    found = _BINARY if layout.content_type < 0 else mode(values[layout.content_type])
-    if found is _BINARY:
-        return assemble(layout, values, body, arrival)
-    if found is _BATCH:
+    at = layout.content_type
+    content_type = None if at < 0 else content_types[values[at]]
+    if content_type is None or content_type.mode is _BINARY:
+        return assemble(layout, values, body, arrival, content_type)
+    if content_type.mode is _BATCH:
         raise InvalidEvent(None, "must be one event, not a batch")
     refuse_encodings(layout, values)
     return _record(json_event.read(body), passthrough_fields(layout, values), arrival)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from headrace.codec import json_event
+from headrace.codec.byte_tables import allowing
 from headrace.codec.content_mode import ContentMode, mode
 from headrace.codec.passthrough_headers import is_passthrough
 from headrace.codec.record_layout import RecordLayout, split
@@ -17,7 +18,7 @@ from headrace.domain import attributes as rules
 from headrace.domain.event import Event, InvalidEvent, UnsupportedContent
 from headrace.domain.record import Headers, Record, StoredRecord
 
-_VISIBLE = bytes(range(0x20, 0x7F))
+_PRINTABLE: Final = allowing(bytes(range(0x20, 0x7F)))
 _STRUCTURED_TYPE: Final = b"application/cloudevents+json"
 _STRUCTURED: Final = ContentMode.STRUCTURED
 """An alias: reading a member through its enum class takes ten times as long, and this member is
@@ -80,7 +81,7 @@ def read(
         empty = next(each for each in (id_, source, type_) if not taken[each])
         raise InvalidEvent(layout.names[empty], "must not be empty")
     joined = b"".join(taken)
-    if joined.translate(None, _VISIBLE) or len(joined) > rules.VALUE_BYTES_MAX:
+    if joined.translate(_PRINTABLE) != joined or len(joined) > rules.VALUE_BYTES_MAX:
         _examine(layout, taken)
     if layout.misplaced and misplaced is not None:
         misplaced()

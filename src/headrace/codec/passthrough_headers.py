@@ -30,6 +30,6 @@ def passthrough_value(value: bytes) -> bytes | None:
     A value is dropped if it could break the lines of a request or is longer than `VALUE_BYTES_MAX`.
     """
     value = value.strip(b" \t")
-    if len(value) > VALUE_BYTES_MAX or value.translate(None, FIELD_TEXT):
+    if len(value) > VALUE_BYTES_MAX or value.translate(FIELD_TEXT) != value:
         return None
     return value

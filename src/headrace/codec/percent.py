@@ -1,18 +1,21 @@
 """Encode attribute values as HTTP header values, and decode them (HTTP binding, 3.1.3.2).
 
 Values are percent-encoded; quoted strings are also decoded. Nearly all values need no encoding.
-With `PLAIN`, a caller can test many values together: `b"".join(values).translate(None, PLAIN)` is
-empty if no byte of any value needs encoding.
+With `PLAIN`, a caller can test many values together: `joined.translate(PLAIN) == joined`, where
+`joined = b"".join(values)`, if no byte of any value needs encoding.
 """
 
-PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"%')
-"""Bytes that do not change when they are encoded or decoded."""
-FIELD_TEXT = bytes((0x09, *range(0x20, 0x7F)))
-"""Bytes that a header other than an attribute may contain. Other bytes could end the line, or the
-next hop could interpret them differently.
+from headrace.codec.byte_tables import allowing
+
+_PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte not in b'"%')
+PLAIN = allowing(_PLAIN)
+"""Allows bytes that do not change when they are encoded or decoded."""
+FIELD_TEXT = allowing(bytes((0x09, *range(0x20, 0x7F))))
+"""Allows bytes that a header other than an attribute may contain. Other bytes could end the line,
+or the next hop could interpret them differently.
 """
 
-_ENCODED = tuple(bytes((byte,)) if byte in PLAIN else b"%%%02X" % byte for byte in range(256))
+_ENCODED = tuple(bytes((byte,)) if byte in _PLAIN else b"%%%02X" % byte for byte in range(256))
 _PIECE_BYTES = 16_384
 _HEX = {
     bytes(pair, "ascii"): int(pair, 16)
@@ -24,7 +27,7 @@ _HEX = {
 
 def encode(value: bytes) -> bytes:
     """Percent-encode UTF-8 text: space, double quote, percent, and all but printable ASCII."""
-    if not value.translate(None, PLAIN):
+    if value.translate(PLAIN) == value:
         return value
     if len(value) <= _PIECE_BYTES:
         return b"".join([_ENCODED[byte] for byte in value])

@@ -19,27 +19,33 @@ class Partition(NamedTuple):
     partition: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Record:
     """A record to append; nothing changes it. `value=None` is a tombstone in a compacted topic."""
 
     key: bytes | None
     value: bytes | None
-    headers: Headers = ()
-    header_bytes: int = field(default=-1, compare=False, repr=False)
-    """Bytes of the headers, if its creator has counted them; else -1."""
+    headers: Headers
+    size: int = field(compare=False, repr=False)
+    """Bytes of key, value and headers, without the log's own framing."""
 
-    @property
-    def size(self) -> int:
-        """Bytes of key, value and headers, without the log's own framing."""
-        size = self.header_bytes
-        if size < 0:
-            size = sum(len(name) + len(value) for name, value in self.headers)
-        if self.key is not None:
-            size += len(self.key)
-        if self.value is not None:
-            size += len(self.value)
-        return size
+    def __init__(
+        self, key: bytes | None, value: bytes | None, headers: Headers = (), size: int = -1
+    ) -> None:
+        """`size` is given by a creator that has counted it."""
+        self.key = key
+        self.value = value
+        self.headers = headers
+        self.size = size if size >= 0 else _size(key, value, headers)
+
+
+def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+    size = sum(len(name) + len(value) for name, value in headers)
+    if key is not None:
+        size += len(key)
+    if value is not None:
+        size += len(value)
+    return size
 
 
 @dataclass(slots=True)

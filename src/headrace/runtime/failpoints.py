@@ -87,6 +87,11 @@ def failpoint(point: Failpoint) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def is_set(*points: Failpoint) -> bool:
+    """Return whether the process is configured to crash at one of these points."""
+    return _armed.point in points
+
+
 def stall_point(name: str) -> None:
     """Process the item with this name. Blocks the loop if configured to do so."""
     if _armed.stall is None or _armed.stall != name:

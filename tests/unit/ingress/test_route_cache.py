@@ -71,7 +71,15 @@ def _route_cache(*names: tuple[str, str]) -> RouteCache:
             paths=(f"/{namespace}/{name}",),
         )
         table.apply(route_key(route), route)
-    return RouteCache(table, IngressMetrics(Metrics(process=False)))
+    return RouteCache(table, IngressMetrics(Metrics(process=False)), batch_bytes_max=1_048_576)
+
+
+def test_the_path_of_a_channel_is_suggested_for_its_name() -> None:
+    """It has the kind before the name, as `status.address.url` shows."""
+    said = _route_cache(("shop", "kafkachannels/orders"), ("shop", "order")).explain_unknown(
+        b"/shop/orders"
+    )
+    assert said.endswith("did you mean /shop/kafkachannels/orders?")
 
 
 @pytest.mark.parametrize(

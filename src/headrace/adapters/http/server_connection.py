@@ -243,11 +243,18 @@ class ServerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Process bytes from the client."""
         phase = self.phase
+        if phase is _IDLE and not (self._kept or self._writing_paused):
+            head = self._repeated()
+            if head is not None and (found := head.read(data)) is not None:
+                server = self.server
+                self.last, self._old = server.draining, False
+                values, body = found
+                size, size_max = len(body), server.limits.body_bytes_max
+                self._complete(Exchange(self, head, values, size, size_max), body)
+                return
         if (phase is _IDLE or phase is _HEAD) and not (
             self._kept or self._unfinished or self._writing_paused
         ):
-            if phase is _IDLE and self._take_repeated(data):
-                return
             rest = self._take(data, 0)
             if rest < len(data) and self.phase < _LINGER:
                 self._kept = data[rest:]
@@ -353,23 +360,6 @@ class ServerConnection(asyncio.Protocol):
             raise _server_full()
         return len(data)
 
-    def _take_repeated(self, data: bytes) -> bool:
-        """Handle a complete request that has the form of an earlier one; False for any other."""
-        head = self._repeated()
-        if head is None:
-            return False
-        server = self.server
-        guard = server.guard
-        if guard is not None and not guard.trusts(head):
-            return False
-        found = head.read(data)
-        if found is None:
-            return False
-        values, body = found
-        self.last, self._old = server.draining, False
-        self._complete(Exchange(self, head, values, len(body), server.limits.body_bytes_max), body)
-        return True
-
     def _begin(self, head: bytes, data: bytes, at: int) -> int:
         """Handle a complete head, whose body begins at `at`."""
         server = self.server
@@ -377,6 +367,7 @@ class ServerConnection(asyncio.Protocol):
         length, chunked, _, _ = parsed.framing
         guard = server.guard
         if guard is not None and not guard.trusts(parsed):
+            self._repeated = no_head  # each request has to be checked
             guard.check(parsed.host, tuple(zip(parsed.names, parsed.values, strict=True)))
         self.last = server.draining or not self._keep_alive
         exchange = Exchange(
@@ -398,7 +389,11 @@ class ServerConnection(asyncio.Protocol):
     def _complete(self, exchange: Exchange, body: bytes) -> None:
         """Handle a request whose body has arrived with its head."""
         self._exchange = exchange
-        if not self._admit(exchange):
+        try:
+            self.server.admit(exchange)
+        except Exception as error:
+            self.server.failed(exchange, error)
+        if exchange._connection is None:
             if self.last:
                 self._linger()
             else:
@@ -416,7 +411,11 @@ class ServerConnection(asyncio.Protocol):
         last = self.last
         # After a response before the body is read, the start of the next request is unknown.
         self.last = True
-        if not self._admit(exchange):
+        try:
+            self.server.admit(exchange)
+        except Exception as error:
+            self.server.failed(exchange, error)
+        if exchange._connection is None:
             self._linger()
             return len(data)
         self.last = last
@@ -428,14 +427,6 @@ class ServerConnection(asyncio.Protocol):
         if expects_continue:
             self._write(CONTINUE)
         return self._take_body(data, at) if at < len(data) else at
-
-    def _admit(self, exchange: Exchange) -> bool:
-        """Return whether the body is to be read; if not, the request was answered."""
-        try:
-            self.server.admit(exchange)
-        except Exception as error:
-            self.server.failed(exchange, error)
-        return exchange._connection is not None
 
     def _parse(self, head: bytes) -> RequestHead:
         limits = self.server.limits
@@ -519,10 +510,11 @@ class ServerConnection(asyncio.Protocol):
             if phase is _ANSWER or phase is _BODY:
                 self._linger()
             return
-        self._write((head + KEEP_ALIVE_LINE if self._old else head) + server.date_line + body)
+        if self._old:
+            head += KEEP_ALIVE_LINE
+        self._write(head + server.date_line + body)
         if phase is _ANSWER:
-            self.phase = _IDLE
-            self.since = server.now
+            self.phase, self.since = _IDLE, server.now
             if self._kept:
                 self._advance()
 

@@ -16,9 +16,10 @@ from operator import ne
 from typing import Final
 
 from headrace.adapters.http.server_head import RequestHead, is_length
+from headrace.codec.byte_tables import allowing
 from headrace.domain.bounded_cache import ByteBoundedCache
 
-_VISIBLE: Final = bytes(range(0x21, 0x7F))
+_VISIBLE: Final = allowing(bytes(range(0x21, 0x7F)))
 _MESSAGE_FIELDS: Final = frozenset(
     {b"connection", b"expect", b"host", b"te", b"transfer-encoding", b"upgrade"}
 )
@@ -84,24 +85,22 @@ class RepeatedHead(RequestHead):
         if len(lines) <= self._count:
             return None
         body = lines[-1]
-        values, length = None, self._length
+        values, length = list(self.values), self._length
         for at in compress(self._indexes, map(ne, lines, self._lines)):
             line, prefix = lines[at], self._prefixes[at]
             if not line.startswith(prefix):
                 return None
             value = line[len(prefix) :]
-            if not value or value.translate(None, _VISIBLE):
+            if not value or value.translate(_VISIBLE) != value:
                 return None
             if at == self._length_at:
                 if not is_length(value):
                     return None
                 length = int(value)
-            if values is None:
-                values = list(self.values)
             values[at - 1] = value
         if len(body) != length or len(data) - length > self._head_bytes_max:
             return None
-        return self.values if values is None else tuple(values), body
+        return tuple(values), body
 
 
 def no_head() -> None:

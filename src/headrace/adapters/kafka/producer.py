@@ -58,6 +58,14 @@ class _TopicBudget:
         self.looked_up = 0.0
 
 
+class _TopicBudgets(dict[str, _TopicBudget]):
+    """Budgets by topic; `budgets[topic]` adds one that is missing."""
+
+    def __missing__(self, topic: str) -> _TopicBudget:
+        budget = self[topic] = _TopicBudget(topic)
+        return budget
+
+
 class KafkaLog:
     """Implements `headrace.domain.ports.Log`. To be created in the process that uses it, because
     librdkafka's threads do not survive a fork.
@@ -69,7 +77,7 @@ class KafkaLog:
         self._producer: Producer
         self._retired: list[Producer] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._budgets: dict[str, _TopicBudget] = {}
+        self._budgets = _TopicBudgets()
         self._open_records = 0
         self._open_bytes = 0
         self._reports: list[tuple[_TopicBudget, int, OnStored, KafkaError | None]] = []
@@ -132,9 +140,7 @@ class KafkaLog:
         """See the port. A missing topic and a failed client are reported through `stored`."""
         if self._loop is None:
             raise LogUnavailable("the log is not running")
-        budget = self._budgets.get(topic)
-        if budget is None:
-            budget = self._budgets[topic] = _TopicBudget(topic)
+        budget = self._budgets[topic]
         size = RECORD_OVERHEAD_BYTES + record.size
         topic_bytes, all_bytes = budget.open_bytes + size, self._open_bytes + size
         options = self.options
