@@ -19,7 +19,8 @@ from bench.sink import Deliveries, NginxSink
 
 NAMESPACE = "bench"
 ONE_OF_MANY = (1, 100, 1_000)
-ALL_OF_MANY = (1, 100)
+ALL_OF_MANY = (2, 10, 100)
+"""Feeds that are equally fast have to be read for once, however few they are."""
 HANGING = (1_000, 50)
 """Triggers, and how many of them want each event for a subscriber that never answers."""
 HANGING_POLICY = delivery(retry=3, delay="PT0.2S", timeout="PT1S")

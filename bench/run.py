@@ -378,7 +378,7 @@ class Bench:
         many = ManyTriggers(self._system, self._kafka.pid or 0, self._sink, self._sizes.many)
         for count, matching in (
             *((count, 1) for count in ONE_OF_MANY),
-            *((count, count) for count in ALL_OF_MANY[1:]),
+            *((count, count) for count in ALL_OF_MANY),
         ):
             self._results.many.append(many.measure(count, matching))
             print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)

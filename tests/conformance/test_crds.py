@@ -51,7 +51,7 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         (),
         "",
         "eventing",
-        ("Broker", "Subscriber_URI", "Age", *READY),
+        ("Broker", "Subscriber_URI", "Age", *READY, "Delivery"),
     ),
     "eventtype": (
         "eventing",
@@ -108,7 +108,7 @@ TABLE: dict[str, tuple[str, str, tuple[str, ...], str, str, tuple[str, ...]]] = 
         "messaging channel",
         (*READY, "URL", "Age"),
     ),
-    "subscription": ("messaging", "v1", ("sub",), "", "messaging", ("Age", *READY)),
+    "subscription": ("messaging", "v1", ("sub",), "", "messaging", ("Age", *READY, "Delivery")),
     "sequence": ("flows", "v1", (), "a", "flows", ("URL", "Age", *READY)),
     "parallel": ("flows", "v1", (), "a", "flows", ("URL", "Age", *READY)),
     "pingsource": ("sources", "v1", (), "s", "sources", ("Sink", "Schedule", "Age", *READY)),
@@ -365,7 +365,8 @@ def test_a_crd_has_the_names_and_versions_of_knative(kind: str) -> None:
         assert version["served"] and version["subresources"]["status"] == {}
         named = OLD_COLUMNS.get(kind, columns) if version["name"] == "v1alpha1" else columns
         shown = version["additionalPrinterColumns"]
-        # Knative has no Schema column in v1beta3, the version that kubectl shows.
+        # Knative has no Schema column in v1beta3, the version that kubectl shows, and no Delivery:
+        # a subscriber that is down is visible in no list there.
         assert list(named) == [each["name"] for each in shown]
         wide = {"Class", "Receivers", "Validation"}
         assert wide & set(named) == {

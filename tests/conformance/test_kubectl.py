@@ -273,13 +273,15 @@ def test_the_annotation_of_apply_is_no_copy_of_a_secret(kubectl: Kubectl) -> Non
 
 
 def test_get_in_every_form(kubectl: Kubectl) -> None:
-    """Tables with Knative's columns, wide ones, names, JSON, YAML, JSONPath, custom columns,
-    categories and short names.
+    """Tables with Knative's columns (and DELIVERY at the end), wide ones, names, JSON, YAML,
+    JSONPath, custom columns, categories and short names.
     """
     kubectl.ok("apply", "-f", "-", text=BOTH)
     kubectl.ok("wait", "--for=condition=Ready", "trigger/orders", "broker/default", "--timeout=30s")
     head, row = kubectl.ok("get", "triggers").splitlines()
-    assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON"] == head.split()
+    assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON", "DELIVERY"] == (
+        head.split()
+    )
     assert ["orders", "default", "http://sink.example/"] == row.split()[:3]
     assert "True" == row.split()[4]
     assert "CLASS" in kubectl.ok("get", "broker", "default", "-o", "wide")

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
 from headrace.adapters.kafka.control.instances import KafkaInstances, read, write
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
@@ -129,6 +130,34 @@ async def test_a_late_watcher_knows_live_instances_and_not_dead_ones(
         await watcher.start()
         assert expected == _ids(watcher)
         await watcher.stop()
+    await log.stop()
+
+
+@pytest.mark.kafka
+async def test_nobody_is_gone_because_kafka_could_not_be_read(
+    kafka: KafkaUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their reports could not arrive: they have ten seconds after the outage too."""
+    error: str | None = None
+    monkeypatch.setattr(CompactedTopicReader, "last_error", property(lambda _: error))
+    options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
+    topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
+    log, clock = KafkaLog(options), MemoryClock()
+    watcher = KafkaInstances(options, log, clock, topic=topic, follow=True)
+    await log.start()
+    await watcher.start()
+    await watcher.report(INGRESS)
+    await wait_until_async(lambda: ["ingress-1"] == _ids(watcher), what="it is live")
+    error = "no broker answers"
+    assert ["ingress-1"] == _ids(watcher)
+    clock.advance(60)
+    assert ["ingress-1"] == _ids(watcher)
+    error = None
+    clock.advance(9)
+    assert ["ingress-1"] == _ids(watcher)
+    clock.advance(2)
+    assert [] == _ids(watcher)
+    await watcher.stop()
     await log.stop()
 
 

@@ -183,7 +183,7 @@ async def test_a_dispatcher_may_commit_for_groups_without_joining(
     try:
         stored = await offsets.commit(group, [Position(own, 3, "m")], SECONDS)
         assert CommitOutcome.STORED == stored.outcome
-        read = await offsets.read({group: [own]}, SECONDS)
+        read = dict(await offsets.read({group: [own]}, SECONDS))
         assert {group: {own: Position(own, 3, "m")}} == read
         assert {
             ("FindCoordinator", "DESCRIBE", "Group", group),
@@ -204,6 +204,11 @@ async def test_a_dispatcher_may_commit_for_groups_without_joining(
             assert isinstance(refused.refused[partition], WriteRefused)
             with pytest.raises(WriteRefused, match=f"{other}.*AUTHORIZATION_FAILED"):
                 await offsets.read({other: [partition]}, SECONDS)
+        read.clear()
+        failed = await offsets.read_each(
+            {"foreign": [own], group: [own]}, SECONDS, read.__setitem__
+        )
+        assert (["foreign"], [group]) == (list(failed), list(read))
     finally:
         await offsets.close()
 

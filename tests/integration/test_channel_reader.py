@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from headrace.adapters.kafka.channel_reader import assigned_consumer
+from headrace.adapters.kafka.channel_reader import assigned_consumer, catch_up, channel_reader
 from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
 from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
@@ -19,11 +19,12 @@ from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitResult
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
-from headrace.domain.feed import FeedBounds, FeedConfig
+from headrace.domain.feed import AlarmKind, FeedBounds, FeedConfig
 from headrace.domain.reader_group import reader_group
 from headrace.domain.record import Partition, StoredRecord
 from tests.contract.feeds import RecordingListener
@@ -52,10 +53,12 @@ class CountingGuard(NoGuard):
 class ReaderProcess:
     """A topic, and a process that reads it for subscriptions."""
 
-    def __init__(self, kafka: KafkaUnderTest) -> None:
+    def __init__(self, kafka: KafkaUnderTest, reading: KafkaOptions | None = None) -> None:
+        """`reading` are the options of the process."""
         self.topic = kafka.create_topic("channel", partitions=PARTITIONS)
         self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
-        self.shared = SharedConsumerResources.create(self.options, topic_ids_seconds=0.2)
+        self.reading = reading or self.options
+        self.shared = SharedConsumerResources.create(self.reading, topic_ids_seconds=0.2)
         self.guard = CountingGuard()
         self.readers = ChannelReaders(self.shared, lambda _: self.guard)
         self._producer = Producer(self.options.client(linger_ms=1))
@@ -125,7 +128,7 @@ class ReaderProcess:
                 bounds=FeedBounds(records_max=records_max),
                 filter=filters.compile(entries),
             ),
-            ConsumerConfig(options=self.options, group="", topics=()),
+            ConsumerConfig(options=self.reading, group="", topics=()),
             None,
             listener.alarms.append,
         )
@@ -174,6 +177,18 @@ async def finish_as_they_come(listener: RecordingListener, count: int) -> None:
         fresh = listener.records[done:]
         done += len(fresh)
         listener.finish(fresh)
+
+
+async def finish_together(listeners: Sequence[RecordingListener], count: int) -> None:
+    """As `finish_as_they_come`, for several: the same records of each at the same time."""
+    done = 0
+    while done < count:
+        for listener in listeners:
+            await listener.has(min(done + 8, count))
+        common = min(len(listener.records) for listener in listeners)
+        for listener in listeners:
+            listener.finish(listener.records[done:common])
+        done = common
 
 
 async def test_each_feed_gets_what_its_filter_lets_pass(process: ReaderProcess) -> None:
@@ -280,10 +295,9 @@ async def test_a_feed_that_begins_far_back_catches_up(process: ReaderProcess) ->
     await process.has_committed(old, {0: 15_015, 1: 0})
 
 
-async def test_the_only_feed_that_is_behind_is_not_read_for_twice(
-    process: ReaderProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was read and found no room waits for it. The reader continues for the other."""
+@pytest.fixture
+def caught_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """The number of records that were read for feeds that are behind."""
     read = 0
 
     def counted(message: Message) -> StoredRecord:
@@ -292,6 +306,82 @@ async def test_the_only_feed_that_is_behind_is_not_read_for_twice(
         return to_record(message)
 
     monkeypatch.setattr(assigned_consumer, "to_record", counted)
+    return lambda: read
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine with other work, feeds that are equally fast take longer to have room."""
+    for module in (channel_reader, catch_up):
+        monkeypatch.setattr(module, "WAIT_SECONDS_MAX", 15.0)
+
+
+@pytest.mark.usefixtures("patient")
+async def test_feeds_that_are_equally_fast_are_read_for_once(
+    process: ReaderProcess, caught_up: Callable[[], int]
+) -> None:
+    """The reader waits until they have room again, which they get at about the same time."""
+    listeners = [RecordingListener() for _ in range(3)]
+    for listener in listeners:
+        process.open(await process.group(), listener, records_max=64)
+    # All have begun then, and are at the end of the log.
+    await process.append(["a"])
+    for listener in listeners:
+        await listener.has(1)
+    await process.append(["a"] * 1_499, partition=0)
+    await process.append(["a"] * 1_500, partition=1)
+    await finish_together(listeners, 3_000)
+    for listener in listeners:
+        assert listener.offsets(0) == listener.offsets(1) == list(range(1_500))
+    assert caught_up() <= RECORDS_AHEAD_MAX
+
+
+@pytest.mark.usefixtures("patient")
+async def test_feeds_that_are_behind_and_equally_fast_are_read_for_once(
+    process: ReaderProcess, caught_up: Callable[[], int]
+) -> None:
+    """A feed that is at the head gets other events at once meanwhile."""
+    head, *behind = RecordingListener(finish=True), *(RecordingListener() for _ in range(3))
+    process.open(await process.group(), head, exact("b"))
+    for listener in behind:
+        process.open(await process.group(), listener, exact("a"), records_max=64)
+    await process.append(["a"])
+    for listener in behind:
+        await listener.has(1)
+    await process.append(["a"] * 2_999)
+    await process.append(["b"] * 10, partition=1)
+    await head.has(10)
+    await finish_together(behind, 3_000)
+    assert [listener.offsets(0) for listener in behind] == [list(range(3_000))] * 3
+    assert caught_up() <= 3_000 + 2 * RECORDS_AHEAD_MAX
+
+
+@pytest.mark.parametrize("at_head", [True, False], ids=["at the head", "behind"])
+async def test_a_feed_with_room_does_not_wait_for_one_that_hangs(
+    process: ReaderProcess, *, at_head: bool
+) -> None:
+    """It has enough to do, so the reader waits for the other, but not for long: what it has may
+    be events whose key is blocked.
+    """
+    hanging, blocked, other = (RecordingListener(finish=each) for each in (False, False, True))
+    if not at_head:
+        process.open(await process.group(), other, exact("b"))
+    process.open(await process.group(), hanging, exact("a"), records_max=16)
+    process.open(await process.group(), blocked, exact("a"), records_max=64)
+    await process.append(["a"] * 40)
+    await blocked.has(40)
+    await process.append(["a"] * 24)
+    await blocked.has(64)
+    assert blocked.offsets() == list(range(64))
+    assert hanging.offsets() == list(range(16))
+    await finish_as_they_come(hanging, 64)
+    assert hanging.offsets() == list(range(64))
+
+
+async def test_the_only_feed_that_is_behind_is_not_read_for_twice(
+    process: ReaderProcess, caught_up: Callable[[], int]
+) -> None:
+    """What was read and found no room waits for it. The reader continues for the other."""
     slow, other = RecordingListener(), RecordingListener(finish=True)
     process.open(await process.group(), slow, exact("a"), records_max=16)
     process.open(await process.group(), other, exact("b"))
@@ -302,7 +392,7 @@ async def test_the_only_feed_that_is_behind_is_not_read_for_twice(
     await finish_as_they_come(slow, 3_000)
     assert slow.offsets(0) == list(range(2_000))
     assert slow.offsets(1) == list(range(1_000))
-    assert read <= 3_010 + RECORDS_AHEAD_MAX
+    assert caught_up() <= 3_010 + RECORDS_AHEAD_MAX
 
 
 async def test_the_only_feed_that_is_behind_holds_up_none_that_joins(
@@ -360,6 +450,31 @@ async def test_a_feed_that_begins_far_ahead_does_not_wait(process: ReaderProcess
     assert behind.offsets()[:500] == list(range(500))
 
 
+async def test_a_log_that_is_shorter_than_the_position_is_read_from_its_start(
+    process: ReaderProcess, kafka: KafkaUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an election of a replica that had not all records: only the offset shows it. The log
+    has the offset at which the reader has begun, and this is the first error since: its group had
+    committed offsets.
+    """
+    monkeypatch.setattr(TopicIds, "known", lambda *_: "")
+    group = await process.group()
+    before, listener = RecordingListener(finish=True), RecordingListener(finish=True)
+    feed = process.open(group, before)
+    await process.append(["a"] * 10)
+    await before.has(10)
+    await feed.stop()
+    process.open(group, listener)
+    await process.append(["a"] * 10)
+    await listener.has(10)
+    kafka.delete_topics([process.topic])
+    kafka.create_topic(name=process.topic, partitions=PARTITIONS)
+    await process.append(["a"] * 15)
+    await listener.has(25, 30)
+    assert listener.offsets() == [*range(10, 20), *range(15)]
+    assert AlarmKind.TOPIC_RECREATED in {alarm.kind for alarm in listener.alarms}
+
+
 async def test_a_reader_without_a_feed_to_read_for_does_not_read_the_log(
     process: ReaderProcess,
 ) -> None:
@@ -371,7 +486,7 @@ async def test_a_reader_without_a_feed_to_read_for_does_not_read_the_log(
     await before.has(5)
     after = RecordingListener(finish=True)
     feed = process.open(group, after)
-    await wait_until_async(lambda: feed.members_since is not None, 20, "a refused commit")
+    await wait_until_async(lambda: feed.refused_since is not None, 20, "a refused commit")
     await member.stop()
     await process.append(["a"] * 5)
     await after.has(5, 30)
@@ -445,7 +560,7 @@ async def test_a_group_that_has_members_is_served_when_they_have_left(
     await before.has(5)
     after = RecordingListener(finish=True)
     feed = process.open(group, after)
-    await wait_until_async(lambda: feed.members_since is not None, 20, "a refused commit")
+    await wait_until_async(lambda: feed.refused_since is not None, 20, "a refused commit")
     await process.append(["a"] * 5)
     await before.has(10)
     await member.stop()

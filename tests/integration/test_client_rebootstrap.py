@@ -15,20 +15,23 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.admin import KafkaTopicAdmin
+from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.credentials import ClientCredentials
 from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions, LogOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.kafka.store.resource_store import KafkaResourceStore
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import AlarmKind, FeedAlarm
-from headrace.domain.record import Record
+from headrace.domain.record import Partition, Record
 from headrace.resources.kinds import BROKER
 from headrace.resources.resource import NotLeader, Resource
 from headrace.runtime.clock import SystemClock
 from headrace_controller.reconcile.kinds import RECONCILERS
-from tests.contract.feeds import KafkaFeedHarness, RecordingListener
+from tests.contract.feeds import KafkaFeedHarness, RecordingListener, RetryReaderHarness
 from tests.contract.test_log import Outcomes
+from tests.integration.test_channel_reader import ReaderProcess
 from tests.support.kafka import KafkaUnderTest
 from tests.support.kafka_proxy import KafkaProxy, kafka_proxy
 from tests.support.wait_until import wait_until_async
@@ -36,6 +39,8 @@ from tests.support.wait_until import wait_until_async
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
 
 SECONDS = 40.0
+RESPONSES = 5
+"""Responses without brokers, after which each of several clients has probably received one."""
 
 
 @pytest.fixture
@@ -62,14 +67,27 @@ def options(proxy: KafkaProxy) -> KafkaOptions:
     )
 
 
-async def forget(proxy: KafkaProxy, ask: Callable[[], Awaitable[object]] | None = None) -> None:
+async def forget(
+    proxy: KafkaProxy,
+    ask: Callable[[], Awaitable[object]] | None = None,
+    *,
+    responses: int = 1,
+) -> None:
     """Make the client refresh its metadata and receive no broker; `ask` makes it do so sooner."""
     proxy.brokerless = True
     proxy.cut()
+    enough = proxy.hidden + responses
     async with asyncio.timeout(SECONDS):
-        while not proxy.hidden:
+        while proxy.hidden < enough:
             await (ask() if ask is not None else asyncio.sleep(0.05))
     proxy.brokerless = False
+
+
+async def has_all(listener: RecordingListener, count: int) -> None:
+    """Wait until it has received the first `count` records, some of them twice perhaps."""
+    await wait_until_async(
+        lambda: set(range(count)) == set(listener.offsets()), SECONDS + 10, "the next record"
+    )
 
 
 async def works(attempt: Callable[[], Awaitable[bool]]) -> None:
@@ -110,15 +128,64 @@ async def test_a_feed_recovers(
             await forget(proxy)
             await system.append(1)
             stored += 1
-            await wait_until_async(
-                lambda stored=stored: set(range(stored)) == set(listener.offsets()),  # type: ignore[misc]
-                SECONDS + 10,
-                "the next record",
-            )
+            await has_all(listener, stored)
         (alarm,) = alarms
         assert "another client did" in alarm.detail
     finally:
         await system.close()
+
+
+async def test_retries_recover(
+    kafka: KafkaUnderTest, proxy: KafkaProxy, options: KafkaOptions
+) -> None:
+    """The consumer of the retry and dead letter topics of a channel is replaced as well, with an
+    alarm of their feeds.
+    """
+    system = RetryReaderHarness(kafka, GroupProtocol.CLASSIC, 1)
+    system.options, listener = options, RecordingListener(finish=True)
+    try:
+        system.feed(listener)
+        await system.append(1)
+        await listener.has(1, SECONDS)
+        stored = 1
+        while not rebuilt(listener):
+            await forget(proxy, responses=RESPONSES)
+            await system.append(1)
+            stored += 1
+            await has_all(listener, stored)
+    finally:
+        await system.close()
+
+
+async def test_a_feed_that_is_behind_recovers(
+    kafka: KafkaUnderTest,
+    proxy: KafkaProxy,
+    options: KafkaOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The consumer that reads for it is replaced, as that of the channel."""
+    failures, on_error = list[AlarmKind](), CatchUp.on_error
+
+    def recorded(self: CatchUp, partition: Partition | None, alarm: ConsumerAlarm) -> None:
+        failures.append(alarm.kind)
+        on_error(self, partition, alarm)
+
+    monkeypatch.setattr(CatchUp, "on_error", recorded)
+    process = ReaderProcess(kafka, options)
+    slow, other = RecordingListener(finish=True), RecordingListener(finish=True)
+    try:
+        process.open(await process.group(), slow, records_max=16)
+        process.open(await process.group(), other)
+        await process.append(["a"] * 200)
+        stored = 200
+        await has_all(slow, stored)
+        while AlarmKind.REBUILT not in failures:
+            await forget(proxy, responses=RESPONSES)
+            await process.append(["a"] * 200)
+            stored += 200
+            await has_all(slow, stored)
+    finally:
+        await process.close()
 
 
 @pytest.mark.parametrize("protocol", GroupProtocol)

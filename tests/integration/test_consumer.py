@@ -20,7 +20,12 @@ from headrace.adapters.kafka.options import GroupProtocol, KafkaOptions
 from headrace.domain.feed import AlarmKind, FeedBounds, InitialOffset, OutOfRange
 from headrace.domain.record import Partition
 from headrace.runtime.failpoints import Failpoint
-from tests.contract.feeds import KafkaFeedHarness, RecordingListener
+from tests.contract.feeds import (
+    ChannelReaderHarness,
+    KafkaFeedHarness,
+    RecordingListener,
+    RetryReaderHarness,
+)
 from tests.contract.test_feed import committed_is
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
@@ -104,6 +109,28 @@ async def test_a_pause_ends_with_the_ownership_of_its_partition(shared: KafkaFee
         15,
         "the reassigned partition is read",
     )
+
+
+@BOTH
+@pytest.mark.parametrize("kind", [KafkaFeedHarness, ChannelReaderHarness, RetryReaderHarness])
+async def test_the_group_answers_during_a_revocation(
+    kafka: KafkaUnderTest, protocol: GroupProtocol, kind: type[KafkaFeedHarness]
+) -> None:
+    """One request that hangs does not end the deliveries of the partitions that stay."""
+    harness = kind(kafka, protocol, 2)
+    first, second = RecordingListener(give_back=False), RecordingListener()
+    try:
+        feed = harness.feed(first, drain_seconds=60.0)
+        for number in (0, 1):
+            await harness.append(1, partition=number)
+        await first.has(2)
+        await harness.hand_over(feed, second)
+        feed.verify_membership()
+        await wait_until_async(lambda: len(first.unconfirmed_calls) == 2, 10, "the answer")
+        assert first.unconfirmed_calls == [True, False]
+        assert not second.records
+    finally:
+        await harness.close()
 
 
 async def test_static_member_is_back_at_once(harness: KafkaFeedHarness) -> None:

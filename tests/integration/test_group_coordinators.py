@@ -66,7 +66,7 @@ async def test_a_frozen_broker_does_not_delay_the_groups_of_another(
         pair.second.pause()
         try:
             began_at = time.monotonic()
-            await offsets.read(
+            await offsets.read_each(
                 {**slow, **quick},
                 2 * SECONDS,
                 lambda group, _: read_after.update({group: time.monotonic() - began_at}),

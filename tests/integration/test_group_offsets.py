@@ -127,7 +127,8 @@ async def test_many_groups_are_read_and_committed_at_once(
         )
         assert {CommitOutcome.STORED} == {each.outcome for each in results}
         asked = {group: [each.partition for each in groups[group]] for group in groups}
-        found = await offsets.read(asked, SECONDS, seen.__setitem__)
+        found = await offsets.read(asked, SECONDS)
+        assert {} == await offsets.read_each(asked, SECONDS, seen.__setitem__)
     assert {group: by_partition(each) for group, each in groups.items()} == found == seen
 
 

@@ -5,7 +5,9 @@ process, on a real Kafka.
 import asyncio
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -15,7 +17,13 @@ from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReader
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.group_offsets import (
+    CommitOutcome,
+    CommitResult,
+    GroupOffsets,
+)
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
 from headrace.domain.feed import AlarmKind, FeedBounds, FeedConfig, InitialOffset
@@ -224,17 +232,46 @@ async def test_processes_share_the_topics(installation: Installation) -> None:
         assert [*one.offsets(), *other.offsets()] == list(range(15))
 
 
-async def test_added_partitions_of_the_channel_move_topics(installation: Installation) -> None:
-    """Everything is read, by the process that is the owner now."""
+async def test_added_partitions_of_the_channel_move_topics(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is read once, by the process that is the owner now, and no offset goes back."""
+    commit, stored = GroupOffsets.commit, defaultdict[Partition, list[int]](list)
+
+    async def recorded(
+        offsets: GroupOffsets, group: str, positions: Sequence[Position], *rest: Any, **named: Any
+    ) -> CommitResult:
+        result = await commit(offsets, group, positions, *rest, **named)
+        if result.outcome is CommitOutcome.STORED:
+            for each in positions:
+                stored[each.partition].append(each.offset)
+        return result
+
+    monkeypatch.setattr(GroupOffsets, "commit", recorded)
     first, second = installation.process(), installation.process()
     topics = [installation.topic() for _ in range(12)]
     listeners = {topic: [RecordingListener(finish=True) for _ in range(2)] for topic in topics}
     for number, process in enumerate((first, second)):
         for topic in topics:
             process.open(topic, listeners[topic][number], channel=installation.channel)
+
+    def offsets(topic: str) -> list[int]:
+        return sorted(offset for listener in listeners[topic] for offset in listener.offsets())
+
+    async def all_are_read(count: int) -> None:
+        for topic in topics:
+            await installation.append(topic, 10)
+        await wait_until_async(
+            lambda: all(set(range(count)) <= set(offsets(topic)) for topic in topics),
+            30,
+            "all records",
+        )
+
+    await all_are_read(10)
     admin = KafkaTopicAdmin(installation.options)
     await admin.add_partitions(installation.channel, CHANNEL_PARTITIONS + 3)
     await admin.close()
+    await all_are_read(20)
     moved = [
         topic
         for topic in topics
@@ -246,15 +283,9 @@ async def test_added_partitions_of_the_channel_move_topics(installation: Install
         30,
         "a topic given back",
     )
-    for topic in topics:
-        await installation.append(topic, 10)
-
-    def offsets(topic: str) -> set[int]:
-        return {offset for listener in listeners[topic] for offset in listener.offsets()}
-
-    await wait_until_async(
-        lambda: all(offsets(topic) == set(range(10)) for topic in topics), 30, "all records"
-    )
+    await all_are_read(30)
+    assert [list(range(30))] * len(topics) == [offsets(topic) for topic in topics]
+    assert all(each == sorted(each) for each in stored.values())
 
 
 async def test_a_topic_that_is_created_later_is_read_then(installation: Installation) -> None:
@@ -297,7 +328,7 @@ async def test_a_group_that_has_members_is_served_when_they_have_left(
     await before.has(5)
     after = RecordingListener(finish=True)
     feed = installation.process().open(topic, after, channel=installation.channel)
-    await wait_until_async(lambda: feed.members_since is not None, 20, "a refused commit")
+    await wait_until_async(lambda: feed.refused_since is not None, 20, "a refused commit")
     await installation.append(topic, 5)
     await before.has(10)
     await member.stop()

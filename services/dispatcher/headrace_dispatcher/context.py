@@ -13,6 +13,7 @@ from headrace_dispatcher.limits import SubscriptionLimits
 from headrace_dispatcher.metrics import DispatcherMetrics
 from headrace_dispatcher.poison_tracker import PoisonTracker
 from headrace_dispatcher.retrying_log import RetryingLog
+from headrace_dispatcher.shared_alarms import SharedAlarms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,7 @@ class DispatcherContext:
     observed_types: ObservedEventTypes = field(default_factory=ObservedEventTypes)
     """Types of replies, of subscriptions whose routing record asks for them."""
     poison_tracker: PoisonTracker = field(default_factory=PoisonTracker)
+    shared_alarms: SharedAlarms = field(default_factory=SharedAlarms)
     tracing: Tracing | None = None
     """None when no traces are recorded."""
     misplaced: set[str] = field(default_factory=set)

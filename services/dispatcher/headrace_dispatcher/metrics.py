@@ -390,6 +390,11 @@ class SubscriptionMetrics:
         """
         self._families.events.filter_errors.labels(*self.labels, problem.kind.value).value += 1
 
+    @property
+    def successes(self) -> int:
+        """Events delivered, and dead letters posted to the sink, since the process started."""
+        return self.delivered.value + self.sink_stored.value
+
     def observe_delivery(self, seconds: float) -> None:
         """An event is delivered, this long after it was stored."""
         self.delivered.value += 1

@@ -30,6 +30,7 @@ from headrace_dispatcher.attempt_result import COMPLETED, AttemptResult, Store, 
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.delivery import Delivery
 from headrace_dispatcher.failed_delivery_log import FailedDeliveryLog
+from headrace_dispatcher.failing_attempts import FailingAttempts
 from headrace_dispatcher.metrics import SubscriptionMetrics
 
 
@@ -42,6 +43,7 @@ class RetryOrDeadLetter:
         subscription: Subscription,
         metrics: SubscriptionMetrics,
         context: DispatcherContext,
+        failing: FailingAttempts,
         on_retry_stored: Callable[[], None],
         on_dead_letter_stored: Callable[[], None],
     ) -> None:
@@ -53,6 +55,7 @@ class RetryOrDeadLetter:
         self._clock = context.clock
         self._jitter = context.jitter
         self._delays = context.delays
+        self._failing = failing
         self._on_retry_stored = on_retry_stored
         self._on_dead_letter_stored = on_dead_letter_stored
         self._log = FailedDeliveryLog(context.clock)
@@ -72,12 +75,18 @@ class RetryOrDeadLetter:
             delivery.first_failure_ms = int(now * 1000)
         match decide(self.subscription.delivery, delivery.attempts, outcome, now, self._jitter()):
             case Retry(at=at, wait_seconds=wait_seconds):
+                error = describe(outcome)
+                self._failing.note(
+                    f"{url.partition('?')[0]}: {error}",
+                    self._metrics.successes,
+                    self._clock.monotonic(),
+                )
                 self._log.retry(
                     self.subscription,
                     delivery.record,
                     attempt=delivery.attempts,
                     url=url,
-                    error=describe(outcome),
+                    error=error,
                     seconds=wait_seconds,
                 )
                 return self._retry(delivery, at, wait_seconds)

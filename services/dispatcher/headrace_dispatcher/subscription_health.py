@@ -18,15 +18,18 @@ from headrace.domain.record import Partition
 from headrace.domain.routing import Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
+from headrace_dispatcher.failing_attempts import FailingAttempts
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.limits import RECENT_SECONDS
 from headrace_dispatcher.metrics import SubscriptionMetrics
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
+from headrace_dispatcher.shared_alarms import SharedAlarms
 
 logger = structlog.get_logger(__name__)
 
 _CLOSED: Final = BreakerState.CLOSED
 """An alias: reading a member through its enum class takes ten times as long."""
+_ALARM_STEP: Final = "docs/runbooks/HeadraceFeedAlarm.md has the next steps for each alarm"
 STALLED_SECONDS = 10.0
 RETENTION_ALARM_PERCENT = 50
 _SAFE_TO_LOG = frozenset(
@@ -68,17 +71,25 @@ class SubscriptionHealth:
         metrics: SubscriptionMetrics,
         gate: BreakerGate,
         loop_guard: ReplyLoopGuard,
+        failing: FailingAttempts,
         clock: Clock,
         lag: Callable[[], Mapping[Partition, Lag]],
+        shared_alarms: SharedAlarms,
     ) -> None:
         self.compiled = compiled
+        self.deleted = False
+        """Whether the subscription is deleted. Its topics may be deleted before it has ended, which
+        is no alarm then.
+        """
         self.stuck = ""
         """Why a lane has stopped, empty when none has."""
         self._metrics = metrics
         self._gate = gate
         self._loop_guard = loop_guard
+        self._failing = failing
         self._clock = clock
         self._lag = lag
+        self._shared_alarms = shared_alarms
         self._lags: Mapping[Partition, Lag] = {}
         self._summary = _LagSummary(0)
         """Of `_lags`."""
@@ -111,20 +122,27 @@ class SubscriptionHealth:
             logger.info("store_resumed", **log_fields(self.compiled.subscription))
 
     def on_feed_alarm(self, alarm: FeedAlarm) -> None:
-        """Count and log what a feed reports."""
+        """Count what a feed reports, and log it unless another subscription has just reported the
+        same.
+        """
         self._metrics.alarm(alarm.kind)
         if alarm.kind is AlarmKind.EXPIRED:
             self._metrics.expired.value += alarm.count
-        where = alarm.partition
-        logger.warning(
-            "feed_alarm",
-            group=alarm.group,
-            alarm=alarm.kind.value,
-            partition=f"{where.topic}/{where.partition}" if where else "",
-            count=alarm.count,
-            detail=alarm.detail,
-            **log_fields(self.compiled.subscription),
-        )
+        others = self._shared_alarms.report(alarm, self._clock.monotonic())
+        if others is None:
+            return
+        fields: dict[str, str | int] = {"group": alarm.group, "alarm": alarm.kind.value}
+        if alarm.partition is not None:
+            fields["partition"] = f"{alarm.partition.topic}/{alarm.partition.partition}"
+        if alarm.count:
+            fields["count"] = alarm.count
+        if others:
+            fields["others"] = others
+        fields |= {"detail": alarm.detail, **log_fields(self.compiled.subscription)}
+        if self.deleted:
+            logger.info("feed_alarm", **fields)
+        else:
+            logger.warning("feed_alarm", **fields, next_step=_ALARM_STEP)
 
     def _log_denied(self) -> str:
         """Why a destination is denied, empty when none is; logged when it changes."""
@@ -160,6 +178,7 @@ class SubscriptionHealth:
             refused=self.stuck,
             denied=self._log_denied(),
             loop=self._loop_guard.describe(name_of),
+            failing=self._failing.current(self._metrics.successes, now),
             expired=self._metrics.expired.value,
             stalled=lag.stalled,
             dead_letters=self._recent_dead_letters.update(self._metrics.dead_letters, now),

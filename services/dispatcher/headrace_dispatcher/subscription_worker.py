@@ -17,6 +17,7 @@ from headrace_dispatcher.compiled_subscription import CompiledSubscription, comp
 from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
 from headrace_dispatcher.delivery import DeliveryHandler
+from headrace_dispatcher.failing_attempts import FailingAttempts
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane_set import LaneSet
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
@@ -50,10 +51,12 @@ class SubscriptionWorker:
         self._compiled = self._compile(subscription)
         self._earlier: list[CompiledSubscription] = []
         """Earlier generations, under which requests are still in flight."""
+        failing = FailingAttempts()
         self._failures = RetryOrDeadLetter(
             subscription=subscription,
             metrics=self.metrics,
             context=context,
+            failing=failing,
             on_retry_stored=self.on_retry_stored,
             on_dead_letter_stored=self._on_dead_letter_stored,
         )
@@ -79,8 +82,10 @@ class SubscriptionWorker:
             metrics=self.metrics,
             gate=self._gate,
             loop_guard=loop_guard,
+            failing=failing,
             clock=context.clock,
             lag=self.lag,
+            shared_alarms=context.shared_alarms,
         )
         self.lanes = LaneSet(
             compiled=self._compiled,
@@ -172,6 +177,7 @@ class SubscriptionWorker:
 
     async def stop(self, *, leave: bool = False) -> None:
         """Halt, drain and commit; `leave` the groups when the subscription is deleted."""
+        self.health.deleted = leave
         await self.lanes.close(leave=leave)
         self._gate.close()
         for each in (*self._earlier, self._compiled):

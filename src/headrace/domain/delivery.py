@@ -198,7 +198,9 @@ def decide(
         )
     if classify(outcome) is Verdict.REJECTED:
         reason = _NEVER_RETRIED.get(outcome.failure, DeadLetterReason.REJECTED)
-        return DeadLetter(reason, f"{describe(outcome)}, which is never retried")
+        # The reason is the name of the failure then.
+        detail = outcome.detail if outcome.failure in _NEVER_RETRIED else ""
+        return DeadLetter(reason, f"{detail or describe(outcome)}, which is never retried")
     if attempt > policy.retry:
         return DeadLetter(
             DeadLetterReason.EXHAUSTED,

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 REFUSED_CHARACTERS_MAX = 200
 DENIED_CHARACTERS_MAX = 400
 LOOP_CHARACTERS_MAX = 800
+FAILING_CHARACTERS_MAX = 400
 
 
 class SubscriptionState(NamedTuple):
@@ -30,6 +31,10 @@ class SubscriptionState(NamedTuple):
     """Which destination the dispatchers' egress policy denies, and why; empty if none is denied."""
     loop: str = ""
     """The subscriptions whose replies form a loop; empty if there is no loop."""
+    failing: str = ""
+    """The first error since the last success, with its destination; empty unless all attempts have
+    failed for some seconds.
+    """
     expired: int = 0
     """Events that expired in the channel topic before they were delivered, since the process
     started.
@@ -64,6 +69,7 @@ class SubscriptionState(NamedTuple):
             "refused": self.refused[:REFUSED_CHARACTERS_MAX],
             "denied": self.denied[:DENIED_CHARACTERS_MAX],
             "loop": self.loop[:LOOP_CHARACTERS_MAX],
+            "failing": self.failing[:FAILING_CHARACTERS_MAX],
             "expired": self.expired,
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
@@ -101,6 +107,7 @@ def read(text: str) -> SubscriptionState:
         refused=text_of("refused"),
         denied=text_of("denied"),
         loop=text_of("loop"),
+        failing=text_of("failing"),
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
@@ -119,6 +126,7 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         refused=next((each.refused for each in found if each.refused), ""),
         denied=next((each.denied for each in found if each.denied), ""),
         loop=next((each.loop for each in found if each.loop), ""),
+        failing=next((each.failing for each in found if each.failing), ""),
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),

@@ -62,6 +62,8 @@ CONNECTION_HINTS = (
         " KAFKA_BOOTSTRAP_SERVERS",
     ),
 )
+_USUAL = ("Coordinator load in progress",)
+"""Messages about what passes by itself while Kafka starts: the client repeats the request."""
 _CLOSED_AT_ONCE = ("connection closed by peer", "in state APIVERSION_QUERY")
 _CLOSED_NEXT_STEP = (
     "if this repeats, the listener may require TLS or SASL: check HEADRACE_KAFKA_SECURITY_PROTOCOL"
@@ -83,6 +85,9 @@ class KafkaLogHints(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to write this line. May replace its message, level and fields."""
         text = record.getMessage()
+        if any(sign in text for sign in _USUAL):
+            record.levelno, record.levelname = logging.INFO, "INFO"
+            return logging.getLogger(record.name).isEnabledFor(logging.INFO)
         hint = next(
             (each for each in CONNECTION_HINTS if any(sign in text for sign in each.signs)), None
         )

@@ -784,7 +784,7 @@ async def test_an_unhealthy_subscription_is_shown_and_stays_ready(
     await harness.report()
     await harness.settle()
     assert ("False", "EventsExpired") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
-    assert "is probed until it answers again" in harness.message(
+    assert "until it answers a probe; look at the subscriber" in harness.message(
         TRIGGER, "orders", "DeliveryHealthy"
     )
     assert ("True", "") == harness.condition(TRIGGER, "orders")

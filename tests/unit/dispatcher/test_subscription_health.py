@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 
 import pytest
+import structlog.testing
 
 from headrace.domain.delivery import Failure, Outcome
+from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.ports import NO_LAG, Lag
 from headrace.domain.record import Partition
 from headrace.domain.subscription_state import HEALTHY, SubscriptionState
@@ -105,3 +107,21 @@ async def test_a_breaker_that_reopens_is_reported_while_events_wait(
         assert HEALTHY == worker.report()
         feed.lags = {PARTITION: Lag(3, None, 0.0)}
         assert SubscriptionState(breaker="reopening") == worker.report()
+
+
+@pytest.mark.parametrize(("deleted", "level"), [(False, "warning"), (True, "info")])
+async def test_a_deleted_topic_is_no_alarm_of_a_deleted_subscription(
+    deleted: bool, level: str
+) -> None:
+    """Its reader may notice that before it has ended. Otherwise the line names what to do."""
+    async with dispatcher_harness() as harness:
+        worker = harness.start_worker()
+        if deleted:
+            await worker.stop(leave=True)
+        with structlog.testing.capture_logs() as lines:
+            worker.health.on_feed_alarm(
+                FeedAlarm(kind=AlarmKind.TOPIC_MISSING, group="group", detail="gone")
+            )
+    assert [level] == [line["log_level"] for line in lines]
+    assert deleted is ("next_step" not in lines[0])
+    assert {"partition", "count"}.isdisjoint(lines[0])

@@ -14,6 +14,7 @@ states = st.builds(
     refused=st.text(max_size=50),
     denied=st.text(max_size=50),
     loop=st.text(max_size=50),
+    failing=st.text(max_size=50),
     expired=st.integers(0, 10**9),
     stalled=st.integers(0, 100),
     retention_used=st.integers(0, 150),

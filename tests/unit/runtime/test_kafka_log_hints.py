@@ -92,3 +92,18 @@ def test_other_lines_pass_as_they_are() -> None:
         closed.levelname,
         "HEADRACE_KAFKA_SECURITY_PROTOCOL" in vars(closed)["next_step"],
     )
+
+
+@pytest.mark.parametrize(("level", "written"), [(logging.INFO, True), (logging.WARNING, False)])
+def test_what_passes_by_itself_is_no_warning(
+    level: int, written: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Kafka that has just started: the client repeats its request."""
+    caplog.set_level(level, "headrace.kafka")
+    usual = _record(
+        "GETPID [headrace-dispatcher#producer-10] [thrd:main]: Failed to acquire idempotence PID"
+        " from broker 127.0.0.1:9092/1: Broker: Coordinator load in progress: retrying",
+        level=logging.WARNING,
+    )
+    assert written is KafkaLogHints().filter(usual)
+    assert "INFO" == usual.levelname

@@ -97,12 +97,20 @@ def _failing(state: SubscriptionState, look: str) -> list[tuple[str, str]]:
         )
         findings.append(("ReplyLoop", message))
     if state.breaker:
+        error = f" ({state.failing})" if state.failing else ""
         message = (
-            "the breaker is open: the subscriber fails every attempt and is probed until it answers"
-            " again; events wait"
+            f"the breaker is open: the subscriber fails every attempt{error}; events wait, without"
+            " using up their attempts, until it answers a probe; look at the subscriber"
         )
         findings.append(("BreakerOpen", message))
-    if state.stalled:
+    elif state.failing:
+        message = (
+            "every attempt fails; look at the subscriber; its events are retried as the delivery"
+            f" policy says, and become dead letters after the last attempt: {state.failing}"
+        )
+        findings.append(("AttemptsFailing", message))
+    # Otherwise it is the reason, and was named.
+    if state.stalled and not (state.breaker or state.failing):
         message = (
             "partitions with undelivered events had no progress for 10 s; look at the subscriber"
             " and at the dispatchers' logs"

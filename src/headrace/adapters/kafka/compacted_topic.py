@@ -21,13 +21,14 @@ import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
 )
 
 from headrace.adapters.kafka.client_health import ClientHealth
-from headrace.adapters.kafka.errors import control_topic_error, is_partition_end
+from headrace.adapters.kafka.errors import control_topic_error, is_election, is_partition_end
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import KafkaOptions, client_logger
 from headrace.domain.backoff import Backoff
@@ -50,6 +51,8 @@ _END_CLIENT_SECONDS = 10.0
 """How long that client is kept when it is not used, or gets no answer."""
 _BACKOFF: Final = Backoff((0.2, 1.0, 5.0))
 _HEALTHY_SECONDS = 60.0
+_ELECTION_SECONDS = 5.0
+"""How long an election of the partition's leader may take without a warning."""
 _JOIN_SECONDS = 5.0
 
 
@@ -137,6 +140,9 @@ class CompactedTopicReader:
         self._pending: list[_Refresh] = []
         self._next_offset = 0
         self._last_error: str | None = None
+        self._failing_since = 0.0
+        self._error_logged = False
+        """Whether a warning about the present failure was logged."""
         self.position = -1
         """Offset of the newest record applied, -1 before the first."""
 
@@ -279,14 +285,14 @@ class CompactedTopicReader:
         try:
             end = log_end.query()
         except KafkaException as error:
-            self._set_error(control_topic_error(error.args[0], self._topic))
+            self._on_error(error.args[0])
             self._stopping.wait(_POLL_SECONDS)
             return
         for each in self._requested:
             each.end = end
         self._pending += self._requested
         self._requested = []
-        self._last_error = None
+        self._set_readable()
 
     def _collect(self, messages: Sequence[Message]) -> None:
         records = []
@@ -300,11 +306,11 @@ class CompactedTopicReader:
                 # Also counts transaction markers and compacted records, for which there is no
                 # message.
                 self._next_offset = message.offset() or 0
-                self._last_error = None
+                self._set_readable()
             elif error.fatal():
                 raise KafkaException(error)
             else:
-                self._set_error(control_topic_error(error, self._topic))
+                self._on_error(error)
         if records or self._pending:
             self._deliver(records)
 
@@ -332,8 +338,23 @@ class CompactedTopicReader:
             if not each.done.done():
                 each.done.set_result(None)
 
-    def _set_error(self, error: HeadraceError) -> None:
+    def _set_readable(self) -> None:
+        self._last_error, self._error_logged = None, False
+
+    def _on_error(self, error: KafkaError) -> None:
+        now = time.monotonic()
         if self._last_error is None:
+            self._failing_since = now
+        known = control_topic_error(error, self._topic)
+        if is_election(error) and now - self._failing_since < _ELECTION_SECONDS:
+            # Usual after a topic was created. It is not ready meanwhile, and says why.
+            self._last_error = str(known)
+        else:
+            self._set_error(known)
+
+    def _set_error(self, error: HeadraceError) -> None:
+        if not self._error_logged:
+            self._error_logged = True
             kept = "the last state read stays in use"
             logger.warning(
                 "topic_not_readable",

@@ -27,6 +27,9 @@ _MISSING: Final = frozenset(
         KafkaError._UNKNOWN_PARTITION,
     }
 )
+_ELECTIONS: Final = frozenset(
+    {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+)
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
 _DENIED: Final = frozenset(
     {
@@ -130,6 +133,11 @@ def is_offset_out_of_range(error: KafkaError) -> bool:
 def is_missing(error: KafkaError) -> bool:
     """Whether the topic or partition does not exist."""
     return error.code() in _MISSING
+
+
+def is_election(error: KafkaError) -> bool:
+    """Whether the partition has no leader yet, or another one than the client has asked."""
+    return error.code() in _ELECTIONS
 
 
 def is_existing_topic(error: KafkaError) -> bool:

@@ -411,21 +411,32 @@ async def test_a_missing_broker_is_the_reason_however_long_the_rest_takes() -> N
     assert "NotSubscribed" == harness.condition(TRIGGER, "orders", "SubscriptionReady")[1]
 
 
-async def test_a_denied_destination_is_shown_with_the_setting() -> None:
-    """The message names the address, the network and the setting."""
+async def subscribed() -> ControllerHarness:
+    """A Broker and a Trigger that is Ready."""
     harness = ControllerHarness()
     await harness.restart()
     await harness.apply(broker(), trigger())
     await harness.settle()
+    return harness
+
+
+async def report_delivery(harness: ControllerHarness, state: SubscriptionState | None) -> None:
+    """The dispatchers report this state of the Trigger's subscription, or none."""
     found = harness.find(TRIGGER, "orders")
     assert found is not None
+    harness.groups = {} if state is None else {found.uid: state.write()}
+    await harness.report()
+    await harness.settle()
+
+
+async def test_a_denied_destination_is_shown_with_the_setting() -> None:
+    """The message names the address, the network and the setting."""
+    harness = await subscribed()
     denied = (
         "subscriber: the egress policy denies localhost:80: 127.0.0.1 is in 127.0.0.0/8 (loopback,"
         " denied by default)"
     )
-    harness.groups = {found.uid: SubscriptionState(denied=denied, dead_letters=True).write()}
-    await harness.report()
-    await harness.settle()
+    await report_delivery(harness, SubscriptionState(denied=denied, dead_letters=True))
     assert (FALSE, "EgressDenied") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
     message = harness.message(TRIGGER, "orders", "DeliveryHealthy")
     assert message.startswith(denied)
@@ -434,19 +445,12 @@ async def test_a_denied_destination_is_shown_with_the_setting() -> None:
 
 async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
     """As the dispatchers say, with the next step."""
-    harness = ControllerHarness()
-    await harness.restart()
-    await harness.apply(broker(), trigger())
-    await harness.settle()
-    found = harness.find(TRIGGER, "orders")
-    assert found is not None
+    harness = await subscribed()
     loop = (
         "more than 8 replies to replies (64 are allowed), in a circle through default/billing,"
         " default/orders"
     )
-    harness.groups = {found.uid: SubscriptionState(loop=loop, dead_letters=True).write()}
-    await harness.report()
-    await harness.settle()
+    await report_delivery(harness, SubscriptionState(loop=loop, dead_letters=True))
     assert (FALSE, "ReplyLoop") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
     assert harness.message(TRIGGER, "orders", "DeliveryHealthy").startswith(
         f"{loop}; exclude the replies of the others with a filter"
@@ -455,44 +459,36 @@ async def test_a_loop_of_replies_is_shown_with_its_members() -> None:
 
 async def test_letters_that_the_sink_rejects_are_shown() -> None:
     """They go before the dead letters, for nothing posts them again."""
-    harness = ControllerHarness()
-    await harness.restart()
-    await harness.apply(broker(), trigger())
-    await harness.settle()
-    found = harness.find(TRIGGER, "orders")
-    assert found is not None
-    harness.groups = {found.uid: SubscriptionState(dead_letters=True, sink_rejected=True).write()}
-    await harness.report()
-    await harness.settle()
+    harness = await subscribed()
+    await report_delivery(harness, SubscriptionState(dead_letters=True, sink_rejected=True))
     assert (FALSE, "DeadLettersRejected") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
     assert "the dead letter sink rejected dead letters" in harness.message(
         TRIGGER, "orders", "DeliveryHealthy"
     )
 
 
+async def test_attempts_that_all_fail_are_shown_with_the_error() -> None:
+    """In DeliveryHealthy, whose reason is a column of `kubectl get`; Ready stays."""
+    harness = await subscribed()
+    error = "http://orders.example/: connect (refused)"
+    await report_delivery(harness, SubscriptionState(failing=error))
+    assert (FALSE, "AttemptsFailing") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
+    assert harness.message(TRIGGER, "orders", "DeliveryHealthy").endswith(error)
+    assert (TRUE, "") == harness.condition(TRIGGER, "orders")
+
+
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
     """DeliveryHealthy names the command, Ready stays; when the dispatchers report none, the
     condition is True again.
     """
-    harness = ControllerHarness()
-    await harness.restart()
-    await harness.apply(broker(), trigger())
-    await harness.settle()
-    found = harness.find(TRIGGER, "orders")
-    assert found is not None
-    harness.groups = {found.uid: SubscriptionState(dead_letters=True, breaker="open").write()}
-    await harness.report()
-    await harness.settle()
+    harness = await subscribed()
+    await report_delivery(harness, SubscriptionState(dead_letters=True, breaker="open"))
     assert (FALSE, "BreakerOpen") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
-    harness.groups = {found.uid: SubscriptionState(dead_letters=True).write()}
-    await harness.report()
-    await harness.settle()
+    await report_delivery(harness, SubscriptionState(dead_letters=True))
     assert (FALSE, "DeadLetters") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
     assert f"headrace dead-letters orders -n {NAMESPACE}" in harness.message(
         TRIGGER, "orders", "DeliveryHealthy"
     )
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
-    harness.groups = {}
-    await harness.report()
-    await harness.settle()
+    await report_delivery(harness, None)
     assert (TRUE, "") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")

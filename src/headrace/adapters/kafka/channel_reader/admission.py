@@ -1,7 +1,9 @@
 """Begins the feeds of a reader: at the offsets of their groups, if these have no members."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Coroutine, Mapping, Sequence
+from itertools import chain
 from typing import Final, Protocol
 
 from headrace.adapters.kafka.channel_reader.group_commits import is_stored
@@ -9,8 +11,12 @@ from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.topic_ids import TopicIds, add_topic_id, split_topic_id
-from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
-from headrace.domain.errors import HeadraceError
+from headrace.adapters.kafka.group_offsets.group_offsets import (
+    CommitOutcome,
+    CommitResult,
+    GroupOffsets,
+)
+from headrace.domain.errors import HeadraceError, NotFound, WriteRefused
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
 
@@ -19,6 +25,13 @@ _CLAIM_SECONDS = 4.0
 _RETRY_SECONDS = 1.0
 _MEMBERS_ALARM_SECONDS = 60.0
 """How long a group has members before that is an alarm: during an upgrade it has."""
+_UNANSWERED_ALARM_SECONDS = 5.0
+"""How long commits fail for a reason that may pass by itself before that is an alarm."""
+_NEXT_STEPS: Final = {
+    AlarmKind.REFUSED: "; `headrace acls` lists the permissions that the dispatcher needs",
+    AlarmKind.UNAVAILABLE: "; this is tried again each second: check the brokers and the topic"
+    " __consumer_offsets",
+}
 
 
 class Reader(Protocol):
@@ -27,6 +40,13 @@ class Reader(Protocol):
     @property
     def feeds(self) -> Collection[SubscriptionFeed]:
         """The feeds that are served."""
+        ...
+
+    @property
+    def changes(self) -> int:
+        """How often that has changed which partitions this process owns. What was read of a group
+        before the last change may be outdated.
+        """
         ...
 
     def partition_count(self, feed: SubscriptionFeed) -> int:
@@ -113,45 +133,36 @@ class Admission:
                 feeds, self._joining = list(self._joining), {}
                 await self._membership.wait_until_confirmed()
                 wanted = {feed: reader.missing(feed) for feed in feeds if feed in reader.feeds}
-                try:
+                with contextlib.suppress(HeadraceError):  # These join again.
                     await self.admit({feed: each for feed, each in wanted.items() if each})
-                except HeadraceError as error:
-                    for feed in wanted:
-                        feed.raise_alarm(
-                            AlarmKind.UNAVAILABLE, f"offsets could not be read: {error}"
-                        )
-                    self._joining |= dict.fromkeys(wanted)
-                    await asyncio.sleep(_RETRY_SECONDS)
-                    continue
-                for feed in wanted:
-                    reader.place(feed)
         finally:
             self._task = None
 
     async def admit(self, wanted: Mapping[SubscriptionFeed, Sequence[Partition]]) -> None:
-        """Begin these partitions for each feed whose group has no members. Raises
-        `LogUnavailable`.
+        """Begin these partitions for each feed whose group has no members, as soon as the group is
+        read: a group that cannot be read delays no other. The feeds that have not begun join again
+        later. Raises the error of the first group if no group can be read.
         """
-        if not wanted:
-            return
-        changes = self._membership.changes
-        groups: dict[str, list[Partition]] = {}
+        changes = self._reader.changes
+        groups: dict[str, dict[SubscriptionFeed, Sequence[Partition]]] = {}
         for feed, partitions in wanted.items():  # Retries and dead letters have one group.
-            groups.setdefault(feed.group, []).extend(partitions)
-        found = await self._offsets.read(groups, READ_OFFSETS_SECONDS)
-        results = await asyncio.gather(
-            *(
-                self._claim(feed, found.get(feed.group, {}), partitions, changes)
-                for feed, partitions in wanted.items()
-            ),
-            return_exceptions=True,
-        )
-        for feed, result in zip(wanted, results, strict=True):
-            if isinstance(result, HeadraceError):
-                feed.raise_alarm(AlarmKind.UNAVAILABLE, str(result))
-                self._join_later(feed)
-            elif isinstance(result, BaseException):
-                raise result
+            groups.setdefault(feed.group, {})[feed] = partitions
+        async with asyncio.TaskGroup() as claims:
+
+            def claim(group: str, found: Mapping[Partition, Position]) -> None:
+                for feed, partitions in groups[group].items():
+                    claims.create_task(self._claim(feed, found, partitions, changes))
+
+            failed = await self._offsets.read_each(
+                {group: list(chain(*feeds.values())) for group, feeds in groups.items()},
+                READ_OFFSETS_SECONDS,
+                claim,
+            )
+            for group, error in failed.items():
+                for feed in groups[group]:
+                    self._join_after(feed, error)
+        if failed and failed.keys() == groups.keys():
+            raise next(iter(failed.values()))
 
     async def _claim(
         self,
@@ -165,7 +176,7 @@ class Admission:
         process may have been there meanwhile. The id of the topic is committed with it, if that is
         known.
         """
-        membership = self._membership
+        reader = self._reader
         found = {each: found[each] for each in partitions if each in found}
         if feed.begins_at_oldest:
             found = {each: Position(each, 0, "") for each in partitions} | found
@@ -175,19 +186,23 @@ class Admission:
                 feed.group,
                 list(found.values()),
                 _CLAIM_SECONDS,
-                still_valid=lambda: membership.changes == changes and membership.confirmed(),
+                still_valid=lambda: reader.changes == changes and self._membership.confirmed(),
             )
             if result.outcome is CommitOutcome.MEMBERS:
                 self.on_members(feed)
                 return
-            if membership.changes == changes and not all(is_stored(result, at) for at in found):
-                self._join_later(feed)
+            if reader.changes == changes and not all(is_stored(result, at) for at in found):
+                self._on_not_stored(feed, result)
                 return
-        feed.members_since = None
-        forgotten = not found and await self._has_no_offsets(feed)
-        if feed not in self._reader.feeds or feed.stopping:
+        try:
+            forgotten = not found and await self._has_no_offsets(feed)
+        except HeadraceError as error:
+            self._join_after(feed, error)
             return
-        if membership.changes != changes:
+        feed.refused_since = None
+        if feed not in reader.feeds or feed.stopping:
+            return
+        if reader.changes != changes:
             self.join(feed)
             return
         for partition in partitions:
@@ -202,6 +217,7 @@ class Admission:
                     f"no offset is committed in {feed.topic}; reading begins at the oldest record",
                     partition,
                 )
+        reader.place(feed)
 
     def _with_topic_id(self, position: Position) -> Position:
         """Return a committed position with the id of the topic, unless it has one."""
@@ -248,18 +264,44 @@ class Admission:
         numbers = list(feed.partitions)
         self._reader.stop_reading(feed, numbers)
         feed.lose(numbers)
-        now = self._loop.time()
-        if feed.members_since is None:
-            feed.members_since = now
-        elif now - feed.members_since > _MEMBERS_ALARM_SECONDS:
-            feed.raise_alarm(
-                AlarmKind.OTHER_MEMBERS,
-                f"group {feed.group} has members of its own; its events are delivered here when"
-                " they have left",
-            )
-        self._join_later(feed)
+        self._join_later(
+            feed,
+            AlarmKind.OTHER_MEMBERS,
+            f"group {feed.group} has members of its own; its events are delivered here when they"
+            " have left",
+            alarm_after=_MEMBERS_ALARM_SECONDS,
+        )
 
-    def _join_later(self, feed: SubscriptionFeed) -> None:
+    def _on_not_stored(self, feed: SubscriptionFeed, result: CommitResult) -> None:
+        """The commit with which a feed begins has failed."""
+        error = next(iter(result.refused.values()), None)
+        if error is not None:
+            self._join_after(feed, error)
+        else:
+            withdrawn = result.outcome is CommitOutcome.WITHDRAWN
+            kind = AlarmKind.UNCONFIRMED if withdrawn else AlarmKind.UNAVAILABLE
+            self._join_later(feed, kind, result.reason, alarm_after=_UNANSWERED_ALARM_SECONDS)
+
+    def _join_after(self, feed: SubscriptionFeed, error: HeadraceError) -> None:
+        """Join again after an error that names the group and the cause."""
+        if isinstance(error, NotFound):
+            kind = AlarmKind.TOPIC_MISSING
+        else:
+            refused = isinstance(error, WriteRefused)
+            kind = AlarmKind.REFUSED if refused else AlarmKind.UNAVAILABLE
+        self._join_later(feed, kind, str(error))
+
+    def _join_later(
+        self, feed: SubscriptionFeed, kind: AlarmKind, reason: str, *, alarm_after: float = 0.0
+    ) -> None:
+        """Join again in a second. It is an alarm when the feed has not begun for so many
+        seconds.
+        """
+        now = self._loop.time()
+        if feed.refused_since is None:
+            feed.refused_since = now
+        if now - feed.refused_since >= alarm_after:
+            feed.raise_alarm(kind, reason + _NEXT_STEPS.get(kind, ""))
         self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
 
     def _rejoin(self, feed: SubscriptionFeed) -> None:

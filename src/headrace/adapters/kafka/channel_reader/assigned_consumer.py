@@ -12,8 +12,9 @@ from typing import Final, Protocol
 import structlog
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm, failure_alarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.consumer_health import ConsumerHealth
 from headrace.adapters.kafka.consumer.flow_control import FlowControl
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.errors import is_offset_out_of_range, is_partition_end
@@ -58,8 +59,10 @@ class AssignedConsumerListener(Protocol):
         """Nothing is read until `read` is called again."""
         ...
 
-    def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
-        """This partition cannot be read now; the client tries again by itself."""
+    def on_error(self, partition: Partition | None, alarm: ConsumerAlarm) -> None:
+        """This partition (None: any) cannot be read now. This is tried again without a call, unless
+        `on_restarted` follows.
+        """
         ...
 
 
@@ -95,6 +98,7 @@ class AssignedConsumer(threading.Thread):
         """`purpose` and the topic of `config` name it in logs."""
         super().__init__(name=f"{purpose} {config.topics[0]}", daemon=True)
         self._config = config
+        self._topic_ids = shared.topic_ids
         self._listener = listener
         self._queue = shared.callback_queues.queue(asyncio.get_running_loop())
         self._flow = FlowControl(_BOUNDS)
@@ -169,8 +173,8 @@ class AssignedConsumer(threading.Thread):
                 continue
             try:
                 self._run_consumer()
-            except KafkaException as error:
-                logger.warning("consumer_failed", consumer=self.name, error=str(error))
+            except Exception as error:  # An internal error must not end deliveries silently.
+                self._report_failure(failure_alarm(error, self.name))
                 self._flow.wake.clear()
                 self._flow.wake.wait(_RESTART_SECONDS)
             if not self._closing:
@@ -178,8 +182,16 @@ class AssignedConsumer(threading.Thread):
                 self._tickets.clear()
                 self._call(self._listener.on_restarted)
 
+    def _report_failure(self, alarm: ConsumerAlarm) -> None:
+        detail = f"{alarm.detail}; a new consumer is created in {_RESTART_SECONDS:g} s"
+        self._call(self._listener.on_error, None, alarm._replace(detail=detail))
+
     def _run_consumer(self) -> None:
+        """Run one consumer. Raises `ConsumerFailed` or KafkaException when it cannot be used any
+        longer.
+        """
         age = self._config.options.credentials.age(self.name)
+        health = ConsumerHealth(self._config, self._topic_ids)
         consumer = Consumer(
             self._config.client_settings(queue_bytes=_QUEUE_BYTES), logger=client_logger
         )
@@ -187,11 +199,14 @@ class AssignedConsumer(threading.Thread):
         try:
             while not self._closing and not age.due:
                 self._run_commands(consumer)
+                health.check_when_due(consumer)
                 if self._tickets:
                     used_at = time.monotonic()
                     room = self._flow.free_records()
                     if room:
-                        self._deliver(consumer, consumer.consume(room, _POLL_SECONDS))
+                        messages = consumer.consume(room, _POLL_SECONDS)
+                        health.received |= any(each.error() is None for each in messages)
+                        self._deliver(consumer, messages)
                     else:
                         self._flow.wait_for_capacity(_POLL_SECONDS)
                 elif time.monotonic() - used_at > _KEEP_SECONDS:
@@ -202,7 +217,7 @@ class AssignedConsumer(threading.Thread):
                         self._flow.wake.wait(_IDLE_SECONDS)
                         consumer.poll(0)
         finally:
-            consumer.close()
+            health.close_client(consumer.close)
 
     def _run_commands(self, consumer: Consumer) -> None:
         while self._commands:
@@ -230,7 +245,8 @@ class AssignedConsumer(threading.Thread):
                 raise KafkaException(error)
             else:
                 logger.info("consumer_error", consumer=self.name, error=error.str())
-                self._call(self._listener.on_error, partition, consumer_alarm(error))
+                where = partition if partition.topic else None
+                self._call(self._listener.on_error, where, consumer_alarm(error))
         for partition, records in found.items():
             if partition in self._tickets:
                 size = sum(record.size for record in records)

@@ -3,16 +3,18 @@ those that had no room.
 
 There is one consumer for all of them. In each partition it reads for some feeds at a time, from the
 lowest of their positions on. A feed whose position is far from the others waits for its turn, so
-that one with an hour of events does not hold up one with a few. A feed without room leaves its
-turn, and what follows is read again for it; unless it is the only one, which is waited for.
+that one with an hour of events does not hold up one with a few. A feed without room is waited for
+while none of the others goes short (`backpressure`). After that it leaves its turn, and what
+follows is read again for it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
 from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
+from headrace.adapters.kafka.channel_reader.backpressure import Backpressure, first_refused
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
@@ -31,6 +33,8 @@ TOGETHER_SECONDS: Final = 0.0015
 hundred feeds that are read for one by one cost a hundred reads.
 """
 TOGETHER_SECONDS_MAX: Final = 0.15
+WAIT_SECONDS_MAX: Final = 1.0
+"""As `Backpressure`."""
 _FEW: Final = 8
 """Up to this number, each filter is evaluated by itself."""
 
@@ -87,9 +91,8 @@ class CatchUp:
         self._turns: dict[int, _Turn] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
         """Of partitions in which feeds wait for others."""
-        self._awaited: SubscriptionFeed | None = None
-        """The only feed, while it has no room for what was read."""
         self._loop = asyncio.get_running_loop()
+        self._backpressure = Backpressure(WAIT_SECONDS_MAX, self._consumer.offer_again)
         self._closed = False
 
     def request(self, feed: SubscriptionFeed, number: int) -> None:
@@ -97,21 +100,23 @@ class CatchUp:
         turn = self._turns.get(number)
         if self._closed or (turn is not None and feed in turn.feeds):
             return
-        self._waiting.setdefault(number, {})[feed] = None
         self._offer_again()
-        if turn is not None:
-            self._next_turn(number)
-        elif number not in self._timers:
+        if turn is not None and self._is_near(feed, number, turn):
+            turn.feeds[feed] = None
+            return
+        self._waiting.setdefault(number, {})[feed] = None
+        if turn is None and number not in self._timers:
             delay = min(self._reader.behind(number) * TOGETHER_SECONDS, TOGETHER_SECONDS_MAX)
             self._timers[number] = self._loop.call_later(delay, self._begin, number)
 
     def room_available(self, feed: SubscriptionFeed) -> None:
         """A feed that had no room has some again."""
-        if feed is self._awaited:
+        if self._backpressure.waiting and any(feed in turn.feeds for turn in self._turns.values()):
             self._offer_again()
 
     def _offer_again(self) -> None:
-        if self._awaited is not None:
+        if self._backpressure.waiting:
+            self._backpressure.end()
             self._loop.call_soon(self._consumer.offer_again)
 
     def _begin(self, number: int) -> None:
@@ -144,6 +149,7 @@ class CatchUp:
         self._turns.clear()
         for timer in self._timers.values():
             timer.cancel()
+        self._backpressure.end()
         self._consumer.close()
 
     def has_ended(self, timeout_seconds: float) -> bool:
@@ -169,11 +175,14 @@ class CatchUp:
         if waiting:
             turn = self._turns[number]
             for feed in list(waiting):
-                if feed.takes(number) and (
-                    0 <= feed.next_offset(number) - turn.position < TURN_RECORDS
-                ):
+                if self._is_near(feed, number, turn):
                     del waiting[feed]
                     turn.feeds[feed] = None
+
+    @staticmethod
+    def _is_near(feed: SubscriptionFeed, number: int, turn: _Turn) -> bool:
+        """Whether a feed can be read for in this turn."""
+        return feed.takes(number) and 0 <= feed.next_offset(number) - turn.position < TURN_RECORDS
 
     def _read(self, number: int, offset: int) -> int:
         return self._consumer.read(Partition(self._topic, number), offset)
@@ -192,12 +201,10 @@ class CatchUp:
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
             return len(records)
-        if (awaited := self._awaited) is not None:
-            if awaited.full and self._is_only(awaited):
-                return 0
-            self._awaited = None
+        if self._backpressure.waiting:
+            return 0
         feeds = turn.feeds
-        for feed in [feed for feed in feeds if not feed.takes(number)]:
+        for feed in [feed for feed in feeds if not feed.wants(number)]:
             del feeds[feed]
             feed.skip_to(number, turn.position)
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
@@ -211,20 +218,15 @@ class CatchUp:
         matcher.examined()
         shared = len(batches) > 1
         taken = []
-        done = len(records)
+        refusals: dict[SubscriptionFeed, Sequence[StoredRecord]] = {}
         for feed, batch in batches.items():
             fresh, refused = feed.take(batch, shared=shared)
             if fresh:
                 taken.append((feed, fresh))
             if refused:
+                refusals[feed] = refused
                 feed.skip_to(number, refused[0].offset)
-                if self._is_only(feed):
-                    self._awaited = feed
-                    turn.position = refused[0].offset
-                    done = next(at for at, each in enumerate(records) if each is refused[0])
-                else:
-                    del feeds[feed]
-                feed.wait_for_room()
+        done = self._done(turn, records, refusals)
         if end is not None and feeds and done == len(records):
             turn.position = max(turn.position, end)
         turn.read += done
@@ -234,24 +236,48 @@ class CatchUp:
             feed.hand_out(fresh)
         return done
 
-    def _is_only(self, feed: SubscriptionFeed) -> bool:
-        """Whether nothing is read for any other feed, and none waits."""
+    def _done(
+        self,
+        turn: _Turn,
+        records: Sequence[StoredRecord],
+        refusals: Mapping[SubscriptionFeed, Sequence[StoredRecord]],
+    ) -> int:
+        """Return how many of the records need not be handed out again: those before the first that
+        some feed had no room for, if that is waited for. `refusals` has those records by feed.
+        """
+        done = len(records)
+        if self._backpressure.begin(self._read_for(), refusals):
+            done = first_refused(records, refusals.values())
+            turn.position = records[done].offset
+        else:
+            for feed in refusals:
+                del turn.feeds[feed]
+        for feed in refusals:
+            feed.wait_for_room()
+        return done
+
+    def _read_for(self) -> Iterator[SubscriptionFeed]:
+        """The feeds for which something is read, and those that wait for it."""
         turns = (turn.feeds for turn in self._turns.values())
-        return all(each is feed for feeds in (*turns, *self._waiting.values()) for each in feeds)
+        found: dict[SubscriptionFeed, None] = {}
+        for feeds in (*turns, *self._waiting.values()):
+            found |= feeds
+        yield from found
 
     def _advance(self, number: int, turn: _Turn) -> None:
         if turn.position >= self._reader.position(number):
-            self._leave(number, turn)
+            self._skip_unwanted(number, turn)
             feeds, turn.feeds = turn.feeds, {}
             for feed in feeds:
                 self._reader.caught_up(feed, number)
         elif turn.read >= TURN_RECORDS and self._waiting.get(number):
-            self._leave(number, turn)
+            self._skip_unwanted(number, turn)
             self._waiting[number] |= turn.feeds
             turn.feeds.clear()
         self._end_if_empty(number, turn)
 
-    def _leave(self, number: int, turn: _Turn) -> None:
+    def _skip_unwanted(self, number: int, turn: _Turn) -> None:
+        """Count what the feeds of a turn did not take as skipped."""
         for feed in turn.feeds:
             feed.skip_to(number, turn.position)
 
@@ -267,14 +293,20 @@ class CatchUp:
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
             return
+        self._skip_unwanted(number, turn)
         for feed in turn.feeds:
             # A feed without a committed offset begins at 0, wherever the log begins.
             (feed.expire if feed.next_offset(number) else feed.skip_to)(number, low)
         turn.position = low
         turn.ticket = self._read(number, low)
 
-    def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
-        """As `AssignedConsumerListener.on_error`: the reader of the channel has the same error."""
+    def on_error(self, partition: Partition | None, alarm: ConsumerAlarm) -> None:
+        """As `AssignedConsumerListener.on_error`. For a partition, the reader of the channel has
+        the same error.
+        """
+        if partition is None:
+            for feed in [feed for turn in self._turns.values() for feed in turn.feeds]:
+                feed.raise_alarm(alarm.kind, alarm.detail)
 
     def on_restarted(self) -> None:
         """The consumer was replaced by a new one, which reads nothing yet."""

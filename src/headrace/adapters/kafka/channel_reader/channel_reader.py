@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Final
 
 from headrace.adapters.kafka.channel_reader.admission import Admission
+from headrace.adapters.kafka.channel_reader.backpressure import Backpressure, first_refused
 from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
@@ -37,6 +38,8 @@ START_DISTANCE_MAX: Final = 10_000
 """How many records the reader goes back for a feed when it begins, and how many it reads before it
 reaches a feed that begins ahead of it. Feeds that are further apart do not wait for each other.
 """
+WAIT_SECONDS_MAX: Final = 0.25
+"""As `Backpressure`."""
 NOT_OWNED: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
@@ -73,7 +76,7 @@ class ChannelReader:
         """Set when the reader has left its group."""
         self._loop = asyncio.get_running_loop()
         self._consumer = ReaderConsumer(config, shared, self._on_alarm, reader=self)
-        self._membership = ReaderMembership(self._consumer, self.owns_partitions)
+        self._membership = ReaderMembership(self._consumer)
         self._admission = Admission(self, offsets, self._membership, shared.topic_ids)
         self._commits = GroupCommits(
             offsets,
@@ -94,7 +97,11 @@ class ChannelReader:
         self._overdue = asyncio.Event()
         """Whether the drain deadline of the revocation that runs has passed."""
         self._held: list[StoredRecord] = []
-        """Records for which the only feed has no room."""
+        """Records that some feeds have no room for, and what was read after them."""
+        self._held_ends: dict[int, int] = {}
+        """Ends of partitions that were reached after these records."""
+        self._backpressure = Backpressure(WAIT_SECONDS_MAX, self._dispatch_held_soon)
+        self._will_dispatch_held = False
         self._progress = ReaderProgress({}, {}, False)
         self._progress_known = False
         """Whether `_progress` is from this callback of the loop."""
@@ -119,8 +126,6 @@ class ChannelReader:
         self._matcher.add(feed)
         self._shared.byte_budget.register(feed.flow)
         self.open()
-        if self._held:  # Until now there was only one feed to wait for.
-            self._loop.call_soon(self._dispatch_held)
         if self.unconfirmed:
             feed.notify_membership(True)
         self._admission.join(feed)
@@ -208,6 +213,8 @@ class ChannelReader:
         """As `Reader.filter_changed`."""
         if feed in self.feeds and not feed.stopping:
             self._matcher.add(feed)
+            if self._backpressure.waiting:  # What waits may be for this feed no longer.
+                self._dispatch_held_soon()
 
     def commit_soon(self, feed: SubscriptionFeed) -> None:
         """As `Reader.commit_soon`."""
@@ -220,8 +227,8 @@ class ChannelReader:
     def room_available(self, feed: SubscriptionFeed) -> None:
         """As `Reader.room_available`."""
         self._catch_up.room_available(feed)
-        if self._held:
-            self._loop.call_soon(self._dispatch_held)
+        if self._backpressure.waiting and self._is_follower(feed):
+            self._dispatch_held_soon()
         self._loop.call_soon(self.place, feed)
 
     def verify_membership(self) -> None:
@@ -271,7 +278,9 @@ class ChannelReader:
     async def start_positions(
         self, partitions: Sequence[Partition], partition_count: int
     ) -> Sequence[Position]:
-        """Return where to begin in newly assigned partitions. Raises `LogUnavailable`."""
+        """Return where to begin in newly assigned partitions. Raises a `HeadraceError` if the
+        offsets of no subscription can be read.
+        """
         self._partition_count = partition_count
         self._membership.on_owned()
         feeds = [feed for feed in self.feeds if not feed.stopping]
@@ -299,6 +308,11 @@ class ChannelReader:
                 self._consumer.pause(start.partition)
         self._admission.join_where_missing()
         self._retries.on_assigned()
+
+    @property
+    def changes(self) -> int:
+        """As `admission.Reader.changes`."""
+        return self._membership.changes
 
     @property
     def owned(self) -> Collection[int]:
@@ -369,6 +383,8 @@ class ChannelReader:
         if number not in self._followers or not feed.takes(number) or feed.follows(number):
             return
         feed.follow(number)
+        if self._backpressure.waiting:
+            self._dispatch_held_soon()
         self._followers[number] += 1
         if self._followers[number] == 1:
             self._consumer.resume(Partition(self.topic, number))
@@ -395,17 +411,25 @@ class ChannelReader:
         else:
             self._dispatch(records)
 
+    def _dispatch_held_soon(self) -> None:
+        """Read on: a feed has room, or the time to wait for that is over."""
+        self._backpressure.end()
+        if not self._will_dispatch_held:
+            self._will_dispatch_held = True
+            self._loop.call_soon(self._dispatch_held)
+
     def _dispatch_held(self) -> None:
         """Continue with a part of what was held. `_dispatch` puts back what finds no room again."""
+        self._will_dispatch_held = False
         part, self._held = self._held[:BATCH_RECORDS_MAX], self._held[BATCH_RECORDS_MAX:]
         if part:
             self._dispatch(part)
-        if self._held and not self._waits_for_room():
-            self._loop.call_soon(self._dispatch_held)
-
-    def _waits_for_room(self) -> bool:
-        """Whether nothing can be done before the only feed has room."""
-        return len(self.feeds) == 1 and next(iter(self.feeds)).full
+        if not self._held:
+            ends, self._held_ends = self._held_ends, {}
+            for number, offset in ends.items():
+                self.on_end(number, offset)
+        elif not self._backpressure.waiting:
+            self._dispatch_held_soon()
 
     def _dispatch(self, records: Sequence[StoredRecord]) -> None:
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
@@ -425,37 +449,43 @@ class ChannelReader:
         self._matcher.examined()
         shared = len(batches) > 1
         taken = []
-        at = len(records)
+        refusals: dict[SubscriptionFeed, Sequence[StoredRecord]] = {}
         for feed, batch in batches.items():
             fresh, refused = feed.take(batch, shared=shared)
             if fresh:
                 taken.append((feed, fresh))
-            if refused and len(self.feeds) == 1:
-                at = self._hold(records, refused[0])
-                feed.wait_for_room()
-            elif refused:
-                self._refused(feed, refused)
+            if refused:
+                refusals[feed] = refused
+        at = len(records)
+        if self._backpressure.begin(filter(self._is_follower, self.feeds), refusals):
+            at = first_refused(records, refusals.values())
+            self._hold(records[at:])
+        else:
+            for feed, refused in refusals.items():
+                self._leave_behind(feed, refused)
+        for feed in refusals:
+            feed.wait_for_room()
         self._consumer.finish(records[:at])
         # Last: what the listeners do must find all positions as they are now.
         for feed, fresh in taken:
             feed.hand_out(fresh)
 
-    def _hold(self, records: Sequence[StoredRecord], first: StoredRecord) -> int:
-        """Keep the records from `first` on until the only feed has room, and return its index. The
-        consumer reads no more meanwhile than its bounds allow.
+    def _is_follower(self, feed: SubscriptionFeed) -> bool:
+        return any(map(feed.follows, feed.partitions))
+
+    def _hold(self, records: Sequence[StoredRecord]) -> None:
+        """Keep these records until there is room. The consumer reads no more meanwhile than its
+        bounds allow.
         """
-        at = next(index for index, record in enumerate(records) if record is first)
-        self._held[:0] = records[at:]
+        self._held[:0] = records
         for record in reversed(self._held):
             if record.partition in self._positions:
                 self._positions[record.partition] = record.offset
-        return at
 
-    def _refused(self, feed: SubscriptionFeed, records: Sequence[StoredRecord]) -> None:
-        """The feed has no room: it falls behind, and the others continue."""
-        for record in records:
+    def _leave_behind(self, feed: SubscriptionFeed, refused: Sequence[StoredRecord]) -> None:
+        """The feed has no room for these records: it falls behind, and the others continue."""
+        for record in refused:
             self._unfollow(feed, record.partition, record.offset)
-        feed.wait_for_room()
 
     # Revocation.
 
@@ -500,6 +530,7 @@ class ChannelReader:
             return
         for feed in self.feeds:
             if feed.follows(number):
+                feed.skip_to_reader(number)
                 feed.expire(number, offset)
         self._positions[number] = offset
 
@@ -513,10 +544,17 @@ class ChannelReader:
         self._drop(numbers)
         self._overdue.set()  # A revocation of them is over.
 
+    def on_all_lost(self) -> None:
+        """As `StartPositionsSource.on_all_lost`."""
+        self._membership.on_lost()
+        for feed in list(self.feeds):
+            feed.lose(list(feed.partitions))
+
     def _drop(self, numbers: Collection[int]) -> None:
         for number in numbers:
             self._positions.pop(number, None)
             self._followers.pop(number, None)
+            self._held_ends.pop(number, None)
             self._catch_up.drop(number)
         dropped = [each for each in self._held if each.partition not in self._positions]
         self._held = [each for each in self._held if each.partition in self._positions]
@@ -524,7 +562,11 @@ class ChannelReader:
 
     def on_end(self, number: int, offset: int) -> None:
         """As `StartPositionsSource.on_end`."""
-        if number in self._positions and not any(each.partition == number for each in self._held):
+        if number not in self._positions:
+            return
+        if any(each.partition == number for each in self._held):
+            self._held_ends[number] = offset
+        else:
             self._positions[number] = max(self._positions[number], offset)
 
     # Commits of skipped records.

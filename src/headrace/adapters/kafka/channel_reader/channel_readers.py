@@ -27,7 +27,7 @@ class ChannelReaders:
         self._offsets: GroupOffsets | None = None
         self._by_topic: dict[str, ChannelReader] = {}
         self._closing: dict[str, asyncio.Event] = {}
-        """Set when the last reader of a topic has left its group."""
+        """Set when the last reader of a topic has left its group; forgotten some time later."""
 
     def open(
         self,
@@ -66,6 +66,9 @@ class ChannelReaders:
     def _on_closing(self, reader: ChannelReader) -> None:
         if self._by_topic.get(reader.topic) is reader:
             del self._by_topic[reader.topic]
+            self._closing = {
+                topic: each for topic, each in self._closing.items() if not each.is_set()
+            }
             self._closing[reader.topic] = reader.closed
 
     async def close(self) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+import structlog
+
 from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.codec import http, kafka
@@ -11,6 +13,8 @@ from headrace.domain.event import InvalidEvent
 from headrace.domain.filter_index import FilterIndex
 from headrace.domain.record import StoredRecord
 from headrace.runtime.failpoints import stall_point, stall_points_armed
+
+logger = structlog.get_logger(__name__)
 
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
@@ -37,29 +41,39 @@ class EventMatcher:
     def wanted(
         self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
     ) -> Collection[SubscriptionFeed]:
-        """Return the feeds whose filters the record passes; all `feeds` if it is not an event."""
+        """Return the feeds whose filters the record passes; all `feeds` if it is not an event, or
+        cannot be examined: no feed may miss it.
+        """
         index = self._index
-        if record.examined:
-            return index.matching(_attributes(record) if index.conditional else _NO_ATTRIBUTES)
-        headers = self._read(record)
-        if headers is None:
+        try:
+            if record.examined:
+                return index.matching(_attributes(record) if index.conditional else _NO_ATTRIBUTES)
+            headers = self._read(record)
+            if headers is None:
+                return feeds
+            attributes = _NO_ATTRIBUTES
+            if index.conditional:
+                attributes = record.attributes = kafka.attributes_of(*headers)
+            found = index.matching(attributes)
+            if found:
+                record.header_lines = http.binary_lines(*headers)
+            return found
+        except Exception as error:
+            _not_examined(record, error)
             return feeds
-        attributes = _NO_ATTRIBUTES
-        if index.conditional:
-            attributes = record.attributes = kafka.attributes_of(*headers)
-        found = index.matching(attributes)
-        if found:
-            record.header_lines = http.binary_lines(*headers)
-        return found
 
     def wanted_by_few(
         self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
     ) -> Collection[SubscriptionFeed]:
         """As `wanted`, of these feeds: each filter is evaluated by itself."""
-        if not record.examined and self._read(record) is None:
+        try:
+            if not record.examined and self._read(record) is None:
+                return feeds
+            attributes = _attributes(record)
+            return [feed for feed in feeds if feed.filter.matches(attributes)]
+        except Exception as error:
+            _not_examined(record, error)
             return feeds
-        attributes = _attributes(record)
-        return [feed for feed in feeds if feed.filter.matches(attributes)]
 
     def examined(self) -> None:
         """The caller is done with a batch of records."""
@@ -87,6 +101,18 @@ class EventMatcher:
 
     def _on_misplaced(self) -> None:
         self._misplaced = True
+
+
+def _not_examined(record: StoredRecord, error: Exception) -> None:
+    record.examined = False  # The listeners apply the filters themselves.
+    logger.error(
+        "event_not_examined",
+        record=record.origin,
+        error=repr(error),
+        exc_info=error,
+        next_step="please report this with the traceback; each subscription examines the event"
+        " by itself",
+    )
 
 
 def _attributes(record: StoredRecord) -> Mapping[str, str]:

@@ -54,7 +54,7 @@ class GroupCommits:
         self._membership = membership
         self._on_members = on_members
         self._loop = asyncio.get_running_loop()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[bool]] = set()
 
     def schedule(self, feed: SubscriptionFeed) -> None:
         """Commit what the feed has done, within 100 ms or when the rate of the process allows."""
@@ -67,14 +67,9 @@ class GroupCommits:
         if feed.commit_lock.locked() or feed.stopping:
             return
         if self._membership.confirmed():
-            self._spawn(self._commit(feed))
+            self._spawn(self._store(feed, None, COMMIT_SECONDS))
         else:
             self._membership.confirm()
-            self.schedule(feed)
-
-    async def _commit(self, feed: SubscriptionFeed) -> None:
-        await self._store(feed, None, COMMIT_SECONDS)
-        if feed.has_changed():
             self.schedule(feed)
 
     async def give_back(
@@ -108,13 +103,15 @@ class GroupCommits:
         except TimeoutError:
             feed.drain_overdue(numbers)
         if feed.partitions:
-            await self._membership.wait_until_confirmed()
             await self._commit_final(feed)
 
     async def _commit_final(
         self, feed: SubscriptionFeed, numbers: Collection[int] | None = None
     ) -> None:
-        """Commit what is done in these partitions before they are given back."""
+        """Commit what is done in these partitions before they are given back. The drain may have
+        taken longer than a confirmation of the membership is valid.
+        """
+        await self._membership.wait_until_confirmed()
         if not await self._store(feed, numbers, FINAL_COMMIT_SECONDS):
             feed.raise_alarm(
                 AlarmKind.COMMIT_FAILED,
@@ -125,27 +122,40 @@ class GroupCommits:
     async def _store(
         self, feed: SubscriptionFeed, numbers: Collection[int] | None, seconds: float
     ) -> bool:
-        """Commit once; return whether everything is stored."""
+        """Commit once; return whether everything is stored. What is due then is committed later:
+        `_send` sends nothing meanwhile.
+
+        A request may wait for the coordinator of the group. It is not written after one of its
+        partitions was lost: another process may have committed for it, even if this one is a member
+        again.
+        """
         async with feed.commit_lock:
             found = feed.next_commit(numbers)
             if not found:
                 return True
+            states = {position.partition.partition: state for state, position in found}
+
+            def still_valid() -> bool:
+                return self._membership.confirmed() and len(feed.still(states)) == len(states)
+
             result = _NOT_SENT
             try:
                 result = await self._offsets.commit(
                     feed.group,
                     [position for _, position in found],
                     seconds,
-                    self._membership.confirmed,
+                    still_valid,
                 )
             finally:
                 for state, position in found:
                     state.on_commit_answered(stored=is_stored(result, position.partition))
         if result.outcome is CommitOutcome.MEMBERS:
             self._on_members(feed)
+        if feed.has_changed():
+            self.schedule(feed)
         return all(is_stored(result, position.partition) for _, position in found)
 
-    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[None, None, bool]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -5,6 +5,7 @@ unless the reader's own group has confirmed a moment ago that this process is a 
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -24,6 +25,16 @@ class Member(Protocol):
         """When the group last confirmed the membership (seconds of the loop)."""
         ...
 
+    @property
+    def has_partitions(self) -> bool:
+        """Whether it owns partitions, which it may be giving back."""
+        ...
+
+    @property
+    def has_lost_more(self) -> bool:
+        """Whether it has lost partitions, and the feeds do not know that yet."""
+        ...
+
     def confirm_membership(self) -> None:
         """Have the group confirm the membership."""
         ...
@@ -40,17 +51,19 @@ class ReaderMembership:
     def __init__(
         self,
         member: Member,
-        owns_partitions: Callable[[], bool],
         *,
         clock: Callable[[], float] | None = None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`clock` returns the seconds of the loop."""
+        """`clock` returns the seconds of the loop; they stand still while the machine is suspended,
+        those of `wall_clock` do not.
+        """
         self._member = member
-        self._owns_partitions = owns_partitions
         self._loop = asyncio.get_running_loop()
         self._now = clock or self._loop.time
         self._owned_at = self._stalled_at = float("-inf")
-        self._ticked_at = self._now()
+        self._wall_clock = wall_clock
+        self._ticked_at, self._ticked_wall_at = self._now(), wall_clock()
         self._timer: asyncio.TimerHandle | None = None
         self.changes = 0
         """How often the assignment has changed. What was read of a group before the last change may
@@ -69,10 +82,10 @@ class ReaderMembership:
 
     def tick(self) -> None:
         """Note that the loop runs."""
-        now = self._now()
-        if now - self._ticked_at > _STALL_SECONDS:
+        now, wall = self._now(), self._wall_clock()
+        if max(now - self._ticked_at, wall - self._ticked_wall_at) > _STALL_SECONDS:
             self._stalled_at = now
-        self._ticked_at = now
+        self._ticked_at, self._ticked_wall_at = now, wall
 
     def on_owned(self) -> None:
         """The group assigns partitions now, or waits for this process to return some: nobody else
@@ -89,10 +102,15 @@ class ReaderMembership:
 
     def confirmed(self) -> bool:
         """Whether the group has confirmed, less than half of a session ago, that this process owns
-        its partitions.
+        its partitions, and it has lost none and was not suspended since.
         """
+        self.tick()
         confirmed_at = max(self._member.confirmed_at, self._owned_at)
-        return self._now() - confirmed_at < UNCONFIRMED_SECONDS
+        return (
+            not self._member.has_lost_more
+            and confirmed_at >= self._stalled_at
+            and self._now() - confirmed_at < UNCONFIRMED_SECONDS
+        )
 
     def confirm(self) -> None:
         """Begin to find out."""
@@ -101,6 +119,6 @@ class ReaderMembership:
     async def wait_until_confirmed(self) -> None:
         """Return as soon as the membership is confirmed, or half of a session has passed."""
         until = self._now() + UNCONFIRMED_SECONDS
-        while not self.confirmed() and self._owns_partitions() and self._now() < until:
+        while not self.confirmed() and self._member.has_partitions and self._now() < until:
             self.confirm()
             await asyncio.sleep(_CHECK_SECONDS)

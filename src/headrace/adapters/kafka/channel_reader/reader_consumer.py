@@ -10,12 +10,11 @@ from typing import Protocol
 
 from confluent_kafka import Consumer
 
-from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, ConsumerFailed
 from headrace.adapters.kafka.consumer.commands import ConsumerCommands
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.feed import KafkaFeed
 from headrace.adapters.kafka.consumer.partition_state import PartitionState
-from headrace.adapters.kafka.consumer.poll_loop import ConsumerFailed
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -35,11 +34,17 @@ class StartPositionsSource(Protocol):
     async def start_positions(
         self, partitions: Sequence[Partition], partition_count: int
     ) -> Sequence[Position]:
-        """Return where to begin in newly assigned partitions. Raises `LogUnavailable`."""
+        """Return where to begin in newly assigned partitions. Raises `HeadraceError`."""
         ...
 
     def on_assigned(self, starts: Sequence[Position]) -> None:
         """The reader begins at these positions."""
+        ...
+
+    def on_all_lost(self) -> None:
+        """Nothing is assigned now. The subscriptions may have begun in partitions that were not
+        reported with `on_assigned`, because the assignment has failed.
+        """
         ...
 
     def on_end(self, number: int, offset: int) -> None:
@@ -131,6 +136,12 @@ class ReaderConsumer(KafkaFeed):
         """As `Assignment.on_partitions_assigned`."""
         super().on_partitions_assigned(starts)
         self._reader.on_assigned(starts)
+
+    def on_partitions_lost(self, partitions: Collection[Partition] | None) -> None:
+        """As `Assignment.on_partitions_lost`."""
+        super().on_partitions_lost(partitions)
+        if partitions is None:
+            self._reader.on_all_lost()
 
     def on_drain_timeout(self, request: RevocationRequest) -> None:
         """As `Assignment.on_drain_timeout`; the reader completes the request."""

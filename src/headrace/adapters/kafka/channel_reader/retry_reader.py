@@ -14,7 +14,11 @@ from typing import Final, Protocol
 
 from headrace.adapters.kafka.channel_reader.admission import Admission
 from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
-from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
+from headrace.adapters.kafka.channel_reader.forward_commits import ForwardCommits
+from headrace.adapters.kafka.channel_reader.group_commits import (
+    FINAL_COMMIT_SECONDS,
+    GroupCommits,
+)
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import (
     ReaderProgress,
@@ -99,9 +103,10 @@ class RetryReader:
         self._topic_offsets = topic_offsets
         self._channel = channel
         self._loop = asyncio.get_running_loop()
+        self._membership = membership
         self._admission = Admission(self, offsets, membership, shared.topic_ids)
         self._commits = GroupCommits(
-            offsets,
+            ForwardCommits(offsets, lambda: bool(self._counts_before)),
             shared.commit_rate_limiter,
             membership,
             on_members=self._admission.on_members,
@@ -113,6 +118,10 @@ class RetryReader:
         """Feeds whose topic has an unknown number of partitions."""
         self._channel_partitions = 0
         """The number by which partitions are assigned now."""
+        self._counts_before: list[int] = []
+        """Numbers by which other processes may still read."""
+        self._moves = 0
+        """How often that number has changed."""
         self._tickets: dict[Partition, int] = {}
         """What is read now."""
         self._described_timer: asyncio.TimerHandle | None = None
@@ -243,6 +252,11 @@ class RetryReader:
 
     # Assignment.
 
+    @property
+    def changes(self) -> int:
+        """As `admission.Reader.changes`."""
+        return self._membership.changes + self._moves
+
     def partition_count(self, feed: SubscriptionFeed) -> int:
         """As `admission.Reader.partition_count`."""
         return self._topic_ids.partitions(feed.topic)
@@ -262,8 +276,15 @@ class RetryReader:
         ]
 
     def _owns(self, topic: str, number: int) -> bool:
-        count = self._channel_partitions
-        return bool(count) and assigned_with(topic, number, count) in self._channel.owned
+        """Whether this process reads a partition, and no other process still does."""
+        return bool(self._channel_partitions) and all(
+            owner in self._channel.owned for owner in self._owners(topic, number)
+        )
+
+    def _owners(self, topic: str, number: int) -> set[int]:
+        """The partitions of the channel whose owners read this partition."""
+        counts = (self._channel_partitions, *self._counts_before)
+        return {assigned_with(topic, number, count) for count in counts}
 
     def on_assigned(self) -> None:
         """This process owns more partitions of the channel."""
@@ -271,11 +292,18 @@ class RetryReader:
         self._admission.join_where_missing()
 
     def _update_channel_partitions(self) -> None:
-        """Give back what belongs to another process now, because the channel has got partitions."""
-        count = self._channel.channel_partitions()
-        if count == self._channel_partitions:
+        """Give back what belongs to another process now, because the channel has got partitions.
+        What moves to this process begins when all others have noticed that and given it back.
+        """
+        count, before = self._channel.channel_partitions(), self._channel_partitions
+        if count == before:
             return
         self._channel_partitions = count
+        self._moves += 1
+        if before:
+            self._counts_before.append(before)
+            wait = self._topic_ids.noticed_seconds + self._drain_seconds + FINAL_COMMIT_SECONDS
+            self._loop.call_later(wait, self._counts_before.remove, before)
         overdue = asyncio.Event()
         for feed in self.feeds:
             numbers = [each for each in feed.partitions if not self._owns(feed.topic, each)]
@@ -302,8 +330,9 @@ class RetryReader:
                 feed.lose(numbers)
 
     def _assigned_with(self, feed: SubscriptionFeed, owned: Collection[int]) -> list[int]:
-        count = self._channel_partitions
-        return [each for each in feed.partitions if assigned_with(feed.topic, each, count) in owned]
+        return [
+            each for each in feed.partitions if not self._owners(feed.topic, each).isdisjoint(owned)
+        ]
 
     # Records.
 
@@ -374,9 +403,12 @@ class RetryReader:
             feed.skip_to(number, low)
         self.place(feed)
 
-    def on_error(self, partition: Partition, alarm: ConsumerAlarm) -> None:
+    def on_error(self, partition: Partition | None, alarm: ConsumerAlarm) -> None:
         """As `AssignedConsumerListener.on_error`."""
-        if partition in self._tickets:
+        if partition is None:
+            for feed in list(self.feeds):
+                feed.raise_alarm(alarm.kind, alarm.detail)
+        elif partition in self._tickets:
             self._by_topic[partition.topic].raise_alarm(alarm.kind, alarm.detail, partition)
 
     def on_restarted(self) -> None:

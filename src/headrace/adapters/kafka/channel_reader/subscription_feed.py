@@ -66,7 +66,7 @@ class Reader(Protocol):
         ...
 
     def room_available(self, feed: "SubscriptionFeed") -> None:
-        """The feed was full and has room again."""
+        """The feed was full, or has reported its room, and half of it is free."""
         ...
 
     def verify_membership(self) -> None:
@@ -132,9 +132,11 @@ class SubscriptionFeed:
         self.commit_lock = asyncio.Lock()
         """Held during a commit: a second one could overtake it and set the offset back."""
         self.full = False
-        """Whether a record was refused because there was no room."""
-        self.members_since: float | None = None
-        """Since when the group has members, as far as is known (seconds of the loop)."""
+        """Whether the reader waits for room: a record was refused, or others have none."""
+        self.refused_since: float | None = None
+        """Since when the group does not let this process begin, as far as is known (seconds of the
+        loop).
+        """
         self.stopping = False
         self._stopped = asyncio.Event()
         self._reader = reader
@@ -321,15 +323,18 @@ class SubscriptionFeed:
         """Take the records that the reader reads from now on."""
         self.partitions[number].following = True
 
+    def wants(self, number: int) -> bool:
+        """Whether records of this partition are wanted, if there is room."""
+        progress = self.partitions.get(number)
+        return progress is not None and not progress.state.paused and not self.stopping
+
     def takes(self, number: int) -> bool:
         """Whether records of this partition may be handed out now."""
-        progress = self.partitions.get(number)
-        return (
-            progress is not None
-            and not progress.state.paused
-            and not self.full
-            and not self.stopping
-        )
+        return not self.full and self.wants(number)
+
+    def report_room(self) -> None:
+        """Notify the reader when half of the room is free, as after a record that was refused."""
+        self.full = True
 
     def wait_for_room(self) -> None:
         """There was no room for a record: notify the reader when there is again."""

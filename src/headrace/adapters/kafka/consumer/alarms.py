@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from confluent_kafka import KafkaError
+import structlog
+from confluent_kafka import KafkaError, KafkaException
 
 from headrace.adapters.kafka.errors import is_denied, is_fatal, is_instance_fenced, is_missing
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.record import Partition
 
 _ALARM_INTERVAL_SECONDS = 10.0
+
+logger = structlog.get_logger(__name__)
 
 
 class ConsumerAlarm(NamedTuple):
@@ -37,6 +40,33 @@ def consumer_alarm(error: KafkaError) -> ConsumerAlarm:
     else:
         kind = AlarmKind.REBUILT if fatal else AlarmKind.UNAVAILABLE
     return ConsumerAlarm(kind, f"{error.name()}: {error.str()}", fatal)
+
+
+class ConsumerFailed(Exception):
+    """This consumer cannot be used any longer."""
+
+    def __init__(self, alarm: ConsumerAlarm) -> None:
+        super().__init__(alarm.detail)
+        self.alarm = alarm
+
+
+def failure_alarm(error: Exception, consumer: str) -> ConsumerAlarm:
+    """Return the alarm for what has ended a consumer. An internal error is also logged, because it
+    must not end deliveries silently.
+    """
+    if isinstance(error, ConsumerFailed):
+        return error.alarm
+    if isinstance(error, KafkaException):
+        return consumer_alarm(error.args[0])
+    logger.error(
+        "consumer_thread_failed",
+        consumer=consumer,
+        error=repr(error),
+        next_step="report this as a bug; a new consumer is created",
+        exc_info=error,
+    )
+    detail = f"the consumer's thread failed with {type(error).__name__}"
+    return ConsumerAlarm(AlarmKind.REBUILT, detail, fatal=True)
 
 
 class AlarmReporter:

@@ -56,6 +56,8 @@ class Assignment:
         self._confirming = False
         self._committing: Sequence[PartitionState] = ()
         self._committing_since = 0.0
+        self._losses = 0
+        """How many losses were handled."""
         self.raise_alarm = AlarmReporter(config.group, alarm).report
         self._closed = False
         self.recreated_partitions: deque[Partition] = deque()
@@ -119,6 +121,16 @@ class Assignment:
     def confirmed_at(self) -> float:
         """When the group last confirmed the membership (seconds of the loop)."""
         return self._membership.confirmed_at
+
+    @property
+    def has_partitions(self) -> bool:
+        """Whether this process owns partitions, which it may be giving back."""
+        return bool(self._states)
+
+    @property
+    def has_lost_more(self) -> bool:
+        """Whether the thread has lost partitions that are not dropped here yet."""
+        return self.channel.losses > self._losses
 
     def confirm_membership(self) -> None:
         """Commit what is committed again, because the answer shows whether the group still has this
@@ -297,29 +309,31 @@ class Assignment:
 
     def on_partitions_revoked(self, request: RevocationRequest) -> None:
         """Complete the request as soon as the listener has none of their records in flight."""
+        states = [self._states[each] for each in request.partitions if each in self._states]
 
         def drained() -> None:
             if request.is_open:
-                request.complete(self._release(request.partitions))
+                request.complete(self._release(states))
 
         if self._closed:
             drained()
         else:
             self._listener.on_revoked(request.partitions, drained)
 
+    def limit_drain(self, request: RevocationRequest) -> None:
+        """Begin the drain deadline of this request."""
+        self._loop.call_later(self.config.drain_seconds, self.on_drain_timeout, request)
+
     def on_drain_timeout(self, request: RevocationRequest) -> None:
         """Handle the end of the drain deadline of this request."""
-        if not request.is_open:
+        if not request.is_open or self._closed:
             return
-        records = sum(
-            len(state.in_flight)
-            for partition in request.partitions
-            if (state := self._states.get(partition))
-        )
+        states = [self._states[each] for each in request.partitions if each in self._states]
+        records = sum(len(state.in_flight) for state in states)
         self._listener.on_lost(request.partitions)
         # A listener that has nothing in flight may have completed the request in `on_lost`.
         if request.is_open:
-            request.complete(self._release(request.partitions))
+            request.complete(self._release(states))
         self.raise_alarm(
             AlarmKind.DRAIN_OVERDUE,
             f"{records} records were not done when their partitions had to be given back",
@@ -328,6 +342,7 @@ class Assignment:
 
     def on_partitions_lost(self, partitions: Collection[Partition] | None) -> None:
         """Drop these partitions (None: all), which already belong to another member."""
+        self._losses += 1
         gone = [
             state.partition
             for state in self._states.values()
@@ -413,11 +428,10 @@ class Assignment:
             self._membership.commit_sent()
             self.channel.commit(positions)
 
-    def _release(self, partitions: Collection[Partition]) -> list[Position]:
+    def _release(self, states: Collection[PartitionState]) -> list[Position]:
+        """Drop these states, unless their partitions were lost and may be assigned again."""
         now = self._loop.time()
-        held = [
-            state for partition in partitions if (state := self._states.get(partition)) is not None
-        ]
+        held = [state for state in states if self._states.get(state.partition) is state]
         # Without progress there may still be an id of the topic to store. A refusal of that commit
         # would be worth no alarm: the next owner of the partition stores the id.
         positions = [
@@ -425,7 +439,7 @@ class Assignment:
             for state in held
             if state.has_progress() and (position := state.next_commit(now)) is not None
         ]
-        self._remove(partitions)
+        self._remove([state.partition for state in held])
         return positions
 
     def _remove(self, partitions: Collection[Partition]) -> None:

@@ -4,7 +4,7 @@ other. Neither side ever waits for the other here.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -36,6 +36,8 @@ class ConsumerCommands:
         """Whether a static member leaves its group at the end."""
         self.abandoned = False
         """Whether the thread ends without drain or commit, and reports nothing."""
+        self.losses = 0
+        """How often the thread has reported lost partitions. The loop handles that later."""
 
     # Called by the loop; all return immediately.
 
@@ -72,6 +74,17 @@ class ConsumerCommands:
         self._flow.wake.set()
 
     # Called by the thread.
+
+    def report_lost(
+        self,
+        callback: Callable[[Collection[Partition] | None], object],
+        partitions: Collection[Partition] | None,
+    ) -> None:
+        """Call `callback` on the loop with lost partitions (None: all). `losses` is counted at
+        once.
+        """
+        self.losses += 1
+        self.call_on_loop(callback, partitions)
 
     def call_on_loop(self, callback: Callable[..., object], *arguments: object) -> None:
         """Call `callback` on the loop, after all earlier calls."""

@@ -13,20 +13,15 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-from confluent_kafka import KafkaException
-
-from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, failure_alarm
 from headrace.adapters.kafka.consumer.assignment import Assignment
-from headrace.adapters.kafka.consumer.poll_loop import ConsumerFailed, PollLoop
+from headrace.adapters.kafka.consumer.poll_loop import PollLoop
 from headrace.domain.backoff import Backoff
 from headrace.domain.feed import AlarmKind
 
 _BACKOFF: Final = Backoff((0.2, 0.5, 1.0, 2.0, 5.0, 10.0))
 _FENCED_BACKOFF_SECONDS = 15.0
 _HEALTHY_SECONDS = 60.0
-
-logger = structlog.get_logger(__name__)
 
 
 class ConsumerThread(threading.Thread):
@@ -58,14 +53,11 @@ class ConsumerThread(threading.Thread):
             opened_at = time.monotonic()
             alarm = self._run_consumer()
             if alarm is None:
-                # Nothing is assigned now. No answer to a commit must be waited for.
-                self._channel.call_on_loop(self._assignment.on_partitions_lost, None)
                 continue
             failures = 1 if time.monotonic() - opened_at > _HEALTHY_SECONDS else failures + 1
             wait = _BACKOFF.seconds(failures)
             if alarm.kind is AlarmKind.FENCED:
                 wait = max(wait, _FENCED_BACKOFF_SECONDS)
-            self._channel.call_on_loop(self._assignment.on_partitions_lost, None)
             self._channel.call_on_loop(
                 self._assignment.raise_alarm,
                 alarm.kind,
@@ -84,22 +76,8 @@ class ConsumerThread(threading.Thread):
         age = config.options.credentials.age(f"{config.group} {' '.join(config.topics)}")
         try:
             PollLoop(self._assignment, self._settings()).run(age)
-        except ConsumerFailed as failed:
-            return failed.alarm
-        except KafkaException as error:
-            return consumer_alarm(error.args[0])
         except Exception as error:  # An internal error must not end deliveries silently.
-            logger.exception(
-                "consumer_thread_failed",
-                group=self._assignment.config.group,
-                error=repr(error),
-                next_step="report this as a bug; a new consumer is created",
-            )
-            return ConsumerAlarm(
-                AlarmKind.REBUILT,
-                f"the consumer's thread failed with {type(error).__name__}",
-                fatal=True,
-            )
+            return failure_alarm(error, self.name)
         return None
 
     def _sleep(self, seconds: float) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.adapters.kafka.client_health import ClientHealth, ReferenceClient
-from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, ConsumerFailed, consumer_alarm
 from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.commands import Command
+from headrace.adapters.kafka.consumer.consumer_health import ConsumerHealth
 from headrace.adapters.kafka.consumer.positions import Position, to_client
 from headrace.adapters.kafka.consumer.rebalance_listener import RebalanceListener
 from headrace.adapters.kafka.credentials import ClientAge
@@ -36,20 +36,11 @@ _WAIT_BEFORE_PAUSE_SECONDS = 1.0
 _REPORT_SECONDS = 1.0
 _PAUSED_REPORT_SECONDS = 5.0
 _REQUEST_SECONDS = 5.0
-_HEALTH_CHECK_TIMEOUT_SECONDS = 2.0
 _REJOIN_TOPIC_CHARACTERS_MAX = 240
 _RENEWAL_DRAIN_SECONDS = 40.0
 """More than a request to a subscriber takes by default."""
 
 logger = structlog.get_logger(__name__)
-
-
-class ConsumerFailed(Exception):
-    """This consumer cannot be used any longer."""
-
-    def __init__(self, alarm: ConsumerAlarm) -> None:
-        super().__init__(alarm.detail)
-        self.alarm = alarm
 
 
 class PollLoop:
@@ -64,7 +55,6 @@ class PollLoop:
         self._flow = assignment.flow
         self._topics = list(config.topics)
         self._resolver = assignment.position_resolver()
-        self._reference: ReferenceClient = shared.topic_ids
         self._rejoin_due = config.rejoins
         self._rejoin_topic: str | None = None
         self._handlers: dict[Command, Callable[[Any], None]] = {
@@ -74,17 +64,22 @@ class PollLoop:
             Command.SEEK: self._seek,
         }
         self._pending: list[Message] = []
-        self._rebalance = RebalanceListener(assignment, self._drop)
+        self._unanswered: Sequence[Position] = ()
+        """What was committed last, until that is answered."""
+        self._repeated = 0
+        """How many answers are to be ignored, because the commit was repeated."""
+        self._rebalance = RebalanceListener(assignment, self._drop, self._run_commits)
         self._without_offset: dict[Partition, int] = {}
-        """Where reading begins in partitions without a committed offset."""
+        """Where reading begins in partitions of which the client may still report that no offset is
+        committed: nothing of them was read so far.
+        """
         self._paused: set[Partition] = set()
         self._throttled = False
         self._starved_since: float | None = None
         self._fatal: ConsumerAlarm | None = None
         self._next_report_at = 0.0
         self._next_paused_report_at = 0.0
-        self._health = ClientHealth()
-        self._next_health_check_at = time.monotonic() + config.options.health_check_seconds
+        self._health = ConsumerHealth(config, shared.topic_ids)
         calls = {"error_cb": self._on_error, "on_commit": self._on_commit}
         self._consumer = Consumer({**settings, **calls}, logger=client_logger)
 
@@ -103,6 +98,9 @@ class PollLoop:
                 self._shutdown()
         finally:
             self._rebalance.closing = True
+            # Before the consumer leaves its group, which then gives the partitions to others. And
+            # the answer to a commit must not be waited for.
+            self._channel.report_lost(self._assignment.on_partitions_lost, None)
             self._health.close_client(self._consumer.close)
 
     def _rejoin(self) -> None:
@@ -128,10 +126,7 @@ class PollLoop:
         self._run_commands()
         if self._fatal is not None:
             raise ConsumerFailed(self._fatal)
-        if time.monotonic() >= self._next_health_check_at:
-            self._check_health()
-        if self._health.failure is not None:
-            raise ConsumerFailed(ConsumerAlarm(AlarmKind.REBUILT, self._health.failure, fatal=True))
+        self._health.check_when_due(self._consumer)
         if time.monotonic() >= self._next_report_at:
             self._report_high_watermarks()
         room = self._flow.free_records()
@@ -187,13 +182,12 @@ class PollLoop:
                 if record.size > largest:
                     largest = record.size
                 records.append(record)
+                if self._without_offset:
+                    self._without_offset.pop(Partition(record.topic, record.partition), None)
             elif is_partition_end(error):
-                ends.append(
-                    (
-                        Partition(message.topic() or "", message.partition() or 0),
-                        message.offset() or 0,
-                    )
-                )
+                partition = Partition(message.topic() or "", message.partition() or 0)
+                self._without_offset.pop(partition, None)
+                ends.append((partition, message.offset() or 0))
             else:
                 self._on_message_error(message, error)
         if records:
@@ -277,20 +271,6 @@ class PollLoop:
         while self._assignment.recreated_partitions:
             self._restart_recreated(self._assignment.recreated_partitions.popleft())
 
-    def _check_health(self) -> None:
-        """Check whether a broker still answers this client, its commits included. In an outage the
-        query blocks the thread, which then has nothing else to do.
-        """
-        now = time.monotonic()
-        self._health.check(
-            lambda: self._consumer.list_topics(
-                self._topics[0], timeout=_HEALTH_CHECK_TIMEOUT_SECONDS
-            ),
-            now,
-            self._reference,
-        )
-        self._next_health_check_at = time.monotonic() + self._config.options.health_check_seconds
-
     def _restart_recreated(self, partition: Partition) -> None:
         """Restart a partition whose topic was deleted and created again. The client only knows
         names and would continue at the old offset.
@@ -315,13 +295,50 @@ class PollLoop:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
                 self._health.commit_sent()
+                self._unanswered = owned
                 return
         except KafkaException as error:
             logger.info("commit_not_sent", group=self._config.group, error=error.args[0].name())
         self._call_on_loop(self._assignment.on_commit_answered, None)
 
+    def _run_commits(self) -> None:
+        """Execute the commits among the commands, and wait for the answers. For a callback of the
+        client, which calls no other callbacks meanwhile: a commit whose answer has not been
+        reported before it is repeated.
+        """
+        positions, self._unanswered = self._unanswered, ()
+        self._repeated += bool(positions)
+        others = []
+        while self._channel.commands:
+            command, argument = self._channel.commands.popleft()
+            if command is Command.COMMIT:
+                positions = argument
+            else:
+                others.append((command, argument))
+        self._channel.commands.extendleft(reversed(others))
+        if not positions:
+            return
+        owned = [each for each in positions if each.partition in self._rebalance.owned]
+        try:
+            answers = self._consumer.commit(offsets=to_client(owned), asynchronous=False)
+        except KafkaException as refused:
+            self._commit_answered(refused.args[0], ())
+        else:
+            self._commit_answered(None, answers or ())
+
     def _on_commit(self, error: KafkaError | None, partitions: Sequence[TopicPartition]) -> None:
-        """Handle the answer to an asynchronous commit.
+        """Handle the answer to an asynchronous commit."""
+        if self._repeated:
+            self._repeated -= 1
+            self._health.commit_answered()
+        else:
+            self._unanswered = ()
+            self._commit_answered(error, partitions)
+
+    def _commit_answered(
+        self, error: KafkaError | None, partitions: Sequence[TopicPartition]
+    ) -> None:
+        """Handle the answer to a commit.
 
         A refusal (STALE_MEMBER_EPOCH, REBALANCE_IN_PROGRESS, ILLEGAL_GENERATION, no coordinator)
         does not remove partitions: only a revocation or a loss does. The next commit repeats the
@@ -359,6 +376,8 @@ class PollLoop:
         partition = position.partition
         if partition in self._rebalance.owned:
             self._drop_pending([partition])
+            if partition in self._without_offset:
+                self._without_offset[partition] = position.offset
             self._resolver.read_from(self._consumer, partition, position.offset)
             if self._throttled or partition in self._paused:
                 self._consumer.pause(_topic_partitions([partition]))

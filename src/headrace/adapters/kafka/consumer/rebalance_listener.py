@@ -1,7 +1,7 @@
 """Rebalances of one consumer: which partitions it owns, and what it does before it gives them back.
 
 The client calls a rebalance listener inside `poll`, `consume` and `close`. The callbacks do as
-little as possible. The only request that they send to a broker is the commit before a revocation.
+little as possible. The only requests that they send to a broker are commits during a revocation.
 """
 
 import time
@@ -19,22 +19,29 @@ from headrace.runtime.failpoints import Failpoint, failpoint
 
 _COMMIT_SECONDS = 5.0
 _COMMIT_RETRY_SECONDS = 0.1
+_WAIT_SECONDS = 0.05
+"""How long a commit of the loop waits at most while partitions are drained."""
 
 
 class RebalanceListener:
     """The partitions that one consumer owns. Used only in the thread of the consumer."""
 
     def __init__(
-        self, assignment: Assignment, on_removed: Callable[[Collection[Partition]], None]
+        self,
+        assignment: Assignment,
+        on_removed: Callable[[Collection[Partition]], None],
+        run_commits: Callable[[], None],
     ) -> None:
         """`on_removed` is called with partitions that are no longer owned; it must drop what it
-        holds for them.
+        holds for them. `run_commits` is called again and again while partitions are drained; it
+        must send the commits that the loop asks for and wait for the answers.
         """
         self._assignment = assignment
         self._channel = assignment.channel
         self._call_on_loop = assignment.channel.call_on_loop
         self._drain_seconds = assignment.config.drain_seconds
         self._on_removed = on_removed
+        self._run_commits = run_commits
         self.owned: set[Partition] = set()
         self.newly_assigned: set[Partition] = set()
         """Owned, and not reported to the loop yet."""
@@ -92,7 +99,7 @@ class RebalanceListener:
         lost = _partitions(partitions)
         self._remove(lost)
         if not self.closing:
-            self._call_on_loop(self._assignment.on_partitions_lost, lost)
+            self._channel.report_lost(self._assignment.on_partitions_lost, lost)
         consumer.incremental_unassign(list(partitions))
 
     def _remove(self, partitions: Collection[Partition]) -> None:
@@ -102,20 +109,32 @@ class RebalanceListener:
 
     def _drain_and_commit(self, consumer: Consumer, partitions: Collection[Partition]) -> None:
         """Wait until the loop has drained these partitions, then commit what is done. The group
-        waits meanwhile.
+        waits meanwhile. If the loop does not complete the request in time, the partitions are lost.
         """
         if not partitions:
             return
         request = self._releasing or self._request(partitions)
-        if not request.wait(self._drain_seconds):
-            self._call_on_loop(self._assignment.on_drain_timeout, request)
-            request.wait(min(self._drain_seconds, 1.0))
+        self._call_on_loop(self._assignment.limit_drain, request)
+        if not self._wait_for(request):
+            request.give_up()
+            self._channel.report_lost(self._assignment.on_partitions_lost, partitions)
         failpoint(Failpoint.IN_REVOKE)
         # Partitions may have been lost since the request.
         positions = [each for each in request.positions if each.partition in self.owned]
         request.positions = ()
         if positions:
             self._commit_sync(consumer, positions)
+
+    def _wait_for(self, request: RevocationRequest) -> bool:
+        """Wait until the drain deadline, and a second longer. The membership is confirmed meanwhile
+        by the commits of the loop: the client serves no callbacks here.
+        """
+        until = time.monotonic() + self._drain_seconds + min(self._drain_seconds, 1.0)
+        while not request.wait(min(_WAIT_SECONDS, max(until - time.monotonic(), 0.0))):
+            if time.monotonic() >= until or self._channel.abandoned:
+                return False
+            self._run_commits()
+        return True
 
     def _request(self, partitions: Collection[Partition]) -> RevocationRequest:
         request = RevocationRequest(sorted(partitions))

@@ -16,11 +16,12 @@ class RevocationRequest:
         self.partitions = partitions
         self.positions: Sequence[Position] = ()
         self._completed = threading.Event()
+        self._given_up = False
 
     @property
     def is_open(self) -> bool:
-        """Whether the request has not been completed yet."""
-        return not self._completed.is_set()
+        """Whether the thread waits for the completion."""
+        return not self._given_up and not self._completed.is_set()
 
     def complete(self, positions: Sequence[Position]) -> None:
         """Give the partitions back, with what is to be committed for them. Loop."""
@@ -30,3 +31,7 @@ class RevocationRequest:
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for the completion. Thread."""
         return self._completed.wait(timeout_seconds)
+
+    def give_up(self) -> None:
+        """Wait no longer: the partitions are lost. Thread."""
+        self._given_up = True

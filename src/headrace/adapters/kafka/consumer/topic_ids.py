@@ -73,6 +73,11 @@ class TopicIds:
         `headrace.adapters.kafka.client_health.ReferenceClient`.
         """
 
+    @property
+    def noticed_seconds(self) -> float:
+        """How long it takes at most until each process has noticed a change, if brokers answer."""
+        return self._every_seconds + _TIMEOUT_SECONDS
+
     def watch(self, topics: Collection[str]) -> None:
         """Query these from now on, for the first time immediately."""
         with self._lock:

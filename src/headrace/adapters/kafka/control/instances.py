@@ -6,6 +6,7 @@ process is kept.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
@@ -54,6 +55,8 @@ class KafkaInstances:
         self._topic = topic
         self._reports: dict[str, tuple[float, Instance]] = {}
         self._complete = False
+        self._unreadable_at = -math.inf
+        """When the reports of others could not be read, the last time."""
         self._reader = (
             CompactedTopicReader(options, topic, self._on_records, start_seconds=start_seconds)
             if follow
@@ -80,11 +83,17 @@ class KafkaInstances:
         await self._append(Record(instance_id.encode(), None, []))
 
     def live(self) -> Sequence[Instance]:
-        """See the port."""
-        limit = self._clock.monotonic() - LIVE_SECONDS
-        gone = [key for key, (seen_at, _) in self._reports.items() if seen_at < limit]
-        for key in gone:
-            del self._reports[key]
+        """See the port. While Kafka cannot be read, nobody's reports arrive: a process counts as
+        gone only after it could have reported for `LIVE_SECONDS`.
+        """
+        now = self._clock.monotonic()
+        if self._reader is not None and self._reader.last_error is not None:
+            self._unreadable_at = now
+        limit = now - LIVE_SECONDS
+        if self._unreadable_at < limit:
+            gone = [key for key, (seen_at, _) in self._reports.items() if seen_at < limit]
+            for key in gone:
+                del self._reports[key]
         return [instance for _, instance in self._reports.values()]
 
     async def _append(self, record: Record) -> None:

@@ -27,6 +27,10 @@ LOOKUP_SECONDS: Final = 3.0
 """Time limit for the answer of one broker; then another one is asked."""
 LOOKUP_GROUPS_MAX: Final = 500
 """Groups in one request."""
+_KNOWN_MAX: Final = 20_000
+"""Groups whose coordinator is remembered, the newest: those of deleted subscriptions are not
+reported.
+"""
 _PORT: Final = 9092
 
 
@@ -100,6 +104,8 @@ class Coordinators:
             return
         if isinstance(found, Address):
             self._known[group] = found
+            if len(self._known) > _KNOWN_MAX:
+                del self._known[next(iter(self._known))]
         if not waiting.done():
             waiting.set_result(found)
 

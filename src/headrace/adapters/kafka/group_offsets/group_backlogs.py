@@ -1,7 +1,6 @@
 """How many records wait in groups, read by a process that is no member of them."""
 
 import asyncio
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -14,7 +13,7 @@ from headrace.adapters.kafka.group_offsets.topic_offsets import (
     TopicRanges,
 )
 from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.errors import HeadraceError, LogUnavailable
+from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog
 from headrace.domain.record import Partition
 
@@ -106,8 +105,7 @@ class GroupBacklogs:
         found: dict[str, Mapping[Partition, Position]] = {}
         left = min(COMMITTED_SECONDS_MAX, until - asyncio.get_running_loop().time())
         if groups and left > 0:
-            with contextlib.suppress(HeadraceError):
-                await self._offsets.read(groups, left, found.__setitem__)
+            await self._offsets.read_each(groups, left, found.__setitem__)
         return found
 
     async def close(self) -> None:

@@ -118,16 +118,30 @@ class GroupOffsets:
         self,
         groups: Mapping[str, Collection[Partition]],
         timeout_seconds: float,
-        on_read: Callable[[str, Mapping[Partition, Position]], None] = lambda *_: None,
     ) -> Mapping[str, Mapping[Partition, Position]]:
         """Return what each group has committed for its partitions. Partitions without an offset are
-        absent.
-
-        `on_read` is called with each group that was read, while others may wait for another broker.
-        Raises `LogUnavailable` that names the first group that could not be read in time, and the
-        reason, and `WriteRefused` for access that is denied. All other groups are read before that.
+        absent. Raises the error of the first group that could not be read, as `read_each` returns
+        it.
         """
         found: dict[str, Mapping[Partition, Position]] = {}
+        failed = await self.read_each(groups, timeout_seconds, found.__setitem__)
+        for error in failed.values():
+            raise error
+        return {group: found[group] for group in groups}
+
+    async def read_each(
+        self,
+        groups: Mapping[str, Collection[Partition]],
+        timeout_seconds: float,
+        on_read: Callable[[str, Mapping[Partition, Position]], None],
+    ) -> Mapping[str, HeadraceError]:
+        """Call `on_read` with what each group has committed for its partitions, while others may
+        wait for another broker.
+
+        Returns the groups that could not be read, with an error that names the group and the
+        reason: `LogUnavailable` if there was no answer in time, `WriteRefused` for access that is
+        denied.
+        """
         failed: dict[str, KafkaError] = {}
 
         async def read(group: str, partitions: Collection[Partition]) -> None:
@@ -135,7 +149,6 @@ class GroupOffsets:
             if isinstance(answer, KafkaError):
                 failed[group] = answer
             else:
-                found[group] = answer
                 on_read(group, answer)
 
         async with asyncio.TaskGroup() as tasks:
@@ -143,12 +156,12 @@ class GroupOffsets:
                 if partitions:
                     tasks.create_task(read(group, partitions))
                 else:
-                    found[group] = {}
-        if failed:
-            group = next(each for each in groups if each in failed)
-            others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-            raise call_error(failed[group], f"committed offsets of group {group}{others}")
-        return {group: found[group] for group in groups}
+                    on_read(group, {})
+        return {
+            group: call_error(failed[group], f"committed offsets of group {group}")
+            for group in groups
+            if group in failed
+        }
 
     async def commit(
         self,

@@ -1,7 +1,7 @@
 """The reading for feeds that are behind, without a Kafka."""
 
 import asyncio
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,13 +13,16 @@ from headrace.adapters.kafka.channel_reader.catch_up import (
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
-from headrace.adapters.kafka.options import KafkaOptions
-from headrace.domain.feed import FeedBounds, FeedConfig
+from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, FeedConfig
+from headrace.domain.record import Partition
+from tests.contract.feeds import RecordingListener
+from tests.support.wait_until import wait_until_async
+from tests.unit.adapters.kafka.channel_reader.memory_offsets import OPTIONS
 from tests.unit.adapters.kafka.channel_reader.test_subscription_feed import RecordedReader
-
-OPTIONS = KafkaOptions(bootstrap_servers="127.0.0.1:1")
 
 
 class ReaderWithFeedsBehind:
@@ -37,13 +40,6 @@ class ReaderWithFeedsBehind:
         return 1_000
 
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None: ...
-
-
-@pytest.fixture
-def shared() -> Iterator[SharedConsumerResources]:
-    resources = SharedConsumerResources.create(OPTIONS)
-    yield resources
-    resources.close()
 
 
 @pytest.mark.parametrize(
@@ -65,4 +61,30 @@ async def test_a_feed_waits_for_those_that_are_behind(
     now = asyncio.get_running_loop().time()
     catch_up.request(feed, 0)
     assert catch_up._timers[0].when() - now == pytest.approx(seconds, abs=0.001)
+    catch_up.close()
+
+
+async def test_a_failed_consumer_is_an_alarm_of_the_feeds_that_it_reads_for(
+    shared: SharedConsumerResources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of one partition is not: the reader of the channel reports it for all feeds."""
+    config = ConsumerConfig(options=OPTIONS, group="reader", topics=("channel",))
+    catch_up = CatchUp(config, shared, ReaderWithFeedsBehind(0), EventMatcher(NoGuard()))
+    consumer: Any = catch_up._consumer
+    monkeypatch.setattr(consumer, "read", lambda *_: 1)
+    alarms = list[FeedAlarm]()
+    feed = SubscriptionFeed(
+        FeedConfig(group="group", topics=("channel",), bounds=FeedBounds()),
+        RecordedReader(),
+        alarms.append,
+    )
+    feed.start(RecordingListener())
+    feed.assign(Position(Partition("channel", 0), 5, ""))
+    catch_up.request(feed, 0)
+    await wait_until_async(lambda: catch_up._turns, 5, "a turn")
+    catch_up.on_error(
+        Partition("channel", 0), ConsumerAlarm(AlarmKind.UNAVAILABLE, "the leader moves")
+    )
+    catch_up.on_error(None, ConsumerAlarm(AlarmKind.REBUILT, "no answer", fatal=True))
+    assert [(each.kind, each.detail) for each in alarms] == [(AlarmKind.REBUILT, "no answer")]
     catch_up.close()

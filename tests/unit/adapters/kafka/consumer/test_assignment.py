@@ -136,6 +136,37 @@ async def test_done_records_are_committed_at_the_drain_deadline() -> None:
     await asyncio.sleep(0)
 
 
+async def test_a_late_end_of_a_revocation_leaves_the_next_assignment_alone() -> None:
+    """The thread did not wait for it any longer, and the partition was assigned again: its records
+    are handed out.
+    """
+    listener = SlowListener()
+    assignment = with_partition(listener, [])
+    assignment.on_partitions_revoked(RevocationRequest([PARTITION]))
+    late, listener.drained = listener.drained, None
+    assignment.channel.report_lost(assignment.on_partitions_lost, [PARTITION])
+    assert assignment.has_lost_more
+    await wait_until_async(lambda: not assignment.has_lost_more, 5, "the loss")
+    assert not assignment.has_partitions
+    assignment.on_partitions_assigned([Position(PARTITION, 5, "")])
+    assert late is not None
+    late()
+    assignment.on_batch([record(5)], [])
+    assert [each.offset for each in listener.records] == [5]
+    assignment.close()
+
+
+async def test_nothing_is_reported_at_a_drain_deadline_after_the_end() -> None:
+    """The deadline of a feed that was abandoned while it gave a partition back."""
+    listener, alarms = SlowListener(), list[FeedAlarm]()
+    assignment = with_partition(listener, alarms)
+    request = RevocationRequest([PARTITION])
+    assignment.on_partitions_revoked(request)
+    assignment.close()
+    assignment.on_drain_timeout(request)
+    assert (request.is_open, alarms) == (True, [])
+
+
 async def test_a_revocation_commits_nothing_if_nothing_was_done() -> None:
     """The id of the topic alone is left to the next owner: a refusal of its commit would be
     reported as records that are delivered again.

@@ -8,9 +8,8 @@ from typing import Any, cast
 import pytest
 
 from headrace.adapters.kafka.consumer import consumer_thread
-from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
+from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, ConsumerFailed
 from headrace.adapters.kafka.consumer.consumer_thread import ConsumerThread
-from headrace.adapters.kafka.consumer.poll_loop import ConsumerFailed
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import AlarmKind
 
@@ -49,17 +48,14 @@ def test_the_first_failure_is_followed_by_the_shortest_pause(
         config=CONFIG,
         channel=channel,
         flow=SimpleNamespace(wake=threading.Event()),
-        on_partitions_lost=lambda _: None,
         raise_alarm=raise_alarm,
     )
     ConsumerThread(cast(Any, assignment), dict, lambda: None).run()
     assert alarms == ["it failed; a new consumer is created in 0.2 s"]
 
 
-def test_a_renewed_consumer_is_followed_at_once_and_nothing_is_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The answer to a commit that its predecessor has sent may never come."""
+def test_a_renewed_consumer_is_followed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gets no commands of its predecessor."""
     settings: list[object] = []
 
     class RenewedPollLoop:
@@ -81,8 +77,11 @@ def test_a_renewed_consumer_is_followed_at_once_and_nothing_is_waited_for(
         calls.append((function, arguments))
 
     channel = SimpleNamespace(stopping=False, commands=[], call_on_loop=call_on_loop)
-    assignment = SimpleNamespace(config=CONFIG, channel=channel, on_partitions_lost="forget")
+    assignment = SimpleNamespace(config=CONFIG, channel=channel)
     versions: Iterator[dict[str, object]] = iter([{"version": 1}, {"version": 2}])
-    ConsumerThread(cast(Any, assignment), lambda: next(versions), lambda: None).run()
+
+    def ended() -> None: ...
+
+    ConsumerThread(cast(Any, assignment), lambda: next(versions), ended).run()
     assert settings == [{"version": 1}, {"version": 2}]
-    assert calls[0] == ("forget", (None,))
+    assert calls == [(ended, ())]

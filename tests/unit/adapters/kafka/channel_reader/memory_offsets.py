@@ -1,0 +1,147 @@
+"""Offsets of groups in memory, with refusals that a test sets, and a reader that uses them."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from headrace.adapters.kafka.channel_reader.channel_reader import ChannelReader
+from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
+from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.config import ConsumerConfig
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.connection import BrokerConnections
+from headrace.adapters.kafka.group_offsets.group_offsets import (
+    CommitOutcome,
+    CommitResult,
+    GroupOffsets,
+)
+from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
+from headrace.adapters.kafka.options import KafkaOptions
+from headrace.domain import filters
+from headrace.domain.errors import HeadraceError
+from headrace.domain.feed import FeedBounds, FeedConfig, InitialOffset
+from headrace.domain.record import Partition, StoredRecord
+from tests.contract.feeds import RecordingListener
+from tests.support.event_builders import record_headers
+
+OPTIONS = KafkaOptions(bootstrap_servers="127.0.0.1:1")
+CHANNEL = "channel"
+
+
+class MemoryOffsets(GroupOffsets):
+    """Offsets in memory."""
+
+    def __init__(self) -> None:
+        self.stored: dict[tuple[str, Partition], int] = {}
+        self.failing: dict[str, HeadraceError] = {}
+        """Why groups cannot be read."""
+        self.results: dict[str, CommitResult] = {}
+        """Answers to commits, which are not stored then."""
+        self.unanswered = asyncio.Event()
+        """Reads of failing groups fail when it is set."""
+        self.unanswered.set()
+        self.answering = asyncio.Event()
+        """Commits are answered when it is set."""
+        self.answering.set()
+
+    async def read_each(
+        self,
+        groups: Mapping[str, Collection[Partition]],
+        timeout_seconds: float,
+        on_read: Callable[[str, Mapping[Partition, Position]], None],
+    ) -> Mapping[str, HeadraceError]:
+        """As in the parent class."""
+        await asyncio.sleep(0)
+        failed = {}
+        for group, partitions in groups.items():
+            if group in self.failing:
+                failed[group] = self.failing[group]
+            else:
+                on_read(
+                    group,
+                    {
+                        each: Position(each, self.stored[group, each], "")
+                        for each in partitions
+                        if (group, each) in self.stored
+                    },
+                )
+        if failed:
+            await self.unanswered.wait()
+        return failed
+
+    async def commit(
+        self,
+        group: str,
+        positions: Sequence[Position],
+        timeout_seconds: float,
+        still_valid: Callable[[], bool] = lambda: True,
+    ) -> CommitResult:
+        """As in the parent class."""
+        await self.answering.wait()
+        if not still_valid():
+            return CommitResult(CommitOutcome.WITHDRAWN)
+        if group in self.results:
+            return self.results[group]
+        for each in positions:
+            self.stored[group, each.partition] = each.offset
+        return CommitResult(CommitOutcome.STORED)
+
+
+class OpenedReader(ChannelReader):
+    """The reader of a channel without a Kafka: the test reports what its consumer would."""
+
+    def __init__(self, shared: SharedConsumerResources, offsets: GroupOffsets) -> None:
+        config = ConsumerConfig(options=OPTIONS, group="readers", topics=(CHANNEL,))
+        topic_offsets = TopicOffsets(BrokerConnections(OPTIONS), OPTIONS.bootstrap_servers)
+        super().__init__(config, shared, offsets, topic_offsets, guard=NoGuard())
+        self._started = True
+        self._consumer.attach(self)
+
+    async def assign(self, *numbers: int, of: int = 2) -> Sequence[Position]:
+        """Assign partitions of a topic that has so many; return where the reader begins."""
+        starts = await self.start_positions([Partition(CHANNEL, each) for each in numbers], of)
+        self._consumer.on_partitions_assigned(starts)
+        return starts
+
+    def read(self, number: int, offsets: Iterable[int], end: int | None = None) -> None:
+        """The consumer has read these events, of the type `a`, and the end of the partition."""
+        headers = record_headers(type=b"a")
+        records = [
+            StoredRecord(CHANNEL, number, each, 0, None, b"v", headers, None, 10)
+            for each in offsets
+        ]
+        ends = [] if end is None else [(Partition(CHANNEL, number), end)]
+        self._consumer.on_batch(records, ends)
+
+    def expire(self, number: int, low: int) -> None:
+        """The log begins at `low`, behind what is read next."""
+        self._consumer.on_offset_reset(Partition(CHANNEL, number), low, high_watermark=low)
+
+    def replace_consumer(self) -> None:
+        """The consumer has failed: nothing is assigned."""
+        self._consumer.on_partitions_lost(None)
+
+    def open_feed(
+        self,
+        group: str,
+        listener: RecordingListener,
+        topic: str = CHANNEL,
+        *,
+        entries: Sequence[Mapping[str, Any]] = (),
+        records_max: int = 1000,
+    ) -> SubscriptionFeed:
+        """Start a feed of the channel with these filters, or of a topic of a subscription."""
+        retries = topic != CHANNEL
+        config = FeedConfig(
+            group=group,
+            topics=(topic,),
+            bounds=FeedBounds(records_max=records_max),
+            filter=None if retries else filters.compile(entries),
+            initial_offset=InitialOffset.EARLIEST if retries else InitialOffset.COMMITTED,
+            assigned_with=CHANNEL if retries else None,
+        )
+        feed = SubscriptionFeed(config, self.reader_of(topic), listener.alarms.append)
+        listener.feed = feed
+        feed.start(listener)
+        return feed

@@ -1,0 +1,160 @@
+"""Feeds that begin, and groups that do not let them, without a Kafka."""
+
+import asyncio
+
+import pytest
+
+from headrace.adapters.kafka.channel_reader import admission
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, CommitResult
+from headrace.domain.errors import HeadraceError, LogUnavailable, NotFound, WriteRefused
+from headrace.domain.feed import AlarmKind
+from headrace.domain.record import Partition
+from tests.contract.feeds import RecordingListener
+from tests.support.wait_until import wait_until_async
+from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
+    CHANNEL,
+    MemoryOffsets,
+    OpenedReader,
+)
+
+P0, P1 = Partition(CHANNEL, 0), Partition(CHANNEL, 1)
+DENIED = WriteRefused("committed offsets of group bad: GROUP_AUTHORIZATION_FAILED")
+UNANSWERED = LogUnavailable("committed offsets of group bad: no answer within 4 s")
+
+
+@pytest.fixture
+def offsets(monkeypatch: pytest.MonkeyPatch) -> MemoryOffsets:
+    """Three groups, which are asked again soon."""
+    monkeypatch.setattr(admission, "_RETRY_SECONDS", 0.01)
+    made = MemoryOffsets()
+    made.stored = {(group, each): 7 for group in ("first", "good", "bad") for each in (P0, P1)}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "step"),
+    [
+        (DENIED, AlarmKind.REFUSED, "headrace acls"),
+        (UNANSWERED, AlarmKind.UNAVAILABLE, "__consumer_offsets"),
+    ],
+)
+async def test_a_group_that_cannot_be_read_delays_no_other_at_an_assignment(
+    shared: SharedConsumerResources,
+    offsets: MemoryOffsets,
+    error: HeadraceError,
+    kind: AlarmKind,
+    step: str,
+) -> None:
+    """It is an alarm of its own feed, which begins when the group can be read."""
+    offsets.failing = {"bad": error}
+    reader = OpenedReader(shared, offsets)
+    good, bad = RecordingListener(), RecordingListener()
+    serving, waiting = reader.open_feed("good", good), reader.open_feed("bad", bad)
+    (start,) = await reader.assign(0)
+    assert (7, [0], []) == (start.offset, list(serving.partitions), list(waiting.partitions))
+    assert serving.follows(0)
+    (alarm,) = bad.alarms
+    assert (kind, "bad") == (alarm.kind, alarm.group)
+    assert str(error) in alarm.detail
+    assert step in alarm.detail
+    offsets.failing.clear()
+    await wait_until_async(lambda: waiting.follows(0), what="the group is read again")
+    assert good.alarms == []
+
+
+async def test_a_group_that_cannot_be_read_delays_no_other_that_joins(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """Those that are read are served while that one has no answer."""
+    offsets.failing = {"bad": UNANSWERED}
+    offsets.unanswered.clear()
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("first", RecordingListener())
+    await reader.assign(0)
+    good, bad = RecordingListener(), RecordingListener()
+    waiting, serving = reader.open_feed("bad", bad), reader.open_feed("good", good)
+    await wait_until_async(lambda: serving.follows(0), what="the other group is served")
+    assert bad.alarms == []
+    offsets.unanswered.set()
+    await wait_until_async(lambda: bad.alarms, what="an alarm")
+    offsets.failing.clear()
+    await wait_until_async(lambda: waiting.follows(0), what="the group is read again")
+    assert good.alarms == []
+
+
+async def test_an_assignment_fails_if_no_group_can_be_read(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """It is not known where anything begins."""
+    offsets.failing = {"bad": UNANSWERED}
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("bad", RecordingListener())
+    with pytest.raises(LogUnavailable, match="group bad"):
+        await reader.assign(0)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "alarm_after"),
+    [
+        (CommitResult(CommitOutcome.REFUSED, "", {P0: DENIED}), AlarmKind.REFUSED, 1e6),
+        (
+            CommitResult(CommitOutcome.REFUSED, "", {P0: NotFound("t")}),
+            AlarmKind.TOPIC_MISSING,
+            1e6,
+        ),
+        (CommitResult(CommitOutcome.UNKNOWN, "late"), AlarmKind.UNAVAILABLE, 0.05),
+        (CommitResult(CommitOutcome.WITHDRAWN, "withdrawn"), AlarmKind.UNCONFIRMED, 0.05),
+    ],
+)
+async def test_a_commit_that_is_not_stored_when_a_feed_begins_is_an_alarm(
+    shared: SharedConsumerResources,
+    offsets: MemoryOffsets,
+    monkeypatch: pytest.MonkeyPatch,
+    result: CommitResult,
+    kind: AlarmKind,
+    alarm_after: float,
+) -> None:
+    """At once, or when it lasts if it may pass by itself. The feed begins when it is stored."""
+    monkeypatch.setattr(admission, "_UNANSWERED_ALARM_SECONDS", alarm_after)
+    offsets.results = {"bad": result}
+    reader = OpenedReader(shared, offsets)
+    listener = RecordingListener()
+    feed = reader.open_feed("bad", listener)
+    await reader.assign(0)
+    assert not feed.partitions
+    assert bool(listener.alarms) == (result.outcome is CommitOutcome.REFUSED)
+    await wait_until_async(lambda: listener.alarms, what="an alarm")
+    assert listener.alarms[0].kind == kind
+    offsets.results.clear()
+    await wait_until_async(lambda: feed.follows(0), what="the feed begins")
+    assert feed.refused_since is None
+
+
+async def test_nothing_of_an_assignment_that_has_failed_is_committed(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """The feeds have begun, but the reader has not. Another process owns the partition then."""
+    reader = OpenedReader(shared, offsets)
+    feed = reader.open_feed("good", RecordingListener())
+    await reader.start_positions([P0, P1], 2)
+    assert [0, 1] == list(feed.partitions)
+    reader.replace_consumer()
+    assert [] == list(feed.partitions)
+    await reader.assign(1)
+    assert [1] == list(feed.partitions)
+
+
+async def test_a_feed_does_not_begin_after_its_assignment_has_failed(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """The answer of its group comes too late."""
+    reader = OpenedReader(shared, offsets)
+    feed = reader.open_feed("good", RecordingListener())
+    offsets.answering.clear()
+    starting = asyncio.ensure_future(reader.start_positions([P0], 2))
+    await asyncio.sleep(0)
+    reader.replace_consumer()
+    offsets.answering.set()
+    await starting
+    assert [] == list(feed.partitions)

@@ -1,0 +1,131 @@
+"""What a consumer does when the client stops reading a partition, without a Kafka."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from headrace.adapters.kafka.consumer import poll_loop
+from headrace.adapters.kafka.consumer.poll_loop import PollLoop
+from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.start_positions import PositionResolver, StartPositions
+from headrace.domain.feed import OutOfRange
+from headrace.domain.record import Partition
+from tests.unit.adapters.kafka.consumer.test_assignment import (
+    OPTIONS,
+    SlowListener,
+    new_assignment,
+)
+
+PARTITION = Partition("topic", 0)
+BEGIN = 5
+LOW, HIGH = 2, 3
+"""What the log has when a test reads it a second time."""
+
+
+class ReceivedMessage:
+    """A record, or an error of the client, with an offset."""
+
+    def __init__(self, offset: int, code: int | None = None) -> None:
+        self._offset, self._code = offset, code
+
+    def error(self) -> KafkaError | None:
+        return None if self._code is None else KafkaError(self._code)
+
+    def topic(self) -> str:
+        return PARTITION.topic
+
+    def partition(self) -> int:
+        return PARTITION.partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def headers(self) -> None: ...
+    def key(self) -> None: ...
+    def value(self) -> bytes:
+        return b"v"
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class AssignedOnce:
+    """A consumer that is assigned one partition and then does what the test says."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.steps: deque[Callable[[], ReceivedMessage | None]] = deque()
+        self.positions: list[int] = []
+
+    def subscribe(self, _: object, *, on_assign: Callable[..., None], **__: object) -> None:
+        self.steps.appendleft(lambda: on_assign(self, [TopicPartition(*PARTITION)]))
+
+    def poll(self, _: float) -> ReceivedMessage | None:
+        return self.steps.popleft()()
+
+    def consume(self, *_: object) -> list[ReceivedMessage]:
+        return []
+
+    def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self.positions += [each.offset for each in partitions if each.offset >= 0]
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return LOW, HIGH
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_, **__: None
+
+
+class BeginsAnywhere(PositionResolver):
+    """Begins at a position that the group has not committed."""
+
+    moves_positions = True
+
+    def resolve(self, consumer: Any, *_: object) -> StartPositions:
+        """See the base class."""
+        self.read_from(consumer, PARTITION, BEGIN)
+        return StartPositions([Position(PARTITION, BEGIN, "")], {PARTITION: BEGIN}, [])
+
+
+OUT_OF_RANGE = KafkaError._AUTO_OFFSET_RESET
+PARTITION_END = KafkaError._PARTITION_EOF
+SEEK = "seek"
+
+
+@pytest.mark.parametrize(
+    ("received", "positions"),
+    [
+        pytest.param([(BEGIN, OUT_OF_RANGE)], [BEGIN], id="nothing is committed"),
+        pytest.param([(BEGIN, OUT_OF_RANGE)] * 2, [BEGIN, LOW], id="it is not in the log"),
+        pytest.param([(BEGIN, None), (BEGIN + 1, OUT_OF_RANGE)], [LOW], id="after a record"),
+        pytest.param([(BEGIN, PARTITION_END), (BEGIN, OUT_OF_RANGE)], [LOW], id="after the end"),
+        pytest.param([(9, SEEK), (9, OUT_OF_RANGE)], [9, 9], id="after a seek"),
+    ],
+)
+async def test_only_the_first_report_is_that_nothing_is_committed(
+    monkeypatch: pytest.MonkeyPatch, received: list[tuple[int, Any]], positions: list[int]
+) -> None:
+    """The client may report that while the position is determined. Once something was read, the log
+    has become shorter: it is read from its start.
+    """
+    monkeypatch.setattr(poll_loop, "Consumer", AssignedOnce)
+    assignment = new_assignment(SlowListener(), [])
+    monkeypatch.setattr(
+        assignment, "position_resolver", lambda: BeginsAnywhere(policy=OutOfRange.EARLIEST)
+    )
+    loop = PollLoop(assignment, {})
+    consumer: Any = loop._consumer
+
+    def receive(offset: int, code: int | None) -> Callable[[], ReceivedMessage]:
+        return lambda: ReceivedMessage(offset, code)
+
+    def seek(offset: int) -> Callable[[], None]:
+        return lambda: assignment.channel.seek(Position(PARTITION, offset, ""))
+
+    for offset, code in received:
+        consumer.steps.append(seek(offset) if code == SEEK else receive(offset, code))
+    consumer.steps.append(assignment.channel.abandon)
+    loop.run(OPTIONS.credentials.age("of the test"))
+    assert consumer.positions == [BEGIN, *positions]

@@ -1,0 +1,61 @@
+"""What is logged while a compacted topic cannot be read."""
+
+import time
+
+import pytest
+from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
+
+from headrace.adapters.kafka.compacted_topic import _ELECTION_SECONDS, CompactedTopicReader
+from headrace.adapters.kafka.options import KafkaOptions
+
+ELECTION = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
+OUTAGE = KafkaError(KafkaError._TRANSPORT)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The monotonic time, in its only element."""
+    now = [1_000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def reader() -> CompactedTopicReader:
+    """One that is not started: the test reports its errors."""
+    options = KafkaOptions(bootstrap_servers="127.0.0.1:1")
+    return CompactedTopicReader(options, "headrace.resources", lambda records: None)
+
+
+def test_an_election_is_a_warning_when_it_takes_long(
+    reader: CompactedTopicReader, clock: list[float]
+) -> None:
+    """It is usual after a topic was created. The reader is not ready meanwhile, and says why."""
+    with capture_logs() as lines:
+        for _ in range(5):
+            reader._on_error(ELECTION)
+            clock[0] += _ELECTION_SECONDS / 5 - 0.01
+    assert [] == lines
+    assert "NOT_LEADER_FOR_PARTITION" in (reader.last_error or "")
+    clock[0] += 0.1
+    with capture_logs() as lines:
+        reader._on_error(ELECTION)
+        reader._on_error(ELECTION)
+    assert ["topic_not_readable"] == [each["event"] for each in lines]
+
+
+def test_another_error_is_a_warning_at_once_and_once(
+    reader: CompactedTopicReader, clock: list[float]
+) -> None:
+    """Also in the middle of an election; and again after it was readable."""
+    with capture_logs() as lines:
+        reader._on_error(ELECTION)
+        reader._on_error(OUTAGE)
+        reader._on_error(OUTAGE)
+    assert 1 == len(lines)
+    reader._set_readable()
+    assert reader.last_error is None
+    with capture_logs() as lines:
+        reader._on_error(OUTAGE)
+    assert 1 == len(lines)
