@@ -4,7 +4,6 @@ applied objects are Ready.
 kubectl's apply can continue from there: see `last_applied`.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,8 @@ from headrace.adapters.manifests import Manifest
 from headrace.resources.conditions import READY, condition_of, is_true
 from headrace_cli.client import ApiClient, ApiFailure, Kind
 from headrace_cli.last_applied import last_applied
+from headrace_cli.waiting import Waiting
 
-_LOOK_SECONDS = 0.1
-_USUAL_SECONDS = 3.0
 _RECONCILED_CATEGORIES = frozenset({"knative", "sources"})
 
 
@@ -57,6 +55,11 @@ class AppliedObject:
         return f"{self.kind.qualified}/{self.name}"
 
     @property
+    def is_being_deleted(self) -> bool:
+        """Whether it was deleted, and still has finalizers: what was applied is deleted with it."""
+        return "deletionTimestamp" in self.object["metadata"]
+
+    @property
     def status(self) -> Mapping[str, Any]:
         """`status`, empty if the object has none."""
         found = self.object.get("status")
@@ -69,23 +72,24 @@ def apply_manifest(
     """Apply one document. Raises ApiFailure with the message of the server, and NoNamespace if only
     the namespace is missing.
     """
-    document = manifest.document
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
+    if not manifest.name:
         raise ApiFailure("metadata.name is missing", code=400)
-    kind = client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
-    namespace = str(metadata.get("namespace") or namespace)
+    document, namespace = manifest.document, manifest.namespace or namespace
+    kind = client.kind_of(manifest.api_version, manifest.kind)
     try:
         stored, created = client.apply(kind, namespace, document, force=force)
     except ApiFailure as failure:
         if failure.code == 404 and str(failure) == f'namespaces "{namespace}" not found':
             raise NoNamespace(namespace) from failure
         raise
+    applied = AppliedObject(kind, stored, created)
+    if applied.is_being_deleted:
+        return applied
     patch = last_applied(document, namespace if kind.namespaced else "", stored, created=created)
     if patch is not None:
         # Not a part of what is applied: the annotation belongs to who has applied last, and a field
         # of kubectl's would be a conflict.
-        stored = client.merge(kind, namespace, metadata["name"], patch)
+        stored = client.merge(kind, namespace, manifest.name, patch)
     return AppliedObject(kind, stored, created)
 
 
@@ -111,28 +115,20 @@ def wait_ready(
     `slow` is called with the object that takes longer than usual and the reason, once for each
     reason.
     """
-    begun, reported = time.monotonic(), ""
+    waiting = Waiting(seconds, slow)
     for each in applied:
         while _has_conditions(each):
             stored = client.get(each.kind, each.namespace, each.name)
             if stored is None:
-                raise NotReady(f"{each.label} was deleted meanwhile")
+                raise NotReady(f"{each.label} was deleted meanwhile; apply it again")
             found = AppliedObject(each.kind, stored)
             if found.status.get("observedGeneration", 0) >= each.object["metadata"].get(
                 "generation", 0
             ) and is_true(found.status, READY):
                 ready(found)
                 break
-            waited = time.monotonic() - begun
-            if waited > seconds:
+            if not waiting.pause(f"{each.label} is not Ready yet ({_reason(found)})"):
                 raise NotReady(_not_ready_message(found, seconds))
-            if (
-                waited > _USUAL_SECONDS
-                and (reason := f"{each.label} is not Ready yet ({_reason(found)})") != reported
-            ):
-                slow(reason)
-                reported = reason
-            time.sleep(_LOOK_SECONDS)
 
 
 def _has_conditions(applied: AppliedObject) -> bool:

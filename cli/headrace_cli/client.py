@@ -71,13 +71,17 @@ class Kind:
         group = self.group_version.rpartition("/")[0]
         return f"{self.plural}.{group}" if group else self.plural
 
-    def path(self, namespace: str | None, name: str = "") -> str:
-        """The URL path of a collection, or of one object."""
+    def path(self, namespace: str | None, name: str | None = None) -> str:
+        """The URL path of one object, or (None) of a collection. Raises ApiFailure if the name is
+        empty, as that of an unset variable is: the path would be that of all objects.
+        """
+        if name == "":
+            raise ApiFailure(f"{self.qualified}: the name is empty; name an object", code=400)
         parts = ["/apis" if "/" in self.group_version else "/api", self.group_version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]
         parts.append(self.plural)
-        return "/".join([*parts, quote(name, safe="")] if name else parts)
+        return "/".join(parts if name is None else [*parts, quote(name, safe="")])
 
 
 def _tls_context(authority: Path | None) -> ssl.SSLContext:
@@ -179,7 +183,7 @@ class ApiClient:
                 return None
             raise
 
-    def table(self, kind: Kind, namespace: str | None, name: str = "") -> Document:
+    def table(self, kind: Kind, namespace: str | None, name: str | None = None) -> Document:
         """Return a Table of one object, of the objects in a namespace, or (None) of all objects."""
         return self.call("GET", kind.path(namespace, name), accept=TABLE)[1]
 
@@ -212,15 +216,18 @@ class ApiClient:
             content_type="application/merge-patch+json",
         )[1]
 
-    def delete(self, kind: Kind, namespace: str, name: str) -> bool:
-        """Delete an object. Returns False if it did not exist."""
+    def delete(self, kind: Kind, namespace: str, name: str) -> str | None:
+        """Delete an object. Returns its uid, or None if it did not exist. It is still there as long
+        as it has finalizers.
+        """
         try:
-            self.call("DELETE", kind.path(namespace, name))
+            answer = self.call("DELETE", kind.path(namespace, name))[1]
         except ApiFailure as failure:
             if failure.code == 404:
-                return False
+                return None
             raise
-        return True
+        identified = answer.get("details" if answer.get("kind") == "Status" else "metadata")
+        return str(identified.get("uid", "")) if isinstance(identified, dict) else ""
 
     def call(
         self,

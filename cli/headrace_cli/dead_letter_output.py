@@ -33,6 +33,7 @@ def print_topics(sizes: Mapping[str, int], output: ResultFormat) -> None:
         echo(f"no dead letters; {len(sizes)} topics would hold them", err=True)
         return
     _print_table(["EVENTS", "TOPIC"], [[str(count), topic] for topic, count in filled.items()])
+    echo("headrace dead-letters --topic TOPIC shows the events and the reasons", err=True)
 
 
 def print_dead_letters(views: Sequence[DeadLetterView], output: ResultFormat) -> None:

@@ -38,6 +38,7 @@ SECONDS = 30.0
 SHOWN_MAX = 10_000
 SEARCHED_AT_ONCE = 500
 GROUP_ANNOTATION = "group.id"
+_WITH_DEAD_LETTERS = frozenset({"Trigger", "Subscription"})
 _OPTION = "--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS"
 _ANOTHER = f"if the services use another Kafka, name it with {_OPTION}"
 
@@ -129,7 +130,11 @@ def dead_letters(
     except BadSettings as error:
         _fail(str(error), UNUSABLE)
     except LogUnavailable as error:
-        _fail(f"{error}; check it, or name the Kafka of the services with {_OPTION}", NOT_THERE)
+        _fail(
+            f"{error}; start Headrace (headrace up), or name the Kafka of the services with"
+            f" {_OPTION}",
+            NOT_THERE,
+        )
     except TopicMissing as error:
         _fail(f"{error} at {kafka.bootstrap_servers}; {_ANOTHER}", NOT_THERE)
     except (HeadraceError, ApiFailure) as error:
@@ -158,8 +163,18 @@ def _topic_of(client: ApiClient, namespace: str, wanted: str) -> str:
     """
     named, _, name = wanted.rpartition("/")
     kind = client.kind_called(named or "triggers.eventing.knative.dev")
+    if kind.kind not in _WITH_DEAD_LETTERS:
+        raise ApiFailure(
+            f"a {kind.kind} has no dead letters: they belong to a Trigger or a Subscription."
+            " `headrace dead-letters` lists the topics that have any"
+        )
     found = client.get(kind, namespace, name)
     if found is None:
+        if not named and _is_subscription(client, namespace, name):
+            raise ApiFailure(
+                f"no Trigger {namespace}/{name}, but a Subscription: `headrace dead-letters"
+                f" subscription/{name} -n {namespace}`"
+            )
         raise ApiFailure(
             f"no {kind.kind} {namespace}/{name}; `headrace get {kind.plural} -A` shows them all,"
             " and --topic reads what a deleted one left behind"
@@ -179,6 +194,11 @@ def _topic_of(client: ApiClient, namespace: str, wanted: str) -> str:
             " receive them"
         )
     return f"{group}{DEAD_SUFFIX}"
+
+
+def _is_subscription(client: ApiClient, namespace: str, name: str) -> bool:
+    kind = client.kind_in_group("messaging.knative.dev", "Subscription")
+    return kind is not None and client.get(kind, namespace, name) is not None
 
 
 def _list_topics(tail: KafkaTail, servers: str, output: ResultFormat) -> None:

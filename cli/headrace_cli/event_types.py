@@ -106,7 +106,10 @@ def types(
         nothing = f"nothing in namespace {namespace} receives {type_}"
     elif trigger is not None:
         rows = _received_by_trigger(registry, readers, namespace, trigger)
-        nothing = f"no EventType in namespace {namespace} passes Trigger {trigger}"
+        nothing = (
+            f"no EventType in namespace {namespace} passes Trigger {trigger}; it may receive events"
+            f" of other types: `headrace types TYPE -n {namespace}` says who receives one"
+        )
     elif subscription is not None:
         rows = _received_by_subscription(registry, readers, namespace, subscription)
         nothing = f"no EventType in namespace {namespace} is on the channel of {subscription}"

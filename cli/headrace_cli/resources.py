@@ -6,7 +6,7 @@ invalid command line or file.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,10 +25,12 @@ from headrace_cli.client import (
     Document,
 )
 from headrace_cli.client import Kind as ServedKind
+from headrace_cli.deletion import DeletedObject, NotDeleted, delete_object, wait_deleted
 from headrace_cli.resource_output import OutputFormat, print_document, print_table
 from headrace_cli.terminal import echo
 
 REFUSED, UNUSABLE = 1, 2
+_DEFAULT_NAMESPACE = "default"
 NOT_FOUND = 404
 
 Server = Annotated[
@@ -51,6 +53,15 @@ Authority = Annotated[
     ),
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace.")]
+ManifestNamespace = Annotated[
+    str | None,
+    typer.Option(
+        "--namespace",
+        "-n",
+        show_default="default",
+        help="Namespace of what names none itself.",
+    ),
+]
 Files = Annotated[
     list[str],
     typer.Option(
@@ -79,7 +90,7 @@ def register(app: typer.Typer) -> None:
 def apply(
     filename: Files,
     *,
-    namespace: Namespace = "default",
+    namespace: ManifestNamespace = None,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
@@ -95,9 +106,11 @@ def apply(
     client = connect(server, token_file, certificate_authority)
     applied: list[AppliedObject] = []
     refused = 0
-    for manifest in _manifests(filename):
+    for manifest in _manifests(filename, namespace):
         try:
-            each = apply_manifest(client, manifest, namespace, force=force_conflicts)
+            each = apply_manifest(
+                client, manifest, namespace or _DEFAULT_NAMESPACE, force=force_conflicts
+            )
         except ApiFailure as failure:
             refused += 1
             # Two writers set the same field. An option of this command resolves the conflict; the
@@ -107,13 +120,20 @@ def apply(
                 if failure.code == 409 and "Apply failed" in str(failure)
                 else ""
             )
-            _error(f"{manifest.place}: {_named(manifest)}: {failure}{hint}")
+            _error(f"{manifest.place}: {_label(manifest)}: {failure}{hint}")
             if failure.code == 0:
                 raise typer.Exit(REFUSED) from failure
             continue
+        if each.is_being_deleted:
+            refused += 1
+            _error(
+                f"{manifest.place}: {_label(manifest)}: it is being deleted, and what was applied"
+                " is deleted with it; apply it again when it is gone"
+            )
+            continue
         applied.append(each)
         echo(f"{each.label} {'created' if each.created else 'applied'}")
-    if wait and not refused:
+    if wait:
         try:
             wait_ready(
                 client, applied, timeout, lambda each: echo(f"{each.label} is Ready"), slow=_error
@@ -144,23 +164,32 @@ def get(
     """Show resources. `kubectl describe`, `explain` and `get -w` also work with this API and show
     more.
     """
+    kind, name = _kind_and_name(kind, name)
     if name is not None and all_namespaces:
         _fail("a name belongs to one namespace; leave out -A or the name", UNUSABLE)
     client = connect(server, token_file, certificate_authority)
     place = None if all_namespaces else namespace
     try:
         # A name is one of one kind, so a category is no answer then.
-        kinds = client.kinds_called(kind) if name is None else [client.kind_called(kind)]
+        kinds = (
+            [each for word in kind.split(",") for each in client.kinds_called(word)]
+            if name is None
+            else [client.kind_called(kind)]
+        )
         if output in (OutputFormat.JSON, OutputFormat.YAML):
-            print_document(_documents(client, kinds, place, name or ""), output)
+            print_document(_documents(client, kinds, place, name), output)
             return
-        tables = [(each, client.table(each, place, name or "")) for each in kinds]
+        tables = [(each, client.table(each, place, name)) for each in kinds]
     except ApiFailure as failure:
         _fail(str(failure), REFUSED)
     shown = [(each, table) for each, table in tables if table.get("rows")]
     if not shown and output is not OutputFormat.NAME:
         namespaced = any(each.namespaced for each in kinds)
-        where = f" in namespace {namespace}" if place and namespaced else ""
+        where = (
+            f" in namespace {namespace}; -A shows those of all namespaces"
+            if place and namespaced
+            else ""
+        )
         _error(f"no {kinds[0].plural if len(kinds) == 1 else kind}{where}")
     for number, (each, table) in enumerate(shown):
         if number and output is not OutputFormat.NAME:
@@ -170,7 +199,7 @@ def get(
 
 
 def _documents(
-    client: ApiClient, kinds: Sequence[ServedKind], place: str | None, name: str
+    client: ApiClient, kinds: Sequence[ServedKind], place: str | None, name: str | None
 ) -> Document:
     """One object or list as the server has it; of a category one list of all, as kubectl does."""
     found = [client.call("GET", each.path(place, name))[1] for each in kinds]
@@ -181,69 +210,121 @@ def _documents(
 
 
 def delete(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]")] = None,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="[KIND]", help="broker, trigger, configmap …; or KIND/NAME."),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Names of resources of this kind."),
+    ] = None,
     *,
     filename: Annotated[
         list[str] | None,
         typer.Option("--filename", "-f", help="Delete the resources in these files."),
     ] = None,
-    namespace: Namespace = "default",
+    namespace: ManifestNamespace = None,
     server: Server = SERVER,
     token_file: TokenFile = None,
     certificate_authority: Authority = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until the resources are gone.")
+    ] = True,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds to wait.")] = 60.0,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="Treat a missing resource as deleted.")
     ] = False,
 ) -> None:
     """Delete resources. Deleting a Broker or a channel also deletes its topic and the undelivered
-    events in it; dead letters are kept for their grace period.
+    events in it; dead letters are kept for a grace period of seven days
+    (`HEADRACE_CONTROLLER_DEAD_LETTER_GRACE_SECONDS`).
     """
-    if (kind is None or name is None) == (filename is None):
+    called = _kinds_and_names(kind, names or [])
+    if bool(called) == (filename is not None):
         _fail("give KIND and NAME, or -f FILE", UNUSABLE)
-    client, absent = connect(server, token_file, certificate_authority), 0
+    client = connect(server, token_file, certificate_authority)
+    missing = 0
+
+    def report_missing(message: str) -> None:
+        nonlocal missing
+        missing += 1
+        if not ignore_not_found:
+            _error(message)
+
+    deleted: list[DeletedObject] = []
     try:
-        if filename is not None:
-            # Delete in reverse order: Triggers before their Broker.
-            wanted = []
-            for manifest in reversed(_manifests(filename)):
-                try:
-                    found = _kind_of(client, manifest)
-                except ApiFailure as failure:
-                    if failure.code != NOT_FOUND:
-                        raise
-                    # An object of such a kind cannot exist; the others are deleted all the same.
-                    absent += 1
-                    if not ignore_not_found:
-                        _error(f"{manifest.place}: {_named(manifest)}: {failure}")
-                else:
-                    metadata = manifest.document.get("metadata")
-                    wanted.append((found, *_place(metadata, namespace)))
+        if filename is None:
+            place = namespace or _DEFAULT_NAMESPACE
+            wanted = [(client.kind_called(word), place, name) for word, name in called]
         else:
-            wanted = [(client.kind_called(kind or ""), namespace, name or "")]
-        for each, place, called in wanted:
-            deleted = client.delete(each, place, called)
-            absent += not deleted
-            label = f"{each.qualified}/{called}"
-            if deleted:
-                echo(f"{label} deleted")
-            elif not ignore_not_found:
-                _error(f"{label} not found{f' in namespace {place}' if each.namespaced else ''}")
-    except ApiFailure as failure:
+            # Delete in reverse order: Triggers before their Broker.
+            manifests = list(reversed(_manifests(filename, namespace)))
+            wanted = _objects(client, manifests, namespace, report_missing)
+        for served, place, name in wanted:
+            each = delete_object(client, served, place, name)
+            if each is None:
+                where = f" in namespace {place}" if served.namespaced else ""
+                report_missing(f"{served.qualified}/{name} not found{where}")
+            else:
+                deleted.append(each)
+                echo(f"{each.label} deleted")
+        if wait:
+            wait_deleted(client, deleted, timeout, slow=_error)
+    except (NotDeleted, ApiFailure) as failure:
         _fail(str(failure), REFUSED)
-    if absent and not ignore_not_found:
+    if missing and not ignore_not_found:
         raise typer.Exit(REFUSED)
 
 
-def _kind_of(client: ApiClient, manifest: Manifest) -> ServedKind:
-    """The kind of a manifest's object. Raises ApiFailure."""
-    document = manifest.document
-    return client.kind_of(str(document.get("apiVersion")), str(document.get("kind")))
+def _objects(
+    client: ApiClient,
+    manifests: Sequence[Manifest],
+    namespace: str | None,
+    missing: Callable[[str], None],
+) -> list[tuple[ServedKind, str, str]]:
+    """Kind, namespace and name of each manifest's object. `missing` is called for an object of a
+    kind that the server does not have: it cannot exist. Raises ApiFailure.
+    """
+    found = []
+    for each in manifests:
+        try:
+            kind = client.kind_of(each.api_version, each.kind)
+        except ApiFailure as failure:
+            if failure.code != NOT_FOUND:
+                raise
+            missing(f"{each.place}: {_label(each)}: {failure}")
+        else:
+            if not each.name:
+                _fail(f"{each.place}: {_label(each)}: metadata.name is missing", UNUSABLE)
+            found.append((kind, each.namespace or namespace or _DEFAULT_NAMESPACE, each.name))
+    return found
 
 
-def _place(metadata: object, namespace: str) -> tuple[str, str]:
-    named = metadata if isinstance(metadata, dict) else {}
-    return str(named.get("namespace") or namespace), str(named.get("name") or "")
+def _kind_and_name(kind: str, name: str | None) -> tuple[str, str | None]:
+    """Accept KIND/NAME, as kubectl does."""
+    if name is None and "/" in kind:
+        kind, _, name = kind.partition("/")
+    if name == "":
+        _fail("the name is empty; leave it out to show all", UNUSABLE)
+    return kind, name
+
+
+def _kinds_and_names(kind: str | None, names: Sequence[str]) -> list[tuple[str, str]]:
+    """The objects of a command line: KIND NAME..., or KIND/NAME..."""
+    if kind is None:
+        return []
+    if "" in names:
+        # As of an unset variable; nothing of this command line may be deleted.
+        _fail("a name is empty; name each object", UNUSABLE)
+    if "/" not in kind:
+        return [(kind, name) for name in names]
+    found = []
+    for each in (kind, *names):
+        word, slash, name = each.partition("/")
+        if not (slash and name):
+            _fail(f"{each}: after KIND/NAME, give each as KIND/NAME", UNUSABLE)
+        found.append((word, name))
+    return found
 
 
 def connect(server: str, token_file: Path | None, certificate_authority: Path | None) -> ApiClient:
@@ -269,7 +350,10 @@ def _token(path: Path) -> str:
         ) from error
 
 
-def _manifests(filenames: Sequence[str]) -> list[Manifest]:
+def _manifests(filenames: Sequence[str], namespace: str | None) -> list[Manifest]:
+    """The manifests in these files. One of another namespace than the command line names ends the
+    command, before anything is changed: it would not be what the user means.
+    """
     found: list[Manifest] = []
     try:
         for each in filenames:
@@ -281,13 +365,19 @@ def _manifests(filenames: Sequence[str]) -> list[Manifest]:
         _fail(str(error), UNUSABLE)
     if not found:
         _fail(f"no manifests in {', '.join(filenames)}", UNUSABLE)
+    for manifest in found:
+        own = manifest.namespace
+        if namespace and own and own != namespace:
+            _fail(
+                f"{manifest.place}: {_label(manifest)}: it names the namespace {own}, and"
+                f" --namespace {namespace}; leave out the option, or give {own}",
+                UNUSABLE,
+            )
     return found
 
 
-def _named(manifest: Manifest) -> str:
-    metadata = manifest.document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else ""
-    return f"{manifest.document.get('kind')} {name or ''}".strip()
+def _label(manifest: Manifest) -> str:
+    return f"{manifest.kind} {manifest.name}".strip()
 
 
 def _error(message: str) -> None:

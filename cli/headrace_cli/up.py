@@ -347,7 +347,10 @@ async def _run_services(
         screen.introduce(local, where)
         await screen.quickstart(local)
 
-    return await local.service.run(started)
+    def ended() -> None:
+        echo("Stopping: requests in flight end first. Ctrl-C stops at once.")
+
+    return await local.service.run(started, ended=ended)
 
 
 class UpConsole:

@@ -276,6 +276,17 @@ async def test_a_consumer_that_cannot_read_is_a_condition() -> None:
     assert "wrong" not in message
 
 
+async def test_a_source_is_not_ready_before_camel_is_started() -> None:
+    """From its first step on: `headrace apply --wait` returns when it is Ready once."""
+    context = RecordingContext(settings=ALLOWED)
+    run = source_of(context, uri="timer:tick").run(RecordingEmit())
+    try:
+        run.send(None)
+        assert context.conditions["Deployed"][:2] == (None, "Starting")
+    finally:
+        run.close()
+
+
 async def test_camel_is_off_unless_an_operator_allows_it() -> None:
     """The message names the setting."""
     fault = await fault_of(RecordingContext(), uri="timer:tick")

@@ -97,6 +97,7 @@ def test_it_shows_a_first_event_and_takes_the_next(processes: Processes) -> None
     assert "headrace_dispatcher_" in metrics
     process.interrupt()
     assert ExitCode.OK == process.wait(20)
+    assert "Stopping: requests in flight end first." in process.output()
     assert "Traceback" not in process.output()
 
 

@@ -38,6 +38,31 @@ class Manifest:
         """`file:line`, for messages."""
         return f"{self.source}:{self.line}"
 
+    @property
+    def api_version(self) -> str:
+        """`apiVersion` as text; the server decides whether it is valid."""
+        return str(self.document.get("apiVersion"))
+
+    @property
+    def kind(self) -> str:
+        """`kind` as text; the server decides whether it is valid."""
+        return str(self.document.get("kind"))
+
+    @property
+    def name(self) -> str:
+        """`metadata.name`, empty if it is missing or no text."""
+        return self._metadata("name")
+
+    @property
+    def namespace(self) -> str:
+        """`metadata.namespace`, empty if it is missing or no text."""
+        return self._metadata("namespace")
+
+    def _metadata(self, field: str) -> str:
+        metadata = self.document.get("metadata")
+        value = metadata.get(field) if isinstance(metadata, dict) else None
+        return value if isinstance(value, str) else ""
+
 
 def read_manifests(text: bytes, source: str) -> list[Manifest]:
     """Read all documents of one text. Empty documents are skipped, and a `List` is replaced by its

@@ -110,6 +110,7 @@ class Service:
         self._ending = asyncio.Event()
         self._exit_code = ExitCode.OK
         self._signals = 0
+        self._ended: Callable[[], None] | None = None
 
     def add(self, name: str, part: Component) -> None:
         """Add a component. It starts after those added before and stops before them. If it is
@@ -129,6 +130,8 @@ class Service:
             logger.info("stopping", service=self.name, reason=reason)
             self.health.drain(reason)
             self._ending.set()
+            if self._ended is not None:
+                self._ended()
 
     def fail(self, part: str, error: BaseException) -> None:
         """Shut down because a component cannot continue. The exit code is a failure, so that a
@@ -154,12 +157,18 @@ class Service:
         self._exit_code = ExitCode.FAILED
         self.end(reason)
 
-    async def run(self, started: Callable[[], Awaitable[None]] | None = None) -> ExitCode:
+    async def run(
+        self,
+        started: Callable[[], Awaitable[None]] | None = None,
+        *,
+        ended: Callable[[], None] | None = None,
+    ) -> ExitCode:
         """Run from start to shutdown and return the exit code. Awaits `started()` after all
-        components have started.
+        components have started, and calls `ended()` when the shutdown begins.
 
         SIGTERM and SIGINT start the shutdown; a second signal ends the process immediately.
         """
+        self._ended = ended
         self._handle_signals()
         begun: list[tuple[str, Component]] = []
         try:

@@ -7,16 +7,20 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from headrace.adapters.manifests import read_manifests
 from headrace.codec import delivery_state
 from headrace.domain.record import StoredRecord
+from headrace_cli.apply import apply_manifest
+from headrace_cli.client import ApiClient, ApiFailure
 from headrace_cli.dead_letter_output import (
     print_dead_letter,
     print_dead_letters,
     print_topics,
 )
 from headrace_cli.dead_letter_view import of_id, summary, without_originals
-from headrace_cli.dead_letters import register
+from headrace_cli.dead_letters import _topic_of, register
 from headrace_cli.terminal import ResultFormat
+from tests.unit.apiserver.running_api import running_api
 
 RECORD = StoredRecord(
     topic="g.dead",
@@ -163,3 +167,37 @@ def test_what_cannot_be_is_said(arguments: tuple[str, ...], code: int, words: st
     result = _run(*arguments)
     assert (code, "") == (result.exit_code, result.stdout)
     assert words in result.stderr
+
+
+CHANNEL = """
+apiVersion: messaging.knative.dev/v1
+kind: Channel
+metadata: {name: orders}
+---
+apiVersion: messaging.knative.dev/v1
+kind: Subscription
+metadata: {name: billing}
+spec:
+  channel: {apiVersion: messaging.knative.dev/v1, kind: Channel, name: orders}
+  subscriber: {uri: "http://sink.example/"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("billing", "but a Subscription: `headrace dead-letters subscription/billing -n default`"),
+        ("gone", "no Trigger default/gone; `headrace get triggers -A` shows them all"),
+        ("channel/orders", "a Channel has no dead letters: they belong to a Trigger or a Sub"),
+        ("subscription/gone", "no Subscription default/gone; `headrace get subscriptions -A`"),
+    ],
+)
+def test_a_name_without_a_trigger_leads_to_the_next_command(name: str, message: str) -> None:
+    """A Subscription may be what is meant: a Trigger needs no kind."""
+    with running_api() as server:
+        client = ApiClient(server.url)
+        for manifest in read_manifests(CHANNEL.encode(), "here"):
+            apply_manifest(client, manifest, "default")
+        with pytest.raises(ApiFailure) as refused:
+            _topic_of(client, "default", name)
+    assert message in str(refused.value)

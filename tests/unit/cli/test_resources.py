@@ -17,7 +17,6 @@ from typer.testing import CliRunner, Result
 from headrace_cli import resources
 from headrace_cli.client import warning_texts
 from tests.support.certificates import Authority
-from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
 
 ROOT = Path(__file__).parents[3]
@@ -68,20 +67,8 @@ def cli(server: ApiUnderTest, tmp_path: Path) -> Iterator[Cli]:
     """The command; the store is empty before and after."""
     run = Cli(server.url)
     yield run
-    run("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
-    wait_until_gone(run)
-
-
-def wait_until_gone(run: Cli) -> None:
-    """Wait until the objects of `MANIFEST` are deleted: a Trigger has a finalizer."""
-    wait_until(
-        lambda: (
-            "no triggers" in run("get", "triggers").output
-            and "no brokers" in run("get", "brokers").output
-        ),
-        10,
-        "all to be gone",
-    )
+    gone = run("delete", "-f", "-", "--ignore-not-found", text=MANIFEST)
+    assert 0 == gone.exit_code, gone.output
 
 
 def test_apply_creates_and_changes(cli: Cli, tmp_path: Path) -> None:
@@ -153,7 +140,9 @@ def test_get_shows_knatives_columns(cli: Cli) -> None:
     """
     cli("apply", "-f", "-", "--wait", text=MANIFEST)
     lines = cli("get", "trigger").output.splitlines()
-    assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON"] == lines[0].split()
+    assert ["NAME", "BROKER", "SUBSCRIBER_URI", "AGE", "READY", "REASON", "DELIVERY"] == (
+        lines[0].split()
+    )
     assert ["orders", "default", "http://sink.example/"] == lines[1].split()[:3]
     assert "True" in lines[1].split()
     assert ["NAMESPACE", "NAME", "URL", "AGE", "READY", "REASON"] == cli(
@@ -225,8 +214,9 @@ def test_the_examples_of_a_source_need_no_cluster(cli: Cli, directory: Path) -> 
     """A whole directory is applied and deleted without a complaint: what only a cluster knows is in
     examples/kubernetes. Only a legacy kind is announced as deprecated.
     """
-    for command in ("apply", "delete"):
-        result = cli(command, "-f", str(directory))
+    # No sources service runs here, which would remove the finalizers of some.
+    for command in (("apply",), ("delete", "--no-wait")):
+        result = cli(*command, "-f", str(directory))
         said = [line for line in result.stderr.splitlines() if " is deprecated; use " not in line]
         assert (0, []) == (result.exit_code, said)
 
@@ -240,7 +230,6 @@ def test_delete_continues_after_a_kind_that_is_unknown(cli: Cli) -> None:
     assert 1 == deleted.exit_code
     assert "brokers.eventing.knative.dev/default deleted" in deleted.stdout
     assert "no kind Nothing in nobody.dev/v1" in deleted.stderr
-    wait_until_gone(cli)
     again = cli("delete", "-f", "-", "--ignore-not-found", text=both)
     assert (0, "", "") == (again.exit_code, again.stdout, again.stderr)
 
@@ -254,7 +243,6 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
     assert cli("delete", "trigger", "orders").output.endswith(
         "triggers.eventing.knative.dev/orders deleted\n"
     )
-    wait_until(lambda: 1 == cli("get", "trigger", "orders").exit_code, 10, "the trigger to be gone")
     again = cli("delete", "trigger", "orders")
     assert (1, True) == (
         again.exit_code,
@@ -265,6 +253,100 @@ def test_delete_by_name_and_by_file(cli: Cli) -> None:
         by_file.exit_code,
         by_file.output.endswith("brokers.eventing.knative.dev/default deleted\n"),
     )
+
+
+@pytest.mark.parametrize("command", ["get", "delete"])
+def test_an_empty_name_is_not_all_objects(cli: Cli, command: str) -> None:
+    """As that of an unset variable of a shell: the path of such an object is that of them all."""
+    cli("apply", "-f", "-", text=MANIFEST)
+    for words in (("trigger", ""), ("trigger/",), ("trigger", "orders", "")):
+        refused = cli(command, *words)
+        assert (2, "") == (refused.exit_code, refused.stdout)
+    for document in ("{}", "{name: ''}", "{name: null}", "null", "{name: [orders]}"):
+        nameless = f"apiVersion: eventing.knative.dev/v1\nkind: Trigger\nmetadata: {document}\n"
+        refused = cli("delete", "-f", "-", text=nameless)
+        assert 2 == refused.exit_code
+        assert "standard input:1: Trigger: metadata.name is missing" in refused.stderr
+    assert 0 == cli("get", "trigger", "orders").exit_code
+
+
+HELD = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: held, finalizers: [example.com/hold]}
+"""
+
+
+def test_delete_waits_until_all_is_gone(cli: Cli) -> None:
+    """A Trigger and a Broker have finalizers: what is applied before they are removed would be
+    deleted as well.
+    """
+    for _ in range(3):
+        created = cli("apply", "-f", "-", "--wait", "--timeout", "20", text=MANIFEST)
+        assert (0, 2) == (created.exit_code, created.output.count(" created")), created.output
+        deleted = cli("delete", "-f", "-", text=MANIFEST)
+        assert (0, 2) == (deleted.exit_code, deleted.output.count(" deleted")), deleted.output
+    assert "no triggers in namespace default" in cli("get", "triggers").output
+    assert "no brokers in namespace default" in cli("get", "brokers").output
+
+
+def test_apply_waits_for_the_rest_if_one_object_is_refused(cli: Cli) -> None:
+    """Each of the others is reported Ready; the exit code says that one was refused."""
+    refused = "apiVersion: eventing.knative.dev/v1\nkind: Broker\nmetadata: {name: UPPER}\n"
+    applied = cli("apply", "-f", "-", "--wait", text=f"{refused}---\n{MANIFEST}")
+    assert 1 == applied.exit_code
+    assert "Broker UPPER" in applied.stderr
+    assert 2 == applied.stdout.count("is Ready")
+
+
+def test_what_is_still_there_is_named_with_the_reason(cli: Cli) -> None:
+    """A deletion that takes too long is an error, and so is what would be deleted with it."""
+    assert 0 == cli("apply", "-f", "-", text=HELD).exit_code
+    late = cli("delete", "configmap", "held", "--timeout", "0.2")
+    assert 1 == late.exit_code
+    assert (
+        "configmaps/held is still there after 0.2 s (the service of each finalizer has to remove"
+        " it: example.com/hold); `headrace get configmaps held -n default -o yaml` shows it"
+    ) in late.stderr
+    assert 0 == cli("delete", "configmap", "held", "--no-wait").exit_code
+    for text in (HELD, HELD.replace(", finalizers: [example.com/hold]", "")):
+        applied = cli("apply", "-f", "-", text=text)
+        assert 1 == applied.exit_code
+        assert "standard input:2: ConfigMap held: it is being deleted" in applied.stderr
+    assert 1 == cli("get", "configmap", "held").exit_code
+
+
+@pytest.mark.parametrize("command", ["apply", "delete"])
+def test_a_manifest_of_another_namespace_is_refused(cli: Cli, command: str) -> None:
+    """Before anything is changed, in the namespace of the option or in the other."""
+    named = MANIFEST.replace("{name: orders}", "{name: orders, namespace: default}")
+    if command == "delete":
+        assert 0 == cli("apply", "-f", "-", text=MANIFEST).exit_code
+    before = cli("get", "triggers,brokers", "-A", "-o", "name").stdout
+    refused = cli(command, "-f", "-", "-n", "shop", text=named)
+    assert 2 == refused.exit_code
+    assert (
+        "standard input:6: Trigger orders: it names the namespace default, and --namespace shop;"
+        " leave out the option, or give default"
+    ) in refused.stderr
+    assert before == cli("get", "triggers,brokers", "-A", "-o", "name").stdout
+
+
+def test_objects_are_named_as_with_kubectl(cli: Cli) -> None:
+    """KIND/NAME, several names, and several kinds."""
+    cli("apply", "-f", "-", text=MANIFEST)
+    assert "orders" in cli("get", "trigger/orders").stdout
+    several = cli("get", "triggers,brokers", "-o", "name").stdout.split()
+    assert ["triggers.eventing.knative.dev/orders", "brokers.eventing.knative.dev/default"] == (
+        several
+    )
+    mixed = cli("delete", "trigger/orders", "default")
+    assert (2, True) == (mixed.exit_code, "default: after KIND/NAME, give each" in mixed.stderr)
+    assert 0 == cli("delete", "trigger/orders", "broker/default").exit_code
+    absent = cli("delete", "triggers", "one", "two")
+    assert 1 == absent.exit_code
+    for name in ("one", "two"):
+        assert f"triggers.eventing.knative.dev/{name} not found" in absent.stderr
 
 
 @pytest.mark.parametrize(
@@ -387,7 +469,7 @@ def test_wait_reports_slow_objects_before_the_timeout(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is reported once for each reason, not once for each poll."""
-    monkeypatch.setattr("headrace_cli.apply._USUAL_SECONDS", 0.3)
+    monkeypatch.setattr("headrace_cli.waiting._USUAL_SECONDS", 0.3)
     result = cli("apply", "-f", "-", "--wait", "--timeout", "1.0", text=MANIFEST.split("---")[1])
     assert 1 == result.output.count("is not Ready yet (BrokerDoesNotExist")
 

@@ -69,7 +69,9 @@ async def test_parts_start_in_order_and_end_in_reverse() -> None:
 
 
 async def test_sigterm_ends_it_cleanly() -> None:
-    """The signal makes the service not ready, then the components drain and stop."""
+    """The signal makes the service not ready and is said to be heard, then the components drain and
+    stop.
+    """
     calls: list[str] = []
     service = Service("test")
     service.add("door", Recorder("door", calls))
@@ -77,8 +79,8 @@ async def test_sigterm_ends_it_cleanly() -> None:
     async def started() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
-    assert ExitCode.OK == await service.run(started)
-    assert ["start door", "drain door", "stop door"] == calls
+    assert ExitCode.OK == await service.run(started, ended=lambda: calls.append("ended"))
+    assert ["start door", "ended", "drain door", "stop door"] == calls
     assert service.health.draining
 
 

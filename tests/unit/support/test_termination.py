@@ -51,9 +51,11 @@ def child(processes):
 """
 IN_A_TEST = """
 import signal
+from pathlib import Path
 
 
 def test_it(lasting, child):
+    Path(__file__).with_suffix(".running").touch()
     signal.pause()
 
 
@@ -63,6 +65,7 @@ def test_the_next(lasting, child):
 IN_AN_EVENT_LOOP = """
 import asyncio
 import signal
+from pathlib import Path
 
 
 async def wait():
@@ -76,16 +79,19 @@ def test_with_a_handler_of_its_own():
 
 
 def test_it(lasting, child):
+    Path(__file__).with_suffix(".running").touch()
     asyncio.run(asyncio.sleep(600))
 """
 IN_A_FIXTURE = """
 import threading
+from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
 def slow(child):
+    Path(__file__).with_suffix(".running").touch()
     threading.Event().wait()
     yield
 
@@ -96,9 +102,11 @@ def test_it(lasting, slow):
 LOST = """
 import ctypes
 import signal
+from pathlib import Path
 
 
 def test_it(lasting, child):
+    Path(__file__).with_suffix(".running").touch()
     # An exception does not leave a callback of C.
     ctypes.CFUNCTYPE(None)(signal.pause)()
 
@@ -155,7 +163,8 @@ def test_processes_end_with_the_run(
         def all_started() -> bool:
             assert run.poll() is None, run.communicate()[0]
             pids.update(int(each.stem) for each in tmp_path.glob("*.pid"))
-            return len(pids) == started
+            running = list(tmp_path.glob("*.running"))
+            return len(pids) == started and len(running) == len(files)
 
         wait_until(all_started, SECONDS, f"{started} processes of the tests run")
         for _ in range(signals):

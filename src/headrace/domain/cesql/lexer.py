@@ -45,6 +45,12 @@ class Token:
 KEYWORDS = frozenset({"AND", "OR", "XOR", "NOT", "LIKE", "EXISTS", "IN", "TRUE", "FALSE"})
 _SPACE = frozenset(" \t\r\n")
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_HINTS = {
+    "&": "write AND",
+    "|": "write OR",
+    ".": "text needs quotes, as in 'order.created'",
+}
+"""What to write instead of characters of other languages."""
 _SYMBOLS_OF_TWO = frozenset({"!=", "<>", "<=", ">="})
 _SYMBOLS_OF_ONE = frozenset("()+-*/%,=<>")
 
@@ -120,4 +126,5 @@ def _symbol(text: str, start: int) -> Token:
         return Token(TokenKind.SYMBOL, two, start, start + 2)
     if (one := text[start]) in _SYMBOLS_OF_ONE:
         return Token(TokenKind.SYMBOL, one, start, start + 1)
-    raise ParseError(f"{one!r} has no meaning here", start)
+    hint = _HINTS.get(one)
+    raise ParseError(f"{one!r} has no meaning here" + (f"; {hint}" if hint else ""), start)

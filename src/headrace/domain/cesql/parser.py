@@ -218,7 +218,8 @@ class _Parser:
             self.expect(TokenKind.SYMBOL, ")")
             return node
         if sign.text not in ("-", "+"):
-            raise self._error(f"expected a value, found {sign}")
+            hint = "; equality is a single =" if sign.text == "=" else ""
+            raise self._error(f"expected a value, found {sign}{hint}")
         self._at += 1
         if self._token.kind is TokenKind.INTEGER and self._token.start == sign.end:
             return self._integer(sign.text)

@@ -58,6 +58,8 @@ class CamelSource:
                 " read files as the service does; an operator allows it with"
                 " HEADRACE_SOURCES_CAMEL=true",
             )
+        # Before anything is waited for: until then a source that runs counts as deployed.
+        self._report_starting()
         missing = await asyncio.to_thread(artifacts.missing_programs)
         if missing is not None:
             raise SourceFault("JavaMissing", f"the sources service cannot run Camel: {missing}")
@@ -81,6 +83,9 @@ class CamelSource:
             self._health.close()
             files.remove()
 
+    def _report_starting(self) -> None:
+        self._context.report(DEPLOYED, None, "Starting", "Camel is being started")
+
     def _progress(self, text: str) -> None:
         self._context.report(DEPLOYED, None, "Downloading", text)
 
@@ -97,7 +102,7 @@ class CamelSource:
         return found
 
     async def _run_camel(self, arguments: list[str], files: CamelFiles) -> None:
-        self._context.report(DEPLOYED, None, "Starting", "Camel is being started")
+        self._report_starting()
         program = await GuardedProgram.start(
             arguments, stop_seconds=STOP_SECONDS, directory=files.directory
         )
