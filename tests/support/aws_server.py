@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.suspension import suspend
+
 ACCOUNT = "123456789012"
 REGION = "eu-north-1"
 START_SECONDS = 60.0
@@ -80,7 +82,7 @@ class AwsServer:
     def freeze(self) -> None:
         """Let it answer nothing until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        suspend(self._process)
 
     def thaw(self) -> None:
         """Let it answer again."""

@@ -25,6 +25,7 @@ from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Record
 from tests.support.kafka import free_port
+from tests.support.suspension import suspend
 from tests.support.wait_until import wait_until
 
 BINARY = shutil.which("nats-server")
@@ -92,7 +93,7 @@ class NatsServer:
     def pause(self) -> None:
         """Freeze it."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+            suspend(self._process)
 
     def cont(self) -> None:
         """Undo `pause`."""

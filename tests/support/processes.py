@@ -14,6 +14,7 @@ import pytest
 
 from headrace.domain.egress import ALLOW_SETTING
 from headrace_sources.settings import ALLOW_SETTING as SINKS_ALLOW_SETTING
+from tests.support.suspension import suspend
 from tests.support.wait_until import wait_until
 
 TAIL_LINES = 60
@@ -82,8 +83,9 @@ class ServiceProcess:
         self._signal(signal.SIGINT)
 
     def freeze(self) -> None:
-        """SIGSTOP."""
-        self._signal(signal.SIGSTOP)
+        """Suspend it, and return when it has stopped."""
+        if self._process is not None and self._process.poll() is None:
+            suspend(self._process)
 
     def cont(self) -> None:
         """SIGCONT."""

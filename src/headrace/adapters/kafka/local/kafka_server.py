@@ -190,9 +190,14 @@ class ApacheKafka:
         self._pid_file.unlink(missing_ok=True)
 
     def pause(self) -> None:
-        """Freeze the process (SIGSTOP): connections stay open, but nothing answers."""
+        """Suspend the process (SIGSTOP), and return when all of its threads have stopped:
+        connections stay open, but nothing answers.
+        """
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGSTOP)
+            # `send_signal` may have read its exit code.
+            if self._process.returncode is None:
+                os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def cont(self) -> None:
         """Undo `pause` (SIGCONT)."""
