@@ -2,6 +2,7 @@
 describes them.
 """
 
+import asyncio
 import logging
 import secrets
 import socket
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.kafka.group_offsets.connection import BrokerConnections, Unanswered
+from headrace.adapters.kafka.group_offsets.coordinators import bootstrap_addresses
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, GroupOffsets
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable, WriteRefused
@@ -122,6 +125,31 @@ async def test_a_wrong_password_is_refused(
         reason = await refusal(options_of(environment, monkeypatch))
         assert "SASL_AUTHENTICATION_FAILED" in reason
         assert "wrong-password" not in reason
+
+
+async def test_a_refused_login_leaves_no_connection(
+    secured: SecuredKafka, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The broker ends TLS later. Nobody waits for that."""
+    wrong = tmp_path / "wrong"
+    wrong.write_text("wrong-password", encoding="ascii")
+    password = {"HEADRACE_KAFKA_SASL_PASSWORD_FILE": str(wrong)}
+    options = options_of({**secured.by_password("PLAIN"), **password}, monkeypatch)
+    loop = asyncio.get_running_loop()
+    connect, opened = loop.create_connection, []
+
+    async def create_connection(*arguments: Any, **named: Any) -> Any:
+        transport, protocol = await connect(*arguments, **named)
+        opened.append(transport.get_extra_info("socket"))
+        return transport, protocol
+
+    monkeypatch.setattr(loop, "create_connection", create_connection)
+    connections = BrokerConnections(options)
+    with pytest.raises(Unanswered):
+        await connections.connection(bootstrap_addresses(options.bootstrap_servers)[0])
+    await asyncio.sleep(0)
+    assert [-1] == [each.fileno() for each in opened]
+    await connections.close()
 
 
 async def test_a_broker_without_trust_is_refused(

@@ -69,6 +69,20 @@ class NotAllowed(Exception):
     """The request was not written, because its sender did not allow it any longer."""
 
 
+class _Connection(AIOKafkaConnection):  # type: ignore[misc]  # It has no types.
+    """A connection that closes at once. asyncio waits until the other side has ended TLS too, which
+    a broker that has refused a login delays; aiokafka then has no reference to it any longer.
+    """
+
+    def close(self, reason: object = None, exc: BaseException | None = None) -> Any:
+        """As aiokafka's."""
+        writer = self._writer
+        closed = super().close(reason, exc)
+        if writer is not None:
+            writer.transport.abort()
+        return closed
+
+
 class BrokerConnection:
     """One open connection."""
 
@@ -158,7 +172,6 @@ class BrokerConnection:
     def abort(self) -> None:
         """Close at once. What the system has not sent yet is dropped."""
         self._retired = True
-        self._writer.transport.abort()
         self._connection.close()
 
     async def close(self) -> None:
@@ -282,7 +295,7 @@ class BrokerConnections:
         self, address: Address, host: str | int, security: ConnectionSecurity, age: ClientAge
     ) -> BrokerConnection:
         ended = asyncio.get_running_loop().create_future()
-        connection = AIOKafkaConnection(
+        connection = _Connection(
             host,
             address.port,
             client_id=self._options.client_id,
