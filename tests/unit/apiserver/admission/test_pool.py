@@ -123,16 +123,16 @@ def test_probes_are_answered_while_the_rules_of_a_definition_are_compiled(
     longest = 0.0
     with ThreadPoolExecutor(1) as pool:
         changed = definition({**SPEC, "x-kubernetes-validations": rules})
-        started = time.monotonic()
+        started = time.process_time()
         write = pool.submit(api.call, "PUT", f"{DEFINITIONS}/gadgets.shop.dev?dryRun=All", changed)
         while not write.done():
-            begun = time.monotonic()
+            begun = loop_seconds()
             assert 200 == api.request("GET", "/livez").status
-            longest = max(longest, time.monotonic() - begun)
-        took = time.monotonic() - started
+            longest = max(longest, loop_seconds() - begun)
+        took = time.process_time() - started
     # 429: on a slow machine the compilation takes longer than a request may wait for it.
     assert write.result()[0] in {200, 429}
-    assert longest < took / 2, f"/livez took {longest:.1f} s of {took:.1f} s"
+    assert longest < took / 2, f"/livez took {longest:.2f} of {took:.2f} s of processor time"
 
 
 def test_a_potentially_expensive_rule_that_is_fast(api: ApiUnderTest) -> None:
