@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 from tests.support.headrace_under_test import HeadraceUnderTest
-from tests.support.manifests import Manifest, broker, delivery, trigger
+from tests.support.manifests import ORDERED, Manifest, broker, delivery, trigger
 from tests.support.report import table
 from tests.support.wait_until import wait_until
 
@@ -21,6 +21,8 @@ NAMESPACE = "bench"
 ONE_OF_MANY = (1, 100, 1_000)
 ALL_OF_MANY = (2, 10, 100)
 """Feeds that are equally fast have to be read for once, however few they are."""
+ORDERED_OF_MANY = ((1, 1), (100, 1), (100, 100))
+"""Triggers, and how many of them want each event, with deliveries ordered by key."""
 HANGING = (1_000, 50)
 """Triggers, and how many of them want each event for a subscriber that never answers."""
 HANGING_POLICY = delivery(retry=3, delay="PT0.2S", timeout="PT1S")
@@ -54,6 +56,8 @@ class ManyFigures:
 
     triggers: int
     matching: int
+    ordered: bool = False
+    """Whether deliveries are ordered by key."""
     hanging: int = 0
     """How many more of the Triggers want each event, and have a subscriber that never answers."""
     ready_seconds: float
@@ -91,13 +95,20 @@ class ManyTriggers:
             return self.measure(count, 1, hanging=hanging, hanging_url=url)
 
     def measure(
-        self, count: int, matching: int, *, hanging: int = 0, hanging_url: str = ""
+        self,
+        count: int,
+        matching: int,
+        *,
+        ordered: bool = False,
+        hanging: int = 0,
+        hanging_url: str = "",
     ) -> ManyFigures:
         """`matching` of `count` Triggers want each event."""
-        name = f"many-{count}-{hanging or matching}"
+        name = f"{'ordered' if ordered else 'many'}-{count}-{hanging or matching}"
         self._system.establish(broker(NAMESPACE, name, config="topics"))
         triggers = [
-            self._trigger(name, number, number < matching) for number in range(count - hanging)
+            self._trigger(name, number, number < matching, ordered=ordered)
+            for number in range(count - hanging)
         ]
         triggers += [self._hanging(name, number, hanging_url) for number in range(hanging)]
         started = time.monotonic()
@@ -119,6 +130,7 @@ class ManyTriggers:
         figures = ManyFigures(
             triggers=count,
             matching=matching,
+            ordered=ordered,
             hanging=hanging,
             ready_seconds=ready,
             idle_share=idle_share,
@@ -133,7 +145,7 @@ class ManyTriggers:
         self._system.delete(*triggers, seconds=READY_SECONDS)
         return figures
 
-    def _trigger(self, name: str, number: int, wanted: bool) -> Manifest:
+    def _trigger(self, name: str, number: int, wanted: bool, *, ordered: bool) -> Manifest:
         kind = WANTED_TYPE if wanted else f"other.{number}"
         return trigger(
             NAMESPACE,
@@ -141,6 +153,7 @@ class ManyTriggers:
             self._sink.url,
             broker=name,
             filters=[{"exact": {"type": kind}}],
+            annotations=ORDERED if ordered else {},
         )
 
     def _hanging(self, name: str, number: int, url: str) -> Manifest:
@@ -214,6 +227,7 @@ def many_table(figures: Sequence[ManyFigures]) -> str:
     head = (
         "triggers",
         "matching",
+        "order",
         "hanging",
         "Ready s",
         "idle %",
@@ -229,6 +243,7 @@ def many_table(figures: Sequence[ManyFigures]) -> str:
         (
             f"{each.triggers:,}",
             f"{each.matching:,}",
+            "by key" if each.ordered else "-",
             str(each.hanging or "-"),
             f"{each.ready_seconds:.1f}",
             f"{100 * each.idle_share:.1f}",

@@ -39,6 +39,8 @@ from bench.many_triggers import (
     ALL_OF_MANY,
     HANGING,
     ONE_OF_MANY,
+    ORDERED_OF_MANY,
+    ManyFigures,
     ManySizes,
     ManyTriggers,
     many_table,
@@ -380,10 +382,14 @@ class Bench:
             *((count, 1) for count in ONE_OF_MANY),
             *((count, count) for count in ALL_OF_MANY),
         ):
-            self._results.many.append(many.measure(count, matching))
-            print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)
-        self._results.many.append(many.measure_hanging(*HANGING))
-        print(many_table(self._results.many[-1:]), file=sys.stderr, flush=True)
+            self._add_many(many.measure(count, matching))
+        for count, matching in ORDERED_OF_MANY:
+            self._add_many(many.measure(count, matching, ordered=True))
+        self._add_many(many.measure_hanging(*HANGING))
+
+    def _add_many(self, figures: ManyFigures) -> None:
+        self._results.many.append(figures)
+        print(many_table([figures]), file=sys.stderr, flush=True)
 
     def _meter(self, name: str) -> Meter:
         return Meter(self._system.services[name].pid)
