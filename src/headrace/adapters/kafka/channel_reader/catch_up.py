@@ -211,9 +211,13 @@ class CatchUp:
         matcher = self._matcher
         wanted = matcher.wanted_by_few if len(feeds) <= _FEW else matcher.wanted
         for record in records if feeds else ():
+            taken_by_any = False
             for feed in wanted(record, feeds):
                 if feed in feeds:
                     batches.setdefault(feed, []).append(record)
+                    taken_by_any = True
+            if taken_by_any:
+                matcher.write_header_lines(record)
             turn.position = record.offset + 1
         matcher.examined()
         shared = len(batches) > 1

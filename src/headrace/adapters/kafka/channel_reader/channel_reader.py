@@ -433,20 +433,25 @@ class ChannelReader:
 
     def _dispatch(self, records: Sequence[StoredRecord]) -> None:
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
-        positions, wanted = self._positions, self._matcher.wanted
+        positions, matcher = self._positions, self._matcher
+        wanted = matcher.wanted
         for record in records:
             number = record.partition
             if record.offset < positions.get(number, NOT_OWNED):
                 continue
+            taken_by_any = False
             for feed in wanted(record, self.feeds):
                 if feed.follows(number):
+                    taken_by_any = True
                     batch = batches.get(feed)
                     if batch is None:
                         batches[feed] = [record]
                     else:
                         batch.append(record)
+            if taken_by_any:
+                matcher.write_header_lines(record)
             positions[number] = record.offset + 1
-        self._matcher.examined()
+        matcher.examined()
         shared = len(batches) > 1
         taken = []
         refusals: dict[SubscriptionFeed, Sequence[StoredRecord]] = {}

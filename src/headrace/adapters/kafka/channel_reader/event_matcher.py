@@ -22,13 +22,15 @@ _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 class EventMatcher:
     """The filters of the feeds of one reader."""
 
-    __slots__ = ("_guard", "_index", "_misplaced")
+    __slots__ = ("_guard", "_headers", "_index", "_misplaced")
 
     def __init__(self, guard: RecordGuard) -> None:
         self._guard = guard
         self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
         self._misplaced = False
         """Whether the record that is read has a `ce_datacontenttype` header."""
+        self._headers: tuple[StoredRecord, RecordLayout, tuple[bytes, ...]] | None = None
+        """The record that was read last, and its headers; None if it is not an event."""
 
     def add(self, feed: SubscriptionFeed) -> None:
         """Add a feed, or use its changed filter."""
@@ -54,12 +56,9 @@ class EventMatcher:
             attributes = _NO_ATTRIBUTES
             if index.conditional:
                 attributes = record.attributes = kafka.attributes_of(*headers)
-            found = index.matching(attributes)
-            if found:
-                record.header_lines = http.binary_lines(*headers)
-            return found
+            return index.matching(attributes)
         except Exception as error:
-            _not_examined(record, error)
+            self._not_examined(record, error)
             return feeds
 
     def wanted_by_few(
@@ -67,22 +66,37 @@ class EventMatcher:
     ) -> Collection[SubscriptionFeed]:
         """As `wanted`, of these feeds: each filter is evaluated by itself."""
         try:
-            if not record.examined and self._read(record) is None:
+            if record.examined:
+                attributes = _attributes(record)
+            elif (headers := self._read(record)) is None:
                 return feeds
-            attributes = _attributes(record)
+            else:
+                attributes = record.attributes = kafka.attributes_of(*headers)
             return [feed for feed in feeds if feed.filter.matches(attributes)]
         except Exception as error:
-            _not_examined(record, error)
+            self._not_examined(record, error)
             return feeds
+
+    def write_header_lines(self, record: StoredRecord) -> None:
+        """Write the header lines of a record once for all feeds that take it, which is the one that
+        was examined last. One that nobody takes has none.
+        """
+        if self._headers is not None and self._headers[0] is record:
+            try:
+                record.header_lines = http.binary_lines(*self._headers[1:])
+            except Exception as error:
+                self._not_examined(record, error)
 
     def examined(self) -> None:
         """The caller is done with a batch of records."""
+        self._headers = None
         self._guard.clear()
 
     def _read(self, record: StoredRecord) -> tuple[RecordLayout, tuple[bytes, ...]] | None:
         """Bring a record into binary mode and return its headers; None if it is not an event, or
         stalls the loop: the listeners examine such a record themselves.
         """
+        self._headers = None
         guard = self._guard
         if guard.poison and (record.partition, record.offset) in guard.poison:
             return None
@@ -97,22 +111,23 @@ class EventMatcher:
         if binary is not record:
             record.headers, record.value = binary.headers, binary.value
         record.examined = not self._misplaced  # The listeners count such a record.
+        self._headers = record, layout, values
         return layout, values
 
     def _on_misplaced(self) -> None:
         self._misplaced = True
 
-
-def _not_examined(record: StoredRecord, error: Exception) -> None:
-    record.examined = False  # The listeners apply the filters themselves.
-    logger.error(
-        "event_not_examined",
-        record=record.origin,
-        error=repr(error),
-        exc_info=error,
-        next_step="please report this with the traceback; each subscription examines the event"
-        " by itself",
-    )
+    def _not_examined(self, record: StoredRecord, error: Exception) -> None:
+        self._headers = None
+        record.examined = False  # The listeners apply the filters themselves.
+        logger.error(
+            "event_not_examined",
+            record=record.origin,
+            error=repr(error),
+            exc_info=error,
+            next_step="please report this with the traceback; each subscription examines the event"
+            " by itself",
+        )
 
 
 def _attributes(record: StoredRecord) -> Mapping[str, str]:

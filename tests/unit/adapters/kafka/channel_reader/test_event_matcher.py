@@ -65,21 +65,42 @@ async def test_the_feeds_whose_filters_pass_want_it(kind: str, expected: list[st
     assert feeds[0] not in matcher.wanted(stored(ORDER), feeds)
 
 
-async def test_what_is_wanted_has_the_lines_of_its_request() -> None:
-    """They are the same for all subscribers. What nobody wants has none."""
+async def test_what_is_taken_has_the_lines_of_its_request() -> None:
+    """They are the same for all subscribers. What nobody takes has none: a feed that is behind
+    wants it, and gets it later.
+    """
     matcher, feeds = matcher_of(feed_of("orders", ORDERS), feed_of("bills", BILLS))
-    record, other = stored(ORDER), stored(record_headers(type=b"other"))
+    for find in (matcher.wanted, matcher.wanted_by_few):
+        record, other = stored(ORDER), stored(ORDER)
+        assert list(find(record, feeds))
+        assert kafka.attributes(ORDER) == record.attributes
+        assert record.header_lines is None
+        matcher.write_header_lines(other)
+        assert other.header_lines is None
+        matcher.write_header_lines(record)
+        assert http.write_binary(ORDER) == record.header_lines
+
+
+async def test_a_record_whose_lines_cannot_be_written_is_examined_by_its_listeners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    matcher, feeds = matcher_of(feed_of("all"))
+
+    def failing(*_: object) -> bytes:
+        raise RuntimeError("an error in the code that writes lines")
+
+    monkeypatch.setattr(http, "binary_lines", failing)
+    record = stored(ORDER)
     assert list(matcher.wanted(record, feeds))
-    assert http.write_binary(ORDER) == record.header_lines
-    assert kafka.attributes(ORDER) == record.attributes
-    assert not matcher.wanted(other, feeds)
-    assert other.header_lines is None
+    matcher.write_header_lines(record)
+    assert (record.examined, record.header_lines) == (False, None)
 
 
 async def test_a_header_that_could_end_a_line_is_left_out_by_the_request() -> None:
     matcher, feeds = matcher_of(feed_of("all"))
     record = stored([*ORDER, ("traceparent", b"a\r\nHost: b")])
     assert list(matcher.wanted(record, feeds))
+    matcher.write_header_lines(record)
     assert record.header_lines is None
     assert b"Host" not in http.write_binary(record.headers)
 
@@ -89,6 +110,7 @@ async def test_a_structured_record_becomes_binary() -> None:
     record = stored([("content-type", b"application/cloudevents+json")], STRUCTURED)
     assert list(matcher.wanted(record, feeds)) == list(feeds)
     assert ("ce_type", b"order.placed") in list(record.headers)
+    matcher.write_header_lines(record)
     assert http.write_binary(record.headers) == record.header_lines
 
 
