@@ -1,19 +1,26 @@
 """One suite for live instances, in memory and on a real Kafka."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
-from headrace.adapters.kafka.control.instances import KafkaInstances, read, write
+from headrace.adapters.kafka.control.instances import LIVE_SECONDS, KafkaInstances, read, write
+from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.adapters.kafka.producer import KafkaLog
 from headrace.adapters.memory.clock import MemoryClock
 from headrace.adapters.memory.instances import MemoryInstances
 from headrace.adapters.memory.log import MemoryLog
+from headrace.domain.errors import HeadraceError
 from headrace.domain.ports import Instance, Instances
+from headrace.runtime.clock import SystemClock
 from tests.support.kafka import KafkaUnderTest
 from tests.support.wait_until import wait_until_async
 
@@ -138,8 +145,8 @@ async def test_nobody_is_gone_because_kafka_could_not_be_read(
     kafka: KafkaUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their reports could not arrive: they have ten seconds after the outage too."""
-    error: str | None = None
-    monkeypatch.setattr(CompactedTopicReader, "last_error", property(lambda _: error))
+    answering = 0.0
+    monkeypatch.setattr(CompactedTopicReader, "answering_seconds", property(lambda _: answering))
     options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
     topic = kafka.create_topic("instances", config={"cleanup.policy": "compact"})
     log, clock = KafkaLog(options), MemoryClock()
@@ -148,15 +155,58 @@ async def test_nobody_is_gone_because_kafka_could_not_be_read(
     await watcher.start()
     await watcher.report(INGRESS)
     await wait_until_async(lambda: ["ingress-1"] == _ids(watcher), what="it is live")
-    error = "no broker answers"
-    assert ["ingress-1"] == _ids(watcher)
     clock.advance(60)
     assert ["ingress-1"] == _ids(watcher)
-    error = None
-    clock.advance(9)
+    answering = LIVE_SECONDS - 0.1
     assert ["ingress-1"] == _ids(watcher)
-    clock.advance(2)
+    answering = LIVE_SECONDS
     assert [] == _ids(watcher)
+    await watcher.stop()
+    await log.stop()
+
+
+@pytest.mark.kafka
+async def test_nobody_is_gone_while_kafka_is_frozen(
+    private_kafka: ApacheKafka,
+) -> None:
+    """When Kafka answers nothing for longer than a process may be silent, nobody is gone, then and
+    afterwards. The same silence of a process alone means that it is gone.
+    """
+    options = KafkaOptions(bootstrap_servers=private_kafka.bootstrap_servers)
+    admin = AdminClient({"bootstrap.servers": private_kafka.bootstrap_servers})
+    compacted = NewTopic("instances", 1, 1, config={"cleanup.policy": "compact"})
+    admin.create_topics([compacted])["instances"].result(20)
+    log = KafkaLog(options)
+    watcher = KafkaInstances(options, log, SystemClock(), topic="instances", follow=True)
+
+    async def report() -> None:
+        while True:
+            with contextlib.suppress(HeadraceError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await watcher.report(INGRESS)
+            await asyncio.sleep(1)
+
+    await log.start()
+    await watcher.start()
+    reporter = asyncio.create_task(report())
+    await wait_until_async(lambda: ["ingress-1"] == _ids(watcher), what="it is live")
+    seen: list[list[str]] = []
+
+    async def look(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            seen.append(_ids(watcher))
+            await asyncio.sleep(0.1)
+
+    private_kafka.pause()
+    try:
+        await look(LIVE_SECONDS + 3)
+    finally:
+        private_kafka.cont()
+    await look(5)
+    assert [["ingress-1"]] == [each for n, each in enumerate(seen) if each not in seen[:n]]
+    reporter.cancel()
+    await wait_until_async(lambda: [] == _ids(watcher), 2 * LIVE_SECONDS, what="it is gone")
     await watcher.stop()
     await log.stop()
 

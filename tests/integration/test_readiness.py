@@ -1,18 +1,22 @@
-"""Readiness of ingress and dispatcher while a real Kafka is frozen, killed and restarted, without
+"""Readiness of services and resources while a real Kafka is frozen, killed and restarted, without
 traffic.
 """
 
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from headrace.adapters.kafka.control.instances import LIVE_SECONDS
 from headrace.adapters.kafka.local.kafka_server import ApacheKafka
 from headrace.domain.control_topics import INSTANCES_TOPIC, ROUTING_TOPIC
+from tests.support.headrace_under_test import HeadraceUnderTest
 from tests.support.kafka import free_port
+from tests.support.manifests import broker, trigger
 from tests.support.processes import Processes
 from tests.support.wait_until import wait_until
 
@@ -71,6 +75,44 @@ def test_an_unavailable_kafka_shows_in_readiness_and_not_in_liveness(
     noticed(ports, since=time.monotonic())
     private_kafka.start()
     back(ports, BACK_SECONDS)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["frozen", "dead"])
+def test_resources_stay_ready_when_kafka_was_unavailable(
+    private_kafka: ApacheKafka, tmp_path: Path, how: str
+) -> None:
+    """For longer than a process may be silent: their reports could not arrive. After it, no
+    resource has stopped being Ready, which its Events would show.
+    """
+    system = HeadraceUnderTest(private_kafka.bootstrap_servers, tmp_path)
+    try:
+        system.start()
+        manifests = [broker("ns"), trigger("ns", "orders", system.sinks.url("orders"))]
+        system.establish(*manifests)
+        if how == "frozen":
+            private_kafka.pause()
+        else:
+            private_kafka.kill()
+        try:
+            time.sleep(LIVE_SECONDS + 4)
+        finally:
+            if how == "frozen":
+                private_kafka.cont()
+            else:
+                private_kafka.start()
+        until = time.monotonic() + LIVE_SECONDS
+        while time.monotonic() < until:
+            for each in manifests:
+                conditions = (system.get(each) or {})["status"]["conditions"]
+                (ready,) = (one for one in conditions if one["type"] == "Ready")
+                assert "True" == ready["status"], ready
+            time.sleep(0.1)
+        events = system.call("GET", "/api/v1/namespaces/ns/events")["items"]
+        assert {"Normal"} == {each["type"] for each in events}, events
+    finally:
+        system.close()
 
 
 def noticed(ports: dict[str, int], *, since: float) -> None:

@@ -12,6 +12,7 @@ needed.
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,10 @@ _HEALTHY_SECONDS = 60.0
 _ELECTION_SECONDS = 5.0
 """How long an election of the partition's leader may take without a warning."""
 _JOIN_SECONDS = 5.0
+SILENT_SECONDS: Final = 4.0
+"""Kafka counts as not answering after this time without an answer. A process that does not answer
+gives no error: a fetch of a frozen Kafka waits for a minute.
+"""
 
 
 class _Refresh:
@@ -143,6 +148,8 @@ class CompactedTopicReader:
         self._failing_since = 0.0
         self._error_logged = False
         """Whether a warning about the present failure was logged."""
+        self._answered_at = time.monotonic()
+        self._answering_since = -math.inf
         self.position = -1
         """Offset of the newest record applied, -1 before the first."""
 
@@ -153,6 +160,24 @@ class CompactedTopicReader:
         """
         return self._last_error
 
+    @property
+    def silent_seconds(self) -> float:
+        """For how long Kafka has answered nothing that shows here: a record, the end of the log, a
+        `refresh`. An idle topic alone shows nothing.
+        """
+        return time.monotonic() - self._answered_at
+
+    @property
+    def answering_seconds(self) -> float:
+        """For how long Kafka has answered without an error or a silence of `SILENT_SECONDS`: 0
+        during them, infinity if there was none since the start.
+
+        Only for an owner that calls `refresh` before a quiet topic looks silent.
+        """
+        if self._last_error is not None or self.silent_seconds >= SILENT_SECONDS:
+            return 0.0
+        return time.monotonic() - self._answering_since
+
     async def start(self) -> None:
         """Read to the current end of the log, then follow. Raises `LogUnavailable` when that takes
         longer than `start_seconds`.
@@ -161,6 +186,7 @@ class CompactedTopicReader:
         """
         if self._thread is None:
             self._loop = asyncio.get_running_loop()
+            self._answered_at = time.monotonic()
             self._thread = threading.Thread(
                 target=self._run, name=f"follow {self._topic}", daemon=True
             )
@@ -302,6 +328,7 @@ class CompactedTopicReader:
                 record = to_record(message)
                 records.append(record)
                 self._next_offset = record.offset + 1
+                self._note_answer()
             elif is_partition_end(error):
                 # Also counts transaction markers and compacted records, for which there is no
                 # message.
@@ -339,7 +366,14 @@ class CompactedTopicReader:
                 each.done.set_result(None)
 
     def _set_readable(self) -> None:
+        self._note_answer()
         self._last_error, self._error_logged = None, False
+
+    def _note_answer(self) -> None:
+        now = time.monotonic()
+        if self._last_error is not None or now - self._answered_at >= SILENT_SECONDS:
+            self._answering_since = now
+        self._answered_at = now
 
     def _on_error(self, error: KafkaError) -> None:
         now = time.monotonic()

@@ -1,12 +1,17 @@
-"""What is logged while a compacted topic cannot be read."""
+"""What is logged, and what is known of Kafka, while a compacted topic cannot be read."""
 
+import math
 import time
 
 import pytest
 from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
-from headrace.adapters.kafka.compacted_topic import _ELECTION_SECONDS, CompactedTopicReader
+from headrace.adapters.kafka.compacted_topic import (
+    _ELECTION_SECONDS,
+    SILENT_SECONDS,
+    CompactedTopicReader,
+)
 from headrace.adapters.kafka.options import KafkaOptions
 
 ELECTION = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
@@ -59,3 +64,33 @@ def test_another_error_is_a_warning_at_once_and_once(
     with capture_logs() as lines:
         reader._on_error(OUTAGE)
     assert 1 == len(lines)
+
+
+def test_a_kafka_that_is_frozen_does_not_answer(
+    clock: list[float], reader: CompactedTopicReader
+) -> None:
+    """It gives no error, so the silence counts. It answers from the first answer after it."""
+    assert math.inf == reader.answering_seconds
+    clock[0] += SILENT_SECONDS - 0.1
+    assert math.inf == reader.answering_seconds
+    reader._set_readable()
+    clock[0] += SILENT_SECONDS
+    assert 0 == reader.answering_seconds
+    clock[0] += 20
+    reader._set_readable()
+    clock[0] += 2
+    assert (2, 2) == (reader.silent_seconds, reader.answering_seconds)
+
+
+def test_an_error_is_no_answer_however_short_it_is(
+    clock: list[float], reader: CompactedTopicReader
+) -> None:
+    """Records that were received before do not end it."""
+    reader._on_error(OUTAGE)
+    assert 0 == reader.answering_seconds
+    reader._note_answer()
+    assert 0 == reader.answering_seconds
+    clock[0] += 1
+    reader._set_readable()
+    clock[0] += 2
+    assert 2 == reader.answering_seconds

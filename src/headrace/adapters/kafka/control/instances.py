@@ -1,12 +1,12 @@
 """Tracks which processes are live: every process writes its state to the compacted topic
-`headrace.instances` every 2 s, and the controller reads it.
+`headrace.instances` every second, and the controller reads it.
 
 A state is small (id, service, applied position, states of its groups). Only the newest one of each
 process is kept.
 """
 
+import asyncio
 import json
-import math
 from collections.abc import Mapping, Sequence
 
 from headrace.adapters.kafka.compacted_topic import START_SECONDS, CompactedTopicReader
@@ -27,6 +27,12 @@ SKEW_SECONDS = 5.0
 """How much Kafka's clock and the local clock may differ at the start. Counting a live process as
 gone would be worse than the opposite.
 """
+_QUIET_SECONDS = 2.5
+"""Kafka is queried after this time without a report: processes may be gone, or it is Kafka
+that does not answer. While a process is live and reports, there is no query.
+"""
+_PROBE_RETRY_SECONDS = 0.5
+_PROBE_TIMEOUT_SECONDS = 5.0
 STATE_BYTES_MAX = 262_144
 INSTANCES_MAX = 10_000
 _VERSION = 1
@@ -55,8 +61,7 @@ class KafkaInstances:
         self._topic = topic
         self._reports: dict[str, tuple[float, Instance]] = {}
         self._complete = False
-        self._unreadable_at = -math.inf
-        """When the reports of others could not be read, the last time."""
+        self._probe: asyncio.Task[None] | None = None
         self._reader = (
             CompactedTopicReader(options, topic, self._on_records, start_seconds=start_seconds)
             if follow
@@ -67,10 +72,17 @@ class KafkaInstances:
         """Read the reports of others, with `follow`."""
         if self._reader is not None:
             await self._reader.start()
+            if self._probe is None:
+                self._probe = asyncio.create_task(
+                    _query_when_quiet(self._reader), name="instances probe"
+                )
         self._complete = True
 
     async def stop(self) -> None:
         """Stop reading. The caller decides whether to `deregister`."""
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.cancel()
         if self._reader is not None:
             await self._reader.stop()
 
@@ -83,14 +95,11 @@ class KafkaInstances:
         await self._append(Record(instance_id.encode(), None, []))
 
     def live(self) -> Sequence[Instance]:
-        """See the port. While Kafka cannot be read, nobody's reports arrive: a process counts as
-        gone only after it could have reported for `LIVE_SECONDS`.
+        """See the port. While Kafka cannot be read or does not answer, nobody's reports arrive: a
+        process counts as gone only after it could have reported for `LIVE_SECONDS`.
         """
-        now = self._clock.monotonic()
-        if self._reader is not None and self._reader.last_error is not None:
-            self._unreadable_at = now
-        limit = now - LIVE_SECONDS
-        if self._unreadable_at < limit:
+        if self._reader is None or self._reader.answering_seconds >= LIVE_SECONDS:
+            limit = self._clock.monotonic() - LIVE_SECONDS
             gone = [key for key, (seen_at, _) in self._reports.items() if seen_at < limit]
             for key in gone:
                 del self._reports[key]
@@ -119,6 +128,16 @@ class KafkaInstances:
             return True
         age = self._clock.now() - record.timestamp_ms / 1000
         return age < LIVE_SECONDS + SKEW_SECONDS
+
+
+async def _query_when_quiet(reader: CompactedTopicReader) -> None:
+    """Query the end of the log whenever no report has come for a while: a frozen Kafka gives no
+    error.
+    """
+    while True:
+        await asyncio.sleep(max(_QUIET_SECONDS - reader.silent_seconds, _PROBE_RETRY_SECONDS))
+        if reader.silent_seconds >= _QUIET_SECONDS:
+            await reader.refresh(_PROBE_TIMEOUT_SECONDS)
 
 
 def write(instance: Instance) -> bytes:
