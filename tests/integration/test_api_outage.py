@@ -18,6 +18,8 @@ from tests.support.processes import Processes, ServiceProcess
 from tests.support.wait_until import wait_until
 
 MAPS = "/api/v1/namespaces/default/configmaps"
+OLD = "objects and their status may be old: Kafka does not answer; its last answer was at 20"
+"""How the warning of a read begins while Kafka is unavailable."""
 ANSWER_SECONDS = 10.0
 """The time within which a write is answered and readiness is correct, regardless of the state of
 Kafka.
@@ -120,7 +122,10 @@ def test_writes_are_answered_while_kafka_is_unavailable(
     wait_until(lambda: served.ready()[0] == 503, ANSWER_SECONDS, "readiness to fail")
     assert time.monotonic() - started < ANSWER_SECONDS
     assert "Kafka does not answer" in served.ready()[1]
-    assert 200 == served.ask("GET", f"{MAPS}/before")[0]
+    for path in (f"{MAPS}/before", MAPS):
+        code, _, _, read = served.ask("GET", path)
+        assert 200 == code
+        assert OLD in read.headers.get("warning", "")
     for thread in threads:
         thread.join(40)
     later = served.make("later")
@@ -143,6 +148,7 @@ def test_writes_are_answered_while_kafka_is_unavailable(
         "the controller to write again",
         every=0.5,
     )
+    assert "warning" not in served.ask("GET", MAPS)[3].headers
     for name, (code, _, _, _) in answers.items():
         if code == 503:
             assert 404 == served.ask("GET", f"{MAPS}/{name}")[0], (

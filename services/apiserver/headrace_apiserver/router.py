@@ -144,7 +144,9 @@ class RequestRouter:
             return object_response(review(group, info.plural, body.document, user), 201)
         scope = self._request_scope(request, info, user)
         try:
-            if request.method != "GET":
+            if request.method == "GET":
+                self._get_handlers.warn_if_old(scope)
+            else:
                 scope = replace(scope, held_seconds=await self._startup_gate.wait())
             return await self._dispatch(scope)
         except ClientDisconnect:

@@ -10,6 +10,7 @@ import pytest
 import urllib3
 
 from headrace import __version__
+from headrace.adapters.memory.store import MemoryResourceStore
 from headrace_apiserver.kinds.openapi_v2 import v2_json, v2_protobuf
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
@@ -498,6 +499,22 @@ def test_openapi_v2_has_no_kinds() -> None:
 
 def _warnings(answer: urllib3.BaseHTTPResponse) -> list[str]:
     return answer.headers.getlist("warning")
+
+
+def test_reads_have_a_warning_while_the_store_cannot_be_read(
+    api: ApiUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their objects are from memory. Every form of a read has it, also the response 404; writes do
+    not, and nothing has it when the store can be read.
+    """
+    paths = (BROKERS, f"{BROKERS}/none", f"{BROKERS}?watch=1&timeoutSeconds=1")
+    assert [[], [], []] == [_warnings(api.request("GET", path)) for path in paths]
+    problem = "Kafka does not answer"
+    monkeypatch.setattr(MemoryResourceStore, "last_error", property(lambda _: problem))
+    warning = f'299 - "objects and their status may be old: {problem}"'
+    assert [[warning]] * 3 == [_warnings(api.request("GET", path)) for path in paths]
+    made = {"metadata": {"name": "m"}}
+    assert [] == _warnings(api.request("POST", f"{MAPS}?dryRun=All", made))
 
 
 def test_kinds_that_are_not_reconciled_result_in_a_warning(api: ApiUnderTest) -> None:

@@ -14,6 +14,7 @@ import typer
 import yaml
 from typer.testing import CliRunner, Result
 
+from headrace.adapters.memory.store import MemoryResourceStore
 from headrace_cli import resources
 from headrace_cli.client import warning_texts
 from tests.support.certificates import Authority
@@ -99,6 +100,15 @@ def test_warnings_of_the_api_are_printed(cli: Cli) -> None:
     warnings = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
     assert 1 == len(warnings), result.stderr
     assert "INTT" in warnings[0]
+
+
+def test_get_says_that_the_api_could_not_read(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stderr, once; what is asked for is on stdout."""
+    cli("apply", "-f", "-", text=MANIFEST)
+    monkeypatch.setattr(MemoryResourceStore, "last_error", property(lambda _: "no answer"))
+    result = cli("get", "triggers,brokers", "-o", "name")
+    assert "Warning: objects and their status may be old: no answer\n" == result.stderr
+    assert 2 == len(result.stdout.splitlines())
 
 
 @pytest.mark.parametrize(

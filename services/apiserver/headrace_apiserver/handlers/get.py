@@ -51,6 +51,12 @@ class GetHandlers:
         """The resourceVersion of a list read now."""
         return self._store.resource_version
 
+    def warn_if_old(self, scope: RequestScope) -> None:
+        """Add a warning while the store cannot be read: responses are from memory."""
+        problem = self._store.last_error
+        if problem is not None:
+            scope.warnings.append(f"objects and their status may be old: {problem}")
+
     def get(self, scope: RequestScope) -> Response:
         """GET of one object or its status subresource. Raises StatusError."""
         return object_response(

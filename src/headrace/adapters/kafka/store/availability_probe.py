@@ -6,6 +6,7 @@ import asyncio
 
 from headrace.adapters.kafka.compacted_topic import CompactedTopicReader
 from headrace.domain.ports import Clock
+from headrace.resources.timestamps import write_seconds
 
 PROBE_SECONDS = 1.0
 PROBE_TIMEOUT_SECONDS = 5.0
@@ -22,24 +23,26 @@ class AvailabilityProbe:
     def __init__(self, reader: CompactedTopicReader, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
-        self._answered_at = clock.monotonic()
+        self._note_answer()
         self._task: asyncio.Task[None] | None = None
 
     @property
     def last_error(self) -> str | None:
-        """For how long Kafka has not answered, with the reason if it is known. None while it
-        answers, and before the start.
+        """Since when Kafka has not answered, with the reason if it is known. None while it answers,
+        and before the start.
+
+        The text stays the same in an outage: clients print a warning once.
         """
         silent = self._clock.monotonic() - self._answered_at
         if self._task is None or silent < UNAVAILABLE_SECONDS:
             return None
-        return f"Kafka does not answer, for {silent:.0f} s now" + (
+        return f"Kafka does not answer; its last answer was at {self._last_answer}" + (
             f": {self._reader.last_error}" if self._reader.last_error else ""
         )
 
     def start(self) -> None:
         """Start querying."""
-        self._answered_at = self._clock.monotonic()
+        self._note_answer()
         self._task = asyncio.create_task(self._run(), name="kafka availability probe")
 
     def stop(self) -> None:
@@ -51,5 +54,9 @@ class AvailabilityProbe:
     async def _run(self) -> None:
         while True:
             if await self._reader.refresh(PROBE_TIMEOUT_SECONDS):
-                self._answered_at = self._clock.monotonic()
+                self._note_answer()
             await asyncio.sleep(PROBE_SECONDS)
+
+    def _note_answer(self) -> None:
+        self._answered_at = self._clock.monotonic()
+        self._last_answer = write_seconds(self._clock.now())
