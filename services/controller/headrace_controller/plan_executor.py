@@ -12,13 +12,13 @@ from headrace.codec import routing as routing_codec
 from headrace.domain.errors import Conflict, Fenced, NotFound, Permanent
 from headrace.domain.ports import Clock, RoutingWriter
 from headrace.domain.routing import RemovedRoute, Route, route_key
-from headrace.resources.conditions import READY, ConditionStatus, condition_of
 from headrace.resources.control_ports import ResourceStore
 from headrace.resources.kinds import OWNERSHIP_RECORD
 from headrace.resources.ownership_record import ownership_record_resource
 from headrace.resources.resource import AlreadyExists, NamespaceTerminating, NotLeader, Resource
 from headrace.resources.resource_rules import Precondition
 from headrace.runtime.failpoints import Failpoint, failpoint
+from headrace_controller.condition_events import condition_events
 from headrace_controller.failed_steps import FailedSteps
 from headrace_controller.reconcile.backend import Backend
 from headrace_controller.reconcile.objects import object_name, subscriber_name
@@ -82,8 +82,8 @@ class PlanExecutor:
         record_event: RecordEvent = lambda *_: None,
         admit: Admit = admit_unchanged,
     ) -> None:
-        """`record_event` is called when a resource becomes ready or stops being ready; `admit`
-        checks objects of other controllers' kinds before they are stored.
+        """`record_event` is called with the `condition_events` of each new status; `admit` checks
+        objects of other controllers' kinds before they are stored.
         """
         self._record_event = record_event
         self._admit = admit
@@ -225,23 +225,8 @@ class PlanExecutor:
                 )
             case SetStatus(resource, status, _):
                 await self._store.replace_status(resource.with_status(status))
-                self._record_readiness_event(resource, status)
-
-    def _record_readiness_event(self, resource: Resource, status: Mapping[str, Any]) -> None:
-        before, after = condition_of(resource.status, READY), condition_of(status, READY)
-        if after is None or after == before:
-            return
-        if after.status is ConditionStatus.TRUE:
-            self._record_event(
-                resource, "Normal", f"{resource.kind.kind}Ready", f"{resource.kind.kind} is ready"
-            )
-        elif after.status is ConditionStatus.FALSE:
-            self._record_event(
-                resource,
-                "Warning",
-                after.reason or "NotReady",
-                after.message or f"{resource.kind.kind} is not ready",
-            )
+                for event in condition_events(resource, status):
+                    self._record_event(resource, *event)
 
     def _stored(self, decided: Resource) -> Resource:
         """The object as its owner wrote it: the one that was decided on has defaults that must not

@@ -95,6 +95,8 @@ class ControllerHarness:
     schema_faults: Mapping[str, str] = field(default_factory=dict)
     """What it says of events that do not conform to a schema, by uid."""
     fetch_schema: Fetch = refuse_to_fetch
+    events: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """The Kubernetes Events: name of the resource, type, reason, message."""
 
     async def restart(self) -> None:
         """Start, or start again after a crash: nothing of the old process is kept."""
@@ -114,6 +116,7 @@ class ControllerHarness:
             clock=self.clock,
             reconcilers=self.reconcilers,
             fetch_schema=self.fetch_schema,
+            record_event=lambda regarding, *event: self.events.append((regarding.name, *event)),
         )
         await self.report()
 
