@@ -212,7 +212,7 @@ class CatchUp:
         wanted = matcher.wanted_by_few if len(feeds) <= _FEW else matcher.wanted
         for record in records if feeds else ():
             taken_by_any = False
-            for feed in wanted(record, feeds):
+            for feed in wanted(record, feeds, following=False):
                 if feed in feeds:
                     batches.setdefault(feed, []).append(record)
                     taken_by_any = True

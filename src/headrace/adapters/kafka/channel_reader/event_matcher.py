@@ -9,8 +9,10 @@ from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.codec import http, kafka
 from headrace.codec.record_layout import RecordLayout
+from headrace.domain.cesql import Problem
 from headrace.domain.event import InvalidEvent
 from headrace.domain.filter_index import FilterIndex
+from headrace.domain.filters import Filter
 from headrace.domain.record import StoredRecord
 from headrace.runtime.failpoints import stall_point, stall_points_armed
 
@@ -22,11 +24,15 @@ _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 class EventMatcher:
     """The filters of the feeds of one reader."""
 
-    __slots__ = ("_guard", "_headers", "_index", "_misplaced")
+    __slots__ = ("_failures", "_filters", "_guard", "_headers", "_index", "_misplaced")
 
     def __init__(self, guard: RecordGuard) -> None:
         self._guard = guard
         self._index: FilterIndex[SubscriptionFeed] = FilterIndex()
+        self._filters: dict[SubscriptionFeed, Filter] = {}
+        """Those of the feeds, which report to `_failures`."""
+        self._failures: list[tuple[SubscriptionFeed, Problem]] = []
+        """The evaluations of the present record that have failed."""
         self._misplaced = False
         """Whether the record that is read has a `ce_datacontenttype` header."""
         self._headers: tuple[StoredRecord, RecordLayout, tuple[bytes, ...]] | None = None
@@ -34,37 +40,59 @@ class EventMatcher:
 
     def add(self, feed: SubscriptionFeed) -> None:
         """Add a feed, or use its changed filter."""
-        self._index.add(feed, feed.filter)
+
+        def note(problem: Problem) -> None:
+            self._failures.append((feed, problem))
+
+        filter = self._filters[feed] = Filter(feed.filter.root, note)
+        self._index.add(feed, filter)
 
     def remove(self, feed: SubscriptionFeed) -> None:
         """Remove a feed."""
         self._index.remove(feed)
+        del self._filters[feed]
 
     def wanted(
-        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+        self,
+        record: StoredRecord,
+        feeds: Collection[SubscriptionFeed],
+        *,
+        following: bool = True,
     ) -> Collection[SubscriptionFeed]:
         """Return the feeds whose filters the record passes; all `feeds` if it is not an event, or
         cannot be examined: no feed may miss it.
+
+        `following` says whether it is read for the feeds that follow the reader or for feeds that
+        are behind; all filters may be evaluated in both cases.
         """
         index = self._index
         try:
             if record.examined:
-                return index.matching(_attributes(record) if index.conditional else _NO_ATTRIBUTES)
-            headers = self._read(record)
-            if headers is None:
-                return feeds
-            attributes = _NO_ATTRIBUTES
-            if index.conditional:
-                attributes = record.attributes = kafka.attributes_of(*headers)
-            return index.matching(attributes)
+                found = index.matching(_attributes(record) if index.conditional else _NO_ATTRIBUTES)
+            else:
+                headers = self._read(record)
+                if headers is None:
+                    return feeds
+                attributes = _NO_ATTRIBUTES
+                if index.conditional:
+                    attributes = record.attributes = kafka.attributes_of(*headers)
+                found = index.matching(attributes)
+            if self._failures:
+                self._report_failures(record, feeds, found, following=following)
         except Exception as error:
             self._not_examined(record, error)
             return feeds
+        return found
 
     def wanted_by_few(
-        self, record: StoredRecord, feeds: Collection[SubscriptionFeed]
+        self,
+        record: StoredRecord,
+        feeds: Collection[SubscriptionFeed],
+        *,
+        following: bool = True,
     ) -> Collection[SubscriptionFeed]:
         """As `wanted`, of these feeds: each filter is evaluated by itself."""
+        filters = self._filters
         try:
             if record.examined:
                 attributes = _attributes(record)
@@ -72,10 +100,36 @@ class EventMatcher:
                 return feeds
             else:
                 attributes = record.attributes = kafka.attributes_of(*headers)
-            return [feed for feed in feeds if feed.filter.matches(attributes)]
+            found = [feed for feed in feeds if filters.get(feed, feed.filter).matches(attributes)]
+            if self._failures:
+                self._report_failures(record, feeds, found, following=following)
         except Exception as error:
             self._not_examined(record, error)
             return feeds
+        return found
+
+    def _report_failures(
+        self,
+        record: StoredRecord,
+        feeds: Collection[SubscriptionFeed],
+        found: Collection[SubscriptionFeed],
+        *,
+        following: bool,
+    ) -> None:
+        """Report the failures of the feeds for which this record is read, once: it is evaluated
+        again when a feed had no room for it or is behind, and by listeners if it is not `examined`.
+        """
+        failures, self._failures = self._failures, []
+        counted: dict[SubscriptionFeed, bool] = {}
+        for feed, problem in failures:
+            if feed not in counted:
+                counted[feed] = (
+                    feed in feeds
+                    and (record.examined or feed not in found)
+                    and feed.counts_failures(record, following=following)
+                )
+            if counted[feed]:
+                feed.filter.on_error(problem)
 
     def write_header_lines(self, record: StoredRecord) -> None:
         """Write the header lines of a record once for all feeds that take it, which is the one that
@@ -119,7 +173,8 @@ class EventMatcher:
 
     def _not_examined(self, record: StoredRecord, error: Exception) -> None:
         self._headers = None
-        record.examined = False  # The listeners apply the filters themselves.
+        self._failures.clear()
+        record.examined = False  # The listeners apply the filters themselves, and count failures.
         logger.error(
             "event_not_examined",
             record=record.origin,

@@ -99,6 +99,8 @@ class _Progress:
     """Whether it takes records as the reader reads them. Everything below the reader's position
     that it did not take did not match.
     """
+    failures_counted_to: int = 0
+    """Failed filters of the records below this offset are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +320,21 @@ class SubscriptionFeed:
         """Whether records are taken as the reader reads them."""
         progress = self.partitions.get(number)
         return progress is not None and progress.following
+
+    def counts_failures(self, record: StoredRecord, *, following: bool) -> bool:
+        """Return whether filters that fail for this record are to be counted, which is so once.
+
+        `following` says whether it is read for feeds that follow the reader or are behind.
+        """
+        progress = self.partitions.get(record.partition)
+        if (
+            progress is None
+            or progress.following is not following
+            or record.offset < progress.failures_counted_to
+        ):
+            return False
+        progress.failures_counted_to = record.offset + 1
+        return True
 
     def follow(self, number: int) -> None:
         """Take the records that the reader reads from now on."""

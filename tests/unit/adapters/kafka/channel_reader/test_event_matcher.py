@@ -1,6 +1,6 @@
 """Which feeds want a record, and what is known about it afterwards."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -8,10 +8,11 @@ import pytest
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
+from headrace.adapters.kafka.consumer.positions import Position
 from headrace.codec import http, kafka
 from headrace.domain import filters
 from headrace.domain.feed import FeedBounds, FeedConfig
-from headrace.domain.record import StoredRecord
+from headrace.domain.record import Partition, StoredRecord
 from tests.support.event_builders import record_headers, stored
 from tests.unit.adapters.kafka.channel_reader.test_subscription_feed import RecordedReader
 
@@ -23,18 +24,33 @@ STRUCTURED = (
 )
 
 
+CASTS: Sequence[Mapping[str, Any]] = [{"cesql": "INT(type) = 1"}]
+"""Fails for every type that is not a number."""
+
+
 class PoisonGuard(NoGuard):
     """Knows one record that stalls the loop: that of `stored`."""
 
     poison = ((3, 42),)
 
 
-def feed_of(group: str, entries: Sequence[Mapping[str, Any]] = ()) -> SubscriptionFeed:
-    """A feed with these filters."""
-    config = FeedConfig(
-        group=group, topics=("t",), bounds=FeedBounds(), filter=filters.compile(entries)
-    )
-    return SubscriptionFeed(config, RecordedReader(), lambda _: None)
+def feed_of(
+    group: str,
+    entries: Sequence[Mapping[str, Any]] = (),
+    *,
+    failed: Callable[[str], None] = lambda group: None,
+    following: bool = True,
+) -> SubscriptionFeed:
+    """A feed with these filters, which owns the partition of `stored`. `failed` is called with the
+    group for each evaluation that fails.
+    """
+    filter = filters.compile(entries, on_error=lambda problem: failed(group))
+    config = FeedConfig(group=group, topics=("t",), bounds=FeedBounds(), filter=filter)
+    feed = SubscriptionFeed(config, RecordedReader(), lambda _: None)
+    feed.assign(Position(Partition("t", 3), 0, ""))
+    if following:
+        feed.follow(3)
+    return feed
 
 
 def matcher_of(
@@ -147,3 +163,54 @@ async def test_without_conditions_attributes_are_not_decoded() -> None:
     matcher.add(bills := feed_of("bills", BILLS))
     assert bills not in matcher.wanted(record, feeds)
     assert kafka.attributes(ORDER) == record.attributes
+
+
+@pytest.mark.parametrize("count", [1, 4])
+async def test_a_failed_filter_is_counted_once_for_a_record(count: int) -> None:
+    """Also when the record is evaluated again because a feed had no room, and when the reader
+    evaluates it again for feeds that are behind.
+    """
+    failures: list[str] = []
+    ahead = [feed_of(f"ahead{n}", CASTS, failed=failures.append) for n in range(count)]
+    behind = [
+        feed_of(f"behind{n}", CASTS, failed=failures.append, following=False) for n in range(count)
+    ]
+    matcher, feeds = matcher_of(*ahead, *behind, feed_of("all"))
+    record = stored(ORDER)
+    for _ in range(3):
+        matcher.wanted(record, feeds)
+    assert [feed.group for feed in ahead] == failures
+    failures.clear()
+    for find in (matcher.wanted, matcher.wanted_by_few):
+        find(stored(ORDER), behind, following=False)
+    assert [feed.group for feed in behind] == failures
+    for feed in behind:
+        feed.follow(3)
+    failures.clear()
+    matcher.wanted(stored(ORDER), feeds)
+    assert [] == failures
+    later = stored(ORDER)
+    later.offset += 1
+    matcher.wanted(later, feeds)
+    assert sorted(feed.group for feed in (*ahead, *behind)) == sorted(failures)
+
+
+async def test_a_filter_that_fails_twice_for_a_record_is_counted_twice() -> None:
+    """Once for each expression, as by a consumer of its own."""
+    failures: list[str] = []
+    either = [{"any": [*CASTS, {"cesql": "INT(source) = 1"}]}]
+    matcher, feeds = matcher_of(feed_of("orders", either, failed=failures.append), feed_of("all"))
+    matcher.wanted(stored(ORDER), feeds)
+    assert ["orders", "orders"] == failures
+
+
+async def test_a_failed_filter_of_what_listeners_examine_is_counted_by_them() -> None:
+    """Those whose filters do not pass do not get the record, so the reader counts them."""
+    failures: list[str] = []
+    matcher, feeds = matcher_of(
+        feed_of("passes", [{"not": CASTS[0]}], failed=failures.append),
+        feed_of("fails", CASTS, failed=failures.append),
+    )
+    record = stored([*ORDER, ("ce_datacontenttype", b"a/b")])
+    assert [feeds[0]] == list(matcher.wanted(record, feeds))
+    assert ["fails"] == failures
