@@ -19,6 +19,7 @@ from headrace.domain.routing import Subscription
 from headrace.domain.subscription_state import SubscriptionState
 from headrace_dispatcher.compiled_subscription import CompiledSubscription
 from headrace_dispatcher.failing_attempts import FailingAttempts
+from headrace_dispatcher.failing_filter import FailingFilter, describe
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.limits import RECENT_SECONDS
 from headrace_dispatcher.metrics import SubscriptionMetrics
@@ -32,12 +33,6 @@ _CLOSED: Final = BreakerState.CLOSED
 _ALARM_STEP: Final = "docs/runbooks/HeadraceFeedAlarm.md has the next steps for each alarm"
 STALLED_SECONDS = 10.0
 RETENTION_ALARM_PERCENT = 50
-_SAFE_TO_LOG = frozenset(
-    {ErrorKind.MISSING_ATTRIBUTE, ErrorKind.MISSING_FUNCTION, ErrorKind.BUDGET}
-)
-"""Errors of filters whose messages hold only names from the filter itself and limits; others may
-contain data of an event, which is never logged.
-"""
 
 
 class RecentGrowth:
@@ -72,6 +67,7 @@ class SubscriptionHealth:
         gate: BreakerGate,
         loop_guard: ReplyLoopGuard,
         failing: FailingAttempts,
+        failing_filter: FailingFilter,
         clock: Clock,
         lag: Callable[[], Mapping[Partition, Lag]],
         shared_alarms: SharedAlarms,
@@ -87,6 +83,7 @@ class SubscriptionHealth:
         self._gate = gate
         self._loop_guard = loop_guard
         self._failing = failing
+        self._failing_filter = failing_filter
         self._clock = clock
         self._lag = lag
         self._shared_alarms = shared_alarms
@@ -173,12 +170,15 @@ class SubscriptionHealth:
         now = self._clock.monotonic()
         lag = self._lag_summary()
         used = round(100 * self._retention_used(lag)) if lag.records else 0
+        filter_failures = self._failing_filter.current(now)
         return SubscriptionState(
             breaker=self.breaker_state.value if self._holds_back(lag) else "",
             refused=self.stuck,
             denied=self._log_denied(),
             loop=self._loop_guard.describe(name_of),
             failing=self._failing.current(self._metrics.successes, now),
+            filter_error=filter_failures.error,
+            filter_failures=filter_failures.order,
             expired=self._metrics.expired.value,
             stalled=lag.stalled,
             dead_letters=self._recent_dead_letters.update(self._metrics.dead_letters, now),
@@ -265,21 +265,22 @@ def _summary(lags: Mapping[Partition, Lag]) -> _LagSummary:
 
 
 def filter_error_handler(
-    subscription: Subscription, metrics: SubscriptionMetrics
+    subscription: Subscription, metrics: SubscriptionMetrics, failing: FailingFilter
 ) -> Callable[[Problem], None]:
     """Count every error of these filters, and log the first of each kind: a function that does not
-    exist fails for every event.
+    exist fails for every event. Values of an event are never logged.
     """
     logged: set[ErrorKind] = set()
 
     def on_error(problem: Problem) -> None:
         metrics.filter_failed(problem)
+        failing.note(problem)
         if problem.kind not in logged:
             logged.add(problem.kind)
             logger.warning(
                 "filter_failed",
                 error_kind=problem.kind.value,
-                error=problem.message if problem.kind in _SAFE_TO_LOG else "",
+                error=describe(problem),
                 next_step="such events do not pass; headrace filter shows why",
                 **log_fields(subscription),
             )

@@ -18,6 +18,7 @@ from headrace_dispatcher.context import DispatcherContext
 from headrace_dispatcher.dead_letter_sink_handler import DeadLetterSinkHandler
 from headrace_dispatcher.delivery import DeliveryHandler
 from headrace_dispatcher.failing_attempts import FailingAttempts
+from headrace_dispatcher.failing_filter import FailingFilter
 from headrace_dispatcher.gate import BreakerGate
 from headrace_dispatcher.lane_set import LaneSet
 from headrace_dispatcher.reply_loop_guard import ReplyLoopGuard
@@ -48,6 +49,7 @@ class SubscriptionWorker:
             breaker=Breaker(context.limits.concurrency_max), clock=context.clock, pump=self._pump
         )
         self._gate.enabled = subscription.breaker
+        self._failing_filter = FailingFilter()
         self._compiled = self._compile(subscription)
         self._earlier: list[CompiledSubscription] = []
         """Earlier generations, under which requests are still in flight."""
@@ -83,6 +85,7 @@ class SubscriptionWorker:
             gate=self._gate,
             loop_guard=loop_guard,
             failing=failing,
+            failing_filter=self._failing_filter,
             clock=context.clock,
             lag=self.lag,
             shared_alarms=context.shared_alarms,
@@ -118,7 +121,7 @@ class SubscriptionWorker:
             subscription,
             self._context.sender,
             connections_max=limits.concurrency_max + limits.retry_concurrency_max,
-            filter_failed=filter_error_handler(subscription, self.metrics),
+            filter_failed=filter_error_handler(subscription, self.metrics, self._failing_filter),
             reply_limit=self._context.reply_limit,
         )
 
@@ -142,6 +145,8 @@ class SubscriptionWorker:
         Raises ValueError for a subscription that this version cannot serve, and changes nothing.
         """
         compiled, old_compiled = self._compile(subscription), self._compiled
+        if subscription.filters != self.subscription.filters:
+            self._failing_filter.clear()
         self.subscription, self._compiled = subscription, compiled
         self.metrics.relabel(subscription)
         self._failures.subscription = subscription

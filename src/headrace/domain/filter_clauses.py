@@ -213,17 +213,17 @@ class Cesql:
         as a generic error.
         """
         evaluate = self.expression.metered() if metered else self.expression.evaluate_or_raise
-        boolean = self.expression.returns is Type.BOOLEAN
+        boolean, text = self.expression.returns is Type.BOOLEAN, self.expression.text
 
         def passes(attributes: Attributes) -> bool:
             try:
                 value = evaluate(attributes)
             except EvaluationError as error:
-                on_error(error.problem)
+                on_error(error.problem.within(text))
                 return False
             if boolean or isinstance(value, bool):
                 return value is True
-            on_error(_not_boolean(value))
+            on_error(_not_boolean(value).within(text))
             return False
 
         return passes

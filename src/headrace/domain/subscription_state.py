@@ -12,6 +12,7 @@ REFUSED_CHARACTERS_MAX = 200
 DENIED_CHARACTERS_MAX = 400
 LOOP_CHARACTERS_MAX = 800
 FAILING_CHARACTERS_MAX = 400
+FILTER_ERROR_CHARACTERS_MAX = 400
 
 
 class SubscriptionState(NamedTuple):
@@ -35,6 +36,12 @@ class SubscriptionState(NamedTuple):
     """The first error since the last success, with its destination; empty unless all attempts have
     failed for some seconds.
     """
+    filter_error: str = ""
+    """Why evaluations of the filter have failed in the last 10 minutes, by the first of them; empty
+    if none has.
+    """
+    filter_failures: int = 0
+    """How many have, rounded down to a power of ten."""
     expired: int = 0
     """Events that expired in the channel topic before they were delivered, since the process
     started.
@@ -70,6 +77,8 @@ class SubscriptionState(NamedTuple):
             "denied": self.denied[:DENIED_CHARACTERS_MAX],
             "loop": self.loop[:LOOP_CHARACTERS_MAX],
             "failing": self.failing[:FAILING_CHARACTERS_MAX],
+            "filterError": self.filter_error[:FILTER_ERROR_CHARACTERS_MAX],
+            "filterFailures": self.filter_failures,
             "expired": self.expired,
             "stalled": self.stalled,
             "retentionUsed": self.retention_used,
@@ -108,6 +117,8 @@ def read(text: str) -> SubscriptionState:
         denied=text_of("denied"),
         loop=text_of("loop"),
         failing=text_of("failing"),
+        filter_error=text_of("filterError"),
+        filter_failures=count_of("filterFailures"),
         expired=count_of("expired"),
         stalled=count_of("stalled"),
         retention_used=count_of("retentionUsed"),
@@ -127,6 +138,8 @@ def merge(states: Iterable[SubscriptionState]) -> SubscriptionState:
         denied=next((each.denied for each in found if each.denied), ""),
         loop=next((each.loop for each in found if each.loop), ""),
         failing=next((each.failing for each in found if each.failing), ""),
+        filter_error=next((each.filter_error for each in found if each.filter_error), ""),
+        filter_failures=max((each.filter_failures for each in found), default=0),
         expired=sum(each.expired for each in found),
         stalled=sum(each.stalled for each in found),
         retention_used=max((each.retention_used for each in found), default=0),

@@ -223,7 +223,7 @@ async def test_dead_letters_are_reported_for_ten_minutes() -> None:
 
 
 async def test_what_an_event_holds_is_in_no_log() -> None:
-    """An error that contains a value is logged only by its kind."""
+    """An error that contains a value is logged without it, with the expression."""
     with capture_logs() as lines:
         async with dispatcher_harness() as harness:
             harness.start_worker(filters=({"cesql": "type + 1 = 2"},))
@@ -231,7 +231,7 @@ async def test_what_an_event_holds_is_in_no_log() -> None:
             await wait_until_async(
                 lambda: harness.committed("group", CHANNEL) == 1, what="the event does not pass"
             )
-    assert [("cast", "")] == [
+    assert [("cast", "a value is no Integer, in type + 1 = 2")] == [
         (line["error_kind"], line["error"]) for line in lines if line["event"] == "filter_failed"
     ]
 

@@ -15,6 +15,8 @@ states = st.builds(
     denied=st.text(max_size=50),
     loop=st.text(max_size=50),
     failing=st.text(max_size=50),
+    filter_error=st.text(max_size=50),
+    filter_failures=st.integers(0, 10**9),
     expired=st.integers(0, 10**9),
     stalled=st.integers(0, 100),
     retention_used=st.integers(0, 150),
@@ -56,15 +58,25 @@ def test_what_is_not_understood_counts_as_well(text: str) -> None:
 
 def test_processes_add_up() -> None:
     """Counts are added, a flag is set if one process sets it, and the first text is used."""
-    one = SubscriptionState(expired=2, dead_letters=True, sink_rejected=True, changing=True)
-    merged = merge(
-        [one, SubscriptionState(breaker="open", expired=3), SubscriptionState(refused="why")]
+    one = SubscriptionState(
+        expired=2,
+        dead_letters=True,
+        sink_rejected=True,
+        changing=True,
+        filter_error="first",
+        filter_failures=10,
     )
+    other = SubscriptionState(
+        breaker="open", expired=3, filter_error="second", filter_failures=1_000
+    )
+    merged = merge([one, other, SubscriptionState(refused="why")])
     assert (
         SubscriptionState(
             breaker="open",
             refused="why",
             expired=5,
+            filter_error="first",
+            filter_failures=1_000,
             dead_letters=True,
             sink_rejected=True,
             changing=True,

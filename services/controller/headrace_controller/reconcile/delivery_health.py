@@ -128,4 +128,12 @@ def _failing(state: SubscriptionState, look: str) -> list[tuple[str, str]]:
             f" and the reasons: {look}"
         )
         findings.append(("DeadLetters", message))
+    if state.filter_error:
+        count = "fewer than 10" if state.filter_failures < 10 else f"about {state.filter_failures}"
+        message = (
+            f"the filter fails for events, which count as not matching: {count} evaluations in the"
+            f" last 10 minutes, the first: {state.filter_error}; run headrace filter with such"
+            " an event to see why, and change the filter (docs/filters.md)"
+        )
+        findings.append(("FilterFailing", message))
     return findings

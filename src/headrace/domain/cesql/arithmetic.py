@@ -20,7 +20,9 @@ from headrace.domain.cesql.nodes import Operator
 def _bounded(number: int) -> int:
     if INTEGER_MIN <= number <= INTEGER_MAX:
         return number
-    raise EvaluationError(Problem(ErrorKind.MATH, f"{number} does not fit 32 bits"))
+    raise EvaluationError(
+        Problem(ErrorKind.MATH, f"{number} does not fit 32 bits", "a number does not fit 32 bits")
+    )
 
 
 def _add(x: int, y: int) -> int:
@@ -37,14 +39,18 @@ def _multiply(x: int, y: int) -> int:
 
 def _divide(x: int, y: int) -> int:
     if y == 0:
-        raise EvaluationError(Problem(ErrorKind.MATH, f"{x} cannot be divided by 0"))
+        raise EvaluationError(
+            Problem(ErrorKind.MATH, f"{x} cannot be divided by 0", "a number is divided by 0")
+        )
     quotient = abs(x) // abs(y)
     return _bounded(quotient if (x < 0) == (y < 0) else -quotient)
 
 
 def _remainder(x: int, y: int) -> int:
     if y == 0:
-        raise EvaluationError(Problem(ErrorKind.MATH, f"{x} has no remainder by 0"))
+        raise EvaluationError(
+            Problem(ErrorKind.MATH, f"{x} has no remainder by 0", "a number is divided by 0")
+        )
     return abs(x) % abs(y) if x >= 0 else -(abs(x) % abs(y))
 
 

@@ -112,4 +112,6 @@ def can_cast(value: Value, target: Type) -> bool:
 
 def _failed(value: str, target: Type) -> EvaluationError:
     shown = value if len(value) <= _SHOWN_MAX else f"{value[:_SHOWN_MAX]}…"
-    return EvaluationError(Problem(ErrorKind.CAST, f"{shown!r} is no {target.value}"))
+    return EvaluationError(
+        Problem(ErrorKind.CAST, f"{shown!r} is no {target.value}", f"a value is no {target.value}")
+    )

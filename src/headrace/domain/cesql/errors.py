@@ -6,7 +6,7 @@ that an evaluation returns together with its result, because a CESQL evaluation 
 operator with a failed operand fails immediately.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from headrace.domain.event import Value
@@ -40,12 +40,38 @@ class ErrorKind(StrEnum):
     """The evaluation took more steps than its budget (`headrace.domain.cesql.budget`)."""
 
 
+_NAMES_ONLY = frozenset(
+    {
+        ErrorKind.MISSING_ATTRIBUTE,
+        ErrorKind.MISSING_FUNCTION,
+        ErrorKind.GENERIC,
+        ErrorKind.BUDGET,
+    }
+)
+"""Errors whose messages hold only names, types and limits; others may contain data of an event."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Why an evaluation failed."""
 
     kind: ErrorKind
     message: str
+    summary: str = field(default="", compare=False)
+    """The message without values of the event; empty if nothing is known that has none."""
+    expression: str = field(default="", compare=False)
+    """The text of the expression that failed; empty if several together did."""
+
+    @property
+    def public(self) -> str:
+        """What may be logged: no value of the event."""
+        if self.summary:
+            return self.summary
+        return self.message if self.kind in _NAMES_ONLY else f"an error of kind {self.kind.value}"
+
+    def within(self, expression: str) -> "Problem":
+        """The same problem, of this expression."""
+        return Problem(self.kind, self.message, self.summary, expression)
 
 
 class ParseError(ValueError):

@@ -422,9 +422,8 @@ def _guarded(function: Function) -> Callable[..., Value]:
         except EvaluationError:
             raise
         except Exception as error:
-            problem = Problem(
-                ErrorKind.FUNCTION_EVALUATION, f"{function.name} failed: {type(error).__name__}"
-            )
+            reason = f"{function.name} failed: {type(error).__name__}"
+            problem = Problem(ErrorKind.FUNCTION_EVALUATION, reason, reason)
             raise EvaluationError(problem, ZERO[function.returns]) from error
 
     return run

@@ -117,8 +117,8 @@ def _confusable(one: Function, other: Function) -> bool:
     return one.takes(len(other.parameters)) or other.takes(len(one.parameters))
 
 
-def _refused(message: str, value: Value) -> EvaluationError:
-    return EvaluationError(Problem(ErrorKind.FUNCTION_EVALUATION, message), value)
+def _refused(message: str, value: Value, summary: str) -> EvaluationError:
+    return EvaluationError(Problem(ErrorKind.FUNCTION_EVALUATION, message, summary), value)
 
 
 def _bounded(name: str, size: int) -> None:
@@ -126,6 +126,7 @@ def _bounded(name: str, size: int) -> None:
         raise _refused(
             f"{name} would build a string of {size} characters, the limit is {STRING_LENGTH_MAX}",
             "",
+            f"{name} would build a string of more than {STRING_LENGTH_MAX} characters",
         )
 
 
@@ -151,21 +152,37 @@ def _upper(text: str) -> str:
 
 def _left(text: str, count: int) -> str:
     if count < 0:
-        raise _refused(f"LEFT of {count} characters: the count must not be negative", text)
+        raise _refused(
+            f"LEFT of {count} characters: the count must not be negative",
+            text,
+            "the count of LEFT is negative",
+        )
     return text[:count]
 
 
 def _right(text: str, count: int) -> str:
     if count < 0:
-        raise _refused(f"RIGHT of {count} characters: the count must not be negative", text)
+        raise _refused(
+            f"RIGHT of {count} characters: the count must not be negative",
+            text,
+            "the count of RIGHT is negative",
+        )
     return text[max(len(text) - count, 0) :]
 
 
 def _substring(text: str, position: int, length: int = INTEGER_MAX) -> str:
     if length < 0:
-        raise _refused(f"SUBSTRING of length {length}: the length must not be negative", "")
+        raise _refused(
+            f"SUBSTRING of length {length}: the length must not be negative",
+            "",
+            "the length of SUBSTRING is negative",
+        )
     if abs(position) > len(text):
-        raise _refused(f"SUBSTRING from {position}: the string has {len(text)} characters", "")
+        raise _refused(
+            f"SUBSTRING from {position}: the string has {len(text)} characters",
+            "",
+            "SUBSTRING begins after the end of the string",
+        )
     if position == 0:
         return ""
     start = position - 1 if position > 0 else len(text) + position
@@ -175,7 +192,12 @@ def _substring(text: str, position: int, length: int = INTEGER_MAX) -> str:
 def _absolute(number: int) -> int:
     if number == INTEGER_MIN:
         raise EvaluationError(
-            Problem(ErrorKind.MATH, f"ABS({INTEGER_MIN}) does not fit 32 bits"), INTEGER_MAX
+            Problem(
+                ErrorKind.MATH,
+                f"ABS({INTEGER_MIN}) does not fit 32 bits",
+                "a number does not fit 32 bits",
+            ),
+            INTEGER_MAX,
         )
     return abs(number)
 

@@ -477,6 +477,21 @@ async def test_attempts_that_all_fail_are_shown_with_the_error() -> None:
     assert (TRUE, "") == harness.condition(TRIGGER, "orders")
 
 
+@pytest.mark.parametrize(("failures", "count"), [(1, "fewer than 10 eval"), (100, "about 100 ev")])
+async def test_a_filter_that_fails_is_shown_with_its_error(failures: int, count: str) -> None:
+    """It is the least of what may be wrong; Ready stays."""
+    harness = await subscribed()
+    state = SubscriptionState(filter_error="a value is no Integer", filter_failures=failures)
+    await report_delivery(harness, state)
+    assert (FALSE, "FilterFailing") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
+    message = harness.message(TRIGGER, "orders", "DeliveryHealthy")
+    assert count in message
+    assert "the first: a value is no Integer; run headrace filter" in message
+    assert (TRUE, "") == harness.condition(TRIGGER, "orders")
+    await report_delivery(harness, state._replace(dead_letters=True))
+    assert (FALSE, "DeadLetters") == harness.condition(TRIGGER, "orders", "DeliveryHealthy")
+
+
 async def test_dead_letters_are_shown_and_where_to_look() -> None:
     """DeliveryHealthy names the command, Ready stays; when the dispatchers report none, the
     condition is True again.
