@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from headrace.runtime.configuration import Value, configuration
-from headrace.runtime.loading import load, reject_unknown_variables, set_in
+from headrace.runtime.loading import load, set_in
 from headrace.runtime.process import ExitCode
 from headrace.runtime.settings import BadSettings, Settings, variables
 from headrace.runtime.sockets import (
@@ -22,13 +22,14 @@ from headrace.runtime.sockets import (
     MANAGEMENT_PORT,
     SOURCES_MANAGEMENT_PORT,
 )
+from headrace_cli.environment import SHARED, reject_misspelt_variables
 from headrace_cli.resource_output import (
     OutputFormat,
     print_document,
     print_rows,
     refuse_object_outputs,
 )
-from headrace_cli.services import KUBECONFIG, KUBECONFIG_VARIABLE, SHARED, ServiceName
+from headrace_cli.services import KUBECONFIG, KUBECONFIG_VARIABLE, ServiceName
 from headrace_cli.terminal import echo, printable
 
 _CELL_MAX = 300
@@ -80,9 +81,10 @@ def show(
     process that runs uses.
     """
     refuse_object_outputs(output)
-    kinds: Sequence[type[Settings]] = (*_own_settings(service), *SHARED)
+    own = _own_settings(service)
+    kinds: Sequence[type[Settings]] = (*own, *SHARED)
     try:
-        reject_unknown_variables(kinds)
+        reject_misspelt_variables(own)
         settings = [load(kind) for kind in kinds]
     except BadSettings as error:
         echo(f"headrace {service}: {error}", err=True)

@@ -24,10 +24,10 @@ from headrace.runtime.settings import (
     NatsSettings,
     Settings,
 )
+from headrace_cli.environment import reject_misspelt_variables
 from headrace_cli.terminal import echo
 
 KUBECONFIG, KUBECONFIG_VARIABLE = Path(".headrace/kubeconfig"), "HEADRACE_CONTROLLER_KUBECONFIG_OUT"
-SHARED = (KafkaSettings, LogSettings, ManagementSettings, NatsSettings)
 
 
 class ServiceName(StrEnum):
@@ -155,7 +155,7 @@ def serve(
     """
     try:
         settings = own()
-        reject_unknown_variables((type(settings), *SHARED))
+        reject_misspelt_variables((type(settings),))
         read = {
             "logs": load(LogSettings),
             "kafka": load(KafkaSettings, **kafka),

@@ -195,33 +195,24 @@ def _settings(
 ) -> "LocalSettings":
     import os
 
-    from headrace.runtime.loading import load, reject_unknown_variables
+    from headrace.runtime.loading import load
     from headrace.runtime.logging import configure
     from headrace.runtime.settings import (
-        KafkaSettings,
         LogFormat,
         LogLevel,
         LogSettings,
         ManagementSettings,
         NatsSettings,
     )
+    from headrace_cli.environment import reject_misspelt_variables
     from headrace_cli.local import LocalSettings
     from headrace_controller.settings import ControllerSettings
     from headrace_dispatcher.settings import DispatcherSettings
     from headrace_ingress.settings import IngressSettings
     from headrace_sources.settings import SourcesSettings
 
-    reject_unknown_variables(
-        [
-            KafkaSettings,
-            LogSettings,
-            ManagementSettings,
-            NatsSettings,
-            ControllerSettings,
-            DispatcherSettings,
-            IngressSettings,
-            SourcesSettings,
-        ]
+    reject_misspelt_variables(
+        [ControllerSettings, DispatcherSettings, IngressSettings, SourcesSettings]
     )
     # The terminal shows events and, by default, only warnings, in one readable line each.
     logs = load(

@@ -92,9 +92,14 @@ def reject_unknown_variables(
         upper = name.upper()
         if upper in known or not upper.startswith(checked):
             continue
-        close = difflib.get_close_matches(upper, known, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise BadSettings(f"environment variable {name} is not a setting of Headrace{hint}", name)
+        raise unknown_variable(name, known)
+
+
+def unknown_variable(name: str, known: Iterable[str]) -> BadSettings:
+    """Return the error for a variable that nothing reads, with the nearest of the `known` names."""
+    close = difflib.get_close_matches(name.upper(), sorted(known), 1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return BadSettings(f"environment variable {name} is not a setting of Headrace{hint}", name)
 
 
 def _model(kind: type[Settings]) -> type[BaseModel]:

@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from headrace.runtime.loading import known_variables
 from headrace.runtime.settings import Settings
 from headrace_cli.config import _own_settings
+from headrace_cli.environment import SHARED
 from headrace_cli.main import application
-from headrace_cli.services import SHARED, ServiceName
+from headrace_cli.services import ServiceName
 
 
 def _show(*arguments: str) -> Any:

@@ -44,8 +44,8 @@ _HEAD = """# Settings
 
 Every setting of the services, with its environment variable. An option of the command line
 (`headrace ingress --help`) counts before the variable, and the variable before the default. A
-service refuses to start with a value outside of the limits, and with a variable of one of these
-prefixes that it does not know.
+service refuses to start with a value outside of the limits, and with a variable `HEADRACE_*` that
+nothing in Headrace reads; the error names the nearest variable.
 
 `headrace config show ingress` shows the settings with which a service would start in this shell's
 environment, and where each comes from; `/configz` on the management port shows those of a process
