@@ -498,16 +498,24 @@ class ChannelReader:
         """As `FeedListener.on_revoked`: the feeds return the partitions, and each commits."""
         numbers = [each.partition for each in partitions]
         self._membership.on_owned()
-        self._spawn(self._revoke(numbers, drained))
-
-    async def _revoke(self, numbers: Sequence[int], drained: Callable[[], None]) -> None:
-        overdue = self._overdue = asyncio.Event()
+        # At once: a feed that joins before the task runs would begin in these partitions, and
+        # commit for them when another process owns them.
         feeds = [feed for feed in self.feeds if not feed.partitions.keys().isdisjoint(numbers)]
         for feed in feeds:
             for number in numbers:
                 if number in feed.partitions:
                     feed.fall_behind(number, self.position(number))
         self._drop(numbers)
+        self._overdue = asyncio.Event()
+        self._spawn(self._revoke(feeds, numbers, self._overdue, drained))
+
+    async def _revoke(
+        self,
+        feeds: Collection[SubscriptionFeed],
+        numbers: Collection[int],
+        overdue: asyncio.Event,
+        drained: Callable[[], None],
+    ) -> None:
         async with asyncio.TaskGroup() as tasks:
             for feed in feeds:
                 tasks.create_task(self._commits.give_back(feed, numbers, overdue))

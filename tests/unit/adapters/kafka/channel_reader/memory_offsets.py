@@ -9,6 +9,7 @@ from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.positions import Position
+from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.connection import BrokerConnections
 from headrace.adapters.kafka.group_offsets.group_offsets import (
@@ -103,6 +104,12 @@ class OpenedReader(ChannelReader):
         starts = await self.start_positions([Partition(CHANNEL, each) for each in numbers], of)
         self._consumer.on_partitions_assigned(starts)
         return starts
+
+    def revoke(self, *numbers: int) -> RevocationRequest:
+        """The group takes partitions back. The request is completed when they are given back."""
+        request = RevocationRequest([Partition(CHANNEL, each) for each in numbers])
+        self._consumer.on_partitions_revoked(request)
+        return request
 
     def read(self, number: int, offsets: Iterable[int], end: int | None = None) -> None:
         """The consumer has read these events, of the type `a`, and the end of the partition."""

@@ -1,0 +1,48 @@
+"""What a reader and its feeds do while partitions are given back, without a Kafka. The test acts as
+the next owner of the partitions.
+"""
+
+import asyncio
+
+import pytest
+
+from headrace.adapters.kafka.channel_reader import subscription_feed
+from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.domain.record import Partition
+from tests.contract.feeds import RecordingListener
+from tests.support.wait_until import wait_until_async
+from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
+    CHANNEL,
+    MemoryOffsets,
+    OpenedReader,
+)
+
+P0, P1 = Partition(CHANNEL, 0), Partition(CHANNEL, 1)
+
+
+@pytest.fixture
+async def offsets() -> MemoryOffsets:
+    """Two groups have committed the offset 7 in both partitions."""
+    made = MemoryOffsets()
+    made.stored = {(group, each): 7 for group in ("first", "late") for each in (P0, P1)}
+    return made
+
+
+async def test_a_feed_does_not_begin_in_what_is_given_back(
+    shared: SharedConsumerResources, offsets: MemoryOffsets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would commit there again after ten minutes at the latest, behind the next owner."""
+    monkeypatch.setattr(subscription_feed, "COMMIT_AGAIN_SECONDS", 0.0)
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("first", RecordingListener())
+    await reader.assign(0, 1)
+    late = reader.open_feed("late", RecordingListener())
+    await asyncio.sleep(0)  # Its offsets are about to be read.
+    request = reader.revoke(0)
+    await wait_until_async(lambda: not request.is_open, what="the partition is given back")
+    await wait_until_async(lambda: late.partitions, what="the feed begins")
+    assert [1] == list(late.partitions)
+    offsets.stored |= {("late", P0): 100, ("late", P1): 0}
+    reader.commit_soon(late)
+    await wait_until_async(lambda: 7 == offsets.stored["late", P1], what="a commit")
+    assert 100 == offsets.stored["late", P0]
