@@ -57,6 +57,10 @@ class Reader(Protocol):
         """Whether this process owns any partition."""
         ...
 
+    def owns(self, partition: Partition) -> bool:
+        """Whether this process owns a partition, and does not give it back now."""
+        ...
+
     def missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
         """The partitions that this process owns and in which the feed has not begun."""
         ...
@@ -111,7 +115,11 @@ class Admission:
         if feed.stopping or feed not in self._reader.feeds:
             return
         for number in list(feed.partitions):
-            self.check_topic_id(feed, Partition(feed.topic, number))
+            partition = Partition(feed.topic, number)
+            # What is given back begins again at its next owner, which may have committed for it
+            # when the commit of this process is sent.
+            if self._reader.owns(partition):
+                self.check_topic_id(feed, partition)
         self._reader.place(feed)
         if self._reader.missing(feed):
             self.join(feed)
@@ -172,44 +180,48 @@ class Admission:
         changes: int,
     ) -> None:
         """Commit what is committed: accepted only if the group has no members, which would deliver
-        the same events. Nothing begins if the assignment has changed since it was read: another
-        process may have been there meanwhile. The id of the topic is committed with it, if that is
-        known.
+        the same events. A partition without an offset begins at 0. The id of the topic is committed
+        with it, if that is known.
+
+        Nothing begins if the assignment has changed since the offsets were read, or the feed has
+        ended: another process, or another feed of the group, may have committed meanwhile.
         """
         reader = self._reader
-        found = {each: found[each] for each in partitions if each in found}
-        if feed.begins_at_oldest:
-            found = {each: Position(each, 0, "") for each in partitions} | found
-        found = {each: self._with_topic_id(position) for each, position in found.items()}
-        if found:
-            result = await self._offsets.commit(
-                feed.group,
-                list(found.values()),
-                _CLAIM_SECONDS,
-                still_valid=lambda: reader.changes == changes and self._membership.confirmed(),
-            )
-            if result.outcome is CommitOutcome.MEMBERS:
-                self.on_members(feed)
-                return
-            if reader.changes == changes and not all(is_stored(result, at) for at in found):
-                self._on_not_stored(feed, result)
-                return
+        starts = {each: found.get(each, Position(each, 0, "")) for each in partitions}
         try:
-            forgotten = not found and await self._has_no_offsets(feed)
+            forgotten = found.keys().isdisjoint(starts) and await self._has_no_offsets(feed)
         except HeadraceError as error:
             self._join_after(feed, error)
             return
-        feed.refused_since = None
-        if feed not in reader.feeds or feed.stopping:
+        starts = {each: self._with_topic_id(position) for each, position in starts.items()}
+
+        def is_served() -> bool:
+            return feed in reader.feeds and not feed.stopping
+
+        result = await self._offsets.commit(
+            feed.group,
+            list(starts.values()),
+            _CLAIM_SECONDS,
+            still_valid=lambda: (
+                is_served() and reader.changes == changes and self._membership.confirmed()
+            ),
+        )
+        if not is_served():
+            return
+        if result.outcome is CommitOutcome.MEMBERS:
+            self.on_members(feed)
             return
         if reader.changes != changes:
             self.join(feed)
             return
-        for partition in partitions:
+        if not all(is_stored(result, each) for each in starts):
+            self._on_not_stored(feed, result)
+            return
+        feed.refused_since = None
+        for partition, position in starts.items():
             if partition.partition in feed.partitions:
                 continue
-            position = found.get(partition)
-            feed.assign(position or Position(partition, 0, ""), committed=position is not None)
+            feed.assign(position)
             self.check_topic_id(feed, partition)
             if forgotten:
                 feed.raise_alarm(
@@ -226,6 +238,9 @@ class Admission:
         return position._replace(metadata=add_topic_id(topic_id, metadata))
 
     async def _has_no_offsets(self, feed: SubscriptionFeed) -> bool:
+        """Whether the offsets of the group are lost. Raises a `HeadraceError`."""
+        if feed.begins_at_oldest:
+            return False
         count = self._reader.partition_count(feed)
         everything = [Partition(feed.topic, number) for number in range(count)]
         found = await self._offsets.read({feed.group: everything}, READ_OFFSETS_SECONDS)

@@ -323,6 +323,10 @@ class ChannelReader:
         """As `Reader.owns_partitions`."""
         return bool(self._positions)
 
+    def owns(self, partition: Partition) -> bool:
+        """As `Reader.owns`."""
+        return partition.partition in self._positions
+
     def channel_partitions(self) -> int:
         """The number of partitions of the topic; 0 if it is not known."""
         return self._shared.topic_ids.partitions(self.topic) or self._partition_count

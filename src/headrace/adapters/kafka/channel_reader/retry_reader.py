@@ -270,15 +270,16 @@ class RetryReader:
         if self._by_topic.get(feed.topic) is not feed:
             return ()
         return [
-            Partition(feed.topic, number)
+            partition
             for number in range(self.partition_count(feed))
-            if number not in feed.partitions and self._owns(feed.topic, number)
+            if number not in feed.partitions
+            and self.owns(partition := Partition(feed.topic, number))
         ]
 
-    def _owns(self, topic: str, number: int) -> bool:
-        """Whether this process reads a partition, and no other process still does."""
+    def owns(self, partition: Partition) -> bool:
+        """As `admission.Reader.owns`: no other process still reads it."""
         return bool(self._channel_partitions) and all(
-            owner in self._channel.owned for owner in self._owners(topic, number)
+            owner in self._channel.owned for owner in self._owners(*partition)
         )
 
     def _owners(self, topic: str, number: int) -> set[int]:
@@ -306,7 +307,9 @@ class RetryReader:
             self._loop.call_later(wait, self._counts_before.remove, before)
         overdue = asyncio.Event()
         for feed in self.feeds:
-            numbers = [each for each in feed.partitions if not self._owns(feed.topic, each)]
+            numbers = [
+                each for each in feed.partitions if not self.owns(Partition(feed.topic, each))
+            ]
             if numbers:
                 self.stop_reading(feed, numbers)
                 self._spawn(self._commits.give_back(feed, numbers, overdue))
@@ -343,7 +346,7 @@ class RetryReader:
             if (
                 partition not in self._tickets
                 and feed.takes(number)
-                and self._owns(*partition)
+                and self.owns(partition)
                 and not self._closed
             ):
                 self._read(feed, partition)

@@ -45,6 +45,8 @@ class MemoryOffsets(GroupOffsets):
         self.answering = asyncio.Event()
         """Commits are answered when it is set."""
         self.answering.set()
+        self.committing = 0
+        """Commits that wait for an answer."""
 
     async def read_each(
         self,
@@ -79,7 +81,9 @@ class MemoryOffsets(GroupOffsets):
         still_valid: Callable[[], bool] = lambda: True,
     ) -> CommitResult:
         """As in the parent class."""
+        self.committing += 1
         await self.answering.wait()
+        self.committing -= 1
         if not still_valid():
             return CommitResult(CommitOutcome.WITHDRAWN)
         if group in self.results:

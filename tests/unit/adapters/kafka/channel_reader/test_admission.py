@@ -158,3 +158,42 @@ async def test_a_feed_does_not_begin_after_its_assignment_has_failed(
     offsets.answering.set()
     await starting
     assert [] == list(feed.partitions)
+
+
+async def test_a_feed_that_has_ended_commits_nothing_for_its_group(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """Its group is served by another feed meanwhile, or by another process."""
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("first", RecordingListener())
+    await reader.assign(0)
+    offsets.answering.clear()
+    feed = reader.open_feed("good", RecordingListener())
+    await wait_until_async(lambda: offsets.committing, what="the commit of the feed")
+    await feed.stop()
+    offsets.stored["good", P0] = 100
+    offsets.answering.set()
+    await wait_until_async(lambda: not offsets.committing, what="the end of the commit")
+    assert 100 == offsets.stored["good", P0]
+    assert feed.refused_since is None
+
+
+async def test_a_group_without_offsets_is_not_served_while_it_has_members(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """A dispatcher of the version before has begun a moment ago. The group is served when it has
+    left.
+    """
+    offsets.results = {"none": CommitResult(CommitOutcome.MEMBERS)}
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("first", RecordingListener())
+    listener = RecordingListener()
+    feed = reader.open_feed("none", listener)
+    await reader.assign(0, 1)
+    assert ([], []) == (list(feed.partitions), listener.alarms)
+    reader.read(0, range(10))
+    assert [] == listener.records
+    offsets.results.clear()
+    await wait_until_async(lambda: feed.partitions, what="the feed begins")
+    assert [AlarmKind.OFFSET_MISSING] * 2 == [each.kind for each in listener.alarms]
+    assert {0} == {offsets.stored["none", each] for each in (P0, P1)}

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from headrace.adapters.kafka.channel_reader import subscription_feed
+from headrace.adapters.kafka.channel_reader import channel_reader, subscription_feed
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.domain.record import Partition
 from tests.contract.feeds import RecordingListener
@@ -46,3 +46,27 @@ async def test_a_feed_does_not_begin_in_what_is_given_back(
     reader.commit_soon(late)
     await wait_until_async(lambda: 7 == offsets.stored["late", P1], what="a commit")
     assert 100 == offsets.stored["late", P0]
+
+
+async def test_a_topic_that_is_created_again_begins_at_the_next_owner(
+    shared: SharedConsumerResources, offsets: MemoryOffsets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is noticed while the partition is drained. This process would commit that it begins at its
+    oldest record, behind the next owner.
+    """
+    ids = {CHANNEL: "old"}
+    monkeypatch.setattr(shared.topic_ids, "known", ids.__getitem__)
+    monkeypatch.setattr(channel_reader, "_LAZY_SECONDS", 1e6)
+    reader = OpenedReader(shared, offsets)
+    listener = RecordingListener(give_back=False)
+    feed = reader.open_feed("first", listener)
+    await reader.assign(0, 1)
+    request = reader.revoke(0)
+    await wait_until_async(lambda: listener.returns, what="a request to give back")
+    ids[CHANNEL] = "new"
+    reader._commit_skipped()
+    listener.returns[0]()
+    await wait_until_async(lambda: not request.is_open, what="the partition is given back")
+    assert [1] == list(feed.partitions)
+    assert P0 not in [each.partition for each in listener.alarms]
+    assert 7 == offsets.stored["first", P0]
