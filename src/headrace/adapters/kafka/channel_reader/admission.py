@@ -57,6 +57,10 @@ class Reader(Protocol):
         """Whether this process owns any partition."""
         ...
 
+    def topic_id(self, partition: Partition) -> str:
+        """The id of the topic in which a partition is read; empty if it is not known."""
+        ...
+
     def owns(self, partition: Partition) -> bool:
         """Whether this process owns a partition, and does not give it back now."""
         ...
@@ -250,7 +254,7 @@ class Admission:
         """Return whether the topic is still the one in which the offsets were committed; begin at
         its oldest record otherwise.
         """
-        topic_id = self._topic_ids.known(feed.topic)
+        topic_id = self._reader.topic_id(partition)
         if not topic_id or feed.set_topic_id(partition.partition, topic_id):
             return True
         where = f"the topic of {partition.topic}/{partition.partition}"

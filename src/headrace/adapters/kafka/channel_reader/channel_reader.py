@@ -100,6 +100,8 @@ class ChannelReader:
         """Records that some feeds have no room for, and what was read after them."""
         self._held_ends: dict[int, int] = {}
         """Ends of partitions that were reached after these records."""
+        self._replaced: dict[int, Collection[SubscriptionFeed]] = {}
+        """The feeds that had begun in a partition when its log was replaced by another one."""
         self._backpressure = Backpressure(WAIT_SECONDS_MAX, self._dispatch_held_soon)
         self._will_dispatch_held = False
         self._progress = ReaderProgress({}, {}, False)
@@ -284,6 +286,8 @@ class ChannelReader:
         self._partition_count = partition_count
         self._membership.on_owned()
         feeds = [feed for feed in self.feeds if not feed.stopping]
+        for partition in partitions:
+            self._replaced.pop(partition.partition, None)
         for feed in feeds:  # What is left of an assignment before, for example a late last commit.
             feed.lose([each.partition for each in partitions])
         self._retries.lose([each.partition for each in partitions])
@@ -299,15 +303,18 @@ class ChannelReader:
     def on_assigned(self, starts: Sequence[Position]) -> None:
         """The reader begins at these positions."""
         for start in starts:
-            number = start.partition.partition
-            self._positions[number] = start.offset
-            self._followers[number] = 0
-            for feed in self.feeds:
-                self._place(feed, number)
-            if not self._followers[number]:
-                self._consumer.pause(start.partition)
+            self._begin(start)
         self._admission.join_where_missing()
         self._retries.on_assigned()
+
+    def _begin(self, start: Position) -> None:
+        number = start.partition.partition
+        self._positions[number] = start.offset
+        self._followers[number] = 0
+        for feed in self.feeds:
+            self._place(feed, number)
+        if not self._followers[number]:
+            self._consumer.pause(start.partition)
 
     @property
     def changes(self) -> int:
@@ -330,6 +337,13 @@ class ChannelReader:
     def channel_partitions(self) -> int:
         """The number of partitions of the topic; 0 if it is not known."""
         return self._shared.topic_ids.partitions(self.topic) or self._partition_count
+
+    def topic_id(self, partition: Partition) -> str:
+        """As `admission.Reader.topic_id`. A topic that was created again begins for all feeds
+        together, when the consumer has noticed it.
+        """
+        topic_id = self._shared.topic_ids.known(partition.topic)
+        return topic_id if self._consumer.topic_id(partition.partition) in ("", topic_id) else ""
 
     def partition_count(self, feed: SubscriptionFeed) -> int:
         """As `Reader.partition_count`."""
@@ -530,14 +544,22 @@ class ChannelReader:
         """As `StartPositionsSource.on_drain_overdue`."""
         self._overdue.set()
 
+    def on_log_replaced(self, partition: Partition) -> None:
+        """As `StartPositionsSource.on_log_replaced`."""
+        number = partition.partition
+        self._replaced[number] = [feed for feed in self.feeds if number in feed.partitions]
+
     def on_restarted(self, partition: Partition, offset: int) -> None:
-        """As `StartPositionsSource.on_restarted`: all feeds begin there."""
-        self._positions[partition.partition] = offset
-        self._followers[partition.partition] = 0
-        for feed in self.feeds:
-            if not feed.stopping and partition.partition not in feed.partitions:
-                feed.assign(Position(partition, offset, ""), committed=False)
-                self._place(feed, partition.partition)
+        """As `StartPositionsSource.on_restarted`: all feeds that had begun continue there. The
+        groups of the others have not accepted yet that they are served here.
+        """
+        number, start = partition.partition, Position(partition, offset, "")
+        for feed in self._replaced.pop(number, ()):
+            is_served = feed in self.feeds and not feed.stopping and feed.refused_since is None
+            if is_served and number not in feed.partitions:
+                feed.assign(start, committed=False)
+        self._begin(start)
+        self._admission.join_where_missing()
         self._retries.on_assigned()
 
     def on_expired(self, partition: Partition, offset: int) -> None:

@@ -55,10 +55,14 @@ class StartPositionsSource(Protocol):
         """The drain deadline of a revocation has passed."""
         ...
 
-    def on_restarted(self, partition: Partition, offset: int) -> None:
-        """The log is another one than before, and is read from `offset` on. The partition was
-        reported as lost.
+    def on_log_replaced(self, partition: Partition) -> None:
+        """The log is another one than before. The partition is reported as lost after this, and
+        with `on_restarted` if it stays with this process.
         """
+        ...
+
+    def on_restarted(self, partition: Partition, offset: int) -> None:
+        """The log that has replaced another one is read from `offset` on."""
         ...
 
     def on_expired(self, partition: Partition, offset: int) -> None:
@@ -148,6 +152,10 @@ class ReaderConsumer(KafkaFeed):
         if request.is_open:
             self._reader.on_drain_overdue(request.partitions)
 
+    def _discard(self, state: PartitionState) -> None:
+        self._reader.on_log_replaced(state.partition)
+        super()._discard(state)
+
     def on_topic_recreated(
         self, partition: Partition, offset: int | None, *, high_watermark: int
     ) -> None:
@@ -164,6 +172,11 @@ class ReaderConsumer(KafkaFeed):
             self._reader.on_expired(partition, offset)
         elif state is not None:
             self._reader.on_restarted(partition, offset)
+
+    def topic_id(self, number: int) -> str:
+        """The id of the topic in which this partition is read; empty if it is not known yet."""
+        state = self._states.get((self.config.topics[0], number))
+        return state.topic_id if state is not None else ""
 
     def high_watermark(self, number: int) -> int:
         """The end of this partition, as last reported."""

@@ -276,6 +276,10 @@ class RetryReader:
             and self.owns(partition := Partition(feed.topic, number))
         ]
 
+    def topic_id(self, partition: Partition) -> str:
+        """As `admission.Reader.topic_id`."""
+        return self._topic_ids.known(partition.topic)
+
     def owns(self, partition: Partition) -> bool:
         """As `admission.Reader.owns`: no other process still reads it."""
         return bool(self._channel_partitions) and all(
@@ -396,6 +400,8 @@ class RetryReader:
             return
         feed, number = self._by_topic[partition.topic], partition.partition
         if low < feed.next_offset(number):
+            # Otherwise it would begin once more when the id of the new topic is known.
+            self._topic_ids.forget_id(partition.topic)
             where = f"the next record of {partition.topic}/{number} is not in the log"
             self._admission.restart(
                 feed, partition, low, f"{where}, which was created again or truncated"

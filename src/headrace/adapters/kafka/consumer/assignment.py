@@ -298,6 +298,8 @@ class Assignment:
             )
         else:  # The topic was created again, or its log was truncated.
             self._discard(state)
+            # Otherwise it would begin once more when the id of the new topic is known.
+            self.shared.topic_ids.forget_id(partition.topic)
             self._states[partition] = PartitionState(
                 Position(partition, offset, ""), self._loop.time()
             )

@@ -3,6 +3,7 @@
 The client calls back inside `poll`, `consume` and `close`: `RebalanceListener` handles rebalances.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -395,6 +396,10 @@ class PollLoop:
             _topic_partitions(assigned)
         )
         starts = self._resolver.resolve(self._consumer, assigned, _REQUEST_SECONDS)
+        for partition in assigned:
+            # It was to begin again in an assignment before, and has begun again now.
+            with contextlib.suppress(ValueError):
+                self._assignment.recreated_partitions.remove(partition)
         if self._resolver.moves_positions:
             # What was read before is from another position: handed out first, it would make all
             # records below it count as read.

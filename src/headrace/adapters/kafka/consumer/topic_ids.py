@@ -64,6 +64,8 @@ class TopicIds:
         self._readers: dict[str, int] = {}
         self._known: dict[str, _Topic] = {}
         self._errors: dict[str, KafkaError] = {}
+        self._outdated: set[str] = set()
+        """Topics that were created again, as it seems, since the query that runs was sent."""
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
         self._closed = False
@@ -97,6 +99,15 @@ class TopicIds:
                     del self._readers[topic]
                     self._known.pop(topic, None)
                     self._errors.pop(topic, None)
+
+    def forget_id(self, topic: str) -> None:
+        """The log of this topic is another one than before: the known id may be that of the topic
+        before. It is unknown until a query that is sent from now on is answered.
+        """
+        with self._lock:
+            self._outdated.add(topic)
+            if (found := self._known.get(topic)) is not None:
+                self._known[topic] = found._replace(id="")
 
     def known(self, topic: str) -> str:
         """Return the id of the topic with this name from the last answer; empty before the first
@@ -155,6 +166,7 @@ class TopicIds:
         """
         with self._lock:
             topics = list(self._readers)
+            self._outdated.clear()
         if not topics:
             return True
         answered = False
@@ -171,6 +183,8 @@ class TopicIds:
                 errors[topic] = error.args[0]
                 answered = answered or error.args[0].code() >= 0
         with self._lock:
+            for name in self._outdated & found.keys():
+                found[name] = found[name]._replace(id="")
             self._known.update({name: found[name] for name in found if name in self._readers})
             self._errors = {name: errors[name] for name in errors if name in self._readers}
         return answered

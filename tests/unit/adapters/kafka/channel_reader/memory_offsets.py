@@ -11,6 +11,7 @@ from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.revocation import RevocationRequest
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
+from headrace.adapters.kafka.consumer.topic_ids import _Topic
 from headrace.adapters.kafka.group_offsets.connection import BrokerConnections
 from headrace.adapters.kafka.group_offsets.group_offsets import (
     CommitOutcome,
@@ -93,6 +94,11 @@ class MemoryOffsets(GroupOffsets):
         return CommitResult(CommitOutcome.STORED)
 
 
+def set_topic_id(shared: SharedConsumerResources, topic_id: str, topic: str = CHANNEL) -> None:
+    """The broker has answered that a topic has this id."""
+    shared.topic_ids._known[topic] = _Topic(topic_id, 2)
+
+
 class OpenedReader(ChannelReader):
     """The reader of a channel without a Kafka: the test reports what its consumer would."""
 
@@ -128,6 +134,24 @@ class OpenedReader(ChannelReader):
     def expire(self, number: int, low: int) -> None:
         """The log begins at `low`, behind what is read next."""
         self._consumer.on_offset_reset(Partition(CHANNEL, number), low, high_watermark=low)
+
+    def begin_again(self, number: int, *, noticed: bool = False) -> None:
+        """The consumer reads a partition of a topic that was created again from its start, because
+        its id has changed, or because the next offset is not in the log. The former may have been
+        `noticed` before.
+        """
+        partition = Partition(CHANNEL, number)
+        if noticed:
+            self._consumer.recreated_partitions.remove(partition)
+            self._consumer.on_topic_recreated(partition, 0, high_watermark=0)
+        else:
+            self._consumer.on_offset_reset(partition, 0, high_watermark=0)
+
+    def check_topic(self, number: int) -> bool:
+        """The consumer compares the id of the topic. Return whether that is another one."""
+        partition = Partition(CHANNEL, number)
+        self._consumer.on_high_watermarks([(partition, 0)])
+        return partition in self._consumer.recreated_partitions
 
     def replace_consumer(self) -> None:
         """The consumer has failed: nothing is assigned."""

@@ -18,6 +18,7 @@ from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
     CHANNEL,
     MemoryOffsets,
     OpenedReader,
+    set_topic_id,
 )
 
 TOPIC = "retries"
@@ -100,4 +101,28 @@ async def test_a_topic_that_moves_here_begins_when_others_have_given_it_back(
     assert added
     assert [] == retries.missing(feed)
     await wait_until_async(lambda: added[0] in feed.partitions, what="it begins")
+    feed.abandon()
+
+
+async def test_a_topic_that_is_created_again_begins_once(
+    shared: SharedConsumerResources, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is found shorter than before. Its id is known later."""
+    monkeypatch.setattr(retry_reader, "_VISIT_SECONDS", 1e6)
+    offsets, listener = MemoryOffsets(), RecordingListener()
+    offsets.stored = {("g", Partition(TOPIC, each)): 50 for each in PARTITIONS}
+    set_topic_id(shared, "old", TOPIC)
+    reader = OpenedReader(shared, offsets)
+    await reader.assign(0)
+    feed = reader.open_feed("g", listener, TOPIC)
+    await wait_until_async(lambda: feed.partitions, what="the feed begins")
+    partition = Partition(TOPIC, 0)
+    reader._retries.on_reset(partition, 1, 0)
+    record = StoredRecord(TOPIC, 0, 0, 0, None, b"v", (), None, 10)
+    reader._retries.on_records(partition, 1, [record], None)
+    set_topic_id(shared, "new", TOPIC)
+    reader._admission.verify(feed)
+    reader._retries._admission.verify(feed)
+    assert 1 == listener.lost.count(partition)
+    assert [0] == listener.offsets()
     feed.abandon()

@@ -57,6 +57,9 @@ class KnownTopicIds(TopicIds):
     def known(self, topic: str) -> str:
         return self.ids.get(topic, "")
 
+    def forget_id(self, topic: str) -> None:
+        self.ids.pop(topic, None)
+
 
 def new_assignment(
     listener: FeedListener, alarms: list[FeedAlarm], ids: dict[str, str] | None = None

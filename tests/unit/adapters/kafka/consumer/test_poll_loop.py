@@ -129,3 +129,22 @@ async def test_only_the_first_report_is_that_nothing_is_committed(
     consumer.steps.append(assignment.channel.abandon)
     loop.run(OPTIONS.credentials.age("of the test"))
     assert consumer.positions == [BEGIN, *positions]
+
+
+async def test_a_partition_that_is_assigned_again_does_not_begin_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its topic was created again, which was noticed just before it was given back."""
+    monkeypatch.setattr(poll_loop, "Consumer", AssignedOnce)
+    assignment = new_assignment(SlowListener(), [])
+    monkeypatch.setattr(
+        assignment, "position_resolver", lambda: BeginsAnywhere(policy=OutOfRange.EARLIEST)
+    )
+    loop = PollLoop(assignment, {})
+    assignment.recreated_partitions.append(PARTITION)
+    monkeypatch.setattr(loop._rebalance, "owned", {PARTITION})
+    loop._rebalance.newly_assigned = {PARTITION}
+    loop._initialise_assigned()
+    loop._report_high_watermarks()
+    consumer: Any = loop._consumer
+    assert [BEGIN] == consumer.positions

@@ -2,20 +2,30 @@
 old name and other records.
 """
 
+import asyncio
 from collections.abc import Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from threading import Event
+from typing import NamedTuple, cast
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.adapters.kafka.consumer.positions import Position
-from headrace.adapters.kafka.consumer.topic_ids import add_topic_id, split_topic_id
+from headrace.adapters.kafka.consumer.topic_ids import TopicIds, add_topic_id, split_topic_id
 from headrace.domain.feed import AlarmKind, FeedAlarm
 from headrace.domain.offsets import OffsetTracker
 from headrace.domain.record import Partition, StoredRecord
 from tests.support.wait_until import wait_until_async
-from tests.unit.adapters.kafka.consumer.test_assignment import SlowListener, commits, new_assignment
+from tests.unit.adapters.kafka.consumer.test_assignment import (
+    OPTIONS,
+    SlowListener,
+    commits,
+    new_assignment,
+)
 
 PARTITION = Partition("topic", 0)
 
@@ -137,3 +147,65 @@ async def test_the_stop_policy_reads_nothing() -> None:
     assert ([], []) == (harness.listener.records, harness.commits)
     assert "is not read until" in harness.alarms[0].detail
     harness.assignment.close()
+
+
+async def test_a_log_that_is_found_shorter_begins_once() -> None:
+    """That the topic is another one is known later. By then it has been read from its start."""
+    harness = TopicHarness(ids={"topic": "A"})
+    harness.assignment.on_partitions_assigned([Position(PARTITION, 5, "A@")])
+    harness.assignment.on_offset_reset(PARTITION, 0, high_watermark=2)
+    for record in harness.receive(0, 1):
+        harness.assignment.done(record)
+    harness.ids["topic"] = "B"
+    harness.assignment.on_high_watermarks([(PARTITION, 2)])
+    assert [PARTITION] == harness.listener.lost
+    assert not harness.assignment.recreated_partitions
+    assert "B@" == (await harness.committed(2)).metadata
+    harness.assignment.close()
+
+
+class TopicDescription(NamedTuple):
+    """What a broker says of a topic."""
+
+    topic_id: str
+    partitions: Sequence[int]
+
+
+class DescribingClient:
+    """A client whose broker describes topics when the test lets it."""
+
+    def __init__(self) -> None:
+        self.answer: Future[TopicDescription] = Future()
+        self.asked = Event()
+
+    def describe_topics(self, *_: object, **__: object) -> dict[str, Future[TopicDescription]]:
+        self.asked.set()
+        return {"topic": self.answer}
+
+
+async def test_an_id_that_was_asked_for_before_is_not_known() -> None:
+    """It may be that of the topic before, which is forgotten meanwhile. The number of partitions
+    stays known.
+    """
+    ids, client = TopicIds(OPTIONS), DescribingClient()
+    ids._readers = {"topic": 1}
+
+    def known() -> tuple[str, int]:
+        return ids.known("topic"), ids.partitions("topic")
+
+    def query() -> asyncio.Future[bool]:
+        return asyncio.ensure_future(asyncio.to_thread(ids._query, cast(AdminClient, client)))
+
+    client.answer.set_result(TopicDescription("A", [0, 1]))
+    await query()
+    assert ("A", 2) == known()
+    client.answer, client.asked = Future(), Event()
+    querying = query()
+    await asyncio.to_thread(client.asked.wait)
+    ids.forget_id("topic")
+    assert ("", 2) == known()
+    client.answer.set_result(TopicDescription("A", [0, 1]))
+    await querying
+    assert ("", 2) == known()
+    await query()
+    assert ("A", 2) == known()
