@@ -95,6 +95,8 @@ class Admission:
         self._loop = asyncio.get_running_loop()
         self._joining: dict[SubscriptionFeed, None] = {}
         """Feeds whose offsets are not known yet."""
+        self._waiting: dict[SubscriptionFeed, asyncio.TimerHandle] = {}
+        """Feeds that could not begin: their groups are asked again a second later, not before."""
         self._task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -102,6 +104,8 @@ class Admission:
         """Read the offsets of a feed in the partitions that are owned, with those of other feeds
         that join at the same time.
         """
+        if feed in self._waiting:
+            return
         self._joining[feed] = None
         if self._task is None and self._reader.owns_partitions():
             self._task = self._spawn(self._join_all())
@@ -131,18 +135,23 @@ class Admission:
     def forget(self, feed: SubscriptionFeed) -> None:
         """The feed is not served any longer."""
         self._joining.pop(feed, None)
+        if timer := self._waiting.pop(feed, None):
+            timer.cancel()
 
     def close(self) -> None:
         """Begin nothing more."""
         for task in self._tasks:
             task.cancel()
+        for timer in self._waiting.values():
+            timer.cancel()
 
     async def _join_all(self) -> None:
         reader = self._reader
         try:
             while self._joining and reader.owns_partitions():
                 await asyncio.sleep(0)  # Feeds that are opened together are read together.
-                feeds, self._joining = list(self._joining), {}
+                feeds = [each for each in self._joining if each not in self._waiting]
+                self._joining = {}
                 await self._membership.wait_until_confirmed()
                 wanted = {feed: reader.missing(feed) for feed in feeds if feed in reader.feeds}
                 with contextlib.suppress(HeadraceError):  # These join again.
@@ -316,14 +325,18 @@ class Admission:
         """Join again in a second. It is an alarm when the feed has not begun for so many
         seconds.
         """
+        if feed not in self._reader.feeds or feed.stopping:
+            return
         now = self._loop.time()
         if feed.refused_since is None:
             feed.refused_since = now
         if now - feed.refused_since >= alarm_after:
             feed.raise_alarm(kind, reason + _NEXT_STEPS.get(kind, ""))
-        self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
+        if feed not in self._waiting:
+            self._waiting[feed] = self._loop.call_later(_RETRY_SECONDS, self._rejoin, feed)
 
     def _rejoin(self, feed: SubscriptionFeed) -> None:
+        del self._waiting[feed]
         if feed in self._reader.feeds and not feed.stopping:
             self.join(feed)
 

@@ -46,6 +46,8 @@ class MemoryOffsets(GroupOffsets):
         self.answering = asyncio.Event()
         """Commits are answered when it is set."""
         self.answering.set()
+        self.asked: list[str] = []
+        """Groups whose offsets were read."""
         self.committing = 0
         """Commits that wait for an answer."""
 
@@ -56,6 +58,7 @@ class MemoryOffsets(GroupOffsets):
         on_read: Callable[[str, Mapping[Partition, Position]], None],
     ) -> Mapping[str, HeadraceError]:
         """As in the parent class."""
+        self.asked += groups
         await asyncio.sleep(0)
         failed = {}
         for group, partitions in groups.items():

@@ -197,3 +197,38 @@ async def test_a_group_without_offsets_is_not_served_while_it_has_members(
     await wait_until_async(lambda: feed.partitions, what="the feed begins")
     assert [AlarmKind.OFFSET_MISSING] * 2 == [each.kind for each in listener.alarms]
     assert {0} == {offsets.stored["none", each] for each in (P0, P1)}
+
+
+@pytest.mark.parametrize("readable", [False, True])
+async def test_a_group_that_does_not_let_a_feed_begin_is_asked_at_intervals(
+    shared: SharedConsumerResources,
+    offsets: MemoryOffsets,
+    monkeypatch: pytest.MonkeyPatch,
+    readable: bool,
+) -> None:
+    """However often the feed is verified, and partitions are assigned."""
+    monkeypatch.setattr(admission, "_RETRY_SECONDS", 1e6)
+    if readable:
+        offsets.results = {"bad": CommitResult(CommitOutcome.REFUSED, "", {P0: DENIED, P1: DENIED})}
+    else:
+        offsets.failing = {"bad": DENIED}
+    reader = OpenedReader(shared, offsets)
+    reader.open_feed("good", RecordingListener())
+    feed = reader.open_feed("bad", RecordingListener())
+    await reader.assign(0, 1)
+    begins = reader._admission
+
+    async def asked(times: int) -> None:
+        for _ in range(10):
+            begins.verify(feed)
+            begins.join_where_missing()
+            await wait_until_async(lambda: begins._task is None, what="the end of what was begun")
+        assert times == offsets.asked.count("bad")
+        assert [feed] == list(begins._waiting)
+
+    await asked(1)
+    begins._waiting[feed].cancel()
+    begins._rejoin(feed)  # The time is over.
+    await asked(2)
+    await feed.stop()
+    assert not begins._waiting
