@@ -6,7 +6,7 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from itertools import chain
 from typing import Final, Protocol
 
-from headrace.adapters.kafka.channel_reader.group_commits import is_stored
+from headrace.adapters.kafka.channel_reader.group_commits import REFUSED_NEXT_STEP, is_stored
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import Position
@@ -28,7 +28,7 @@ _MEMBERS_ALARM_SECONDS = 60.0
 _UNANSWERED_ALARM_SECONDS = 5.0
 """How long commits fail for a reason that may pass by itself before that is an alarm."""
 _NEXT_STEPS: Final = {
-    AlarmKind.REFUSED: "; `headrace acls` lists the permissions that the dispatcher needs",
+    AlarmKind.REFUSED: REFUSED_NEXT_STEP,
     AlarmKind.UNAVAILABLE: "; this is tried again each second: check the brokers and the topic"
     " __consumer_offsets",
 }

@@ -12,12 +12,14 @@ from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import CommitRateLimiter, Position
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, CommitResult
+from headrace.domain.errors import NotFound
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
 
 COMMIT_INTERVAL_SECONDS = 0.1
 COMMIT_SECONDS = 5.0
 FINAL_COMMIT_SECONDS = 3.0
+REFUSED_NEXT_STEP: Final = "; `headrace acls` lists the permissions that the dispatcher needs"
 _NOT_SENT: Final = CommitResult(CommitOutcome.UNAVAILABLE)
 
 
@@ -151,9 +153,20 @@ class GroupCommits:
                     state.on_commit_answered(stored=is_stored(result, position.partition))
         if result.outcome is CommitOutcome.MEMBERS:
             self._on_members(feed)
+        self._report_refusal(feed, result)
         if feed.has_changed():
             self.schedule(feed)
         return all(is_stored(result, position.partition) for _, position in found)
+
+    def _report_refusal(self, feed: SubscriptionFeed, result: CommitResult) -> None:
+        """Of a topic that is gone, the reader reports that it cannot be read."""
+        refused = (each for each in result.refused.values() if not isinstance(each, NotFound))
+        if (error := next(refused, None)) is not None:
+            feed.raise_alarm(
+                AlarmKind.REFUSED,
+                f"{error}; what is delivered now will be delivered again after a restart"
+                + REFUSED_NEXT_STEP,
+            )
 
     def _spawn(self, coroutine: Coroutine[None, None, bool]) -> None:
         task = self._loop.create_task(coroutine)

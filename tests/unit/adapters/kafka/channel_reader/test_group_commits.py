@@ -10,6 +10,8 @@ from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import CommitRateLimiter, Position
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, CommitResult
+from headrace.domain.errors import HeadraceError, NotFound, WriteRefused
+from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
 from tests.contract.feeds import RecordingListener
 from tests.support.wait_until import wait_until_async
@@ -24,6 +26,7 @@ class Coordinator:
         self.waiting = 0
         self.available = asyncio.Event()
         self.available.set()
+        self.refused: dict[Partition, HeadraceError] = {}
 
     async def commit(
         self,
@@ -38,6 +41,8 @@ class Coordinator:
         self.waiting -= 1
         if not still_valid():
             return CommitResult(CommitOutcome.WITHDRAWN)
+        if self.refused:
+            return CommitResult(CommitOutcome.REFUSED, "", self.refused)
         self.stored |= {each.partition.partition: each.offset for each in positions}
         return CommitResult(CommitOutcome.STORED)
 
@@ -125,3 +130,31 @@ async def test_what_is_due_during_a_last_commit_is_committed_after_it() -> None:
     coordinator.available.set()
     await giving_back
     await wait_until_async(lambda: coordinator.stored == {0: 1, 1: 1}, 5, "both commits")
+
+
+async def test_a_commit_that_is_refused_is_an_alarm() -> None:
+    """It names the group and what to do. It is reported once, however often that is repeated."""
+    commits, coordinator, member, feed, listener = open_commits()
+    member.confirm_membership()
+    reason = "group g, topic t/0: Group authorization failed. (GROUP_AUTHORIZATION_FAILED)"
+    coordinator.refused = {Partition("t", 0): WriteRefused(reason)}
+    listener.finish(listener.records)
+    for _ in range(3):
+        await commits._store(feed, None, 1.0)
+    (alarm,) = listener.alarms
+    assert (AlarmKind.REFUSED, "g") == (alarm.kind, alarm.group)
+    assert reason in alarm.detail
+    assert "headrace acls" in alarm.detail
+    assert feed.has_changed()
+    feed.close()
+
+
+async def test_the_commit_for_a_topic_that_is_gone_is_no_alarm() -> None:
+    """It was deleted with its Trigger or Broker, for example."""
+    commits, coordinator, member, feed, listener = open_commits()
+    member.confirm_membership()
+    coordinator.refused = {Partition("t", 0): NotFound("topic t/0")}
+    listener.finish(listener.records)
+    await commits._store(feed, None, 1.0)
+    assert [] == listener.alarms
+    feed.close()
