@@ -60,17 +60,17 @@ class ChannelReader:
         topic_offsets: TopicOffsets,
         *,
         guard: RecordGuard,
-        previous: asyncio.Event | None = None,
+        previous: Collection[asyncio.Event] = (),
         on_closing: Callable[["ChannelReader"], None] = lambda _: None,
     ) -> None:
-        """`previous` is set when an earlier reader of the topic has left the group: two members
+        """`previous` are set when the earlier readers of the topic have left the group: two members
         with the same instance name exclude each other. `on_closing` is called when the last feed
         has left: the reader takes no more feeds.
         """
         (self.topic,) = config.topics
         self._config = config
         self._shared = shared
-        self._previous = previous
+        self._previous = tuple(previous)
         self._on_closing = on_closing
         self.closed = asyncio.Event()
         """Set when the reader has left its group."""
@@ -139,8 +139,8 @@ class ChannelReader:
             self._spawn(self._start())
 
     async def _start(self) -> None:
-        if self._previous is not None:
-            await self._previous.wait()
+        for each in self._previous:
+            await each.wait()
         if not self._closing:
             self._consumer.start(self)
             self._membership.start()
@@ -177,9 +177,11 @@ class ChannelReader:
         """Leave the group if the last feed has left."""
         if not self._in_use() and not self._closing:
             self._end()
-            await self._consumer.stop(leave=leave)
-            self.closed.set()
-            self._cancel()
+            try:
+                await self._consumer.stop(leave=leave)
+            finally:
+                self.closed.set()
+                self._cancel()
 
     def abandon_if_unused(self) -> None:
         """End as in a crash if the last feed has left."""

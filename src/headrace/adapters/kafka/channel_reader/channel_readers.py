@@ -26,8 +26,10 @@ class ChannelReaders:
         self._guard_of = guard_of
         self._offsets: GroupOffsets | None = None
         self._by_topic: dict[str, ChannelReader] = {}
-        self._closing: dict[str, asyncio.Event] = {}
-        """Set when the last reader of a topic has left its group; forgotten some time later."""
+        self._closing: dict[str, list[asyncio.Event]] = {}
+        """Each is set when an earlier reader of the topic has left its group; forgotten some time
+        later.
+        """
 
     def open(
         self,
@@ -57,7 +59,7 @@ class ChannelReaders:
                 self._offsets,
                 TopicOffsets(self._offsets.connections, options.bootstrap_servers),
                 guard=self._guard_of(topic),
-                previous=self._closing.pop(topic, None),
+                previous=self._closing.get(topic, ()),
                 on_closing=self._on_closing,
             )
             self._by_topic[topic] = reader
@@ -66,10 +68,12 @@ class ChannelReaders:
     def _on_closing(self, reader: ChannelReader) -> None:
         if self._by_topic.get(reader.topic) is reader:
             del self._by_topic[reader.topic]
-            self._closing = {
-                topic: each for topic, each in self._closing.items() if not each.is_set()
+            closing = {
+                topic: [each for each in events if not each.is_set()]
+                for topic, events in self._closing.items()
             }
-            self._closing[reader.topic] = reader.closed
+            self._closing = {topic: events for topic, events in closing.items() if events}
+            self._closing.setdefault(reader.topic, []).append(reader.closed)
 
     async def close(self) -> None:
         """Close the connections for offsets. The feeds were stopped before. Idempotent."""
