@@ -90,6 +90,10 @@ class ChannelReader:
             config, shared, offsets, self._membership, topic_offsets=topic_offsets, channel=self
         )
         self.feeds: dict[SubscriptionFeed, None] = {}
+        self._by_group: dict[str, SubscriptionFeed] = {}
+        """A second feed of a group waits until the first one has ended: a Trigger that is created
+        again while it drains.
+        """
         self._positions: dict[int, int] = {}
         """The offset that is read next, by partition that this process owns."""
         self._followers: dict[int, int] = {}
@@ -125,6 +129,7 @@ class ChannelReader:
     def attach(self, feed: SubscriptionFeed) -> None:
         """As `Reader.attach`."""
         self.feeds[feed] = None
+        self._by_group.setdefault(feed.group, feed)
         self._matcher.add(feed)
         self._shared.byte_budget.register(feed.flow)
         self.open()
@@ -169,6 +174,16 @@ class ChannelReader:
         self.feeds.pop(feed, None)
         feed.close()
         self._shared.byte_budget.unregister(feed.flow)
+        if self._by_group.get(feed.group) is feed:
+            del self._by_group[feed.group]
+            for other in self.feeds:
+                if other.group == feed.group and not other.stopping:
+                    self._by_group[feed.group] = other
+                    self._admission.join(other)
+                    break
+
+    def _is_first(self, feed: SubscriptionFeed) -> bool:
+        return self._by_group.get(feed.group) is feed
 
     def _in_use(self) -> bool:
         return bool(self.feeds or self._retries.feeds)
@@ -287,7 +302,7 @@ class ChannelReader:
         """
         self._partition_count = partition_count
         self._membership.on_owned()
-        feeds = [feed for feed in self.feeds if not feed.stopping]
+        feeds = [feed for feed in self.feeds if not feed.stopping and self._is_first(feed)]
         for partition in partitions:
             self._replaced.pop(partition.partition, None)
         for feed in feeds:  # What is left of an assignment before, for example a late last commit.
@@ -353,6 +368,8 @@ class ChannelReader:
 
     def missing(self, feed: SubscriptionFeed) -> Sequence[Partition]:
         """As `Reader.missing`."""
+        if not self._is_first(feed):
+            return ()
         return [
             Partition(self.topic, number)
             for number in self._positions

@@ -1,5 +1,7 @@
 """The reader of a channel, without a Kafka: what it does with records, ends and expired offsets."""
 
+import asyncio
+
 import pytest
 
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
@@ -81,3 +83,25 @@ async def test_an_end_that_was_reached_after_held_records_counts(
     finished: set[int] = set()
     await wait_until_async(all_done, 5, "all records are handed out")
     await wait_until_async(lambda: feed.lag()[FIRST].records == 0, 5, "no lag is left")
+
+
+async def test_a_feed_begins_when_another_one_of_its_group_has_ended(
+    reader: OpenedReader,
+) -> None:
+    """A Trigger is created again while it drains: what is in flight is delivered once."""
+    first, second = RecordingListener(give_back=False), RecordingListener()
+    ending = reader.open_feed("one", first)
+    await reader.assign(0)
+    reader.read(0, range(3))
+    stopping = asyncio.ensure_future(ending.stop())
+    await wait_until_async(lambda: first.returns, what="a request to give back")
+    beginning = reader.open_feed("one", second)
+    reader._commit_skipped()
+    await wait_until_async(lambda: reader._admission._task is None, what="what was begun has ended")
+    assert not beginning.partitions
+    first.finish(first.records)
+    first.returns[0]()
+    await stopping
+    await wait_until_async(lambda: beginning.follows(0), what="the second feed begins")
+    reader.read(0, range(3, 5))
+    assert ([0, 1, 2], [3, 4]) == (first.offsets(), second.offsets())
