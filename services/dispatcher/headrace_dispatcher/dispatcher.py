@@ -304,6 +304,9 @@ class Dispatcher:
             self._draining.discard(worker)
         if all(each.metrics.labels != worker.metrics.labels for each in self.workers.values()):
             worker.metrics.remove()
+        uid = worker.subscription.uid
+        if all(each.subscription.uid != uid for each in (*self.workers.values(), *self._draining)):
+            self._context.poison_tracker.forget(uid)
         logger.info("subscription_stopped", **log_fields(worker.subscription))
 
     def _states(self) -> Mapping[str, str]:

@@ -16,10 +16,10 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -37,6 +37,8 @@ subscription examines the record by itself.
 """
 RECORDS_MAX: Final = 1000
 """Records whose deaths are remembered, the newest."""
+LANES_SPARE: Final = 1000
+"""Lanes of subscriptions that have ended which the file may have, besides as many as there are."""
 _STACK_BYTES_MAX: Final = 4000
 _MARK = struct.Struct("<iiq")
 
@@ -64,7 +66,11 @@ class PoisonTracker:
         nowhere.
         """
         self._poison: Mapping[tuple[str, str], Collection[tuple[int, int]]] = {}
-        self._lanes: dict[tuple[str, str], int] = {}
+        self._lanes: dict[tuple[str, str], tuple[int, bytes]] = {}
+        """The number of each lane, and its line in the file."""
+        self._last_number = 0
+        self._lines = 0
+        """How many lines the file has."""
         self._mark_file: int | None = None
         self._lane_names_file: int | None = None
         note: mmap.mmap | bytearray = bytearray(_MARK.size)
@@ -89,13 +95,29 @@ class PoisonTracker:
         """The number to `mark` records of this topic with, for this subscription (its uid). `names`
         are the fields by which the log names it.
         """
-        number = self._lanes.get((subscription, topic))
-        if number is None:
-            number = self._lanes[subscription, topic] = len(self._lanes) + 1
+        found = self._lanes.get((subscription, topic))
+        if found is None:
+            number = self._last_number = self._last_number + 1
+            line = json.dumps([subscription, topic, dict(names), number]).encode() + b"\n"
+            found = self._lanes[subscription, topic] = number, line
+            self._write_lanes([line])
+        return found[0]
+
+    def forget(self, subscription: str) -> None:
+        """The lanes of this subscription (its uid) have ended."""
+        for lane in [each for each in self._lanes if each[0] == subscription]:
+            del self._lanes[lane]
+        if self._lines > 2 * len(self._lanes) + LANES_SPARE:
             if self._lane_names_file is not None:
-                line = json.dumps([subscription, topic, dict(names)])
-                os.write(self._lane_names_file, line.encode() + b"\n")
-        return number
+                os.lseek(self._lane_names_file, 0, os.SEEK_SET)
+                os.ftruncate(self._lane_names_file, 0)
+            self._lines = 0
+            self._write_lanes([line for _, line in self._lanes.values()])
+
+    def _write_lanes(self, lines: Sequence[bytes]) -> None:
+        self._lines += len(lines)
+        if self._lane_names_file is not None:
+            os.write(self._lane_names_file, b"".join(lines))
 
     def poison(self, subscription: str, topic: str) -> Collection[tuple[int, int]]:
         """Partition and offset of each record that must not be processed."""
@@ -262,14 +284,24 @@ def _read_position(note: bytes, lanes: bytes) -> tuple[RecordPosition, dict[str,
         return None
     number, partition, offset = _MARK.unpack(note)
     try:
-        line = json.loads(lanes.splitlines()[number - 1]) if number > 0 else ["", ""]
-        subscription, topic, names = (*line, {})[:3]
+        subscription, topic, names = _lane(lanes, number) if number > 0 else ("", "", {})
         fields = {key: str(names[key]) for key in ("kind", "namespace", "name") if key in names}
     except (ValueError, LookupError, TypeError):
         return None
     if not topic:
         return None
     return RecordPosition(str(subscription), str(topic), partition, offset), fields
+
+
+def _lane(lanes: bytes, number: int) -> Sequence[Any]:
+    """The lane with this number. In a file of an earlier version it is the number of the line.
+    Raises ValueError, LookupError or TypeError if there is none.
+    """
+    for position, line in enumerate(lanes.splitlines(), 1):
+        lane = json.loads(line)
+        if number == (lane[3] if len(lane) > 3 else position):
+            return (*lane, {})[:3]
+    raise LookupError(number)
 
 
 def _read_or_empty(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 ended when its files are closed.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from headrace_dispatcher.poison_tracker import (
     DEATHS_MAX,
+    LANES_SPARE,
     RECORDS_MAX,
     PoisonTracker,
     default_directory,
@@ -100,6 +102,26 @@ def test_processes_beside_each_other_count_together(tmp_path: Path) -> None:
         worked_on(tmp_path, 17, stalled=True)
     assert poison(tmp_path) == {(0, 17)}
     die(living, stalled=False)
+
+
+def test_the_lanes_of_subscriptions_that_have_ended_are_forgotten(tmp_path: Path) -> None:
+    """Triggers come and go as long as a process runs. The others keep their numbers."""
+    tracker = PoisonTracker(tmp_path)
+    number = tracker.lane_number(*LANE, NAMES)
+    for each in range(2 * LANES_SPARE):
+        tracker.lane_number(f"other-{each}", "orders", NAMES)
+        tracker.forget(f"other-{each}")
+    newest = tracker.lane_number("uid-2", "orders", NAMES)
+    lines = (tmp_path / "0.lanes").read_bytes().splitlines()
+    assert len(lines) <= LANES_SPARE + 4
+    assert number == tracker.lane_number(*LANE, NAMES) != newest
+    tracker.mark(newest, 0, 17)
+    die(tracker, stalled=True)
+    del tracker  # Its lock ends with the last reference to the file.
+    with capture_logs() as logs:
+        assert poison(tmp_path) == set()
+    assert ["uid-2"] == [each[0] for each in json.loads((tmp_path / "deaths.json").read_text())]
+    assert ["orders/0/17"] == [each["record"] for each in logs]
 
 
 @pytest.mark.parametrize("name", ["deaths.json", "0.note", "0.lanes", "0.stack"])

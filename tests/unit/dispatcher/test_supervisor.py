@@ -21,6 +21,7 @@ from headrace.runtime.metrics import Metrics
 from headrace_dispatcher import supervisor
 from headrace_dispatcher.dispatcher import Dispatcher
 from headrace_dispatcher.limits import SubscriptionLimits
+from headrace_dispatcher.poison_tracker import PoisonTracker
 from tests.support.dispatcher_harness import OwnRoutes, SilentInstances
 from tests.support.event_builders import record_headers
 from tests.support.wait_until import wait_until_async
@@ -160,6 +161,21 @@ async def test_the_log_names_the_subscription_of_a_failed_worker() -> None:
     for name in ("worker_failed", "worker_recovered"):
         found = {key: events[name][key] for key in ("kind", "namespace", "name")}
         assert {"kind": "Trigger", "namespace": "default", "name": "small"} == found
+
+
+async def test_a_subscription_that_has_ended_leaves_nothing_with_the_poison_tracker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its lanes are forgotten when it has drained."""
+    forgotten: list[str] = []
+    monkeypatch.setattr(PoisonTracker, "forget", lambda _, uid: forgotten.append(uid))
+    async with memory_dispatcher() as each:
+        for route in (subscription(), OTHER_ROUTE):
+            each.routes.put(route)
+        await each.dispatcher.start()
+        each.routes.remove(OTHER_ROUTE)
+        await wait_until_async(lambda: forgotten, what="it has drained")
+        assert ["other"] == forgotten
 
 
 async def test_a_worker_that_fails_to_change_is_restarted_with_its_newest_record() -> None:
