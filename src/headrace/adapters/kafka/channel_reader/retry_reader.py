@@ -396,8 +396,9 @@ class RetryReader:
 
     def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
         """As `AssignedConsumerListener.on_reset`."""
-        if self._tickets.pop(partition, None) != ticket:
+        if self._tickets.get(partition) != ticket:
             return
+        del self._tickets[partition]
         feed, number = self._by_topic[partition.topic], partition.partition
         if low < feed.next_offset(number):
             # Otherwise it would begin once more when the id of the new topic is known.

@@ -68,7 +68,7 @@ class PollLoop:
         self._unanswered: Sequence[Position] = ()
         """What was committed last, until that is answered."""
         self._repeated = 0
-        """How many answers are to be ignored, because the commit was repeated."""
+        """How many answers are to be ignored, because a later commit was sent."""
         self._rebalance = RebalanceListener(assignment, self._drop, self._run_commits)
         self._without_offset: dict[Partition, int] = {}
         """Where reading begins in partitions of which the client may still report that no offset is
@@ -296,6 +296,9 @@ class PollLoop:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
                 self._health.commit_sent()
+                # The loop does not wait for that answer any longer. It may still come, and would
+                # confirm a membership of half a minute ago.
+                self._repeated += bool(self._unanswered)
                 self._unanswered = owned
                 return
         except KafkaException as error:

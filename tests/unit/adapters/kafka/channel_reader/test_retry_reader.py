@@ -126,3 +126,20 @@ async def test_a_topic_that_is_created_again_begins_once(
     assert 1 == listener.lost.count(partition)
     assert [0] == listener.offsets()
     feed.abandon()
+
+
+async def test_a_reset_of_a_position_before_ends_no_reading(
+    shared: SharedConsumerResources, counts: dict[str, int]
+) -> None:
+    """It was reported for what was read until a moment ago."""
+    offsets, listener = MemoryOffsets(), RecordingListener()
+    reader = OpenedReader(shared, offsets)
+    await reader.assign(0)
+    feed = reader.open_feed("g", listener, TOPIC)
+    await wait_until_async(lambda: feed.partitions, what="the feed begins")
+    partition = Partition(TOPIC, 0)
+    reader._retries.on_reset(partition, 0, 50)
+    record = StoredRecord(TOPIC, 0, 0, 0, None, b"v", (), None, 10)
+    reader._retries.on_records(partition, 1, [record], None)
+    assert [0] == listener.offsets()
+    feed.abandon()

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from headrace.adapters.kafka.consumer import assignment as assignment_module
 from headrace.adapters.kafka.consumer import poll_loop
 from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.poll_loop import PollLoop
@@ -93,6 +94,30 @@ async def test_the_membership_is_confirmed_while_a_partition_is_drained(
     loop._on_commit(None, [])
     await wait_until_async(lambda: answers, 5, "an answer to a later commit")
     assert answers == [(set(),)]
+    assignment.close()
+
+
+async def test_a_late_answer_to_a_commit_is_not_that_of_the_next_one(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The group may have taken the partitions since: it confirms nothing."""
+    monkeypatch.setattr(assignment_module, "_COMMIT_ANSWER_SECONDS", 0.0)
+    assignment = with_partition(SlowListener(), [])
+    loop = PollLoop(assignment, {})
+    loop._rebalance.owned.add(PARTITION)
+    for count in (1, 2):
+        assignment.confirm_membership()
+        await wait_until_async(lambda: assignment.channel.commands, 5, "a commit")
+        loop._run_commands()
+        assert count == len(client.commits)
+        if count == 1:
+            assignment._commit()  # The time for an answer is over.
+    answers: list[object] = []
+    monkeypatch.setattr(assignment, "on_commit_answered", lambda *each, **_: answers.append(each))
+    loop._on_commit(None, [])
+    loop._on_commit(KafkaError(KafkaError.UNKNOWN_MEMBER_ID), [])
+    await wait_until_async(lambda: answers, 5, "the answer to the second commit")
+    assert answers == [(None,)]
     assignment.close()
 
 
