@@ -424,10 +424,16 @@ class SubscriptionFeed:
         return fresh, refused
 
     def hand_out(self, records: Sequence[StoredRecord]) -> None:
-        """Hand out records that were taken. A listener that fails keeps none from other feeds."""
+        """Hand out records that were taken."""
         self.flow.batch_received()
+        self._notify(self._listen().on_records, records)
+
+    def _notify(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Call the listener. One that fails keeps no records from other feeds, and no loss or
+        revocation: they would continue to commit for partitions of another process.
+        """
         try:
-            self._listen().on_records(records)
+            callback(*arguments)
         except Exception as error:
             self._loop.call_exception_handler(
                 {"message": "a feed's listener failed", "exception": error}
@@ -482,7 +488,7 @@ class SubscriptionFeed:
             if (progress := self.partitions.get(number)) is not None
         ]
         if partitions:
-            self._listen().on_revoked(partitions, drained)
+            self._notify(self._listen().on_revoked, partitions, drained)
         else:
             drained()
 
@@ -494,7 +500,7 @@ class SubscriptionFeed:
             if (progress := self.partitions.get(number)) is not None
         ]
         if partitions:
-            self._listen().on_lost(partitions)
+            self._notify(self._listen().on_lost, partitions)
             self.remove(numbers)
 
     def drain_overdue(self, numbers: Collection[int]) -> None:
@@ -503,7 +509,7 @@ class SubscriptionFeed:
         if not states:  # They were lost meanwhile.
             return
         records = sum(len(state.in_flight) for state in states)
-        self._listen().on_lost([state.partition for state in states])
+        self._notify(self._listen().on_lost, [state.partition for state in states])
         self.raise_alarm(
             AlarmKind.DRAIN_OVERDUE,
             f"{records} records were not done when their partitions had to be given back",
@@ -525,7 +531,7 @@ class SubscriptionFeed:
 
     def notify_membership(self, unconfirmed: bool) -> None:
         """As `FeedListener.on_membership_unconfirmed`."""
-        self._listen().on_membership_unconfirmed(unconfirmed)
+        self._notify(self._listen().on_membership_unconfirmed, unconfirmed)
 
     def remove(self, numbers: Collection[int]) -> None:
         """Drop the state of these partitions."""

@@ -3,6 +3,7 @@ the next owner of the partitions.
 """
 
 import asyncio
+from collections.abc import Callable, Collection
 
 import pytest
 
@@ -70,3 +71,34 @@ async def test_a_topic_that_is_created_again_begins_at_the_next_owner(
     assert [1] == list(feed.partitions)
     assert P0 not in [each.partition for each in listener.alarms]
     assert 7 == offsets.stored["first", P0]
+
+
+class FailingListener(RecordingListener):
+    """A listener with an error in its code."""
+
+    def on_revoked(self, partitions: Collection[Partition], drained: Callable[[], None]) -> None:
+        raise RuntimeError("revoked")
+
+    def on_lost(self, partitions: Collection[Partition]) -> None:
+        raise RuntimeError("lost")
+
+
+async def test_a_listener_that_fails_keeps_no_loss_from_other_feeds(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """They would continue to commit for the partitions of another process."""
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: failures.append(str(context["exception"]))
+    )
+    reader, listener = OpenedReader(shared, offsets), RecordingListener()
+    feeds = [reader.open_feed("first", FailingListener()), reader.open_feed("late", listener)]
+    await reader.assign(0, 1)
+    request = reader.revoke(0)
+    await wait_until_async(lambda: listener.revoked == [P0], what="a request to give back")
+    reader.on_drain_overdue([P0])
+    await wait_until_async(lambda: not request.is_open, what="the partition is given back")
+    reader.replace_consumer()
+    assert [[], []] == [list(each.partitions) for each in feeds]
+    assert ["revoked", "lost", "lost"] == failures
+    assert [P1] == listener.lost
