@@ -6,7 +6,6 @@ them.
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Final
@@ -61,12 +60,11 @@ COMPOSE_VARIABLES: Final = frozenset(
 _PREFIX: Final = "HEADRACE_"
 _TEST_PREFIXES: Final = ("HEADRACE_TEST", "HEADRACE_CRASH_AT", "HEADRACE_STALL_")
 """Of the project's tests and of failpoints."""
-_SERVICE_LINK: Final = re.compile(
-    r"(_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$"
+_PROTOCOLS: Final = ("tcp", "udp", "sctp")
+_SERVICE_URLS: Final = tuple(f"{protocol}://" for protocol in _PROTOCOLS)
+_SERVICE_PORT_ENDS: Final = tuple(
+    f"_{protocol.upper()}_{part}" for protocol in _PROTOCOLS for part in ("PROTO", "PORT", "ADDR")
 )
-"""How the names end that Kubernetes sets in a pod for each Service of its namespace."""
-_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://")
-"""How the value of their `<SERVICE>_PORT` begins."""
 
 
 def reject_misspelt_variables(
@@ -99,6 +97,13 @@ def _settings(prefixes: Iterable[str]) -> Iterator[type[Settings]]:
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    if _SERVICE_LINK.search(name):
-        return True
-    return name.endswith("_PORT") and _SERVICE_URL.match(value) is not None
+    """Whether Kubernetes sets this in a pod for a Service of its namespace, here called NAME:
+    `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT` and `NAME_SERVICE_PORT_HTTP`, `NAME_PORT` and
+    `NAME_PORT_80_TCP` with a URL, and the parts of that.
+    """
+    return (
+        name.endswith("_SERVICE_HOST")
+        or "_SERVICE_PORT" in name
+        or ("_PORT" in name and value.startswith(_SERVICE_URLS))
+        or ("_PORT_" in name and name.endswith(_SERVICE_PORT_ENDS))
+    )
