@@ -52,7 +52,9 @@ class AssignedConsumerListener(Protocol):
         ...
 
     def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
-        """The position is not in the log, which begins at `low`."""
+        """The position is not in the log, which begins at `low`. All that was read before was
+        handed over.
+        """
         ...
 
     def on_restarted(self) -> None:
@@ -67,20 +69,23 @@ class AssignedConsumerListener(Protocol):
 
 
 class _Batch:
-    """Records of one partition that were read together."""
+    """Records of one partition that were read together, or where its log begins (`low`) because it
+    does not have the position.
+    """
 
-    __slots__ = ("count", "end", "partition", "records", "size", "ticket")
+    __slots__ = ("count", "end", "low", "partition", "records", "size", "ticket")
 
     def __init__(
         self,
         partition: Partition,
         ticket: int,
-        records: Sequence[StoredRecord],
-        end: int | None,
-        size: int,
+        records: Sequence[StoredRecord] = (),
+        end: int | None = None,
+        low: int | None = None,
     ) -> None:
-        self.partition, self.ticket, self.records, self.end = partition, ticket, records, end
-        self.count, self.size = len(records), size
+        self.partition, self.ticket, self.records = partition, ticket, records
+        self.end, self.low = end, low
+        self.count, self.size = len(records), sum(record.size for record in records)
         """Number and bytes of the records that were read."""
 
 
@@ -134,11 +139,7 @@ class AssignedConsumer(threading.Thread):
             rest: Sequence[StoredRecord] = ()
             try:
                 if not self._closing:
-                    rest = batch.records[
-                        self._listener.on_records(
-                            batch.partition, batch.ticket, batch.records, batch.end
-                        ) :
-                    ]
+                    rest = self._offer(batch)
             finally:
                 if not rest:
                     self._kept.popleft()
@@ -146,6 +147,15 @@ class AssignedConsumer(threading.Thread):
             if rest:
                 batch.records = rest
                 return
+
+    def _offer(self, batch: _Batch) -> Sequence[StoredRecord]:
+        """Hand over a batch; return the records that are to be handed over again."""
+        if batch.low is not None:
+            self._listener.on_reset(batch.partition, batch.ticket, batch.low)
+            return ()
+        return batch.records[
+            self._listener.on_records(batch.partition, batch.ticket, batch.records, batch.end) :
+        ]
 
     def close(self) -> None:
         """End the thread."""
@@ -240,6 +250,8 @@ class AssignedConsumer(threading.Thread):
                 ends[partition] = message.offset() or 0
                 found.setdefault(partition, [])
             elif is_offset_out_of_range(error):
+                # First what was read before it: it is not lost, and of the log as it was then.
+                self._pass_on(partition, found.pop(partition, ()), ends.pop(partition, None))
                 self._reset(consumer, partition)
             elif error.fatal():
                 raise KafkaException(error)
@@ -248,18 +260,22 @@ class AssignedConsumer(threading.Thread):
                 where = partition if partition.topic else None
                 self._call(self._listener.on_error, where, consumer_alarm(error))
         for partition, records in found.items():
-            if partition in self._tickets:
-                size = sum(record.size for record in records)
-                self._flow.add_batch(
-                    len(records), size, largest=max((each.size for each in records), default=0)
-                )
-                ticket, end = self._tickets[partition], ends.get(partition)
-                self._call(self._hand_over, _Batch(partition, ticket, records, end, size))
+            self._pass_on(partition, records, ends.get(partition))
+
+    def _pass_on(
+        self, partition: Partition, records: Sequence[StoredRecord], end: int | None
+    ) -> None:
+        if partition in self._tickets and (records or end is not None):
+            batch = _Batch(partition, self._tickets[partition], records, end)
+            largest = max((each.size for each in records), default=0)
+            self._flow.add_batch(batch.count, batch.size, largest=largest)
+            self._call(self._hand_over, batch)
 
     def _reset(self, consumer: Consumer, partition: Partition) -> None:
         low, _ = consumer.get_watermark_offsets(TopicPartition(*partition), timeout=_QUERY_SECONDS)
         if partition in self._tickets:
-            self._call(self._listener.on_reset, partition, self._tickets[partition], low)
+            self._flow.add_batch(0, 0, largest=0)
+            self._call(self._hand_over, _Batch(partition, self._tickets[partition], low=low))
 
     def _call(self, callback: Callable[..., object], *arguments: object) -> None:
         try:
@@ -269,7 +285,7 @@ class AssignedConsumer(threading.Thread):
 
     # Loop.
 
-    def _hand_over(self, batch: "_Batch") -> None:
+    def _hand_over(self, batch: _Batch) -> None:
         self._flow.batch_received()
         self._kept.append(batch)
         self.offer_again()

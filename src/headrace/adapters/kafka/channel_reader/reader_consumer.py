@@ -164,10 +164,12 @@ class ReaderConsumer(KafkaFeed):
         if offset is not None:
             self._reader.on_restarted(partition, offset)
 
-    def on_offset_reset(self, partition: Partition, offset: int, *, high_watermark: int) -> None:
+    def on_offset_reset(
+        self, partition: Partition, offset: int, *, sought: int | None, high_watermark: int
+    ) -> None:
         """As `Assignment.on_offset_reset`."""
         state = self._states.get(partition)
-        super().on_offset_reset(partition, offset, high_watermark=high_watermark)
+        super().on_offset_reset(partition, offset, sought=sought, high_watermark=high_watermark)
         if state is not None and self._states.get(partition) is state:
             self._reader.on_expired(partition, offset)
         elif state is not None:

@@ -279,17 +279,23 @@ class Assignment:
             detail = f"{where}; reading continues at offset {offset}"
         self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
 
-    def on_offset_reset(self, partition: Partition, offset: int, *, high_watermark: int) -> None:
-        """Continue at `offset`, because the log no longer has (or never had) the next record."""
+    def on_offset_reset(
+        self, partition: Partition, offset: int, *, sought: int | None, high_watermark: int
+    ) -> None:
+        """Continue at `offset`, because the log no longer has (or never had) the next record, which
+        the client has `sought` (None: not known). What was read before it may be buffered.
+        """
         state = self._states.get(partition)
         if state is None:
             return
-        missing = offset - state.tracker.next
+        if sought is None:
+            sought = state.tracker.next
         where = (
             f"the next record of {partition.topic}/{partition.partition} is not in the log;"
             f" reading continues at offset {offset}"
         )
-        if missing >= 0:
+        if offset >= sought:
+            missing = max(offset - max(sought, state.tracker.next), 0)
             state.reach(offset)
             self._mark_changed(state)
             self.expired += missing
@@ -304,7 +310,8 @@ class Assignment:
                 Position(partition, offset, ""), self._loop.time()
             )
             detail = (
-                f"{where}, {-missing} offsets back, because the log was created again or truncated"
+                f"{where}, {sought - offset} offsets back, because the log was created again or"
+                " truncated"
             )
             self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
         self.on_high_watermarks([(partition, high_watermark)])

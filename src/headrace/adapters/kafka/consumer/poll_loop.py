@@ -27,7 +27,7 @@ from headrace.adapters.kafka.errors import (
 from headrace.adapters.kafka.messages import to_record
 from headrace.adapters.kafka.options import client_logger
 from headrace.domain.feed import AlarmKind, InitialOffset
-from headrace.domain.record import Partition
+from headrace.domain.record import Partition, StoredRecord
 from headrace.runtime.failpoints import Failpoint, failpoint
 
 _BUSY_POLL_SECONDS = 0.05
@@ -174,14 +174,12 @@ class PollLoop:
 
     def _deliver(self) -> None:
         messages, self._pending = self._pending, []
-        records, ends, size, largest = [], [], 0, 0
+        records: list[StoredRecord] = []
+        ends: list[tuple[Partition, int]] = []
         for message in messages:
             error = message.error()
             if error is None:
                 record = to_record(message)
-                size += record.size
-                if record.size > largest:
-                    largest = record.size
                 records.append(record)
                 if self._without_offset:
                     self._without_offset.pop(Partition(record.topic, record.partition), None)
@@ -190,11 +188,21 @@ class PollLoop:
                 self._without_offset.pop(partition, None)
                 ends.append((partition, message.offset() or 0))
             else:
+                # First what was read before it: after it, the log may be another one, in which the
+                # same offsets are other records.
+                self._hand_over(records, ends)
+                records, ends = [], []
                 self._on_message_error(message, error)
+        self._hand_over(records, ends)
+
+    def _hand_over(
+        self, records: Sequence[StoredRecord], ends: Sequence[tuple[Partition, int]]
+    ) -> None:
         if records:
             failpoint(Failpoint.AFTER_POLL)
         if records or ends:
-            self._flow.add_batch(len(records), size, largest=largest)
+            sizes = [record.size for record in records]
+            self._flow.add_batch(len(records), sum(sizes), largest=max(sizes, default=0))
             self._call_on_loop(self._assignment.on_batch, records, ends)
 
     def _on_message_error(self, message: Message, error: KafkaError) -> None:
@@ -207,11 +215,13 @@ class PollLoop:
         if not is_offset_out_of_range(error) or partition is None:
             self._report_error(error, partition)
         elif partition in self._rebalance.owned:
-            self._reset_position(partition)
+            offset = message.offset()
+            # The client names none if it has found out that the log was truncated.
+            self._reset_position(partition, offset if offset is not None and offset >= 0 else None)
 
-    def _reset_position(self, partition: Partition) -> None:
+    def _reset_position(self, partition: Partition, sought: int | None) -> None:
         """Set a new position for a partition that the client has stopped reading, because there is
-        no committed offset or the log does not have it.
+        no committed offset or the log does not have it: `sought`, if that is known.
         """
         begin = self._without_offset.pop(partition, None)
         if begin is not None:
@@ -220,7 +230,7 @@ class PollLoop:
             offset, high_watermark = moved
             self._call_on_loop(
                 lambda: self._assignment.on_offset_reset(
-                    partition, offset, high_watermark=high_watermark
+                    partition, offset, sought=sought, high_watermark=high_watermark
                 )
             )
         else:
@@ -278,6 +288,7 @@ class PollLoop:
         """
         if partition not in self._rebalance.owned:
             return
+        self._without_offset.pop(partition, None)  # It was a position in the log before.
         moved = self._resolver.reset(self._consumer, partition)
         offset, high_watermark = moved or (None, 0)
         self._call_on_loop(

@@ -136,7 +136,13 @@ class OpenedReader(ChannelReader):
 
     def expire(self, number: int, low: int) -> None:
         """The log begins at `low`, behind what is read next."""
-        self._consumer.on_offset_reset(Partition(CHANNEL, number), low, high_watermark=low)
+        self.reset(number, low, sought=low - 1)
+
+    def reset(self, number: int, low: int, *, sought: int) -> None:
+        """The log begins at `low`, and does not have the offset that the consumer has sought."""
+        self._consumer.on_offset_reset(
+            Partition(CHANNEL, number), low, sought=sought, high_watermark=low
+        )
 
     def begin_again(self, number: int, *, noticed: bool = False) -> None:
         """The consumer reads a partition of a topic that was created again from its start, because
@@ -148,7 +154,7 @@ class OpenedReader(ChannelReader):
             self._consumer.recreated_partitions.remove(partition)
             self._consumer.on_topic_recreated(partition, 0, high_watermark=0)
         else:
-            self._consumer.on_offset_reset(partition, 0, high_watermark=0)
+            self.reset(number, 0, sought=self.position(number) + 1)
 
     def check_topic(self, number: int) -> bool:
         """The consumer compares the id of the topic. Return whether that is another one."""

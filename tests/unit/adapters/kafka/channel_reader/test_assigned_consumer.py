@@ -12,7 +12,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from structlog.testing import capture_logs
 
 from headrace.adapters.kafka.channel_reader import assigned_consumer
-from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
+from headrace.adapters.kafka.channel_reader.assigned_consumer import (
+    AssignedConsumer,
+    AssignedConsumerListener,
+)
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -20,16 +23,23 @@ from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition, StoredRecord
 from tests.support.wait_until import wait_until_async
+from tests.unit.adapters.kafka.consumer import test_poll_loop as poll_loop
+from tests.unit.adapters.kafka.consumer.test_poll_loop import (
+    OUT_OF_RANGE,
+    PARTITION_END,
+    ReceivedMessage,
+)
 
 OPTIONS = KafkaOptions(bootstrap_servers="127.0.0.1:1", health_check_seconds=0.01)
 PARTITION = Partition("retries", 0)
 
 
 class ScriptedConsumer:
-    """A consumer that receives nothing; `fail` is what its next poll does."""
+    """A consumer that receives these messages; `fail` is what its next poll does."""
 
     made: list["ScriptedConsumer"]
     fail: Callable[[], None] = staticmethod(lambda: None)
+    received: Sequence[ReceivedMessage] = ()
     answered = True
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -44,7 +54,11 @@ class ScriptedConsumer:
         # Only the first one fails.
         if self is self.made[0]:
             self.fail()
-        return []
+        received, self.received = self.received, ()
+        return list(received)
+
+    def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
+        return 20, 30
 
     def list_topics(self, _topic: str, timeout: float) -> None:
         if self is self.made[0] and not self.answered:
@@ -100,13 +114,16 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedConsumer]:
     return Scripted
 
 
-async def replaced(scripted: type[ScriptedConsumer]) -> ConsumerAlarm:
-    """Read a partition until the consumer was replaced; return the alarm."""
+def new_consumer(listener: AssignedConsumerListener) -> AssignedConsumer:
     shared = replace(SharedConsumerResources.create(OPTIONS), topic_ids=AnsweredTopicIds())  # type: ignore[arg-type]
     config = ConsumerConfig(options=OPTIONS, group="reader", topics=("channel",))
+    return AssignedConsumer(config, shared, listener, purpose="retries of")
+
+
+async def replaced(scripted: type[ScriptedConsumer]) -> ConsumerAlarm:
+    """Read a partition until the consumer was replaced; return the alarm."""
     listener = RereadingListener()
-    consumer = AssignedConsumer(config, shared, listener, purpose="retries of")
-    listener.consumer = consumer
+    consumer = listener.consumer = new_consumer(listener)
     try:
         consumer.read(PARTITION, 5)
         await wait_until_async(
@@ -160,3 +177,52 @@ async def test_an_internal_error_does_not_end_the_thread(
     (failed,) = [each for each in logs if each["event"] == "consumer_thread_failed"]
     assert failed["consumer"] == "retries of channel"
     assert "report this as a bug" in failed["next_step"]
+
+
+class WaitingListener(RereadingListener):
+    """Takes one record at a time, if it has room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[object] = []
+        self.room = 0
+
+    def on_records(
+        self, partition: Partition, ticket: int, records: Sequence[StoredRecord], end: int | None
+    ) -> int:
+        """See the protocol."""
+        if not self.room:
+            return 0
+        self.room -= 1
+        self.calls += [records[0].offset, *([("end", end)] if len(records) == 1 else [])]
+        return 1
+
+    def on_reset(self, partition: Partition, ticket: int, low: int) -> None:
+        """See the protocol."""
+        self.calls.append(("low", low))
+
+
+async def test_a_log_is_reset_after_what_was_read_before_that(
+    scripted: type[ScriptedConsumer],
+) -> None:
+    """Also if there was no room for it: it would be lost, or be progress in another log."""
+    scripted.received = [
+        ReceivedMessage(5),
+        ReceivedMessage(6),
+        ReceivedMessage(7, PARTITION_END),
+        ReceivedMessage(7, OUT_OF_RANGE),
+    ]
+    listener = WaitingListener()
+    consumer = new_consumer(listener)
+    try:
+        consumer.read(poll_loop.PARTITION, 5)
+        await wait_until_async(lambda: len(consumer._kept) == 2, 5, "all is received")
+        assert listener.calls == []
+        for _ in range(2):
+            listener.room = 1
+            consumer.offer_again()
+        assert listener.calls == [5, 6, ("end", 7), ("low", 20)]
+        assert (consumer._flow.records, consumer._flow.bytes) == (0, 0)
+    finally:
+        consumer.close()
+        assert await asyncio.to_thread(consumer.has_ended, 5)

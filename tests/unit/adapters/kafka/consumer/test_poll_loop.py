@@ -8,11 +8,13 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from headrace.adapters.kafka.consumer import poll_loop
+from headrace.adapters.kafka.consumer.assignment import Assignment
 from headrace.adapters.kafka.consumer.poll_loop import PollLoop
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.start_positions import PositionResolver, StartPositions
-from headrace.domain.feed import OutOfRange
+from headrace.domain.feed import AlarmKind, FeedAlarm, OutOfRange
 from headrace.domain.record import Partition
+from tests.support.wait_until import wait_until_async
 from tests.unit.adapters.kafka.consumer.test_assignment import (
     OPTIONS,
     SlowListener,
@@ -28,7 +30,7 @@ LOW, HIGH = 2, 3
 class ReceivedMessage:
     """A record, or an error of the client, with an offset."""
 
-    def __init__(self, offset: int, code: int | None = None) -> None:
+    def __init__(self, offset: int | None, code: int | None = None) -> None:
         self._offset, self._code = offset, code
 
     def error(self) -> KafkaError | None:
@@ -40,7 +42,7 @@ class ReceivedMessage:
     def partition(self) -> int:
         return PARTITION.partition
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         return self._offset
 
     def headers(self) -> None: ...
@@ -57,6 +59,9 @@ class AssignedOnce:
 
     def __init__(self, *_: object, **__: object) -> None:
         self.steps: deque[Callable[[], ReceivedMessage | None]] = deque()
+        self.more: list[ReceivedMessage] = []
+        """What is received together with the next message."""
+        self.log = (LOW, HIGH)
         self.positions: list[int] = []
 
     def subscribe(self, _: object, *, on_assign: Callable[..., None], **__: object) -> None:
@@ -66,13 +71,14 @@ class AssignedOnce:
         return self.steps.popleft()()
 
     def consume(self, *_: object) -> list[ReceivedMessage]:
-        return []
+        more, self.more = self.more, []
+        return more
 
     def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
         self.positions += [each.offset for each in partitions if each.offset >= 0]
 
     def get_watermark_offsets(self, *_: object, **__: object) -> tuple[int, int]:
-        return LOW, HIGH
+        return self.log
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_, **__: None
@@ -94,6 +100,16 @@ PARTITION_END = KafkaError._PARTITION_EOF
 SEEK = "seek"
 
 
+def new_loop(monkeypatch: pytest.MonkeyPatch, assignment: Assignment) -> tuple[PollLoop, Any]:
+    """A loop, and its consumer, to which the partition is assigned."""
+    monkeypatch.setattr(poll_loop, "Consumer", AssignedOnce)
+    monkeypatch.setattr(
+        assignment, "position_resolver", lambda: BeginsAnywhere(policy=OutOfRange.EARLIEST)
+    )
+    loop = PollLoop(assignment, {})
+    return loop, loop._consumer
+
+
 @pytest.mark.parametrize(
     ("received", "positions"),
     [
@@ -110,13 +126,8 @@ async def test_only_the_first_report_is_that_nothing_is_committed(
     """The client may report that while the position is determined. Once something was read, the log
     has become shorter: it is read from its start.
     """
-    monkeypatch.setattr(poll_loop, "Consumer", AssignedOnce)
     assignment = new_assignment(SlowListener(), [])
-    monkeypatch.setattr(
-        assignment, "position_resolver", lambda: BeginsAnywhere(policy=OutOfRange.EARLIEST)
-    )
-    loop = PollLoop(assignment, {})
-    consumer: Any = loop._consumer
+    loop, consumer = new_loop(monkeypatch, assignment)
 
     def receive(offset: int, code: int | None) -> Callable[[], ReceivedMessage]:
         return lambda: ReceivedMessage(offset, code)
@@ -148,3 +159,40 @@ async def test_a_partition_that_is_assigned_again_does_not_begin_once_more(
     loop._report_high_watermarks()
     consumer: Any = loop._consumer
     assert [BEGIN] == consumer.positions
+
+
+@pytest.mark.parametrize(
+    ("log", "sought", "kind", "count", "lag"),
+    [
+        pytest.param((LOW, HIGH), 7, AlarmKind.TOPIC_RECREATED, 0, HIGH - LOW, id="shorter"),
+        pytest.param((LOW, HIGH), None, AlarmKind.TOPIC_RECREATED, 0, HIGH - LOW, id="truncated"),
+        pytest.param((20, 30), 7, AlarmKind.EXPIRED, 13, 12, id="expired"),
+    ],
+)
+async def test_what_is_read_before_an_error_is_handed_out_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+    log: tuple[int, int],
+    sought: int | None,
+    kind: AlarmKind,
+    count: int,
+    lag: int,
+) -> None:
+    """They are received together. Records of a log are no progress in the one that follows it, and
+    what was read is not lost.
+    """
+    listener, alarms = SlowListener(), list[FeedAlarm]()
+    assignment = new_assignment(listener, alarms)
+    loop, consumer = new_loop(monkeypatch, assignment)
+    consumer.log = log
+    consumer.more = [
+        ReceivedMessage(BEGIN + 1),
+        ReceivedMessage(BEGIN + 2, PARTITION_END),
+        ReceivedMessage(sought, OUT_OF_RANGE),
+    ]
+    consumer.steps += [lambda: ReceivedMessage(BEGIN), assignment.channel.abandon]
+    loop.run(OPTIONS.credentials.age("of the test"))
+    await wait_until_async(lambda: alarms, what="an alarm")
+    assert [BEGIN, BEGIN + 1] == [each.offset for each in listener.records]
+    assert [(kind, count)] == [(each.kind, each.count) for each in alarms]
+    assert lag == assignment.lag()[PARTITION].records
+    assignment.close()

@@ -153,7 +153,7 @@ async def test_a_log_that_is_found_shorter_begins_once() -> None:
     """That the topic is another one is known later. By then it has been read from its start."""
     harness = TopicHarness(ids={"topic": "A"})
     harness.assignment.on_partitions_assigned([Position(PARTITION, 5, "A@")])
-    harness.assignment.on_offset_reset(PARTITION, 0, high_watermark=2)
+    harness.assignment.on_offset_reset(PARTITION, 0, sought=9, high_watermark=2)
     for record in harness.receive(0, 1):
         harness.assignment.done(record)
     harness.ids["topic"] = "B"
