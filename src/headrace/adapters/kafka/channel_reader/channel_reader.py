@@ -8,7 +8,11 @@ the retry and dead letter topics of all these subscriptions (`retry_reader`).
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Final
 
 from headrace.adapters.kafka.channel_reader.admission import Admission
@@ -47,6 +51,19 @@ _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 _LAZY_SECONDS = 1.0
 _LAZY_COMMITS_PER_SECOND = 20
 """Commits of positions that moved only because records did not match, for all feeds together."""
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(slots=True)
+class _Later:
+    """What has happened in a partition after the records that are held."""
+
+    number: int
+    apply: Callable[[], None]
+    records: list[StoredRecord] = field(default_factory=list)
+    """What was read after that, of all partitions."""
 
 
 class ChannelReader:
@@ -102,8 +119,8 @@ class ChannelReader:
         """Whether the drain deadline of the revocation that runs has passed."""
         self._held: list[StoredRecord] = []
         """Records that some feeds have no room for, and what was read after them."""
-        self._held_ends: dict[int, int] = {}
-        """Ends of partitions that were reached after these records."""
+        self._later: deque[_Later] = deque()
+        """What has happened after these records, in order."""
         self._replaced: dict[int, Collection[SubscriptionFeed]] = {}
         """The feeds that had begun in a partition when its log was replaced by another one."""
         self._backpressure = Backpressure(WAIT_SECONDS_MAX, self._dispatch_held_soon)
@@ -215,6 +232,7 @@ class ChannelReader:
     def _cancel(self) -> None:
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
+        self._backpressure.end()
         self._membership.close()
         self._admission.close()
         for task in self._tasks:
@@ -443,10 +461,22 @@ class ChannelReader:
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """As `FeedListener.on_records`."""
-        if self._held:
+        if self._later:
+            self._later[-1].records += records
+        elif self._held:
             self._held += records
         else:
             self._dispatch(records)
+
+    def _in_turn(self, number: int, apply: Callable[[int, int], None], offset: int) -> None:
+        """Apply what has happened in a partition at `offset`, after its records that are held."""
+        held = chain(self._held, *(each.records for each in self._later))
+        if number in {each.number for each in self._later} or any(
+            each.partition == number for each in held
+        ):
+            self._later.append(_Later(number, partial(apply, number, offset)))
+        else:
+            apply(number, offset)
 
     def _dispatch_held_soon(self) -> None:
         """Read on: a feed has room, or the time to wait for that is over."""
@@ -461,20 +491,22 @@ class ChannelReader:
         part, self._held = self._held[:BATCH_RECORDS_MAX], self._held[BATCH_RECORDS_MAX:]
         if part:
             self._dispatch(part)
-        if not self._held:
-            ends, self._held_ends = self._held_ends, {}
-            for number, offset in ends.items():
-                self.on_end(number, offset)
-        elif not self._backpressure.waiting:
+        while self._later and not self._held:
+            later = self._later.popleft()
+            later.apply()
+            self._held = later.records
+        if self._held and not self._backpressure.waiting:
             self._dispatch_held_soon()
 
     def _dispatch(self, records: Sequence[StoredRecord]) -> None:
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
+        outdated: list[StoredRecord] = []
         positions, matcher = self._positions, self._matcher
         wanted = matcher.wanted
         for record in records:
             number = record.partition
             if record.offset < positions.get(number, NOT_OWNED):
+                outdated.append(record)
                 continue
             taken_by_any = False
             for feed in wanted(record, self.feeds):
@@ -498,16 +530,14 @@ class ChannelReader:
                 taken.append((feed, fresh))
             if refused:
                 refusals[feed] = refused
-        at = len(records)
         if self._backpressure.begin(filter(self._is_follower, self.feeds), refusals):
-            at = first_refused(records, refusals.values())
-            self._hold(records[at:])
+            records = self._hold(records, first_refused(records, refusals.values()), outdated)
         else:
             for feed, refused in refusals.items():
                 self._leave_behind(feed, refused)
         for feed in refusals:
             feed.wait_for_room()
-        self._consumer.finish(records[:at])
+        self._consumer.finish(records)
         # Last: what the listeners do must find all positions as they are now.
         for feed, fresh in taken:
             feed.hand_out(fresh)
@@ -515,14 +545,22 @@ class ChannelReader:
     def _is_follower(self, feed: SubscriptionFeed) -> bool:
         return any(map(feed.follows, feed.partitions))
 
-    def _hold(self, records: Sequence[StoredRecord]) -> None:
-        """Keep these records until there is room. The consumer reads no more meanwhile than its
-        bounds allow.
+    def _hold(
+        self, records: Sequence[StoredRecord], at: int, outdated: Collection[StoredRecord]
+    ) -> Sequence[StoredRecord]:
+        """Keep the records from this index on until there is room, and return the others. The
+        consumer reads no more meanwhile than its bounds allow.
+
+        What was below the position when it was dispatched is not kept. Where the reader has moved
+        ahead, it would go back to the records that it has left out, and those up to the next one
+        would count as read for the feeds that follow it.
         """
-        self._held[:0] = records
-        for record in reversed(self._held):
-            if record.partition in self._positions:
-                self._positions[record.partition] = record.offset
+        left_out = set(map(id, outdated))
+        kept = [each for each in records[at:] if id(each) not in left_out]
+        self._held[:0] = kept
+        for record in reversed(kept):
+            self._positions[record.partition] = record.offset
+        return [*(each for each in records[at:] if id(each) in left_out), *records[:at]]
 
     def _leave_behind(self, feed: SubscriptionFeed, refused: Sequence[StoredRecord]) -> None:
         """The feed has no room for these records: it falls behind, and the others continue."""
@@ -583,7 +621,9 @@ class ChannelReader:
 
     def on_expired(self, partition: Partition, offset: int) -> None:
         """As `StartPositionsSource.on_expired`."""
-        number = partition.partition
+        self._in_turn(partition.partition, self._expire, offset)
+
+    def _expire(self, number: int, offset: int) -> None:
         if offset <= self._positions.get(number, NOT_OWNED):  # The reader has moved ahead since.
             return
         for feed in self.feeds:
@@ -612,19 +652,26 @@ class ChannelReader:
         for number in numbers:
             self._positions.pop(number, None)
             self._followers.pop(number, None)
-            self._held_ends.pop(number, None)
             self._catch_up.drop(number)
-        dropped = [each for each in self._held if each.partition not in self._positions]
-        self._held = [each for each in self._held if each.partition in self._positions]
-        self._consumer.finish(dropped)
+        self._held = self._drop_held(self._held)
+        for later in self._later:
+            later.records = self._drop_held(later.records)
+            if later.number not in self._positions:
+                later.apply = _nothing
+        if self._backpressure.waiting:  # What had no room may be gone.
+            self._dispatch_held_soon()
+
+    def _drop_held(self, held: Sequence[StoredRecord]) -> list[StoredRecord]:
+        """Return the records of partitions that this process owns."""
+        self._consumer.finish([each for each in held if each.partition not in self._positions])
+        return [each for each in held if each.partition in self._positions]
 
     def on_end(self, number: int, offset: int) -> None:
         """As `StartPositionsSource.on_end`."""
-        if number not in self._positions:
-            return
-        if any(each.partition == number for each in self._held):
-            self._held_ends[number] = offset
-        else:
+        self._in_turn(number, self._reach_end, offset)
+
+    def _reach_end(self, number: int, offset: int) -> None:
+        if number in self._positions:
             self._positions[number] = max(self._positions[number], offset)
 
     # Commits of skipped records.

@@ -1,9 +1,11 @@
 """The reader of a channel, without a Kafka: what it does with records, ends and expired offsets."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from headrace.adapters.kafka.channel_reader.channel_reader import START_DISTANCE_MAX
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.domain.feed import AlarmKind
@@ -16,7 +18,8 @@ from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
     OpenedReader,
 )
 
-FIRST = Partition(CHANNEL, 0)
+FIRST, SECOND = Partition(CHANNEL, 0), Partition(CHANNEL, 1)
+FAR = 2 * START_DISTANCE_MAX
 ONLY_B = [{"exact": {"type": "b"}}]
 
 
@@ -105,3 +108,103 @@ async def test_a_feed_begins_when_another_one_of_its_group_has_ended(
     await wait_until_async(lambda: beginning.follows(0), what="the second feed begins")
     reader.read(0, range(3, 5))
     assert ([0, 1, 2], [3, 4]) == (first.offsets(), second.offsets())
+
+
+def finishing(listener: RecordingListener) -> Callable[[], int]:
+    """Return what reports all records as done and returns how many have been handed out."""
+    finished = list[int]()
+
+    def finish() -> int:
+        todo = [each for each in listener.records if id(each) not in finished]
+        finished.extend(map(id, todo))
+        listener.finish(todo)
+        return len(listener.records)
+
+    return finish
+
+
+async def test_a_reader_that_has_moved_ahead_does_not_go_back(
+    shared: SharedConsumerResources,
+) -> None:
+    """What arrives late from below, and is held with other records, is not where it continues: a
+    feed that followed it there would miss everything up to the next record.
+    """
+    offsets = MemoryOffsets()
+    offsets.stored |= {("one", each): 0 for each in (FIRST, SECOND)}
+    offsets.stored |= {("two", FIRST): FAR, ("two", SECOND): 0}
+    reader = OpenedReader(shared, offsets)
+    one, two = RecordingListener(), RecordingListener()
+    behind = reader.open_feed("one", one, records_max=4)
+    await reader.assign(0, 1)
+    ahead = reader.open_feed("two", two, records_max=4)
+    await wait_until_async(lambda: ahead.follows(0), what="the reader moves ahead")
+    assert not behind.follows(0)
+    reader.read(1, range(8))  # Both are full.
+    reader.read(0, range(5))
+    one.finish(one.records)
+    await wait_until_async(lambda: 8 == len(one.records), what="the rest is handed out")
+    one.finish(one.records[4:])
+    await wait_until_async(lambda: not behind.full, what="there is room")
+    assert (False, 0, FAR) == (behind.follows(0), behind.next_offset(0), reader.position(0))
+    finish = finishing(two)
+    await wait_until_async(lambda: 8 == finish(), what="the other one reads on")
+    reader.read(0, [FAR])
+    assert (0, 0) == (behind.next_offset(0), behind.skipped)
+    assert [FAR] == two.offsets(0)
+
+
+async def test_held_records_are_handed_out_although_the_log_has_expired(
+    reader: OpenedReader,
+) -> None:
+    """Only what was not read is lost, and what is read after that is in its turn."""
+    listener = RecordingListener()
+    reader.open_feed("one", listener, records_max=16)
+    await reader.assign(0)
+    reader.read(0, range(40))
+    reader.expire(0, 60)
+    reader.read(0, range(60, 70), end=71)
+    finish = finishing(listener)
+    await wait_until_async(lambda: 50 == finish(), what="all records are handed out")
+    assert [*range(40), *range(60, 70)] == listener.offsets()
+    assert [(AlarmKind.EXPIRED, 20)] == [(each.kind, each.count) for each in listener.alarms]
+    await wait_until_async(lambda: 71 == reader.position(0), what="the end is noted")
+
+
+async def test_nothing_of_a_log_applies_to_the_one_that_follows_it(reader: OpenedReader) -> None:
+    """Its records are held; so are its end, and that a part of it has expired."""
+    listener = RecordingListener()
+    feed = reader.open_feed("one", listener, records_max=16)
+    await reader.assign(0)
+    reader.read(0, range(40), end=41)
+    reader.expire(0, 60)
+    reader.read(0, range(60, 70), end=71)
+    reader.reset(0, 0, sought=71)
+    assert (0, 0) == (feed.next_offset(0), reader.position(0))
+    listener.records.clear()
+    finish = finishing(listener)
+    reader.read(0, range(30), end=31)
+    await wait_until_async(lambda: 30 == finish(), what="all records are handed out")
+    assert list(range(30)) == listener.offsets()
+    assert [AlarmKind.TOPIC_RECREATED] == [each.kind for each in listener.alarms]
+    await wait_until_async(lambda: 31 == reader.position(0), what="the end is noted")
+
+
+async def test_a_log_without_what_the_consumer_has_sought_is_shorter(
+    shared: SharedConsumerResources,
+) -> None:
+    """Not what was read last, if the reader has moved ahead since. An answer to what was sought
+    before that is outdated.
+    """
+    offsets = MemoryOffsets()
+    offsets.stored |= {("one", FIRST): 0, ("two", FIRST): FAR}
+    reader = OpenedReader(shared, offsets)
+    one, two = RecordingListener(), RecordingListener()
+    reader.open_feed("one", one)
+    await reader.assign(0)
+    feed = reader.open_feed("two", two)
+    await wait_until_async(lambda: feed.follows(0), what="the reader moves ahead")
+    reader.reset(0, 50, sought=5)
+    assert ([], FAR) == (two.alarms, reader.position(0))
+    reader.reset(0, 50, sought=FAR)
+    assert [AlarmKind.TOPIC_RECREATED] == [each.kind for each in two.alarms]
+    assert (50, 50) == (feed.next_offset(0), reader.position(0))
