@@ -475,6 +475,32 @@ async def test_a_log_that_is_shorter_than_the_position_is_read_from_its_start(
     assert AlarmKind.TOPIC_RECREATED in {alarm.kind for alarm in listener.alarms}
 
 
+async def test_an_offset_beyond_the_end_of_a_log_moves_no_other_feed(
+    process: ReaderProcess,
+) -> None:
+    """The log has become shorter before the process has begun: that feed begins at the oldest
+    record, whether it is the first of the process or joins others.
+    """
+    await process.append(["a"] * 15)
+    first, other, later = (RecordingListener(finish=True) for _ in range(3))
+    process.open(await process.group(p0=40), first)
+    process.open(await process.group(p0=5), other)
+    await first.has(15)
+    await other.has(10)
+    process.open(await process.group(p0=40_000), later)
+    await later.has(15)
+    await process.append(["a"])
+    await first.has(16)
+    await other.has(11)
+    await later.has(16)
+    assert [list(range(start, 16)) for start in (0, 5, 0)] == [
+        each.offsets() for each in (first, other, later)
+    ]
+    assert [[AlarmKind.TOPIC_RECREATED], [], [AlarmKind.TOPIC_RECREATED]] == [
+        [alarm.kind for alarm in each.alarms] for each in (first, other, later)
+    ]
+
+
 async def test_a_reader_without_a_feed_to_read_for_does_not_read_the_log(
     process: ReaderProcess,
 ) -> None:

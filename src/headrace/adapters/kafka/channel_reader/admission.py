@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
 from itertools import chain
 from typing import Final, Protocol
 
 from headrace.adapters.kafka.channel_reader.group_commits import REFUSED_NEXT_STEP, is_stored
+from headrace.adapters.kafka.channel_reader.log_bounds import LogBounds
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import Position
@@ -87,7 +88,10 @@ class Admission:
         offsets: GroupOffsets,
         membership: ReaderMembership,
         topic_ids: TopicIds,
+        log_bounds: LogBounds | None = None,
     ) -> None:
+        """Without `log_bounds`, the reader finds out which logs have become shorter."""
+        self._log_bounds = log_bounds
         self._reader = reader
         self._offsets = offsets
         self._membership = membership
@@ -169,10 +173,11 @@ class Admission:
         for feed, partitions in wanted.items():  # Retries and dead letters have one group.
             groups.setdefault(feed.group, {})[feed] = partitions
         async with asyncio.TaskGroup() as claims:
+            ends = claims.create_task(self._read_ends(set(chain(*wanted.values()))))
 
             def claim(group: str, found: Mapping[Partition, Position]) -> None:
                 for feed, partitions in groups[group].items():
-                    claims.create_task(self._claim(feed, found, partitions, changes))
+                    claims.create_task(self._claim(feed, found, partitions, changes, ends))
 
             failed = await self._offsets.read_each(
                 {group: list(chain(*feeds.values())) for group, feeds in groups.items()},
@@ -185,12 +190,16 @@ class Admission:
         if failed and failed.keys() == groups.keys():
             raise next(iter(failed.values()))
 
+    async def _read_ends(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
+        return await self._log_bounds.ends(partitions) if self._log_bounds is not None else {}
+
     async def _claim(
         self,
         feed: SubscriptionFeed,
         found: Mapping[Partition, Position],
         partitions: Sequence[Partition],
         changes: int,
+        ends: Awaitable[Mapping[Partition, int]],
     ) -> None:
         """Commit what is committed: accepted only if the group has no members, which would deliver
         the same events. A partition without an offset begins at 0. The id of the topic is committed
@@ -201,6 +210,13 @@ class Admission:
         """
         reader = self._reader
         starts = {each: found.get(each, Position(each, 0, "")) for each in partitions}
+        shorter: Mapping[Partition, str] = {}
+        if self._log_bounds is not None:
+            starts, shorter, unknown = await self._log_bounds.check(starts, await ends)
+            if unknown:
+                self._on_unknown_ends(feed, unknown)
+            if not starts:
+                return
         try:
             forgotten = found.keys().isdisjoint(starts) and await self._has_no_offsets(feed)
         except HeadraceError as error:
@@ -236,6 +252,9 @@ class Admission:
                 continue
             feed.assign(position)
             self.check_topic_id(feed, partition)
+            if partition in shorter:
+                reason = f"{shorter[partition]}; reading continues at its oldest record"
+                feed.raise_alarm(AlarmKind.TOPIC_RECREATED, reason, partition)
             if forgotten:
                 feed.raise_alarm(
                     AlarmKind.OFFSET_MISSING,
@@ -298,6 +317,16 @@ class Admission:
             f"group {feed.group} has members of its own; its events are delivered here when they"
             " have left",
             alarm_after=_MEMBERS_ALARM_SECONDS,
+        )
+
+    def _on_unknown_ends(self, feed: SubscriptionFeed, partitions: Collection[Partition]) -> None:
+        """It is not known whether the offsets of the feed are in these logs."""
+        names = ", ".join(f"{each.topic}/{each.partition}" for each in sorted(partitions))
+        self._join_later(
+            feed,
+            AlarmKind.UNAVAILABLE,
+            f"the end of {names} is not known: the leader does not answer",
+            alarm_after=_UNANSWERED_ALARM_SECONDS,
         )
 
     def _on_not_stored(self, feed: SubscriptionFeed, result: CommitResult) -> None:

@@ -20,6 +20,7 @@ from headrace.adapters.kafka.channel_reader.backpressure import Backpressure, fi
 from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
+from headrace.adapters.kafka.channel_reader.log_bounds import LogBounds
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
 from headrace.adapters.kafka.channel_reader.record_guard import RecordGuard
@@ -94,7 +95,9 @@ class ChannelReader:
         self._loop = asyncio.get_running_loop()
         self._consumer = ReaderConsumer(config, shared, self._on_alarm, reader=self)
         self._membership = ReaderMembership(self._consumer)
-        self._admission = Admission(self, offsets, self._membership, shared.topic_ids)
+        self._admission = Admission(
+            self, offsets, self._membership, shared.topic_ids, LogBounds(topic_offsets)
+        )
         self._commits = GroupCommits(
             offsets,
             shared.commit_rate_limiter,

@@ -17,6 +17,7 @@ from headrace.adapters.kafka.group_offsets.topic_requests import (
     FIRST,
     DescribedTopic,
     ListOffsets,
+    Place,
     describe_topics,
     described_topics,
 )
@@ -39,7 +40,7 @@ REQUESTS_MAX: Final = 20
 
 
 ValueT = TypeVar("ValueT")
-Requests = dict[tuple[Address, int, tuple[Partition, ...]], ListOffsets]
+Requests = dict[tuple[Address, Place, tuple[Partition, ...]], ListOffsets]
 
 
 class OffsetRange(NamedTuple):
@@ -98,6 +99,29 @@ class TopicOffsets:
         if unknown and not known and run.failure is not None:
             raise run.failure
         return TopicRanges(known, unknown)
+
+    async def read_at(
+        self, partitions: Collection[Partition], at: Place, until: float
+    ) -> Mapping[Partition, int]:
+        """Return the offsets of these partitions at one place, as far as they are known until this
+        time of the loop. Raises `Unanswered` if no broker answers.
+        """
+        run = _Run(self._connections, self._requests, until)
+        leaders = await self._leaders({each.topic for each in partitions}, until)
+        found = await run.list({each: leaders.get(each) for each in partitions}, at)
+        # They may have another leader now, or have been added since.
+        missed = [
+            each
+            for each in partitions
+            if each not in found and (each not in leaders or run.may_ask(leaders[each]))
+        ]
+        if missed:
+            topics = {each.topic for each in missed}
+            self._forget(topics)
+            leaders = await self._leaders(topics, until)
+            found |= await run.list({each: leaders.get(each) for each in missed}, at)
+        self._forget({each.topic for each in partitions if each not in found})
+        return found
 
     def _forget(self, topics: Collection[str]) -> None:
         for topic in topics:
@@ -167,7 +191,7 @@ class _Run:
         return leader is not None and leader not in self._silent
 
     async def list(
-        self, leaders: Mapping[Partition, Address | None], at: int
+        self, leaders: Mapping[Partition, Address | None], at: Place
     ) -> dict[Partition, int]:
         """Return the offsets of those partitions that have an answer. All leaders are asked at the
         same time.
@@ -183,7 +207,11 @@ class _Run:
         return found
 
     async def _ask(
-        self, leader: Address, partitions: Sequence[Partition], at: int, found: dict[Partition, int]
+        self,
+        leader: Address,
+        partitions: Sequence[Partition],
+        at: Place,
+        found: dict[Partition, int],
     ) -> None:
         for some in _batches(partitions, PARTITIONS_MAX):
             try:
@@ -199,7 +227,7 @@ class _Run:
                 return
             found.update(offsets)
 
-    def _request(self, leader: Address, partitions: Sequence[Partition], at: int) -> ListOffsets:
+    def _request(self, leader: Address, partitions: Sequence[Partition], at: Place) -> ListOffsets:
         """Return the request that was sent before, if there is one."""
         key = leader, at, tuple(partitions)
         request = self._requests.pop(key, None) or ListOffsets(partitions, at)

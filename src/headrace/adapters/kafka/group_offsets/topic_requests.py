@@ -10,12 +10,17 @@ from aiokafka.protocol.offset import OffsetRequest
 from headrace.adapters.kafka.group_offsets.requests import Address, by_topic
 from headrace.domain.record import Partition
 
-FIRST: Final = -2
-"""Stands for the first offset of a partition."""
-END: Final = -1
-"""Stands for the offset after the last record that a consumer gets."""
-_NO_REPLICA: Final = -1
+Place = tuple[int, int]
+"""A place in a log: the number that stands for it, and an isolation level."""
+_READ_UNCOMMITTED: Final = 0
 _READ_COMMITTED: Final = 1
+FIRST: Final[Place] = (-2, _READ_COMMITTED)
+"""The first offset of a partition."""
+END: Final[Place] = (-1, _READ_COMMITTED)
+"""The offset after the last record that a consumer gets."""
+LOG_END: Final[Place] = (-1, _READ_UNCOMMITTED)
+"""The offset after the last record, also of a transaction that is open."""
+_NO_REPLICA: Final = -1
 
 
 class DescribedTopic(NamedTuple):
@@ -43,18 +48,20 @@ def described_topics(answer: Any) -> Iterator[tuple[str, DescribedTopic]]:
 
 
 class ListOffsets:
-    """The request for the offsets of these partitions at `FIRST` or `END`. Its answer is a mapping
-    of those without an error.
+    """The request for the offsets of these partitions at a place. Its answer is a mapping of those
+    without an error.
 
     It is sent again and again, and is encoded once. An answer that is equal to the one before,
     which that about idle topics is, is not decoded again.
     """
 
-    def __init__(self, partitions: Collection[Partition], at: int) -> None:
+    def __init__(self, partitions: Collection[Partition], at: Place) -> None:
+        place, isolation = at
         asked = [
-            (topic, [(number, at) for number in numbers]) for topic, numbers in by_topic(partitions)
+            (topic, [(number, place) for number in numbers])
+            for topic, numbers in by_topic(partitions)
         ]
-        self._request = OffsetRequest(_NO_REPLICA, _READ_COMMITTED, asked)
+        self._request = OffsetRequest(_NO_REPLICA, isolation, asked)
         self._prepared: Any = None
         self._versions: tuple[int, int] | None = None
 

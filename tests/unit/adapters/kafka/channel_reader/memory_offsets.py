@@ -19,6 +19,7 @@ from headrace.adapters.kafka.group_offsets.group_offsets import (
     GroupOffsets,
 )
 from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
+from headrace.adapters.kafka.group_offsets.topic_requests import LOG_END, Place
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain import filters
 from headrace.domain.errors import HeadraceError
@@ -102,13 +103,37 @@ def set_topic_id(shared: SharedConsumerResources, topic_id: str, topic: str = CH
     shared.topic_ids._known[topic] = _Topic(topic_id, 2)
 
 
+class MemoryTopicOffsets(TopicOffsets):
+    """Logs that are as long as needed, unless a test says where they end."""
+
+    def __init__(self) -> None:
+        super().__init__(BrokerConnections(OPTIONS), OPTIONS.bootstrap_servers)
+        self.ends: dict[Partition, int] = {}
+        self.firsts: dict[Partition, int] = {}
+        self.unanswered: set[Partition] = set()
+        """Partitions whose leader does not answer."""
+        self.asked: list[Place] = []
+        """What was asked for."""
+
+    async def read_at(
+        self, partitions: Collection[Partition], at: Place, until: float
+    ) -> Mapping[Partition, int]:
+        """As in the parent class."""
+        self.asked.append(at)
+        await asyncio.sleep(0)
+        found = {each: self.firsts.get(each, 0) for each in partitions}
+        if at == LOG_END:
+            found = {each: self.ends.get(each, 2**62) for each in partitions}
+        return {each: offset for each, offset in found.items() if each not in self.unanswered}
+
+
 class OpenedReader(ChannelReader):
     """The reader of a channel without a Kafka: the test reports what its consumer would."""
 
     def __init__(self, shared: SharedConsumerResources, offsets: GroupOffsets) -> None:
         config = ConsumerConfig(options=OPTIONS, group="readers", topics=(CHANNEL,))
-        topic_offsets = TopicOffsets(BrokerConnections(OPTIONS), OPTIONS.bootstrap_servers)
-        super().__init__(config, shared, offsets, topic_offsets, guard=NoGuard())
+        self.logs = MemoryTopicOffsets()
+        super().__init__(config, shared, offsets, self.logs, guard=NoGuard())
         self._started = True
         self._consumer.attach(self)
 

@@ -1,12 +1,14 @@
 """Feeds that begin, and groups that do not let them, without a Kafka."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 
 import pytest
 
 from headrace.adapters.kafka.channel_reader import admission
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import CommitOutcome, CommitResult
+from headrace.adapters.kafka.group_offsets.topic_requests import FIRST, LOG_END, Place
 from headrace.domain.errors import HeadraceError, LogUnavailable, NotFound, WriteRefused
 from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
@@ -232,3 +234,84 @@ async def test_a_group_that_does_not_let_a_feed_begin_is_asked_at_intervals(
     await asked(2)
     await feed.stop()
     assert not begins._waiting
+
+
+async def test_a_feed_whose_log_has_become_shorter_begins_at_its_oldest_record(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """At once, and it moves no other feed. The first offsets of the other logs are not read."""
+    offsets.stored["bad", P0] = 700
+    reader = OpenedReader(shared, offsets)
+    reader.logs.ends, reader.logs.firsts = {P0: 500}, {P0: 3}
+    good, bad = RecordingListener(), RecordingListener()
+    staying, moved = reader.open_feed("good", good), reader.open_feed("bad", bad)
+    starts = await reader.assign(0, 1)
+    assert [3, 7] == [each.offset for each in starts]
+    assert (7, 3) == (staying.next_offset(0), moved.next_offset(0))
+    assert (7, 3) == (offsets.stored["good", P0], offsets.stored["bad", P0])
+    assert [7, 7] == [each.next_offset(1) for each in (staying, moved)]
+    assert [] == good.alarms
+    assert [(AlarmKind.TOPIC_RECREATED, P0)] == [(each.kind, each.partition) for each in bad.alarms]
+    assert "offset 700 is committed in channel/0, whose log ends at 500" in bad.alarms[0].detail
+    assert [LOG_END, LOG_END, FIRST] == reader.logs.asked
+
+
+async def test_a_feed_that_joins_a_log_that_has_become_shorter_moves_no_other(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """Nor the reader, which would go to the offset that the log does not have."""
+    offsets.stored["bad", P0] = 70_000
+    reader = OpenedReader(shared, offsets)
+    reader.logs.ends = {P0: 500}
+    good, bad = RecordingListener(), RecordingListener()
+    staying = reader.open_feed("good", good)
+    await reader.assign(0)
+    assert [LOG_END] == reader.logs.asked
+    moved = reader.open_feed("bad", bad)
+    await wait_until_async(lambda: moved.partitions, what="it begins")
+    assert (0, 7) == (moved.next_offset(0), reader.position(0))
+    assert staying.follows(0)
+    assert [] == good.alarms
+
+
+async def test_an_end_that_is_older_than_the_offset_moves_nothing(
+    shared: SharedConsumerResources, offsets: MemoryOffsets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has read and committed between the two requests."""
+    reader = OpenedReader(shared, offsets)
+    logs = reader.logs
+    logs.ends = {P0: 6}
+    read = logs.read_at
+
+    async def grown(
+        partitions: Collection[Partition], at: Place, until: float
+    ) -> Mapping[Partition, int]:
+        found = await read(partitions, at, until)
+        logs.ends = {P0: 7}
+        return found
+
+    monkeypatch.setattr(logs, "read_at", grown)
+    listener = RecordingListener()
+    feed = reader.open_feed("good", listener)
+    await reader.assign(0)
+    assert (7, []) == (feed.next_offset(0), listener.alarms)
+
+
+async def test_a_feed_begins_in_a_log_when_its_end_is_known(
+    shared: SharedConsumerResources, offsets: MemoryOffsets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its leader does not answer: nothing could be read there. The others do not wait for it."""
+    monkeypatch.setattr(admission, "_UNANSWERED_ALARM_SECONDS", 0.05)
+    reader = OpenedReader(shared, offsets)
+    reader.logs.unanswered = {P1}
+    listener = RecordingListener()
+    feed = reader.open_feed("good", listener)
+    await reader.assign(0, 1)
+    assert feed.follows(0)
+    assert 1 not in feed.partitions
+    await wait_until_async(lambda: listener.alarms, what="an alarm")
+    assert AlarmKind.UNAVAILABLE is listener.alarms[0].kind
+    assert "the end of channel/1 is not known" in listener.alarms[0].detail
+    reader.logs.unanswered.clear()
+    await wait_until_async(lambda: 1 in feed.partitions, what="it begins")
+    assert 7 == feed.next_offset(1)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from aiokafka.protocol.commit import OffsetFetchResponse_v3
@@ -16,9 +16,11 @@ from aiokafka.protocol.offset import OffsetRequest_v3, OffsetResponse_v3
 
 from headrace.adapters.kafka.errors import connection_error
 from headrace.adapters.kafka.group_offsets import topic_offsets
-from headrace.adapters.kafka.group_offsets.connection import Unanswered
+from headrace.adapters.kafka.group_offsets.connection import BrokerConnections, Unanswered
 from headrace.adapters.kafka.group_offsets.group_backlogs import GroupBacklogs
 from headrace.adapters.kafka.group_offsets.requests import Address
+from headrace.adapters.kafka.group_offsets.topic_offsets import TopicOffsets
+from headrace.adapters.kafka.group_offsets.topic_requests import END, FIRST, LOG_END, Place
 from headrace.adapters.kafka.options import KafkaOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.feed import Backlog
@@ -54,6 +56,8 @@ class Cluster:
     def __init__(self) -> None:
         self.leaders = {A0: 1, A1: 2, B0: 2, C0: 1}
         self.ranges = {A0: (3, 10), A1: (3, 10), B0: (3, 10), C0: (3, 3)}
+        self.open = 0
+        """Records at the end that belong to open transactions."""
         self.committed = {("a", A0): 8}
         self.topic_errors: dict[str, int] = {}
         self.silent: set[int] = set()
@@ -119,18 +123,18 @@ class Broker:
         return (0, brokers, "id", 1, topics)
 
     def _list_offsets(self, question: Any) -> Sequence[Any]:
-        assert question.isolation_level == 1
+        hidden = self._cluster.open if question.isolation_level == 1 else 0
         return 0, [
-            (topic, [self._offset(Partition(topic, number), at) for number, at in asked])
+            (topic, [self._offset(Partition(topic, number), at, hidden) for number, at in asked])
             for topic, asked in question.topics
         ]
 
-    def _offset(self, partition: Partition, at: int) -> tuple[int, int, int, int]:
+    def _offset(self, partition: Partition, at: int, hidden: int) -> tuple[int, int, int, int]:
         leader = self._cluster.leaders.get(partition)
         if leader != self._number:
             return partition.partition, UNKNOWN_TOPIC if leader is None else NOT_LEADER, -1, -1
         first, end = self._cluster.ranges[partition]
-        return partition.partition, 0, -1, {-2: first, -1: end}[at]
+        return partition.partition, 0, -1, {-2: first, -1: end - hidden}[at]
 
     def _offsets(self, question: Any) -> Sequence[Any]:
         group = question.consumer_group
@@ -368,3 +372,27 @@ async def test_nothing_that_answers_is_an_error(
     cluster.silent = {1, 2, 3}
     with pytest.raises(LogUnavailable, match="did not answer a query about consumer groups"):
         await backlogs.read(GROUPS, seconds)
+
+
+async def test_places_of_some_partitions_are_read_with_one_request_for_each_leader(
+    cluster: Cluster,
+) -> None:
+    """The end is also that of transactions that are open. A new leader, and a partition that was
+    added, are looked for at once; what has no answer is left out.
+    """
+    offsets = TopicOffsets(cast(BrokerConnections, cluster), "kafka:1,kafka:2")
+    cluster.open = 2
+
+    async def read(at: Place, *partitions: Partition) -> Mapping[Partition, int]:
+        return await offsets.read_at(partitions, at, asyncio.get_running_loop().time() + 10)
+
+    assert {A0: 10, A1: 10} == await read(LOG_END, A0, A1)
+    assert {A0: 8, A1: 8} == await read(END, A0, A1)
+    assert {A0: 3} == await read(FIRST, A0)
+    assert (1, {1: 3, 2: 2}) == (cluster.sent(METADATA).total(), cluster.sent(LIST_OFFSETS))
+    added = Partition("a", 2)
+    cluster.leaders |= {A1: 3, added: 1}
+    cluster.ranges[added] = (0, 5)
+    assert {A1: 10, added: 5} == await read(LOG_END, A1, added)
+    cluster.silent = {3}
+    assert {A0: 10} == await read(LOG_END, A0, A1)
