@@ -222,6 +222,8 @@ class Admission:
         except HeadraceError as error:
             self._join_after(feed, error)
             return
+        if shorter:  # Otherwise it would begin once more when the id of the new topic is known.
+            self._topic_ids.forget_id(feed.topic)
         starts = {each: self._with_topic_id(position) for each, position in starts.items()}
 
         def is_served() -> bool:

@@ -56,6 +56,12 @@ class Reader(Protocol):
         """A feed has reached the position of the reader."""
         ...
 
+    def log_is_shorter(self, number: int) -> None:
+        """The log has become shorter than what was read of it: all feeds are to begin at its oldest
+        record.
+        """
+        ...
+
 
 class _Turn:
     """Some feeds for which a partition is read now."""
@@ -296,6 +302,11 @@ class CatchUp:
         number = partition.partition
         turn = self._turns.get(number)
         if turn is None or turn.ticket != ticket:
+            return
+        if low < turn.position:
+            # The position of the reader is beyond the end as well, or was. It may not notice: it
+            # reads nothing while all feeds are behind, and the log grows.
+            self._reader.log_is_shorter(number)
             return
         self._skip_unwanted(number, turn)
         for feed in turn.feeds:

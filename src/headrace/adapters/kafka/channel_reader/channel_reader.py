@@ -447,6 +447,10 @@ class ChannelReader:
         if self._followers[number] == 1:
             self._consumer.resume(Partition(self.topic, number))
 
+    def log_is_shorter(self, number: int) -> None:
+        """As `catch_up.Reader.log_is_shorter`."""
+        self._consumer.begin_again(Partition(self.topic, number))
+
     def _unfollow(self, feed: SubscriptionFeed, number: int, offset: int) -> None:
         if not feed.follows(number):
             return

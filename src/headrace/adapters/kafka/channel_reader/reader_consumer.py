@@ -136,6 +136,17 @@ class ReaderConsumer(KafkaFeed):
         """Continue at a later offset of a partition. Records below it may still arrive."""
         self.channel.seek(position)
 
+    def begin_again(self, partition: Partition) -> None:
+        """Begin at the oldest record of a log that is another one than before. What arrives until
+        then is dropped.
+        """
+        state = self._states.get(partition)
+        if state is not None:
+            self._discard(state)
+            # Otherwise it would begin once more when the id of the new topic is known.
+            self.shared.topic_ids.forget_id(partition.topic)
+            self.recreated_partitions.append(partition)
+
     def on_partitions_assigned(self, starts: Sequence[Position]) -> None:
         """As `Assignment.on_partitions_assigned`."""
         super().on_partitions_assigned(starts)

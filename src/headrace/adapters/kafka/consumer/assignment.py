@@ -61,8 +61,9 @@ class Assignment:
         self.raise_alarm = AlarmReporter(config.group, alarm).report
         self._closed = False
         self.recreated_partitions: deque[Partition] = deque()
-        """Partitions whose topic was deleted and created again. The thread takes them from here
-        and reads them from the position that the policy gives.
+        """Partitions whose log is another one than before: the topic was deleted and created again,
+        or the log was truncated. The thread takes them from here and reads them from the position
+        that the policy gives.
         """
         self.expired = 0
         """Records that were removed from the log before they were handed out."""
@@ -263,7 +264,8 @@ class Assignment:
         if (state := self._states.get(partition)) is not None:  # It was assigned again meanwhile.
             self._discard(state)
         where = (
-            f"the topic of {partition.topic}/{partition.partition} was deleted and created again"
+            f"the topic of {partition.topic}/{partition.partition} was deleted and created again,"
+            " or its log was truncated"
         )
         if offset is None:
             detail = f"{where}; the partition is not read until an offset is committed"

@@ -18,6 +18,7 @@ from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
     CHANNEL,
     MemoryOffsets,
     OpenedReader,
+    set_topic_id,
 )
 
 P0, P1 = Partition(CHANNEL, 0), Partition(CHANNEL, 1)
@@ -241,6 +242,7 @@ async def test_a_feed_whose_log_has_become_shorter_begins_at_its_oldest_record(
 ) -> None:
     """At once, and it moves no other feed. The first offsets of the other logs are not read."""
     offsets.stored["bad", P0] = 700
+    set_topic_id(shared, "perhaps of the topic before")
     reader = OpenedReader(shared, offsets)
     reader.logs.ends, reader.logs.firsts = {P0: 500}, {P0: 3}
     good, bad = RecordingListener(), RecordingListener()
@@ -254,6 +256,7 @@ async def test_a_feed_whose_log_has_become_shorter_begins_at_its_oldest_record(
     assert [(AlarmKind.TOPIC_RECREATED, P0)] == [(each.kind, each.partition) for each in bad.alarms]
     assert "offset 700 is committed in channel/0, whose log ends at 500" in bad.alarms[0].detail
     assert [LOG_END, LOG_END, FIRST] == reader.logs.asked
+    assert "" == shared.topic_ids.known(CHANNEL)
 
 
 async def test_a_feed_that_joins_a_log_that_has_become_shorter_moves_no_other(

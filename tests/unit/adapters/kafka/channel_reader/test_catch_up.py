@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
 from headrace.adapters.kafka.channel_reader.catch_up import (
     TOGETHER_SECONDS,
     TOGETHER_SECONDS_MAX,
@@ -21,7 +22,12 @@ from headrace.domain.feed import AlarmKind, FeedAlarm, FeedBounds, FeedConfig
 from headrace.domain.record import Partition
 from tests.contract.feeds import RecordingListener
 from tests.support.wait_until import wait_until_async
-from tests.unit.adapters.kafka.channel_reader.memory_offsets import OPTIONS
+from tests.unit.adapters.kafka.channel_reader.memory_offsets import (
+    CHANNEL,
+    OPTIONS,
+    MemoryOffsets,
+    OpenedReader,
+)
 from tests.unit.adapters.kafka.channel_reader.test_subscription_feed import RecordedReader
 
 
@@ -40,6 +46,7 @@ class ReaderWithFeedsBehind:
         return 1_000
 
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None: ...
+    def log_is_shorter(self, number: int) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -88,3 +95,31 @@ async def test_a_failed_consumer_is_an_alarm_of_the_feeds_that_it_reads_for(
     catch_up.on_error(None, ConsumerAlarm(AlarmKind.REBUILT, "no answer", fatal=True))
     assert [(each.kind, each.detail) for each in alarms] == [(AlarmKind.REBUILT, "no answer")]
     catch_up.close()
+
+
+async def test_a_log_that_has_become_shorter_begins_again_for_all_feeds(
+    shared: SharedConsumerResources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if only one that is behind notices: the events up to its position would be skipped, and
+    the reader may have nothing to read now.
+    """
+    monkeypatch.setattr(AssignedConsumer, "read", lambda *_: 1)
+    monkeypatch.setattr(AssignedConsumer, "stop_reading", lambda *_: None)
+    first = Partition(CHANNEL, 0)
+    offsets = MemoryOffsets()
+    offsets.stored = {("behind", first): 700, ("ahead", first): 70_000}
+    reader = OpenedReader(shared, offsets)
+    listeners = RecordingListener(), RecordingListener()
+    feeds = reader.open_feed("behind", listeners[0]), reader.open_feed("ahead", listeners[1])
+    await reader.assign(0)
+    await wait_until_async(lambda: reader._catch_up._turns, what="a turn")
+    reader._catch_up.on_reset(first, 1, 0)
+    assert [first] == list(reader._consumer.recreated_partitions)
+    reader.read(0, [70_000])  # It was received before.
+    reader._consumer.on_topic_recreated(first, 0, high_watermark=500)
+    assert [0, 0] == [each.next_offset(0) for each in feeds]
+    for each in listeners:
+        assert ([], [AlarmKind.TOPIC_RECREATED]) == (
+            each.records,
+            [alarm.kind for alarm in each.alarms],
+        )
