@@ -164,6 +164,7 @@ class Assignment:
 
     def on_partitions_assigned(self, starts: Sequence[Position]) -> None:
         """Take over these partitions, starting at these positions."""
+        self.channel.take_over([start.partition for start in starts])
         now = self._loop.time()
         for start in starts:
             state = self._states[start.partition] = PartitionState(start, now)

@@ -3,7 +3,7 @@ other. Neither side ever waits for the other here.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ class Command(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     SEEK = "seek"
+    TAKE_OVER = "take over"
 
 
 class ConsumerCommands:
@@ -31,6 +32,11 @@ class ConsumerCommands:
         self._flow = flow
         self.commands: deque[tuple[Command, Any]] = deque()
         """Read by the thread between two polls."""
+        self.reported: Counter[Partition] = Counter()
+        """How often partitions were reported as assigned that the loop has not taken over yet. What
+        it asks for them until then is about an assignment before: a partition may be lost and
+        assigned again in one poll. Thread.
+        """
         self.stopping = False
         self.leave_group = False
         """Whether a static member leaves its group at the end."""
@@ -57,6 +63,10 @@ class ConsumerCommands:
         """Continue reading this partition there. What was read before may still arrive."""
         self._send(Command.SEEK, position)
 
+    def take_over(self, partitions: Sequence[Partition]) -> None:
+        """These were reported as assigned. What was sent before is about another assignment."""
+        self._send(Command.TAKE_OVER, partitions)
+
     def stop(self, *, leave: bool) -> None:
         """Drain, commit, close. With `leave`, a static member also leaves its group."""
         self.leave_group = leave
@@ -74,6 +84,13 @@ class ConsumerCommands:
         self._flow.wake.set()
 
     # Called by the thread.
+
+    def clear(self) -> None:
+        """Drop all commands: they are for a consumer that has ended."""
+        while self.commands:
+            command, argument = self.commands.popleft()
+            if command is Command.TAKE_OVER:
+                self.reported.subtract(argument)
 
     def report_lost(
         self,

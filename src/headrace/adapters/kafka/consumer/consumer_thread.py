@@ -70,7 +70,7 @@ class ConsumerThread(threading.Thread):
         """Run one consumer until the end of the feed or of its credentials (None), or until it
         fails.
         """
-        self._channel.commands.clear()
+        self._channel.clear()
         config = self._assignment.config
         # Before the settings are read: those that are renewed meanwhile are newer.
         age = config.options.credentials.age(f"{config.group} {' '.join(config.topics)}")

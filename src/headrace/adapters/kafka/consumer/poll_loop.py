@@ -63,6 +63,7 @@ class PollLoop:
             Command.PAUSE: self._pause,
             Command.RESUME: self._resume,
             Command.SEEK: self._seek,
+            Command.TAKE_OVER: self._channel.reported.subtract,
         }
         self._pending: list[Message] = []
         self._unanswered: Sequence[Position] = ()
@@ -302,7 +303,7 @@ class PollLoop:
     # Commands.
 
     def _commit(self, positions: Sequence[Position]) -> None:
-        owned = [each for each in positions if each.partition in self._rebalance.owned]
+        owned = [each for each in positions if self._is_current(each.partition)]
         try:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
@@ -376,8 +377,12 @@ class PollLoop:
         member = error is None or proves_membership(error)
         self._call_on_loop(lambda: self._assignment.on_commit_answered(refused, member=member))
 
+    def _is_current(self, partition: Partition) -> bool:
+        """Whether a command is about the assignment that this consumer has now."""
+        return partition in self._rebalance.owned and self._channel.reported[partition] <= 0
+
     def _pause(self, partition: Partition) -> None:
-        if partition in self._rebalance.owned:
+        if self._is_current(partition):
             self._paused.add(partition)
             self._consumer.pause(_topic_partitions([partition]))
 
@@ -389,7 +394,7 @@ class PollLoop:
 
     def _seek(self, position: Position) -> None:
         partition = position.partition
-        if partition in self._rebalance.owned:
+        if self._is_current(partition):
             self._drop_pending([partition])
             if partition in self._without_offset:
                 self._without_offset[partition] = position.offset
@@ -419,6 +424,7 @@ class PollLoop:
             # records below it count as read.
             self._drop_pending(assigned)
         self._without_offset.update(starts.without_offset)
+        self._channel.reported.update(each.partition for each in starts.positions)
         self._call_on_loop(self._assignment.on_partitions_assigned, starts.positions)
         if starts.without_offset and self._config.initial_offset is InitialOffset.LATEST:
             # A member that dies before its first commit must not skip what came meanwhile.

@@ -43,7 +43,7 @@ def test_the_first_failure_is_followed_by_the_shortest_pause(
     def call_on_loop(function: Callable[..., object], *arguments: object) -> None:
         function(*arguments)
 
-    channel = SimpleNamespace(stopping=False, commands=[], call_on_loop=call_on_loop)
+    channel = SimpleNamespace(stopping=False, clear=lambda: None, call_on_loop=call_on_loop)
     assignment = SimpleNamespace(
         config=CONFIG,
         channel=channel,
@@ -76,7 +76,10 @@ def test_a_renewed_consumer_is_followed_at_once(monkeypatch: pytest.MonkeyPatch)
     def call_on_loop(function: Callable[..., object], *arguments: object) -> None:
         calls.append((function, arguments))
 
-    channel = SimpleNamespace(stopping=False, commands=[], call_on_loop=call_on_loop)
+    commands: list[str] = []
+    channel = SimpleNamespace(
+        stopping=False, commands=commands, clear=commands.clear, call_on_loop=call_on_loop
+    )
     assignment = SimpleNamespace(config=CONFIG, channel=channel)
     versions: Iterator[dict[str, object]] = iter([{"version": 1}, {"version": 2}])
 

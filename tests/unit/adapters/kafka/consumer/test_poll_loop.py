@@ -133,7 +133,11 @@ async def test_only_the_first_report_is_that_nothing_is_committed(
         return lambda: ReceivedMessage(offset, code)
 
     def seek(offset: int) -> Callable[[], None]:
-        return lambda: assignment.channel.seek(Position(PARTITION, offset, ""))
+        def send() -> None:
+            assignment.channel.take_over([PARTITION])
+            assignment.channel.seek(Position(PARTITION, offset, ""))
+
+        return send
 
     for offset, code in received:
         consumer.steps.append(seek(offset) if code == SEEK else receive(offset, code))
@@ -195,4 +199,62 @@ async def test_what_is_read_before_an_error_is_handed_out_before_it(
     assert [BEGIN, BEGIN + 1] == [each.offset for each in listener.records]
     assert [(kind, count)] == [(each.kind, each.count) for each in alarms]
     assert lag == assignment.lag()[PARTITION].records
+    assignment.close()
+
+
+async def test_what_was_asked_before_a_partition_is_assigned_again_is_not_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is lost and assigned in one poll: it would stay paused, be read from an old position, and
+    its offset would go back.
+    """
+    assignment = new_assignment(SlowListener(), [])
+    loop, consumer = new_loop(monkeypatch, assignment)
+    rebalance, client = loop._rebalance, [TopicPartition(*PARTITION)]
+    done: list[str] = []
+    for name in ("pause", "commit"):
+        monkeypatch.setattr(
+            consumer, name, lambda *_, name=name, **__: done.append(name), raising=False
+        )
+
+    def ask() -> None:
+        assignment.pause(PARTITION)
+        assignment.channel.seek(Position(PARTITION, 9, ""))
+        assignment.channel.commit([Position(PARTITION, 7, "")])
+
+    def assign_again() -> None:
+        ask()
+        rebalance._on_lost(consumer, client)
+        rebalance._on_assign(consumer, client)
+
+    rebalance.subscribe(consumer, [PARTITION.topic])
+    loop._poll_once()
+    await wait_until_async(lambda: assignment.has_partitions, what="it is taken over")
+    consumer.steps += [assign_again, lambda: None, lambda: None]
+    loop._poll_once()
+    loop._poll_once()
+    assert ([BEGIN, BEGIN], []) == (consumer.positions, done)
+    await wait_until_async(
+        lambda: assignment.channel.commands, what="it is taken over a second time"
+    )
+    ask()
+    loop._poll_once()
+    assert ([BEGIN, BEGIN, 9], ["pause", "pause", "commit"]) == (consumer.positions, done)
+    assignment.close()
+
+
+async def test_the_commands_for_a_consumer_that_has_ended_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not that its partitions were taken over: those of the next one would wait for it."""
+    assignment = new_assignment(SlowListener(), [])
+    loop, consumer = new_loop(monkeypatch, assignment)
+    loop._rebalance.subscribe(consumer, [PARTITION.topic])
+    loop._poll_once()
+    await wait_until_async(lambda: assignment.has_partitions, what="it is taken over")
+    assignment.pause(PARTITION)
+    assert not loop._is_current(PARTITION)
+    assignment.channel.clear()
+    assert loop._is_current(PARTITION)
+    assert not assignment.channel.commands
     assignment.close()

@@ -23,6 +23,7 @@ from tests.unit.adapters.kafka.consumer.test_assignment import (
     OPTIONS,
     PARTITION,
     SlowListener,
+    commits,
     with_partition,
 )
 
@@ -75,7 +76,7 @@ async def test_the_membership_is_confirmed_while_a_partition_is_drained(
     loop = PollLoop(assignment, {})
     loop._rebalance.owned.add(PARTITION)
     assignment.verify_membership()
-    await wait_until_async(lambda: assignment.channel.commands, 5, "a commit")
+    await wait_until_async(lambda: commits(assignment), 5, "a commit")
     loop._run_commands()
     assert client.commits == [False]
     releasing = asyncio.ensure_future(give_everything_back(loop, client))
@@ -107,7 +108,7 @@ async def test_a_late_answer_to_a_commit_is_not_that_of_the_next_one(
     loop._rebalance.owned.add(PARTITION)
     for count in (1, 2):
         assignment.confirm_membership()
-        await wait_until_async(lambda: assignment.channel.commands, 5, "a commit")
+        await wait_until_async(lambda: commits(assignment), 5, "a commit")
         loop._run_commands()
         assert count == len(client.commits)
         if count == 1:
