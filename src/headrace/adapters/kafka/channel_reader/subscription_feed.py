@@ -21,6 +21,8 @@ from headrace.domain.ports import NO_LAG, FeedListener, Lag
 from headrace.domain.record import Partition, StoredRecord
 
 COMMIT_AGAIN_SECONDS = 600.0
+BUDGET_SECONDS = 0.25
+"""How often a feed that waits for the byte budget of the process looks whether there is room."""
 
 
 class ReaderProgress(NamedTuple):
@@ -135,6 +137,7 @@ class SubscriptionFeed:
         """Held during a commit: a second one could overtake it and set the offset back."""
         self.full = False
         """Whether the reader waits for room: a record was refused, or others have none."""
+        self._budget_timer: asyncio.TimerHandle | None = None
         self.refused_since: float | None = None
         """Since when the group does not let this process begin, as far as is known (seconds of the
         loop).
@@ -352,12 +355,22 @@ class SubscriptionFeed:
     def report_room(self) -> None:
         """Notify the reader when half of the room is free, as after a record that was refused."""
         self.full = True
+        self.wait_for_room()
 
     def wait_for_room(self) -> None:
         """There was no room for a record: notify the reader when there is again."""
-        if self.full and self.flow.is_half_empty():
+        if not self.full:
+            return
+        if self.flow.is_half_empty():
             self.full = False
             self._reader.room_available(self)
+        elif self._budget_timer is None and self.flow.over_process_budget():
+            # Others make that room, while a request of this feed may hang.
+            self._budget_timer = self._loop.call_later(BUDGET_SECONDS, self._look_for_room)
+
+    def _look_for_room(self) -> None:
+        self._budget_timer = None
+        self.wait_for_room()
 
     def fall_behind(self, number: int, offset: int) -> bool:
         """Take no more records as they are read; the records from `offset` on are read again.
@@ -549,6 +562,9 @@ class SubscriptionFeed:
         if self.commit_timer is not None:
             self.commit_timer.cancel()
             self.commit_timer = None
+        if self._budget_timer is not None:
+            self._budget_timer.cancel()
+            self._budget_timer = None
 
     def _listen(self) -> FeedListener:
         if self.listener is None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from headrace.adapters.kafka.channel_reader import subscription_feed
 from headrace.adapters.kafka.channel_reader.channel_reader import START_DISTANCE_MAX
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -208,3 +209,22 @@ async def test_a_log_without_what_the_consumer_has_sought_is_shorter(
     reader.reset(0, 50, sought=FAR)
     assert [AlarmKind.TOPIC_RECREATED] == [each.kind for each in two.alarms]
     assert (50, 50) == (feed.next_offset(0), reader.position(0))
+
+
+async def test_a_feed_waits_for_room_in_the_process_not_for_its_own_request(
+    reader: OpenedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others have used the bytes of the process, and have finished. The only request of this feed
+    hangs.
+    """
+    monkeypatch.setattr(subscription_feed, "BUDGET_SECONDS", 0.01)
+    over = [True]
+    hanging = RecordingListener()
+    feed = reader.open_feed("one", hanging)
+    feed.flow.over_process_budget = lambda: bool(over)
+    await reader.assign(0)
+    reader.read(0, range(5))
+    assert (1, True) == (len(hanging.records), feed.full)
+    over.clear()
+    await hanging.has(5)
+    assert list(range(5)) == hanging.offsets()

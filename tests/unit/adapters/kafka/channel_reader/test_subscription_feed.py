@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from headrace.adapters.kafka.channel_reader import subscription_feed
 from headrace.adapters.kafka.channel_reader.subscription_feed import (
     ReaderProgress,
     SubscriptionFeed,
@@ -15,6 +16,7 @@ from headrace.domain.feed import FeedBounds, FeedConfig
 from headrace.domain.ports import NO_LAG, Lag
 from headrace.domain.record import Partition, StoredRecord
 from tests.contract.feeds import RecordingListener
+from tests.support.wait_until import wait_until_async
 
 
 class RecordedReader:
@@ -104,6 +106,28 @@ async def test_room_is_reported_when_half_of_it_is_free() -> None:
     assert (reader.with_room, feed.full) == ([], True)
     listener.finish(listener.records[1:2])
     assert (reader.with_room, feed.full) == ([feed], False)
+
+
+async def test_room_that_others_make_in_the_process_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if the reader waits for others, and this feed was refused nothing."""
+    monkeypatch.setattr(subscription_feed, "BUDGET_SECONDS", 0.01)
+    feed, reader, _ = open_feed()
+    give(feed, 0, 0)
+    over = [True]
+    feed.flow.over_process_budget = lambda: bool(over)
+    assert give(feed, 0, 1) == [1]
+    feed.wait_for_room()
+    feed.report_room()
+    assert (reader.with_room, feed.full) == ([], True)
+    over.clear()
+    await wait_until_async(lambda: reader.with_room, what="the room is reported")
+    assert not feed.full
+    over.append(True)
+    feed.report_room()
+    over.clear()
+    await wait_until_async(lambda: len(reader.with_room) == 2, what="it is reported again")
 
 
 async def test_a_partition_that_is_lost_makes_room_for_the_others() -> None:
