@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.adapters.kafka.consumer.alarms import ConsumerAlarm, consumer_alarm, failure_alarm
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
@@ -202,9 +202,9 @@ class AssignedConsumer(threading.Thread):
         """
         age = self._config.options.credentials.age(self.name)
         health = ConsumerHealth(self._config, self._topic_ids)
-        consumer = Consumer(
-            self._config.client_settings(queue_bytes=_QUEUE_BYTES), logger=client_logger
-        )
+        settings = self._config.client_settings(queue_bytes=_QUEUE_BYTES)
+        # Errors of the client are counted only: those that matter are reported by its health.
+        consumer = Consumer({**settings, "error_cb": self._count_error}, logger=client_logger)
         used_at = time.monotonic()
         try:
             while not self._closing and not age.due:
@@ -253,14 +253,18 @@ class AssignedConsumer(threading.Thread):
                 # First what was read before it: it is not lost, and of the log as it was then.
                 self._pass_on(partition, found.pop(partition, ()), ends.pop(partition, None))
                 self._reset(consumer, partition)
-            elif error.fatal():
-                raise KafkaException(error)
             else:
+                self._count_error(error)
+                if error.fatal():
+                    raise KafkaException(error)
                 logger.info("consumer_error", consumer=self.name, error=error.str())
                 where = partition if partition.topic else None
                 self._call(self._listener.on_error, where, consumer_alarm(error))
         for partition, records in found.items():
             self._pass_on(partition, records, ends.get(partition))
+
+    def _count_error(self, error: KafkaError) -> None:
+        self._config.options.measurements.count_error("consumer", error.name())
 
     def _pass_on(
         self, partition: Partition, records: Sequence[StoredRecord], end: int | None

@@ -4,8 +4,9 @@ by a new one.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -42,7 +43,8 @@ class ScriptedConsumer:
     received: Sequence[ReceivedMessage] = ()
     answered = True
 
-    def __init__(self, *_: object, **__: object) -> None:
+    def __init__(self, settings: Mapping[str, Any], **_: object) -> None:
+        self.settings = settings
         self.assigned: list[TopicPartition] = []
         self.closed = False
         self.made.append(self)
@@ -226,3 +228,25 @@ async def test_a_log_is_reset_after_what_was_read_before_that(
     finally:
         consumer.close()
         assert await asyncio.to_thread(consumer.has_ended, 5)
+
+
+async def test_errors_are_counted_as_those_of_other_consumers(
+    scripted: type[ScriptedConsumer],
+) -> None:
+    """Errors of a partition, and of the client."""
+    before = OPTIONS.measurements.errors()
+    scripted.received = [ReceivedMessage(5, KafkaError.NOT_LEADER_FOR_PARTITION)]
+    listener = RereadingListener()
+    consumer = new_consumer(listener)
+    try:
+        consumer.read(poll_loop.PARTITION, 5)
+        await wait_until_async(lambda: listener.alarms, 5, "an alarm")
+        scripted.made[0].settings["error_cb"](KafkaError(KafkaError._TRANSPORT))
+    finally:
+        consumer.close()
+        assert await asyncio.to_thread(consumer.has_ended, 5)
+    counted = OPTIONS.measurements.errors()
+    assert {
+        ("consumer", "NOT_LEADER_FOR_PARTITION"): 1,
+        ("consumer", "_TRANSPORT"): 1,
+    } == {key: count - before.get(key, 0) for key, count in counted.items()}
