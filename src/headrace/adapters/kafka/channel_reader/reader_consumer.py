@@ -113,14 +113,18 @@ class ReaderConsumer(KafkaFeed):
             ended = self._states.get(partition)
             if ended is not None:
                 ended.high_watermark = max(ended.high_watermark, offset)
-                if not ended.buffered:
+                if ended.buffered:
+                    ended.reach(offset)
+                else:
                     self._reader.on_end(partition.partition, offset)
 
     def _deliver_buffered(self, state: PartitionState) -> None:
         if state.paused or self._states.get(state.partition) is not state or not state.buffered:
             return
-        records, state.buffered = state.buffered, []
+        records, end = state.take_buffered()
         self._listener.on_records(records)
+        if end:
+            self._reader.on_end(state.partition.partition, end)
 
     def finish(self, records: Sequence[StoredRecord]) -> None:
         """The reader has read these, which are in order."""

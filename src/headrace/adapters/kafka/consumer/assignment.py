@@ -215,7 +215,7 @@ class Assignment:
     def _deliver_buffered(self, state: PartitionState) -> None:
         if state.paused or self._states.get(state.partition) is not state or not state.buffered:
             return
-        records, state.buffered = state.buffered, []
+        records, end = state.take_buffered()
         now = self._loop.time()
         fresh: list[StoredRecord] = []
         for record in records:
@@ -223,6 +223,9 @@ class Assignment:
                 fresh.append(record)
             else:
                 self._skip(record, state)
+        state.reach(end)
+        if state.changed:
+            self._mark_changed(state)
         if fresh:
             self._listener.on_records(fresh)
 

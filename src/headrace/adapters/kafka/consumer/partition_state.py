@@ -13,6 +13,7 @@ class PartitionState:
     """A partition from its assignment to its revocation. No state is kept after that."""
 
     __slots__ = (
+        "_buffered_end",
         "_commit_in_flight",
         "_committed",
         "_done_prefix",
@@ -37,6 +38,8 @@ class PartitionState:
         self.in_flight: dict[int, StoredRecord] = {}
         self.buffered: list[StoredRecord] = []
         """Records that arrived while the listener had paused the partition; at most two batches."""
+        self._buffered_end = 0
+        """How far the log was read after them."""
         self.paused = False
         self.changed = False
         self.high_watermark = start.offset
@@ -73,9 +76,17 @@ class PartitionState:
         """Note that the end of the log was reached at `offset`."""
         if offset > self.high_watermark:
             self.high_watermark = offset
-        if offset > self.tracker.next and not self.buffered:
+        if self.buffered:
+            self._buffered_end = max(self._buffered_end, offset)
+        elif offset > self.tracker.next:
             self.tracker.reach(offset)
             self.changed = True
+
+    def take_buffered(self) -> tuple[list[StoredRecord], int]:
+        """Return what is buffered, and how far the log was read after that, for `reach`."""
+        buffered, self.buffered = self.buffered, []
+        end, self._buffered_end = self._buffered_end, 0
+        return buffered, end
 
     def forget_commit(self) -> None:
         """Nothing is committed, not even the start."""

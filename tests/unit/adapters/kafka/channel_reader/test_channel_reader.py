@@ -228,3 +228,19 @@ async def test_a_feed_waits_for_room_in_the_process_not_for_its_own_request(
     over.clear()
     await hanging.has(5)
     assert list(range(5)) == hanging.offsets()
+
+
+async def test_an_end_that_was_reached_while_no_feed_followed_counts(
+    reader: OpenedReader,
+) -> None:
+    """It is behind records that the consumer keeps until a feed follows the reader again."""
+    listener = RecordingListener()
+    feed = reader.open_feed("one", listener)
+    await reader.assign(0)
+    feed.pause(FIRST)
+    reader.read(0, range(5), end=6)
+    assert (0, []) == (reader.position(0), listener.records)
+    feed.resume(FIRST)
+    await listener.has(5)
+    listener.finish(listener.records)
+    assert (6, 0) == (reader.position(0), feed.lag()[FIRST].records)

@@ -198,3 +198,19 @@ async def test_a_revocation_commits_the_start_of_a_partition_without_offset() ->
     listener.drained()
     assert [Position(PARTITION, 5, "id@")] == request.positions
     assignment.close()
+
+
+async def test_an_end_that_was_reached_while_a_partition_was_paused_counts() -> None:
+    """The last record of a transaction is a marker: there is no lag behind it."""
+    listener = SlowListener()
+    assignment = with_partition(listener, [])
+    assignment.pause(PARTITION)
+    assignment.flow.add_batch(2, 20, largest=10)
+    assignment.on_batch([record(0), record(1)], [(PARTITION, 3)])
+    assert assignment.lag()[PARTITION].records == 3
+    assignment.resume(PARTITION)
+    await wait_until_async(lambda: len(listener.records) == 2, 5, "the records")
+    for each in listener.records:
+        assignment.done(each)
+    assert assignment.lag()[PARTITION].records == 0
+    assignment.close()
