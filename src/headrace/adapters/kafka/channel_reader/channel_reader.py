@@ -500,8 +500,8 @@ class ChannelReader:
             self._dispatch(part)
         while self._later and not self._held:
             later = self._later.popleft()
-            later.apply()
             self._held = later.records
+            later.apply()
         if self._held and not self._backpressure.waiting:
             self._dispatch_held_soon()
 
