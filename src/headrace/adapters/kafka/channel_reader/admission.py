@@ -252,7 +252,7 @@ class Admission:
         for partition, position in starts.items():
             if partition.partition in feed.partitions:
                 continue
-            feed.assign(position)
+            feed.assign(position, at_log_start=partition not in found)
             self.check_topic_id(feed, partition)
             if partition in shorter:
                 reason = f"{shorter[partition]}; reading continues at its oldest record"

@@ -310,8 +310,7 @@ class CatchUp:
             return
         self._skip_unwanted(number, turn)
         for feed in turn.feeds:
-            # A feed without a committed offset begins at 0, wherever the log begins.
-            (feed.expire if feed.next_offset(number) else feed.skip_to)(number, low)
+            feed.expire(number, low)
         turn.position = low
         turn.ticket = self._read(number, low)
 

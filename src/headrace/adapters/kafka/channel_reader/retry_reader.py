@@ -407,10 +407,8 @@ class RetryReader:
             self._admission.restart(
                 feed, partition, low, f"{where}, which was created again or truncated"
             )
-        elif feed.next_offset(number):
+        else:
             feed.expire(number, low)
-        else:  # Nothing was committed: reading begins wherever the log begins.
-            feed.skip_to(number, low)
         self.place(feed)
 
     def on_error(self, partition: Partition | None, alarm: ConsumerAlarm) -> None:

@@ -103,6 +103,8 @@ class _Progress:
     """
     failures_counted_to: int = 0
     """Failed filters of the records below this offset are counted."""
+    at_log_start: bool = False
+    """Whether the position 0 stands for the start of the log, wherever that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +276,16 @@ class SubscriptionFeed:
 
     # For the reader.
 
-    def assign(self, start: Position, *, committed: bool = True) -> None:
+    def assign(
+        self, start: Position, *, committed: bool = True, at_log_start: bool = False
+    ) -> None:
         """Begin a partition of which this process has become the owner; `committed` says whether
-        the position is committed already.
+        the position is committed already. `at_log_start` says that the group had no offset, and
+        begins at the oldest record.
         """
         state = PartitionState(start, self._loop.time())
-        self.partitions[start.partition.partition] = _Progress(state)
+        progress = _Progress(state, at_log_start=at_log_start)
+        self.partitions[start.partition.partition] = progress
         self._no_lag = None
         if not committed:
             state.forget_commit()
@@ -298,7 +304,9 @@ class SubscriptionFeed:
         """The log no longer has the records before `offset`."""
         progress = self.partitions[number]
         missing = offset - progress.state.tracker.next
-        if missing > 0:
+        if progress.at_log_start and not progress.state.tracker.next:
+            self._skip(progress, offset)
+        elif missing > 0:
             progress.state.reach(offset)
             partition = progress.state.partition
             self.raise_alarm(

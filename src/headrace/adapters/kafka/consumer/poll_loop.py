@@ -303,7 +303,7 @@ class PollLoop:
     # Commands.
 
     def _commit(self, positions: Sequence[Position]) -> None:
-        owned = [each for each in positions if self._is_current(each.partition)]
+        owned = self._current(positions)
         try:
             if owned:
                 self._consumer.commit(offsets=to_client(owned), asynchronous=True)
@@ -322,21 +322,25 @@ class PollLoop:
         client, which calls no other callbacks meanwhile: a commit whose answer has not been
         reported before it is repeated.
         """
-        positions, self._unanswered = self._unanswered, ()
-        self._repeated += bool(positions)
+        asked = bool(self._unanswered)
+        self._repeated += asked
+        positions, self._unanswered = self._current(self._unanswered), ()
         others = []
         while self._channel.commands:
             command, argument = self._channel.commands.popleft()
             if command is Command.COMMIT:
-                positions = argument
+                asked, positions = True, self._current(argument)
+            elif command is Command.TAKE_OVER:
+                self._channel.reported.subtract(argument)
             else:
                 others.append((command, argument))
         self._channel.commands.extendleft(reversed(others))
         if not positions:
+            if asked:
+                self._call_on_loop(self._assignment.on_commit_answered, None)
             return
-        owned = [each for each in positions if each.partition in self._rebalance.owned]
         try:
-            answers = self._consumer.commit(offsets=to_client(owned), asynchronous=False)
+            answers = self._consumer.commit(offsets=to_client(positions), asynchronous=False)
         except KafkaException as refused:
             self._commit_answered(refused.args[0], ())
         else:
@@ -376,6 +380,10 @@ class PollLoop:
             failpoint(Failpoint.AFTER_COMMIT)
         member = error is None or proves_membership(error)
         self._call_on_loop(lambda: self._assignment.on_commit_answered(refused, member=member))
+
+    def _current(self, positions: Sequence[Position]) -> Sequence[Position]:
+        """Those of partitions of the assignment that this consumer has now."""
+        return [each for each in positions if self._is_current(each.partition)]
 
     def _is_current(self, partition: Partition) -> bool:
         """Whether a command is about the assignment that this consumer has now."""

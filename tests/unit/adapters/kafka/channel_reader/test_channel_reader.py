@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from headrace.adapters.kafka.channel_reader import subscription_feed
+from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
 from headrace.adapters.kafka.channel_reader.channel_reader import START_DISTANCE_MAX
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
@@ -65,6 +66,35 @@ async def test_only_what_was_not_read_is_reported_as_expired(reader: OpenedReade
     reader.expire(0, 60)
     assert [(each.kind, each.count) for each in listener.alarms] == [(AlarmKind.EXPIRED, 10)]
     assert feed.skipped == 50
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["at the head", "behind"])
+@pytest.mark.parametrize(("stored", "expired"), [(True, [60]), (False, [])])
+async def test_a_group_without_an_offset_begins_where_the_log_begins(
+    shared: SharedConsumerResources,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stored: bool,
+    expired: list[int],
+    behind: bool,
+) -> None:
+    """Nothing has expired for it. A group that had committed 0 has lost what was there."""
+    monkeypatch.setattr(AssignedConsumer, "read", lambda *_: 1)
+    monkeypatch.setattr(AssignedConsumer, "stop_reading", lambda *_: None)
+    offsets = MemoryOffsets()
+    offsets.stored |= {("one", FIRST if stored else SECOND): 0, ("ahead", FIRST): FAR}
+    reader = OpenedReader(shared, offsets)
+    listener = RecordingListener()
+    feed = reader.open_feed("one", listener)
+    if behind:
+        reader.open_feed("ahead", RecordingListener())
+    await reader.assign(0)
+    if behind:
+        await wait_until_async(lambda: reader._catch_up._turns, what="a turn")
+        reader._catch_up.on_reset(FIRST, 1, 60)
+    else:
+        reader.expire(0, 60)
+    assert (60, expired) == (feed.next_offset(0), [each.count for each in listener.alarms])
 
 
 async def test_an_end_that_was_reached_after_held_records_counts(

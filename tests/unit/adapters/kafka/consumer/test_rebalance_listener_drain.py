@@ -122,6 +122,33 @@ async def test_a_late_answer_to_a_commit_is_not_that_of_the_next_one(
     assignment.close()
 
 
+async def test_commits_during_a_drain_are_of_the_present_assignment(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition may be lost and assigned again in one poll, in which others are given back. What
+    the loop has asked before it has taken that over is not done, but answered.
+    """
+    assignment = with_partition(SlowListener(), [])
+    loop = PollLoop(assignment, {})
+    loop._rebalance.owned.add(PARTITION)
+    loop._run_commands()
+    assert assignment.channel.reported[PARTITION] == -1  # As if the thread had reported it.
+    assignment.channel.reported[PARTITION] = 1
+    answers: list[object] = []
+    monkeypatch.setattr(assignment, "on_commit_answered", lambda *each, **_: answers.append(each))
+    assignment.channel.commit([Position(PARTITION, 3, "")])
+    await asyncio.to_thread(loop._run_commits)
+    await wait_until_async(lambda: answers == [(None,)], 5, "an answer")
+    assert client.commits == []
+    assignment.channel.take_over([PARTITION])
+    assignment.channel.commit([Position(PARTITION, 4, "")])
+    await asyncio.to_thread(loop._run_commits)
+    await wait_until_async(lambda: len(answers) == 2, 5, "another answer")
+    assert client.commits == [True]
+    assert not assignment.channel.commands
+    assignment.close()
+
+
 async def test_a_partition_that_is_not_drained_in_time_is_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
