@@ -267,10 +267,7 @@ class Assignment:
         """
         if (state := self._states.get(partition)) is not None:  # It was assigned again meanwhile.
             self._discard(state)
-        where = (
-            f"the topic of {partition.topic}/{partition.partition} was deleted and created again,"
-            " or its log was truncated"
-        )
+        where = _recreated(partition)
         if offset is None:
             detail = f"{where}; the partition is not read until an offset is committed"
         else:
@@ -283,6 +280,11 @@ class Assignment:
             )
             self._mark_changed(state)
             detail = f"{where}; reading continues at offset {offset}"
+        self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
+
+    def on_recreated_and_assigned(self, partition: Partition) -> None:
+        """A partition of `recreated_partitions` was assigned again before it was continued."""
+        detail = f"{_recreated(partition)}; it was assigned again meanwhile"
         self.raise_alarm(AlarmKind.TOPIC_RECREATED, detail, partition)
 
     def on_offset_reset(
@@ -464,3 +466,10 @@ class Assignment:
                 self.flow.release(*state.held())
         if not self._states:
             self._membership.confirm()
+
+
+def _recreated(partition: Partition) -> str:
+    return (
+        f"the topic of {partition.topic}/{partition.partition} was deleted and created again, or"
+        " its log was truncated"
+    )

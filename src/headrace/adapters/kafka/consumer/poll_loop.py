@@ -3,7 +3,6 @@
 The client calls back inside `poll`, `consume` and `close`: `RebalanceListener` handles rebalances.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -424,9 +423,10 @@ class PollLoop:
         )
         starts = self._resolver.resolve(self._consumer, assigned, _REQUEST_SECONDS)
         for partition in assigned:
-            # It was to begin again in an assignment before, and has begun again now.
-            with contextlib.suppress(ValueError):
+            if partition in self._assignment.recreated_partitions:
+                # It was to begin again in an assignment before, and has begun again now.
                 self._assignment.recreated_partitions.remove(partition)
+                self._call_on_loop(self._assignment.on_recreated_and_assigned, partition)
         if self._resolver.moves_positions:
             # What was read before is from another position: handed out first, it would make all
             # records below it count as read.

@@ -149,9 +149,12 @@ async def test_only_the_first_report_is_that_nothing_is_committed(
 async def test_a_partition_that_is_assigned_again_does_not_begin_once_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its topic was created again, which was noticed just before it was given back."""
+    """Its topic was created again, which was noticed just before it was given back. The alarm says
+    so all the same.
+    """
+    alarms: list[FeedAlarm] = []
     monkeypatch.setattr(poll_loop, "Consumer", AssignedOnce)
-    assignment = new_assignment(SlowListener(), [])
+    assignment = new_assignment(SlowListener(), alarms)
     monkeypatch.setattr(
         assignment, "position_resolver", lambda: BeginsAnywhere(policy=OutOfRange.EARLIEST)
     )
@@ -163,6 +166,8 @@ async def test_a_partition_that_is_assigned_again_does_not_begin_once_more(
     loop._report_high_watermarks()
     consumer: Any = loop._consumer
     assert [BEGIN] == consumer.positions
+    await wait_until_async(lambda: alarms, what="an alarm")
+    assert [AlarmKind.TOPIC_RECREATED] == [each.kind for each in alarms]
 
 
 @pytest.mark.parametrize(
