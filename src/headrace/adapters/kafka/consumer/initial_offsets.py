@@ -14,6 +14,7 @@ from headrace.adapters.kafka.errors import (
     call_error,
     is_commit_retriable,
     is_denied,
+    is_election,
     is_from_no_member,
     is_missing,
     is_unreachable,
@@ -134,8 +135,10 @@ class _GroupClient:
                 what = f"group {self._group}"
                 if is_from_no_member(error.args[0]):
                     raise Conflict(f"{what} has members: {error.args[0].str()}") from error
-                # The coordinator of a group is moved or loads for a while after a broker started.
-                if not is_commit_retriable(error.args[0]) or time.monotonic() >= self._deadline:
+                # The coordinator of a group is moved or loads for a while after a broker started,
+                # and the partitions of a new topic have no leader at first.
+                passes = is_commit_retriable(error.args[0]) or is_election(error.args[0])
+                if not passes or time.monotonic() >= self._deadline:
                     raise call_error(error.args[0], what) from error
             time.sleep(0.1)
 
