@@ -95,6 +95,10 @@ CONTROLLER_WINDOWS = (
     Failpoint.AFTER_ROUTING_RECORD,
 )
 REMOVAL_WINDOWS = (Failpoint.AFTER_TOMBSTONE,)
+CONTROLLER_PASSAGES = {Failpoint.AFTER_ROUTING_RECORD: 2}
+"""At which passage of a window the controller ends, if not at the first: a new leader first writes
+all routing records once, with its epoch.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -240,10 +244,18 @@ def _kill_controller(
     body: Manifest | None = None,
 ) -> None:
     """Make the controller die in `window` while it handles a call, and restart it."""
-    process = system.services["controller"]
+    process, passage = system.services["controller"], CONTROLLER_PASSAGES.get(window, 1)
     process.kill()
-    system.run("controller", env={"HEADRACE_CRASH_AT": f"{window}:1"})
+    before = system.log.ends(["headrace.routing"])
+    system.run("controller", env={"HEADRACE_CRASH_AT": f"{window}:{passage}"})
     system.wait_until_ready("controller")
+    if passage > 1:
+        # Otherwise what the call changes could be written together with that.
+        wait_until(
+            lambda: system.log.ends(["headrace.routing"]) != before,
+            CRASH_SECONDS,
+            "the new leader has written the routing records",
+        )
     taken = False
 
     def died() -> bool:
