@@ -14,9 +14,11 @@ from collections.abc import Iterator
 
 _METADATA, _OFFSET_COMMIT, _FIND_COORDINATOR = 3, 8, 10
 _FLEXIBLE_METADATA = 9
-"""From this version on arrays and strings have compact lengths; the client uses no older one with a
-current broker.
+"""From this version on arrays and strings have compact lengths. librdkafka uses such a one with a
+current broker, aiokafka an older one.
 """
+_THROTTLED_METADATA = 3
+"""From this version on a response begins with a throttle time."""
 
 
 class KafkaProxy:
@@ -95,8 +97,8 @@ class KafkaProxy:
         for answer in _frames(broker, client):
             kind, version = asked.pop(struct.unpack_from(">i", answer)[0], (None, 0))
             if kind == _METADATA:
-                assert version >= _FLEXIBLE_METADATA, version
-                answer = self._metadata(answer)
+                read = self._metadata if version >= _FLEXIBLE_METADATA else self._older_metadata
+                answer = read(answer, version)
             elif kind == _FIND_COORDINATOR:
                 # Small enough for the four bytes of the port to occur nowhere else.
                 answer = answer.replace(
@@ -104,8 +106,26 @@ class KafkaProxy:
                 )
             _send(client, answer)
 
-    def _metadata(self, answer: bytes) -> bytes:
+    def _older_metadata(self, answer: bytes, version: int) -> bytes:
+        """As `_metadata`, where lengths have a fixed size."""
+        start = 8 if version >= _THROTTLED_METADATA else 4
+        (count,) = struct.unpack_from(">i", answer, start)
+        at, brokers = start + 4, b""
+        for _ in range(count):
+            started = at
+            (length,) = struct.unpack_from(">h", answer, at + 4)  # Node id, host.
+            port = at + 6 + length
+            (length,) = struct.unpack_from(">h", answer, port + 4)  # Rack, null or a string.
+            at = port + 6 + max(length, 0)
+            brokers += answer[started:port] + struct.pack(">i", self._port) + answer[port + 4 : at]
+        if self.brokerless:
+            self.hidden += 1
+            return answer[:start] + struct.pack(">i", 0) + answer[at:]
+        return answer[: start + 4] + brokers + answer[at:]
+
+    def _metadata(self, answer: bytes, version: int) -> bytes:
         """The response with the proxy's port in place of the broker's, or without brokers."""
+        del version
         start = 9  # Correlation id, tagged fields (none), throttle time.
         count, at = _uvarint(answer, start)
         brokers = b""
