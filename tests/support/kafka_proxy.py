@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 _METADATA, _OFFSET_COMMIT, _FIND_COORDINATOR = 3, 8, 10
 _FLEXIBLE_METADATA = 9
-"""From this version on arrays and strings have compact lengths. librdkafka uses such a one with a
+"""From this version on arrays and strings have compact lengths. librdkafka uses a later one with a
 current broker, aiokafka an older one.
 """
 _THROTTLED_METADATA = 3
