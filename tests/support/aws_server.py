@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.suspension import suspend
+from headrace.runtime.suspension import suspend
 
 ACCOUNT = "123456789012"
 REGION = "eu-north-1"

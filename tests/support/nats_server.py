@@ -24,8 +24,8 @@ from headrace.adapters.nats.names import stream_name
 from headrace.adapters.nats.options import NatsOptions
 from headrace.domain.errors import LogUnavailable
 from headrace.domain.record import Record
+from headrace.runtime.suspension import suspend
 from tests.support.kafka import free_port
-from tests.support.suspension import suspend
 from tests.support.wait_until import wait_until
 
 BINARY = shutil.which("nats-server")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from headrace.domain.egress import ALLOW_SETTING
+from headrace.runtime.suspension import suspend
 from headrace_sources.settings import ALLOW_SETTING as SINKS_ALLOW_SETTING
-from tests.support.suspension import suspend
 from tests.support.wait_until import wait_until
 
 TAIL_LINES = 60

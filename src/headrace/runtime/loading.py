@@ -75,19 +75,14 @@ def known_variables(kinds: Iterable[type[Settings]]) -> set[str]:
 
 
 def reject_unknown_variables(
-    kinds: Iterable[type[Settings]],
-    environ: Mapping[str, str] = os.environ,
-    *,
-    prefixes: Iterable[str] = (),
+    kinds: Iterable[type[Settings]], environ: Mapping[str, str] = os.environ
 ) -> None:
     """Raise `BadSettings` for a variable that has the prefix of one of these settings classes and
     that none of them reads: a typo must not be ignored silently.
-
-    `prefixes` adds more prefixes to check.
     """
     kinds = list(kinds)
     known = known_variables(kinds)
-    checked = tuple({kind.env_prefix for kind in kinds} | set(prefixes))
+    checked = tuple({kind.env_prefix for kind in kinds})
     for name in environ:
         upper = name.upper()
         if upper in known or not upper.startswith(checked):

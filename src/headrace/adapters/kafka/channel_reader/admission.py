@@ -249,13 +249,35 @@ class Admission:
             self._on_not_stored(feed, result)
             return
         feed.refused_since = None
-        for partition, position in starts.items():
-            if partition.partition in feed.partitions:
-                continue
-            feed.assign(position, at_log_start=partition not in found)
+        for position in starts.values():
+            self._begin(
+                feed,
+                position,
+                found=position.partition in found,
+                forgotten=forgotten,
+                shorter=shorter.get(position.partition),
+            )
+        reader.place(feed)
+
+    def _begin(
+        self,
+        feed: SubscriptionFeed,
+        position: Position,
+        *,
+        found: bool,
+        forgotten: bool,
+        shorter: str | None,
+    ) -> None:
+        """Begin at a position that is committed, unless that has happened meanwhile. `found` says
+        whether it was committed before, `forgotten` that the group has lost its offsets, and
+        `shorter` why the log begins again.
+        """
+        partition = position.partition
+        if partition.partition not in feed.partitions:
+            feed.assign(position, at_log_start=not found)
             self.check_topic_id(feed, partition)
-            if partition in shorter:
-                reason = f"{shorter[partition]}; reading continues at its oldest record"
+            if shorter is not None:
+                reason = f"{shorter}; reading continues at its oldest record"
                 feed.raise_alarm(AlarmKind.TOPIC_RECREATED, reason, partition)
             if forgotten:
                 feed.raise_alarm(
@@ -263,7 +285,6 @@ class Admission:
                     f"no offset is committed in {feed.topic}; reading begins at the oldest record",
                     partition,
                 )
-        reader.place(feed)
 
     def _with_topic_id(self, position: Position) -> Position:
         """Return a committed position with the id of the topic, unless it has one."""

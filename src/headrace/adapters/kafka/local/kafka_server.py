@@ -23,6 +23,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.adapters.kafka.local.kafka_jars import KAFKA_VERSION, Progress, fetch_jars
 from headrace.adapters.private_directory import make_private
 from headrace.domain.errors import LogUnavailable, Permanent
+from headrace.runtime.suspension import suspend
 
 PORTS = range(10_000, 15_000)
 START_SECONDS = 90.0
@@ -194,10 +195,7 @@ class ApacheKafka:
         connections stay open, but nothing answers.
         """
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGSTOP)
-            # `send_signal` may have read its exit code.
-            if self._process.returncode is None:
-                os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            suspend(self._process)
 
     def cont(self) -> None:
         """Undo `pause` (SIGCONT)."""

@@ -1,4 +1,4 @@
-"""Suspend a process."""
+"""Suspends a child process, so that nothing answers on its connections."""
 
 import os
 import signal

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.suspension import suspend
+from headrace.runtime.suspension import suspend
 
 COUNTING = """
 import threading
