@@ -153,13 +153,21 @@ def port_owner(port: int) -> str | None:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             for descriptor in (process / "fd").iterdir():
-                if str(descriptor.readlink()) in inodes:
+                if _target(descriptor) in inodes:
                     name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                     own = ", this very process" if process.name == str(os.getpid()) else ""
                     return f"{name} (process {process.name}{own})"
         except OSError:
             continue
     return None
+
+
+def _target(descriptor: Path) -> str:
+    """What a file descriptor in /proc is; empty if it was closed meanwhile."""
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        return ""
 
 
 def _listening_inodes(port: int) -> set[str]:

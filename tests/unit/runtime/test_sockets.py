@@ -1,6 +1,7 @@
 """A port in use leads to one clear sentence."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,23 @@ def test_a_port_in_use_names_the_port_the_holder_and_the_way_out() -> None:
     assert f"the ingress cannot listen on 127.0.0.1:{port}: the port is in use by" in message
     assert f"process {os.getpid()}" in message
     assert "choose another port with --port" in message
+
+
+def test_a_descriptor_that_is_closed_meanwhile_hides_no_holder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processes open and close files while they are looked through."""
+    readlink, closed = Path.readlink, set[Path]()
+
+    def closing(path: Path) -> Path:
+        if path.parent not in closed:
+            closed.add(path.parent)
+            raise FileNotFoundError(path)
+        return readlink(path)
+
+    with listen("127.0.0.1", 0, purpose="x", option="--port") as taken:
+        monkeypatch.setattr(Path, "readlink", closing)
+        assert f"process {os.getpid()}" in str(port_owner(port_of(taken)))
 
 
 def test_a_free_port_has_no_holder() -> None:
