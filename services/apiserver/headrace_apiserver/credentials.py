@@ -11,6 +11,15 @@ from headrace.runtime.credential_files import CredentialFiles
 from headrace_apiserver.connections import BoundedProtocol
 
 
+@dataclass(frozen=True, slots=True)
+class ServingCertificate:
+    """What the listener presents to clients."""
+
+    context: ssl.SSLContext
+    pem: bytes
+    """The certificate chain in the context."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     """The files for TLS; without a certificate the listener speaks plain HTTP."""
@@ -20,9 +29,9 @@ class TlsFiles:
     client_ca: Path | None = None
     """CA certificates that sign client certificates."""
 
-    def renewed(self) -> CredentialFiles[ssl.SSLContext] | None:
-        """The TLS context, which is renewed with the files; None for plain HTTP. Raises Permanent
-        with the option of a file that cannot be used.
+    def renewed(self) -> CredentialFiles[ServingCertificate] | None:
+        """The certificate and its TLS context, which are renewed with the files; None for plain
+        HTTP. Raises Permanent with the option of a file that cannot be used.
         """
         certificate, key = self.certificate, self.key
         if (certificate is None) != (key is None):
@@ -45,14 +54,17 @@ class TlsFiles:
             if not each.path.is_file():
                 raise Permanent(f"{each.setting} {each.path}: no such file")
         return CredentialFiles(
-            "HTTPS of the controller's API", files, lambda: self._context(certificate, key)
+            "HTTPS of the controller's API", files, lambda: self._load(certificate, key)
         )
 
-    def _context(self, certificate: Path, key: Path) -> ssl.SSLContext:
+    def _load(self, certificate: Path, key: Path) -> ServingCertificate:
         # A new context each time: the authorities of an existing one cannot be removed.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             load_pair(context, certificate, key)
+            pem = certificate.read_bytes()
+        except OSError as error:
+            raise Permanent(f"--tls-cert-file {certificate}: {error.strerror}") from error
         except ValueError as error:
             raise Permanent(
                 f"--tls-cert-file {certificate} with --tls-key-file {key} cannot be used: {error}"
@@ -67,7 +79,7 @@ class TlsFiles:
                 raise Permanent(
                     f"--client-ca-file {self.client_ca} cannot be used: {error}"
                 ) from error
-        return context
+        return ServingCertificate(context, pem)
 
 
 class CertificateProtocol(BoundedProtocol):

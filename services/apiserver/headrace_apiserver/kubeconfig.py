@@ -26,19 +26,12 @@ _SERVERS_MAX = 16
 
 
 def kubeconfig(
-    server: str, *, token: str = "", certificate_authority: Path | None = None
+    server: str, *, token: str = "", certificate_authority: bytes | None = None
 ) -> dict[str, Any]:
-    """A kubeconfig for the API at `server`. Raises Permanent if the file of the certificate
-    authority cannot be read.
-    """
+    """A kubeconfig for the API at `server`. `certificate_authority` is PEM."""
     cluster: dict[str, Any] = {"server": server}
     if certificate_authority is not None:
-        try:
-            cluster["certificate-authority-data"] = base64.b64encode(
-                certificate_authority.read_bytes()
-            ).decode()
-        except OSError as error:
-            raise Permanent(f"{certificate_authority}: {error.strerror}") from error
+        cluster["certificate-authority-data"] = base64.b64encode(certificate_authority).decode()
     return {
         "apiVersion": "v1",
         "kind": "Config",

@@ -24,7 +24,7 @@ from headrace_apiserver.authentication import (
 from headrace_apiserver.chunking import ChunkedResponses
 from headrace_apiserver.connection_limiter import CONNECTIONS_MAX, ConnectionLimiter
 from headrace_apiserver.connections import ConnectionLimits
-from headrace_apiserver.credentials import CertificateProtocol, TlsFiles
+from headrace_apiserver.credentials import CertificateProtocol, ServingCertificate, TlsFiles
 from headrace_apiserver.filters import CacheControl
 from headrace_apiserver.kubeconfig import (
     choose_kubeconfig_path,
@@ -83,14 +83,17 @@ class ApiListener:
             purpose="the controller's API",
             option="--port",
             tls=tls is not None,
-            uvicorn_options=http_options(tls=None if tls is None else tls.current),
+            uvicorn_options=http_options(tls=None if tls is None else lambda: tls.value.context),
         )
-        self._credentials: list[CredentialFiles[Any]] = []
+        self._tls = tls
+        self._tokens: CredentialFiles[dict[str, User]] | None = None
         if tls is not None:
             tls.renewing(self._on_certificate_renewed)
-            self._credentials.append(tls)
         if options.token_file is not None and isinstance(authenticator, CredentialsAuthenticator):
-            self._credentials.append(self._renewed_tokens(options.token_file, authenticator))
+            self._tokens = self._renewed_tokens(options.token_file, authenticator)
+        self._credentials: list[CredentialFiles[Any]] = [
+            each for each in (self._tls, self._tokens) if each is not None
+        ]
 
     @property
     def url(self) -> str:
@@ -135,21 +138,23 @@ class ApiListener:
         authenticator.use(tokens.value)
         return tokens
 
-    def _on_certificate_renewed(self, _context: ssl.SSLContext) -> None:
+    def _on_certificate_renewed(self, _certificate: ServingCertificate) -> None:
         self._renew_kubeconfig()
 
     def _renew_kubeconfig(self) -> None:
-        """Write the kubeconfig again: it has the certificate and a token."""
+        """Write the kubeconfig again: it has the certificate and a token, those in use. What the
+        files contain may be newer, and may turn out to be unusable.
+        """
         if self.kubeconfig is not None:
             self._write_kubeconfig(self.kubeconfig)
 
     def _write_kubeconfig(self, path: Path) -> bool:
-        server, options = _local_url(self.url), self._options
+        document = kubeconfig(
+            _local_url(self.url),
+            token="" if self._tokens is None else next(iter(self._tokens.value), ""),
+            certificate_authority=None if self._tls is None else self._tls.value.pem,
+        )
         try:
-            tokens = read_tokens(options.token_file) if options.token_file else {}
-            document = kubeconfig(
-                server, token=next(iter(tokens), ""), certificate_authority=options.tls_cert_file
-            )
             write_kubeconfig(path, document)
         except Permanent as error:
             # The file is a convenience: on a read-only file system the API serves without it.

@@ -345,6 +345,30 @@ def test_renewed_files_are_used_by_new_connections(
             ask(pool, api.url, OTHER)
 
 
+def test_a_kubeconfig_has_the_certificate_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens are renewed while the file of the certificate has one that cannot be used."""
+    monkeypatch.setattr(credential_files, "CHECK_SECONDS", 0.05)
+    own = Authority(tmp_path / "ca").sign("api")
+    in_use = own.certificate.read_bytes()
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN}\n")
+    config = tmp_path / "kubeconfig"
+    settings = ControllerSettings(
+        port=0,
+        token_file=tokens,
+        tls_cert_file=own.certificate,
+        tls_key_file=own.key,
+        kubeconfig_out=config,
+    )
+    with running_api(settings):
+        own.certificate.write_text("half of a certificate")
+        tokens.write_text(f"{OTHER}\n")
+        wait_until(lambda: OTHER in config.read_text(), what="a kubeconfig with the new token")
+        assert in_use == authority_in(config)
+
+
 def authority_in(kubeconfig: Path) -> bytes:
     """The authority that a kubeconfig names."""
     (cluster,) = yaml.safe_load(kubeconfig.read_text())["clusters"]

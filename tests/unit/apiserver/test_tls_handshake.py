@@ -43,7 +43,7 @@ class Secured:
 def _tls(own: Certificate) -> Callable[[], ssl.SSLContext]:
     files = TlsFiles(certificate=own.certificate, key=own.key).renewed()
     assert files is not None
-    return files.current
+    return lambda: files.value.context
 
 
 @pytest.fixture
