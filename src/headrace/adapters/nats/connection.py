@@ -13,7 +13,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import nats.errors
 import structlog
@@ -29,6 +29,7 @@ from headrace.domain.errors import LogUnavailable
 
 logger = structlog.get_logger(__name__)
 
+ResultT = TypeVar("ResultT")
 OnMessage = Callable[[Msg], Awaitable[None]]
 
 _RECONNECT_SECONDS: Final = 0.25
@@ -99,6 +100,22 @@ class _Client(Client):
         await super()._process_info(info, initial_connection)
 
 
+async def _call(awaitable: Awaitable[ResultT]) -> ResultT:
+    """Return the result of a call of the client library. Raises CancelledError if the task was
+    cancelled while it waited.
+
+    The library ignores a cancellation while it flushes. And it uses `asyncio.wait_for`, which
+    before Python 3.12 returns a result that arrives in the same round of the event loop as the
+    cancellation. The task would continue: a stopped reader would renew its lease without end.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    result = await awaitable
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return result
+
+
 class NatsSubscription:
     """A subject and its callback, on the connection's present client."""
 
@@ -117,6 +134,7 @@ class NatsConnection:
         self._client: Client | None = None
         self._task: asyncio.Task[None] | None = None
         self._sender: asyncio.Task[None] | None = None
+        self._closed = False
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
         self._waiting = asyncio.Event()
@@ -147,15 +165,17 @@ class NatsConnection:
         return self._client.max_payload if self._client is not None else None
 
     def start(self) -> None:
-        """Connect in the background. Idempotent."""
-        if self._task is None:
+        """Connect in the background. Idempotent; does nothing after `close`."""
+        if self._task is None and not self._closed:
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run())
             self._sender = loop.create_task(self._send_queued())
 
     async def wait_connected(self, timeout_seconds: float) -> None:
-        """Return when the server has answered. Raises `LogUnavailable`."""
+        """Return when the server has answered. Raises `LogUnavailable`, after `close` at once."""
         self.start()
+        if self._closed:
+            raise LogUnavailable("NATS: this process has closed the connection")
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._connected.wait()
@@ -196,7 +216,7 @@ class NatsConnection:
                 if self._queue:
                     await self._drained.wait()
                 if self._client is not None:
-                    await self._client.flush(max(1, int(timeout_seconds)))
+                    await _call(self._client.flush(max(1, int(timeout_seconds))))
         except _FAILURES as error:
             raise LogUnavailable(self._unavailable("NATS", timeout_seconds)) from error
 
@@ -217,7 +237,7 @@ class NatsConnection:
         try:
             left = max(0.001, deadline - time.monotonic())
             async with asyncio.timeout(left):
-                return await client.request(subject, payload, timeout=left, headers=headers)
+                return await _call(client.request(subject, payload, timeout=left, headers=headers))
         except nats.errors.NoRespondersError as error:
             raise LogUnavailable(
                 f"{what}: nobody answers on {subject}; JetStream may be disabled, or without a"
@@ -278,21 +298,24 @@ class NatsConnection:
             self._subscriptions.remove(subscription)
             if subscription.client_subscription is not None:
                 with contextlib.suppress(*_FAILURES):
-                    await subscription.client_subscription.unsubscribe()
+                    await _call(subscription.client_subscription.unsubscribe())
 
     async def _subscribe(self, client: Client, subscription: NatsSubscription) -> None:
-        subscription.client_subscription = await client.subscribe(
-            subscription.subject,
-            cb=subscription.on_message,
-            # Subscribers ask for what they receive; the client must not drop any of it.
-            pending_msgs_limit=0,
-            pending_bytes_limit=0,
+        subscription.client_subscription = await _call(
+            client.subscribe(
+                subscription.subject,
+                cb=subscription.on_message,
+                # Subscribers ask for what they receive; the client must not drop any of it.
+                pending_msgs_limit=0,
+                pending_bytes_limit=0,
+            )
         )
 
     # The connection.
 
     async def close(self) -> None:
-        """Close. Idempotent. Messages that are not sent yet are dropped."""
+        """Close for good. Idempotent. Messages that are not sent yet are dropped."""
+        self._closed = True
         tasks = [task for task in (self._task, self._sender) if task is not None]
         for task in tasks:
             task.cancel()
@@ -308,21 +331,7 @@ class NatsConnection:
             self._ended.clear()
             client = _Client(self._options)
             try:
-                await client.connect(
-                    **self._options.client(),
-                    allow_reconnect=True,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # any number
-                    connect_timeout=_CONNECT_SECONDS,
-                    ping_interval=_PING_SECONDS,
-                    max_outstanding_pings=2,
-                    pending_size=_BUFFER_BYTES_MAX,
-                    flush_timeout=_FLUSH_SECONDS,
-                    error_cb=self._on_error,
-                    disconnected_cb=self._on_disconnected,
-                    reconnected_cb=self._on_reconnected,
-                    closed_cb=self._on_closed,
-                )
+                await _call(self._connect(client))
                 for subscription in self._subscriptions:
                     await self._subscribe(client, subscription)
                 self._client = client
@@ -342,6 +351,23 @@ class NatsConnection:
             self._client = None
             await self._close_client(client)
             await asyncio.sleep(_REPLACE_SECONDS)
+
+    def _connect(self, client: Client) -> Awaitable[None]:
+        return client.connect(
+            **self._options.client(),
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_SECONDS,  # type: ignore[arg-type]  # any number
+            connect_timeout=_CONNECT_SECONDS,
+            ping_interval=_PING_SECONDS,
+            max_outstanding_pings=2,
+            pending_size=_BUFFER_BYTES_MAX,
+            flush_timeout=_FLUSH_SECONDS,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+        )
 
     async def _close_client(self, client: Client) -> None:
         # The library asserts that the client has begun to connect.
@@ -385,7 +411,8 @@ class NatsConnection:
 
     async def _send_queued(self) -> None:
         queue = self._queue
-        while True:
+        # The library ignores a cancellation while it publishes.
+        while not self._closed:
             await self._waiting.wait()
             self._waiting.clear()
             await self._connected.wait()

@@ -18,6 +18,7 @@ from headrace.domain.errors import HeadraceError, Permanent
 from headrace.domain.feed import AlarmKind
 from headrace.domain.ports import Lag
 from headrace.domain.record import StoredRecord
+from headrace.runtime.tasks import end_task
 
 logger = structlog.get_logger(__name__)
 
@@ -137,6 +138,8 @@ class TopicReader:
     async def close(self) -> None:
         """Store what is done and give the partition back. Raises `LogUnavailable`."""
         await self.abandon()
+        # It would take the lease again.
+        await end_task(self._task)
         try:
             await self.position.release(self._held.clear())
         except ApiError as error:

@@ -1,0 +1,103 @@
+"""A task that is cancelled while it waits for NATS ends, and a closed connection stays closed."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from headrace.adapters.nats.connection import NatsConnection
+from headrace.adapters.nats.options import NatsOptions
+from headrace.domain.errors import LogUnavailable
+from tests.support.nats_server import NatsServer
+
+Call = Callable[[NatsConnection], Coroutine[Any, Any, object]]
+
+
+async def _ignore(_message: object) -> None:
+    """Do nothing with a message."""
+
+
+async def _subscribe(connection: NatsConnection) -> None:
+    await connection.subscribe("subject", _ignore)
+
+
+CALLS: list[tuple[str, Call]] = [
+    ("request", lambda connection: connection.request("subject", b"", timeout_seconds=5)),
+    ("flush", lambda connection: connection.flush(5)),
+    ("subscribe", _subscribe),
+]
+
+
+@pytest.mark.parametrize(("name", "call"), CALLS, ids=[name for name, _ in CALLS])
+async def test_a_cancellation_beside_the_answer_ends_the_task(
+    name: str, call: Call, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the library does it: `asyncio.wait_for` of Python 3.11 returns the answer, and its flush
+    catches the cancellation.
+    """
+    waits, called = asyncio.Event(), asyncio.Event()
+
+    async def ignores_a_cancellation(*_: object, **__: object) -> None:
+        called.set()
+        try:
+            await waits.wait()
+        except asyncio.CancelledError:
+            return
+
+    connection = NatsConnection(nats_server.options)
+    await connection.wait_connected(10)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(Client, name, ignores_a_cancellation)
+            task = asyncio.ensure_future(call(connection))
+            async with asyncio.timeout(10):
+                await called.wait()
+                task.cancel()
+                await asyncio.wait([task])
+        assert task.cancelled()
+    finally:
+        await connection.close()
+
+
+async def test_the_sender_ends_although_the_library_ignores_its_cancellation(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, called = asyncio.Event(), asyncio.Event()
+
+    async def publish(*_: object, **__: object) -> None:
+        called.set()
+        try:
+            await waits.wait()
+        except asyncio.CancelledError:
+            return
+
+    connection = NatsConnection(nats_server.options)
+    await connection.wait_connected(10)
+    monkeypatch.setattr(Client, "publish", publish)
+    connection.send("subject", b"")
+    async with asyncio.timeout(10):
+        await called.wait()
+        sender = connection._sender
+        await connection.close()
+    assert sender is not None
+    assert sender.done()
+
+
+async def test_a_closed_connection_is_not_opened_again(nats_server: NatsServer) -> None:
+    connection = NatsConnection(nats_server.options)
+    await connection.wait_connected(10)
+    await connection.close()
+    with pytest.raises(LogUnavailable, match="closed"):
+        await connection.request("subject", b"")
+    connection.start()
+    assert not connection.is_connected
+    await connection.close()
+
+
+async def test_a_connection_closed_before_it_began_stays_closed() -> None:
+    connection = NatsConnection(NatsOptions(servers=("nats://127.0.0.1:1",)))
+    await connection.close()
+    with pytest.raises(LogUnavailable, match="closed"):
+        await connection.wait_connected(10)
