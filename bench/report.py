@@ -6,7 +6,7 @@ import subprocess
 import sysconfig
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -51,6 +51,17 @@ class Figures:
         """CPU per event as a multiple of the bare program's; None where that was not measured."""
         own = self.ingress_us if self.dispatcher_us is None else self.dispatcher_us
         return own / self.bare_us if own and self.bare_us else None
+
+
+def median_pair(pairs: Sequence[Figures]) -> Figures:
+    """Return the figures whose ratio is the median, the higher one of two; the note has the lowest
+    and the highest ratio. Raises ValueError if a ratio was not measured.
+    """
+    found = sorted((figures.ratio or 0.0, at) for at, figures in enumerate(pairs))
+    if not found or not found[0][0]:
+        raise ValueError("a pair has figures of both programs")
+    note = f"median of {len(found)} ratios, {found[0][0]:.2f} to {found[-1][0]:.2f}"
+    return replace(pairs[found[len(found) // 2][1]], note=note)
 
 
 @dataclass(slots=True)
