@@ -152,15 +152,15 @@ def binary_lines(layout: RecordLayout, values: tuple[bytes, ...]) -> bytes | Non
     """As `write_binary`, of headers that `split` was called for; None if one of them has to be left
     out.
     """
-    taken = layout.take(values)
-    joined = b"".join(taken)
-    if joined.translate(PLAIN) != joined:
-        taken = tuple(map(encode, taken))
+    fields = layout.take_fields(values)
+    joined = b"".join(fields)
+    if joined.translate(PLAIN) == joined:  # The usual case: nothing is encoded or left out.
+        return layout.lines % fields
     plain = layout.take_plain(values)
     joined = b"".join(plain)
     if joined.translate(FIELD_TEXT) != joined:
         return None
-    return layout.lines % (taken + plain)
+    return layout.lines % (*map(encode, layout.take(values)), *plain)
 
 
 def write_position(partition: int, offset: int) -> bytes:

@@ -21,8 +21,9 @@ from headrace.domain.record import Headers, Record, StoredRecord
 _PRINTABLE: Final = allowing(bytes(range(0x20, 0x7F)))
 _STRUCTURED_TYPE: Final = b"application/cloudevents+json"
 _STRUCTURED: Final = ContentMode.STRUCTURED
-"""An alias: reading a member through its enum class takes ten times as long, and this member is
-read for each record.
+_BATCH: Final = ContentMode.BATCH
+"""Aliases: reading a member through its enum class takes ten times as long, and these are read for
+each record.
 """
 
 
@@ -127,7 +128,7 @@ def _mode(content_type: bytes) -> ContentMode:
         raise InvalidEvent(
             "datacontenttype", f"must not be an event format other than {fault.accepted}"
         ) from None
-    if found is ContentMode.BATCH:
+    if found is _BATCH:
         raise InvalidEvent("datacontenttype", "must not be a batch: a record holds one event")
     return found
 

@@ -39,7 +39,9 @@ class RecordLayout:
     """`names`, and `datacontenttype` if there is a content type."""
     take_all: Take
     lines: bytes
-    """HTTP header lines with a placeholder for each value of `take`, then of `take_plain`."""
+    """HTTP header lines with a placeholder for each value of `take_fields`."""
+    take_fields: Take
+    """The values of `take`, then those of `take_plain`."""
     take_plain: Take
     """Values that are sent unchanged: content type and passthrough headers."""
     plain_lines: bytes
@@ -99,6 +101,7 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
             fault = fault or (name, attributes.missing(name).rule)
     order = {name: position for position, name in enumerate(kept)}
     plain = [("content-type", content_type)] if content_type >= 0 else []
+    plain_positions = [position for _, position in plain + carried]
     specversion, id_, source, type_ = (order.get(name, -1) for name in attributes.REQUIRED)
     return RecordLayout(
         names=tuple(kept),
@@ -108,7 +111,8 @@ def _lay_out(names: tuple[str, ...]) -> RecordLayout:
         take_all=_taker([*kept.values(), *(position for _, position in plain)]),
         lines=b"".join(b"ce-%b: %%b\r\n" % name.encode() for name in kept)
         + _lines(plain + carried),
-        take_plain=_taker([position for _, position in plain + carried]),
+        take_fields=_taker([*kept.values(), *plain_positions]),
+        take_plain=_taker(plain_positions),
         plain_lines=_lines(carried),
         take_passthrough=_taker([position for _, position in carried]),
         required=(specversion, id_, source, type_),
