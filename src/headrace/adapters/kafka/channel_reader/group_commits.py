@@ -17,6 +17,8 @@ from headrace.domain.feed import AlarmKind
 from headrace.domain.record import Partition
 
 COMMIT_INTERVAL_SECONDS = 0.1
+REFUSED_INTERVAL_SECONDS = 1.0
+"""Between the commits of a group for which all are refused: they take the rate of the others."""
 COMMIT_SECONDS = 5.0
 FINAL_COMMIT_SECONDS = 3.0
 REFUSED_NEXT_STEP: Final = "; `headrace acls` lists the permissions that the dispatcher needs"
@@ -58,10 +60,10 @@ class GroupCommits:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[bool]] = set()
 
-    def schedule(self, feed: SubscriptionFeed) -> None:
-        """Commit what the feed has done, within 100 ms or when the rate of the process allows."""
+    def schedule(self, feed: SubscriptionFeed, seconds: float = COMMIT_INTERVAL_SECONDS) -> None:
+        """Commit what the feed has done, after this time or when the rate of the process allows."""
         if feed.commit_timer is None:
-            delay = max(COMMIT_INTERVAL_SECONDS, self._limiter.reserve(self._loop.time()))
+            delay = max(seconds, self._limiter.reserve(self._loop.time()))
             feed.commit_timer = self._loop.call_later(delay, self._send, feed)
 
     def _send(self, feed: SubscriptionFeed) -> None:
@@ -154,9 +156,11 @@ class GroupCommits:
         if result.outcome is CommitOutcome.MEMBERS:
             self._on_members(feed)
         self._report_refusal(feed, result)
+        stored = [is_stored(result, position.partition) for _, position in found]
         if feed.has_changed():
-            self.schedule(feed)
-        return all(is_stored(result, position.partition) for _, position in found)
+            refused = result.outcome is CommitOutcome.REFUSED and not any(stored)
+            self.schedule(feed, REFUSED_INTERVAL_SECONDS if refused else COMMIT_INTERVAL_SECONDS)
+        return all(stored)
 
     def _report_refusal(self, feed: SubscriptionFeed, result: CommitResult) -> None:
         """Of a topic that is gone, the reader reports that it cannot be read."""

@@ -5,7 +5,11 @@ coordinator.
 import asyncio
 from collections.abc import Callable, Sequence
 
-from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
+from headrace.adapters.kafka.channel_reader.group_commits import (
+    COMMIT_INTERVAL_SECONDS,
+    REFUSED_INTERVAL_SECONDS,
+    GroupCommits,
+)
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
 from headrace.adapters.kafka.consumer.positions import CommitRateLimiter, Position
@@ -146,6 +150,24 @@ async def test_a_commit_that_is_refused_is_an_alarm() -> None:
     assert reason in alarm.detail
     assert "headrace acls" in alarm.detail
     assert feed.has_changed()
+    feed.close()
+
+
+async def test_a_group_whose_commits_are_all_refused_is_asked_once_a_second() -> None:
+    """One of which a part is stored continues at its rate."""
+    commits, coordinator, member, feed, listener = open_commits()
+    member.confirm_membership()
+    loop = asyncio.get_running_loop()
+    listener.finish(listener.records)
+    error: HeadraceError = WriteRefused("no permission")
+    for numbers, seconds in (((0, 1), REFUSED_INTERVAL_SECONDS), ((0,), COMMIT_INTERVAL_SECONDS)):
+        coordinator.refused = {Partition("t", number): error for number in numbers}
+        begun = loop.time()
+        await commits._store(feed, None, 1.0)
+        assert feed.commit_timer is not None
+        assert begun + seconds <= feed.commit_timer.when() <= loop.time() + seconds
+        feed.commit_timer.cancel()
+        feed.commit_timer = None
     feed.close()
 
 
