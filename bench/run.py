@@ -4,8 +4,8 @@ both together, and each kind of source (`bench.sources`).
 wrk sends and nginx receives, so that neither is the limit. A bare ingress and a bare dispatcher
 (`bench.bare`), which do as little as possible with the same libraries, run in turn with ours: the
 ratio to them holds on other machines, microseconds do not. That of the dispatcher is the median of
-`PAIRS` pairs. CPU per event is user and system time of
-the one process; on a busy machine it is reliable, events per second are not.
+`PAIRS` pairs. CPU per event is user and system time of the one process; on a busy machine it is
+reliable, events per second are not.
 """
 
 import argparse
@@ -126,8 +126,8 @@ class Bench:
         else:
             self._warm_up(keyed=True)
         for count in triggers if "dispatcher" in cases else ():
-            for ordered in (False, True):
-                self._dispatcher(count, ordered=ordered)
+            for order in ("unordered", "ordered"):
+                self._dispatcher(count, order)
         for count in SUBSCRIPTIONS if "channels" in cases else ():
             self._channel(count)
         if "drain" in cases:
@@ -240,8 +240,7 @@ class Bench:
         self._system.wait_ready(broker(NAMESPACE, name), *manifests, seconds=120.0)
         return manifests
 
-    def _dispatcher(self, count: int, *, ordered: bool) -> None:
-        order = "ordered" if ordered else "unordered"
+    def _dispatcher(self, count: int, order: str) -> None:
         if count > 1:
             self._add(self._backlog(f"{order}-{count}", count, order))
             return
@@ -250,8 +249,7 @@ class Bench:
 
     def _backlog(self, name: str, count: int, order: str, *, bare: bool = False) -> Figures:
         """Deliver the backlog of a Broker of this name to this number of Triggers."""
-        ordered = order == "ordered"
-        manifests = self._establish(name, count, url=self._sink.url, ordered=ordered)
+        manifests = self._establish(name, count, url=self._sink.url, ordered=order == "ordered")
         topic = f"knative-broker-{NAMESPACE}-{name}"
         figures = self._deliver(
             "dispatcher", count, order, self._sizes.deliveries, topic, bare=bare

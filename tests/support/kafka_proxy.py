@@ -97,8 +97,11 @@ class KafkaProxy:
         for answer in _frames(broker, client):
             kind, version = asked.pop(struct.unpack_from(">i", answer)[0], (None, 0))
             if kind == _METADATA:
-                read = self._metadata if version >= _FLEXIBLE_METADATA else self._older_metadata
-                answer = read(answer, version)
+                answer = (
+                    self._metadata(answer)
+                    if version >= _FLEXIBLE_METADATA
+                    else self._older_metadata(answer, version)
+                )
             elif kind == _FIND_COORDINATOR:
                 # Small enough for the four bytes of the port to occur nowhere else.
                 answer = answer.replace(
@@ -123,9 +126,8 @@ class KafkaProxy:
             return answer[:start] + struct.pack(">i", 0) + answer[at:]
         return answer[: start + 4] + brokers + answer[at:]
 
-    def _metadata(self, answer: bytes, version: int) -> bytes:
+    def _metadata(self, answer: bytes) -> bytes:
         """The response with the proxy's port in place of the broker's, or without brokers."""
-        del version
         start = 9  # Correlation id, tagged fields (none), throttle time.
         count, at = _uvarint(answer, start)
         brokers = b""

@@ -36,7 +36,7 @@ from headrace_apiserver.kubeconfig import (
 )
 from headrace_apiserver.statuses import StatusError
 from headrace_controller.settings import ControllerSettings
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Certificate
 from tests.support.mounted_secret import MountedSecret
 from tests.support.wait_until import wait_until
 from tests.unit.apiserver.running_api import ApiUnderTest, running_api
@@ -226,19 +226,26 @@ def test_a_second_controller_writes_another_kubeconfig(tmp_path: Path) -> None:
         assert [first.url, second.url] == found
 
 
+def tls_settings(
+    own: Certificate | MountedSecret, tokens: Path, kubeconfig: Path, client_ca: Path | None = None
+) -> ControllerSettings:
+    """An API with this certificate and tokens, on a free port."""
+    return ControllerSettings(
+        port=0,
+        token_file=tokens,
+        tls_cert_file=own.certificate,
+        tls_key_file=own.key,
+        client_ca_file=client_ca,
+        kubeconfig_out=kubeconfig,
+    )
+
+
 @pytest.fixture
 def secured(tmp_path: Path, token_file: Path) -> Iterator[tuple[ApiUnderTest, Authority]]:
     """An API on TLS that accepts tokens and the certificates of one authority."""
     authority = Authority(tmp_path / "ca")
     own = authority.sign("api")
-    settings = ControllerSettings(
-        port=0,
-        token_file=token_file,
-        tls_cert_file=own.certificate,
-        tls_key_file=own.key,
-        client_ca_file=authority.file,
-        kubeconfig_out=tmp_path / "kubeconfig",
-    )
+    settings = tls_settings(own, token_file, tmp_path / "kubeconfig", client_ca=authority.file)
     with running_api(settings) as api:
         yield api, authority
 
@@ -298,14 +305,7 @@ def test_renewed_files_are_used_by_new_connections(
     tokens = tmp_path / "tokens"
     tokens.write_text(f"{TOKEN}\n")
     config = tmp_path / "kubeconfig"
-    settings = ControllerSettings(
-        port=0,
-        token_file=tokens,
-        tls_cert_file=own.certificate,
-        tls_key_file=own.key,
-        client_ca_file=own.authorities,
-        kubeconfig_out=config,
-    )
+    settings = tls_settings(own, tokens, config, client_ca=own.authorities)
     renewed = second.sign("api")
 
     def ask(pool: urllib3.PoolManager, url: str, token: str = "") -> int:
@@ -355,14 +355,7 @@ def test_a_kubeconfig_has_the_certificate_in_use(
     tokens = tmp_path / "tokens"
     tokens.write_text(f"{TOKEN}\n")
     config = tmp_path / "kubeconfig"
-    settings = ControllerSettings(
-        port=0,
-        token_file=tokens,
-        tls_cert_file=own.certificate,
-        tls_key_file=own.key,
-        kubeconfig_out=config,
-    )
-    with running_api(settings):
+    with running_api(tls_settings(own, tokens, config)):
         own.certificate.write_text("half of a certificate")
         tokens.write_text(f"{OTHER}\n")
         wait_until(lambda: OTHER in config.read_text(), what="a kubeconfig with the new token")

@@ -30,30 +30,37 @@ CALLS: list[tuple[str, Call]] = [
 ]
 
 
+class IgnoredCancellation:
+    """A call of the client library that returns when it is cancelled. That is what the library
+    does: `asyncio.wait_for` of Python 3.11 returns the answer, and its flush catches the
+    cancellation.
+    """
+
+    def __init__(self) -> None:
+        self.called = asyncio.Event()
+
+    async def __call__(self, *_: object, **__: object) -> None:
+        """Wait."""
+        self.called.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+
 @pytest.mark.parametrize(("name", "call"), CALLS, ids=[name for name, _ in CALLS])
 async def test_a_cancellation_beside_the_answer_ends_the_task(
     name: str, call: Call, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the library does it: `asyncio.wait_for` of Python 3.11 returns the answer, and its flush
-    catches the cancellation.
-    """
-    waits, called = asyncio.Event(), asyncio.Event()
-
-    async def ignores_a_cancellation(*_: object, **__: object) -> None:
-        called.set()
-        try:
-            await waits.wait()
-        except asyncio.CancelledError:
-            return
-
+    ignored = IgnoredCancellation()
     connection = NatsConnection(nats_server.options)
     await connection.wait_connected(10)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(Client, name, ignores_a_cancellation)
+            patch.setattr(Client, name, ignored)
             task = asyncio.ensure_future(call(connection))
             async with asyncio.timeout(10):
-                await called.wait()
+                await ignored.called.wait()
                 task.cancel()
                 await asyncio.wait([task])
         assert task.cancelled()
@@ -64,21 +71,13 @@ async def test_a_cancellation_beside_the_answer_ends_the_task(
 async def test_the_sender_ends_although_the_library_ignores_its_cancellation(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits, called = asyncio.Event(), asyncio.Event()
-
-    async def publish(*_: object, **__: object) -> None:
-        called.set()
-        try:
-            await waits.wait()
-        except asyncio.CancelledError:
-            return
-
+    ignored = IgnoredCancellation()
     connection = NatsConnection(nats_server.options)
     await connection.wait_connected(10)
-    monkeypatch.setattr(Client, "publish", publish)
+    monkeypatch.setattr(Client, "publish", ignored)
     connection.send("subject", b"")
     async with asyncio.timeout(10):
-        await called.wait()
+        await ignored.called.wait()
         sender = connection._sender
         await connection.close()
     assert sender is not None
