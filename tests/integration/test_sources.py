@@ -6,6 +6,7 @@ import base64
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,48 @@ def test_another_process_continues_where_a_killed_one_was(headrace: HeadraceUnde
     headrace.run_with(holder, ["--port", "0", "--instance", holder, *headrace.options_of_sources()])
     headrace.wait_until_ready(holder)
     headrace.delete(source)
+
+
+def test_a_source_stays_ready_when_it_passes_to_another_process(
+    headrace: HeadraceUnderTest,
+) -> None:
+    """A process is stopped, and started again: its sources run elsewhere, and some come back."""
+    if "sources-1" not in headrace.services:
+        pytest.skip("`headrace up` is one process, and no process survives it")
+    names = [f"passed-{n}" for n in range(4)]
+    sources = [ping(name, {"uri": headrace.sinks.url(name)}) for name in names]
+    for name in names:
+        headrace.sinks.script(name, Script())
+    headrace.establish(*sources)
+    since = {name: _ready_since(headrace, name) for name in names}
+    # Its times have whole seconds.
+    wait_until(
+        lambda: datetime.now(UTC) > max(since.values()) + timedelta(seconds=2),
+        10,
+        "a change would have another time",
+    )
+    process = headrace.services["sources-0"]
+    process.stop()
+    wait_until(
+        lambda: all(_runs(headrace, name) == ["sources-1"] for name in names),
+        TAKE_OVER_SECONDS,
+        "the other process runs them",
+    )
+    process.start(env={})
+    headrace.wait_until_ready("sources-0")
+    wait_until(
+        lambda: any(_runs(headrace, name) == ["sources-0"] for name in names),
+        TAKE_OVER_SECONDS,
+        "the first one runs some of them",
+    )
+    headrace.wait_ready(*sources)
+    assert {name: _ready_since(headrace, name) for name in names} == since
+    headrace.delete(*sources)
+
+
+def _ready_since(headrace: HeadraceUnderTest, name: str) -> datetime:
+    found = headrace.get(ping(name, {})) or {}
+    return datetime.fromisoformat(condition(found, "Ready")["lastTransitionTime"])
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")

@@ -25,6 +25,7 @@ from headrace_controller.reconcile.observed_state import Installation, ObservedS
 from headrace_controller.reconcile.references import NAMESPACE_KIND, SYSTEM_REFERENCES
 from headrace_controller.reconcile.registry import Reconcilers
 from headrace_controller.reconcile.validation import ResourceValidator
+from headrace_controller.source_reports import SourceReports
 from headrace_controller.system_config import SystemConfigReader
 
 logger = structlog.get_logger(__name__)
@@ -66,6 +67,7 @@ class Observer:
         self._executor = executor
         self._system_config = SystemConfigReader(ports.store.find)
         self._validator = ResourceValidator()
+        self._source_reports = SourceReports(ports.clock)
         self._parsed_records: dict[str, tuple[Resource, OwnershipRecord]] = {}
         self._seen_types: set[ObservedEventType] = set()
         self._seen_processes: object = None
@@ -97,10 +99,12 @@ class Observer:
 
     def has_process_changes(self) -> bool:
         """Whether processes have started or ended since the last look, or report something else of
-        their subscriptions or of events; or a schema was fetched, or is to be fetched again.
+        their subscriptions or of events; or a source was not taken over in time; or a schema was
+        fetched, or is to be fetched again.
         """
         return (
             self._processes() != self._seen_processes
+            or self._source_reports.is_due()
             or self._schemas.version != self._schemas_version
             or self._schemas.is_due()
         )
@@ -209,6 +213,7 @@ class Observer:
         referenced = [found for each in named if (found := self._store.find(each)) is not None]
         for api_version, kind, namespace in workloads:
             referenced += self._store.list(kind_of_reference(api_version, kind), namespace)
+        routes, instances = self.routes(), self._ports.instances.live()
         return ObservedState(
             installation=self._installation,
             now=self._ports.clock.now(),
@@ -227,11 +232,12 @@ class Observer:
             ),
             ownership_records=ownership_records,
             backend=facts,
-            routes=self.routes(),
+            routes=routes,
             removed_routes=self._applied_removed_routes(),
             route_positions=dict(self._executor.positions),
             routes_end=self._ports.routing.table.position,
-            instances=self._ports.instances.live(),
+            instances=instances,
+            source_reports=self._source_reports.merged(instances, routes),
             failed_steps=dict(self._executor.failed_steps),
         )
 

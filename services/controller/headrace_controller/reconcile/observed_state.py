@@ -11,7 +11,6 @@ from headrace.domain.backend_name import IN_MEMORY, KAFKA, backend_of
 from headrace.domain.ports import Instance
 from headrace.domain.routing import Addressable, Route
 from headrace.domain.source_report import SourceReport
-from headrace.domain.source_report import merge as merge_sources
 from headrace.domain.subscription_state import SubscriptionState, merge, read
 from headrace.resources.control_ports import ClusterDescription
 from headrace.resources.destination import Unresolved
@@ -116,6 +115,8 @@ class ObservedState:
     routes_end: int = -1
     """Log position of the routing table's newest record."""
     instances: Sequence[Instance] = ()
+    source_reports: Mapping[str, SourceReport] = field(default_factory=dict)
+    """By uid, what the processes report of the sources that they run."""
     event_schemas: dict[str, SchemaResult] = field(default_factory=dict)
     """What was read of the schemas that are wanted, by uid of the EventType. Filled in after the
     rest is known, because only that says which schemas are wanted.
@@ -180,9 +181,7 @@ class ObservedState:
 
     def report_of(self, uid: str) -> SourceReport | None:
         """What the processes report of a source; None if none of them runs it."""
-        return merge_sources(
-            instance.sources[uid] for instance in self.instances if uid in instance.sources
-        )
+        return self.source_reports.get(uid)
 
     def blocked(self, name: str) -> StepFailure | None:
         """The failure that a step about this topic or group still has to wait for."""
