@@ -53,14 +53,17 @@ class CountingGuard(NoGuard):
 class ReaderProcess:
     """A topic, and a process that reads it for subscriptions."""
 
-    def __init__(self, kafka: KafkaUnderTest, reading: KafkaOptions | None = None) -> None:
-        """`reading` are the options of the process."""
-        self.topic = kafka.create_topic("channel", partitions=PARTITIONS)
+    def __init__(
+        self, kafka: KafkaUnderTest, reading: KafkaOptions | None = None, *, topic: str = ""
+    ) -> None:
+        """`reading` are the options of the process. It reads a new topic, or this one."""
+        self.topic = topic or kafka.create_topic("channel", partitions=PARTITIONS)
         self.options = KafkaOptions(bootstrap_servers=kafka.bootstrap_servers)
         self.reading = reading or self.options
         self.shared = SharedConsumerResources.create(self.reading, topic_ids_seconds=0.2)
         self.guard = CountingGuard()
         self.readers = ChannelReaders(self.shared, lambda _: self.guard)
+        self.drain_seconds = 5.0
         self._producer = Producer(self.options.client(linger_ms=1))
         self._feeds: list[SubscriptionFeed] = []
 
@@ -128,7 +131,9 @@ class ReaderProcess:
                 bounds=FeedBounds(records_max=records_max),
                 filter=filters.compile(entries),
             ),
-            ConsumerConfig(options=self.reading, group="", topics=()),
+            ConsumerConfig(
+                options=self.reading, group="", topics=(), drain_seconds=self.drain_seconds
+            ),
             None,
             listener.alarms.append,
         )
@@ -255,6 +260,43 @@ async def test_a_feed_that_joins_a_full_one_is_not_held_up(process: ReaderProces
     assert joining.offsets() == list(range(200, 300))
     await finish_as_they_come(full, 300)
     assert full.offsets() == list(range(300))
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["it ends", "it is given up"])
+async def test_a_request_that_hangs_while_partitions_are_given_back_holds_up_no_other_feed(
+    process: ReaderProcess, kafka: KafkaUnderTest, returns: bool
+) -> None:
+    """In the partitions that stay. The drain waits for it, and the reader for the drain."""
+    hanging, prompt = RecordingListener(give_back=False), RecordingListener(finish=True)
+    process.drain_seconds = 8.0
+    group = await process.group()
+    process.open(await process.group(), hanging, records_max=20)
+    process.open(group, prompt)
+    await process.append(["a"], partition=0)
+    await process.append(["a"], partition=1)
+    await hanging.has(2)
+    await prompt.has(2)
+    other, received = ReaderProcess(kafka, topic=process.topic), RecordingListener(finish=True)
+    try:
+        other.open(group, received)
+        await wait_until_async(lambda: hanging.returns, 20, "a partition is to be given back")
+        stays = 1 - hanging.revoked[0].partition
+        await process.append(["b"] * 200, partition=stays)
+        await wait_until_async(lambda: len(prompt.offsets(stays)) == 201, 7, "its events arrive")
+        assert not hanging.lost, "the drain has ended"
+        if returns:
+            hanging.returns[0]()
+        await process.append(["b"] * 200, partition=1 - stays)
+        await wait_until_async(lambda: len(received.records) == 200, 20, "the partition is passed")
+        await process.append(["c"] * 200, partition=stays)
+        await wait_until_async(lambda: len(prompt.offsets(stays)) == 401, 10, "more events arrive")
+        assert prompt.offsets(stays) == list(range(401)), "each arrives once"
+        assert received.offsets(1 - stays) == list(range(1, 201))
+        await process.has_committed(group, {stays: 401, 1 - stays: 201})
+        await finish_as_they_come(hanging, 402)
+        assert hanging.offsets(stays) == list(range(401))
+    finally:
+        await other.close()
 
 
 async def test_a_paused_partition_holds_up_no_other_feed(process: ReaderProcess) -> None:

@@ -48,12 +48,12 @@ class Reader(Protocol):
         """
         ...
 
-    def position(self, number: int) -> int:
-        """The offset that the reader reads next."""
+    def goal(self, number: int) -> int:
+        """The offset from which the reader reads for a feed that has reached it."""
         ...
 
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
-        """A feed has reached the position of the reader."""
+        """A feed has reached that offset."""
         ...
 
     def log_is_shorter(self, number: int) -> None:
@@ -139,6 +139,12 @@ class CatchUp:
             self._end_if_empty(number, turn)
         self._offer_again()
 
+    def release(self, number: int) -> None:
+        """Read no more in this partition. The reader knows where its feeds are."""
+        if (turn := self._turns.get(number)) is not None:
+            self._skip_unwanted(number, turn)
+        self.drop(number)
+
     def drop(self, number: int) -> None:
         """This process does not own the partition any longer."""
         self._waiting.pop(number, None)
@@ -171,7 +177,7 @@ class CatchUp:
             first = next(iter(waiting))
             if not first.takes(number):
                 del waiting[first]
-            elif first.next_offset(number) >= self._reader.position(number):
+            elif first.next_offset(number) >= self._reader.goal(number):
                 del waiting[first]
                 self._reader.caught_up(first, number)
             else:
@@ -275,7 +281,7 @@ class CatchUp:
         yield from found
 
     def _advance(self, number: int, turn: _Turn) -> None:
-        if turn.position >= self._reader.position(number):
+        if turn.position >= self._reader.goal(number):
             self._skip_unwanted(number, turn)
             feeds, turn.feeds = turn.feeds, {}
             for feed in feeds:

@@ -43,9 +43,13 @@ START_DISTANCE_MAX: Final = 10_000
 """How many records the reader goes back for a feed when it begins, and how many it reads before it
 reaches a feed that begins ahead of it. Feeds that are further apart do not wait for each other.
 """
+LONG_DRAIN_SECONDS: Final = 0.25
+"""How long a drain of some partitions may take before the feeds are read for by `catch_up` in those
+that stay. The thread of the reader waits for the drain.
+"""
 WAIT_SECONDS_MAX: Final = 0.25
 """As `Backpressure`."""
-NOT_OWNED: Final = 2**63
+BEYOND_ALL: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 """What the feeds report themselves, about their own records and offsets."""
@@ -120,6 +124,10 @@ class ChannelReader:
         """How many feeds follow the reader, by partition."""
         self._overdue = asyncio.Event()
         """Whether the drain deadline of the revocation that runs has passed."""
+        self._drains = 0
+        """Revocations that run."""
+        self._waits_for_drain = False
+        """Whether one of them takes long: no feed follows the reader."""
         self._held: list[StoredRecord] = []
         """Records that some feeds have no room for, and what was read after them."""
         self._later: deque[_Later] = deque()
@@ -413,7 +421,7 @@ class ChannelReader:
         if number not in self._positions or not feed.takes(number) or feed.follows(number):
             return
         ahead = feed.next_offset(number) - self._positions[number]
-        if ahead < 0:
+        if ahead < 0 or self._waits_for_drain:
             self._catch_up.request(feed, number)
             return
         if ahead > START_DISTANCE_MAX:
@@ -436,8 +444,13 @@ class ChannelReader:
         """As `catch_up.Reader.behind`."""
         return len(self.feeds) - self._followers.get(number, 0)
 
+    def goal(self, number: int) -> int:
+        """As `catch_up.Reader.goal`. There is none while the reader waits for a drain."""
+        waits = self._waits_for_drain and number in self._positions
+        return BEYOND_ALL if waits else self.position(number)
+
     def caught_up(self, feed: SubscriptionFeed, number: int) -> None:
-        """A feed has reached the position of the reader."""
+        """As `catch_up.Reader.caught_up`."""
         if number not in self._followers or not feed.takes(number) or feed.follows(number):
             return
         feed.follow(number)
@@ -512,7 +525,7 @@ class ChannelReader:
         wanted = matcher.wanted
         for record in records:
             number = record.partition
-            if record.offset < positions.get(number, NOT_OWNED):
+            if record.offset < positions.get(number, BEYOND_ALL):
                 outdated.append(record)
                 continue
             taken_by_any = False
@@ -598,11 +611,41 @@ class ChannelReader:
         overdue: asyncio.Event,
         drained: Callable[[], None],
     ) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for feed in feeds:
-                tasks.create_task(self._commits.give_back(feed, numbers, overdue))
-            tasks.create_task(self._retries.give_back(numbers, overdue))
-        drained()
+        timer = self._loop.call_later(LONG_DRAIN_SECONDS, self._on_long_drain)
+        self._drains += 1
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for feed in feeds:
+                    tasks.create_task(self._commits.give_back(feed, numbers, overdue))
+                tasks.create_task(self._retries.give_back(numbers, overdue))
+            drained()
+        finally:
+            timer.cancel()
+            self._drains -= 1
+            if self._waits_for_drain and not self._drains and not self._closing:
+                self._end_long_drain()
+
+    def _on_long_drain(self) -> None:
+        """The consumer reads nothing until the drain has ended: what the feeds want of the
+        partitions that stay is read by another one. A request that hangs holds up no other feed.
+        """
+        self._waits_for_drain = True
+        for number, position in self._positions.items():
+            for feed in self.feeds:
+                self._unfollow(feed, number, position)
+                self._place(feed, number)
+
+    def _end_long_drain(self) -> None:
+        """The consumer continues where most feeds are now."""
+        self._waits_for_drain = False
+        for number, position in list(self._positions.items()):
+            self._catch_up.release(number)
+            reached = [feed.next_offset(number) for feed in self.feeds if feed.takes(number)]
+            start = _start([offset for offset in reached if offset > position])
+            if start > position:
+                self._move_ahead(number, start)
+            for feed in self.feeds:
+                self._place(feed, number)
 
     def on_drain_overdue(self, partitions: Collection[Partition]) -> None:
         """As `StartPositionsSource.on_drain_overdue`."""
@@ -631,7 +674,7 @@ class ChannelReader:
         self._in_turn(partition.partition, self._expire, offset)
 
     def _expire(self, number: int, offset: int) -> None:
-        if offset <= self._positions.get(number, NOT_OWNED):  # The reader has moved ahead since.
+        if offset <= self._positions.get(number, BEYOND_ALL):  # The reader has moved ahead since.
             return
         for feed in self.feeds:
             if feed.follows(number):

@@ -41,7 +41,7 @@ class ReaderWithFeedsBehind:
         """See the protocol."""
         return self._behind
 
-    def position(self, number: int) -> int:
+    def goal(self, number: int) -> int:
         """See the protocol."""
         return 1_000
 
