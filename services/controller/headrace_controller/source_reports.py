@@ -81,7 +81,11 @@ def _is_ready(report: SourceReport, known: _Ready | None) -> bool:
     """Whether every condition is True that the adapter has, as far as that is known."""
     conditions = report.conditions
     before = known.report.conditions.keys() if known is not None else set()
-    return bool(conditions) and before <= conditions.keys() and all(each.status for each in conditions.values())
+    return (
+        bool(conditions)
+        and before <= conditions.keys()
+        and all(each.status for each in conditions.values())
+    )
 
 
 def _may_be_handover(before: SourceReport, now: SourceReport | None) -> bool:

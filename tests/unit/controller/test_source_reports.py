@@ -37,7 +37,6 @@ class Reported:
         routes: Mapping[str, Route] = {source_key("s"): self.route} if self.route else {}
         return self._reports.merged(instances, routes).get("s")
 
-    @property
     def is_due(self) -> bool:
         """Whether something has to be decided again."""
         return self._reports.is_due()
@@ -68,10 +67,10 @@ def test_a_source_stays_ready_while_the_next_process_starts_it(
     assert reported(None, report) == READY
     reported.clock.advance(HANDOVER_SECONDS - 0.1)
     assert reported(None, report) == READY
-    assert not reported.is_due
+    assert not reported.is_due()
     assert reported(None, READY) == READY
     reported.clock.advance(HANDOVER_SECONDS)
-    assert not reported.is_due, "the handover is complete"
+    assert not reported.is_due(), "the handover is complete"
 
 
 @pytest.mark.parametrize("report", [None, SourceReport(1, {"Deployed": STARTING})])
@@ -82,9 +81,9 @@ def test_a_source_that_is_not_taken_over_in_time_is_not_ready(
     for _ in range(4):
         assert reported(None, report) == READY
         reported.clock.advance(HANDOVER_SECONDS / 4)
-    assert reported.is_due
+    assert reported.is_due()
     assert reported(None, report) == report
-    assert not reported.is_due
+    assert not reported.is_due()
     assert reported(None, report) == report
 
 
