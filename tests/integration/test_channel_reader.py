@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from headrace.adapters.kafka.channel_reader import assigned_consumer, catch_up, channel_reader
+from headrace.adapters.kafka.channel_reader import assigned_consumer, catch_up, held_records
 from headrace.adapters.kafka.channel_reader.channel_readers import ChannelReaders
 from headrace.adapters.kafka.channel_reader.record_guard import NoGuard
 from headrace.adapters.kafka.channel_reader.subscription_feed import SubscriptionFeed
@@ -354,7 +354,7 @@ def caught_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine with other work, feeds that are equally fast take longer to have room."""
-    for module in (channel_reader, catch_up):
+    for module in (held_records, catch_up):
         monkeypatch.setattr(module, "WAIT_SECONDS_MAX", 15.0)
 
 

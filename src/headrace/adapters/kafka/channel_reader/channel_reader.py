@@ -8,18 +8,16 @@ the retry and dead letter topics of all these subscriptions (`retry_reader`).
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Final
 
 from headrace.adapters.kafka.channel_reader.admission import Admission
-from headrace.adapters.kafka.channel_reader.backpressure import Backpressure, first_refused
+from headrace.adapters.kafka.channel_reader.backpressure import first_refused
 from headrace.adapters.kafka.channel_reader.catch_up import CatchUp
 from headrace.adapters.kafka.channel_reader.event_matcher import EventMatcher
 from headrace.adapters.kafka.channel_reader.group_commits import GroupCommits
+from headrace.adapters.kafka.channel_reader.held_records import HeldRecords
 from headrace.adapters.kafka.channel_reader.log_bounds import LogBounds
 from headrace.adapters.kafka.channel_reader.membership import ReaderMembership
 from headrace.adapters.kafka.channel_reader.reader_consumer import ReaderConsumer
@@ -31,7 +29,6 @@ from headrace.adapters.kafka.channel_reader.subscription_feed import (
     SubscriptionFeed,
 )
 from headrace.adapters.kafka.consumer.config import ConsumerConfig
-from headrace.adapters.kafka.consumer.flow_control import BATCH_RECORDS_MAX
 from headrace.adapters.kafka.consumer.positions import Position
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.adapters.kafka.group_offsets.group_offsets import GroupOffsets
@@ -47,8 +44,6 @@ LONG_DRAIN_SECONDS: Final = 0.25
 """How long a drain of some partitions may take before the feeds are read for by `catch_up` in those
 that stay. The thread of the reader waits for the drain.
 """
-WAIT_SECONDS_MAX: Final = 0.25
-"""As `Backpressure`."""
 BEYOND_ALL: Final = 2**63
 """Above each offset: stands for the position in a partition of another process."""
 _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
@@ -56,19 +51,6 @@ _OWN_ALARMS: Final = frozenset({AlarmKind.COMMIT_FAILED, AlarmKind.EXPIRED})
 _LAZY_SECONDS = 1.0
 _LAZY_COMMITS_PER_SECOND = 20
 """Commits of positions that moved only because records did not match, for all feeds together."""
-
-
-def _nothing() -> None: ...
-
-
-@dataclass(slots=True)
-class _Later:
-    """What has happened in a partition after the records that are held."""
-
-    number: int
-    apply: Callable[[], None]
-    records: list[StoredRecord] = field(default_factory=list)
-    """What was read after that, of all partitions."""
 
 
 class ChannelReader:
@@ -128,14 +110,9 @@ class ChannelReader:
         """Revocations that run."""
         self._waits_for_drain = False
         """Whether one of them takes long: no feed follows the reader."""
-        self._held: list[StoredRecord] = []
-        """Records that some feeds have no room for, and what was read after them."""
-        self._later: deque[_Later] = deque()
-        """What has happened after these records, in order."""
+        self._held = HeldRecords(self._dispatch)
         self._replaced: dict[int, Collection[SubscriptionFeed]] = {}
         """The feeds that had begun in a partition when its log was replaced by another one."""
-        self._backpressure = Backpressure(WAIT_SECONDS_MAX, self._dispatch_held_soon)
-        self._will_dispatch_held = False
         self._progress = ReaderProgress({}, {}, False)
         self._progress_known = False
         """Whether `_progress` is from this callback of the loop."""
@@ -243,7 +220,7 @@ class ChannelReader:
     def _cancel(self) -> None:
         if self._lazy_timer is not None:
             self._lazy_timer.cancel()
-        self._backpressure.end()
+        self._held.backpressure.end()
         self._membership.close()
         self._admission.close()
         for task in self._tasks:
@@ -261,8 +238,7 @@ class ChannelReader:
         """As `Reader.filter_changed`."""
         if feed in self.feeds and not feed.stopping:
             self._matcher.add(feed)
-            if self._backpressure.waiting:  # What waits may be for this feed no longer.
-                self._dispatch_held_soon()
+            self._held.dispatch_if_waiting()
 
     def commit_soon(self, feed: SubscriptionFeed) -> None:
         """As `Reader.commit_soon`."""
@@ -275,8 +251,8 @@ class ChannelReader:
     def room_available(self, feed: SubscriptionFeed) -> None:
         """As `Reader.room_available`."""
         self._catch_up.room_available(feed)
-        if self._backpressure.waiting and self._is_follower(feed):
-            self._dispatch_held_soon()
+        if self._held.backpressure.waiting and self._is_follower(feed):
+            self._held.dispatch_soon()
         self._loop.call_soon(self.place, feed)
 
     def verify_membership(self) -> None:
@@ -454,8 +430,7 @@ class ChannelReader:
         if number not in self._followers or not feed.takes(number) or feed.follows(number):
             return
         feed.follow(number)
-        if self._backpressure.waiting:
-            self._dispatch_held_soon()
+        self._held.dispatch_if_waiting()
         self._followers[number] += 1
         if self._followers[number] == 1:
             self._consumer.resume(Partition(self.topic, number))
@@ -481,42 +456,8 @@ class ChannelReader:
 
     def on_records(self, records: Sequence[StoredRecord]) -> None:
         """As `FeedListener.on_records`."""
-        if self._later:
-            self._later[-1].records += records
-        elif self._held:
-            self._held += records
-        else:
+        if not self._held.append(records):
             self._dispatch(records)
-
-    def _in_turn(self, number: int, apply: Callable[[int, int], None], offset: int) -> None:
-        """Apply what has happened in a partition at `offset`, after its records that are held."""
-        held = chain(self._held, *(each.records for each in self._later))
-        if number in {each.number for each in self._later} or any(
-            each.partition == number for each in held
-        ):
-            self._later.append(_Later(number, partial(apply, number, offset)))
-        else:
-            apply(number, offset)
-
-    def _dispatch_held_soon(self) -> None:
-        """Read on: a feed has room, or the time to wait for that is over."""
-        self._backpressure.end()
-        if not self._will_dispatch_held:
-            self._will_dispatch_held = True
-            self._loop.call_soon(self._dispatch_held)
-
-    def _dispatch_held(self) -> None:
-        """Continue with a part of what was held. `_dispatch` puts back what finds no room again."""
-        self._will_dispatch_held = False
-        part, self._held = self._held[:BATCH_RECORDS_MAX], self._held[BATCH_RECORDS_MAX:]
-        if part:
-            self._dispatch(part)
-        while self._later and not self._held:
-            later = self._later.popleft()
-            self._held = later.records
-            later.apply()
-        if self._held and not self._backpressure.waiting:
-            self._dispatch_held_soon()
 
     def _dispatch(self, records: Sequence[StoredRecord]) -> None:
         batches: dict[SubscriptionFeed, list[StoredRecord]] = {}
@@ -550,7 +491,8 @@ class ChannelReader:
                 taken.append((feed, fresh))
             if refused:
                 refusals[feed] = refused
-        if self._backpressure.begin(filter(self._is_follower, self.feeds), refusals):
+        followers = filter(self._is_follower, self.feeds)
+        if self._held.backpressure.begin(followers, refusals):
             records = self._hold(records, first_refused(records, refusals.values()), outdated)
         else:
             for feed, refused in refusals.items():
@@ -568,8 +510,7 @@ class ChannelReader:
     def _hold(
         self, records: Sequence[StoredRecord], at: int, outdated: Collection[StoredRecord]
     ) -> Sequence[StoredRecord]:
-        """Keep the records from this index on until there is room, and return the others. The
-        consumer reads no more meanwhile than its bounds allow.
+        """Keep the records from this index on until there is room, and return the others.
 
         What was below the position when it was dispatched is not kept. Where the reader has moved
         ahead, it would go back to the records that it has left out, and those up to the next one
@@ -577,7 +518,7 @@ class ChannelReader:
         """
         left_out = set(map(id, outdated))
         kept = [each for each in records[at:] if id(each) not in left_out]
-        self._held[:0] = kept
+        self._held.put_back(kept)
         for record in reversed(kept):
             self._positions[record.partition] = record.offset
         return [*(each for each in records[at:] if id(each) in left_out), *records[:at]]
@@ -671,7 +612,8 @@ class ChannelReader:
 
     def on_expired(self, partition: Partition, offset: int) -> None:
         """As `StartPositionsSource.on_expired`."""
-        self._in_turn(partition.partition, self._expire, offset)
+        number = partition.partition
+        self._held.in_turn(number, partial(self._expire, number, offset))
 
     def _expire(self, number: int, offset: int) -> None:
         if offset <= self._positions.get(number, BEYOND_ALL):  # The reader has moved ahead since.
@@ -703,22 +645,11 @@ class ChannelReader:
             self._positions.pop(number, None)
             self._followers.pop(number, None)
             self._catch_up.drop(number)
-        self._held = self._drop_held(self._held)
-        for later in self._later:
-            later.records = self._drop_held(later.records)
-            if later.number not in self._positions:
-                later.apply = _nothing
-        if self._backpressure.waiting:  # What had no room may be gone.
-            self._dispatch_held_soon()
-
-    def _drop_held(self, held: Sequence[StoredRecord]) -> list[StoredRecord]:
-        """Return the records of partitions that this process owns."""
-        self._consumer.finish([each for each in held if each.partition not in self._positions])
-        return [each for each in held if each.partition in self._positions]
+        self._consumer.finish(self._held.drop_except(self._positions))
 
     def on_end(self, number: int, offset: int) -> None:
         """As `StartPositionsSource.on_end`."""
-        self._in_turn(number, self._reach_end, offset)
+        self._held.in_turn(number, partial(self._reach_end, number, offset))
 
     def _reach_end(self, number: int, offset: int) -> None:
         if number in self._positions:
