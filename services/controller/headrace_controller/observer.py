@@ -155,6 +155,7 @@ class Observer:
     async def _begin_term(self, epoch: int | None) -> None:
         """Read the routing table to its end, and drop what was remembered in an earlier term."""
         self._executor.reset()
+        self._source_reports = SourceReports(self._ports.clock)
         if not await self._ports.routing.refresh(_REFRESH_SECONDS):
             logger.warning(
                 "routing_table_not_read",
