@@ -38,6 +38,8 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
 CALL_SECONDS = 4.0
 """Of a call that fails, and of one that must connect first: a busy machine takes over a second."""
 SECONDS = 20.0
+OPEN_MAX = 1_000
+"""Records that wait to be stored."""
 UNUSABLE = {"security.protocol": "SSL"}
 """What the listener of these tests does not understand."""
 
@@ -235,7 +237,8 @@ async def test_a_log_stores_each_record_once(kafka: KafkaUnderTest, options: Kaf
             with capture_logs() as logs:
                 assert 1 == options.credentials.renew({})
                 while "producer_renewed" not in names(logs):
-                    append(10)
+                    # No more than Kafka stores: there is an end to what may wait.
+                    append(10 if appended - len(reports.outcomes) < OPEN_MAX else 0)
                     await asyncio.sleep(0.001)
                 append(10)
             await wait_until_async(lambda: not log._retired, SECONDS, "the old one is closed")
