@@ -151,13 +151,17 @@ class OpenedReader(ChannelReader):
 
     def read(self, number: int, offsets: Iterable[int], end: int | None = None) -> None:
         """The consumer has read these events, of the type `a`, and the end of the partition."""
+        ends = [] if end is None else [(Partition(CHANNEL, number), end)]
+        self._consumer.on_batch(self.records(number, offsets), ends)
+
+    @staticmethod
+    def records(number: int, offsets: Iterable[int]) -> list[StoredRecord]:
+        """Events of the type `a`, as they are stored."""
         headers = record_headers(type=b"a")
-        records = [
+        return [
             StoredRecord(CHANNEL, number, each, 0, None, b"v", headers, None, 10)
             for each in offsets
         ]
-        ends = [] if end is None else [(Partition(CHANNEL, number), end)]
-        self._consumer.on_batch(records, ends)
 
     def expire(self, number: int, low: int) -> None:
         """The log begins at `low`, behind what is read next."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 import pytest
 
 from headrace.adapters.kafka.channel_reader import channel_reader, subscription_feed
+from headrace.adapters.kafka.channel_reader.assigned_consumer import AssignedConsumer
 from headrace.adapters.kafka.consumer.shared_resources import SharedConsumerResources
 from headrace.domain.record import Partition
 from tests.contract.feeds import RecordingListener
@@ -71,6 +72,62 @@ async def test_a_topic_that_is_created_again_begins_at_the_next_owner(
     assert [1] == list(feed.partitions)
     assert P0 not in [each.partition for each in listener.alarms]
     assert 7 == offsets.stored["first", P0]
+
+
+@pytest.fixture
+def long_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each drain takes long at once, and the test reads for the feeds that are behind."""
+    monkeypatch.setattr(channel_reader, "LONG_DRAIN_SECONDS", 0.0)
+    monkeypatch.setattr(AssignedConsumer, "read", lambda *_: 1)
+    monkeypatch.setattr(AssignedConsumer, "stop_reading", lambda *_: None)
+
+
+@pytest.mark.usefixtures("long_drains")
+async def test_the_reader_continues_after_a_long_drain_where_the_feeds_are(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """Each event is handed out once, and to a feed that has begun meanwhile too."""
+    offsets.stored |= {("new", P1): 8}
+    reader = OpenedReader(shared, offsets)
+    hanging, other, new = (RecordingListener(give_back=each) for each in (False, True, True))
+    reader.open_feed("first", hanging)
+    reader.open_feed("late", other)
+    await reader.assign(0, 1)
+    reader.read(1, [7])
+    request = reader.revoke(0)
+    await wait_until_async(lambda: 1 in reader._catch_up._turns, what="both are read for")
+    reader._catch_up.on_records(P1, 1, reader.records(1, [8, 9]), 10)
+    feed = reader.open_feed("new", new)
+    await wait_until_async(lambda: feed.partitions, what="a feed begins")
+    assert 8 == reader.position(1)
+    hanging.returns[0]()
+    await wait_until_async(lambda: not request.is_open, what="the partition is given back")
+    await wait_until_async(lambda: 10 == reader.position(1), what="the reader is where they are")
+    reader.read(1, [8, 9, 10])
+    assert [[7, 8, 9, 10]] * 2 == [each.offsets(1) for each in (hanging, other)]
+    await wait_until_async(lambda: 1 in reader._catch_up._turns, what="the new one is read for")
+    reader._catch_up.on_records(P1, 1, reader.records(1, [8, 9, 10]), None)
+    reader.read(1, [11])
+    assert [8, 9, 10, 11] == new.offsets(1)
+
+
+@pytest.mark.usefixtures("long_drains")
+async def test_partitions_that_are_lost_during_a_long_drain_begin_again(
+    shared: SharedConsumerResources, offsets: MemoryOffsets
+) -> None:
+    """Where their groups are then."""
+    reader, listener = OpenedReader(shared, offsets), RecordingListener(give_back=False)
+    reader.open_feed("first", listener)
+    await reader.assign(0, 1)
+    reader.revoke(0)
+    await wait_until_async(lambda: 1 in reader._catch_up._turns, what="it is read for")
+    reader._catch_up.on_records(P1, 1, reader.records(1, [7]), None)
+    reader.replace_consumer()
+    assert [P0, P1] == sorted(listener.lost)
+    await wait_until_async(lambda: not reader._drains, what="the drain is over")
+    await reader.assign(1)
+    reader.read(1, [7, 8])
+    assert [7, 7, 8] == listener.offsets(1)
 
 
 class FailingListener(RecordingListener):
