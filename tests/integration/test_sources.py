@@ -253,7 +253,8 @@ def test_a_source_stays_ready_when_it_passes_to_another_process(
     """A process is stopped, and started again: its sources run elsewhere, and some come back."""
     if "sources-1" not in headrace.services:
         pytest.skip("`headrace up` is one process, and no process survives it")
-    names = [f"passed-{n}" for n in range(4)]
+    # Each runs in one of the two by its uid, so both run some of them.
+    names = [f"passed-{n}" for n in range(16)]
     sources = [ping(name, {"uri": headrace.sinks.url(name)}) for name in names]
     for name in names:
         headrace.sinks.script(name, Script())
