@@ -4,11 +4,12 @@ process to another.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from headrace.domain.ports import Clock, Instance
 from headrace.domain.routing import EventSource, Route, source_key
-from headrace.domain.source_report import SourceReport, merge
+from headrace.domain.source_report import SourceCondition, SourceReport, merge
+from headrace.resources.condition_types import DELIVERY_HEALTHY
 
 HANDOVER_SECONDS: Final = 10.0
 """As long as a process that has ended counts as live."""
@@ -19,6 +20,8 @@ class _Ready:
     """The newest report of a source in which every condition was True."""
 
     report: SourceReport
+    runs: tuple[str, Mapping[str, Any]]
+    """The adapter and its configuration."""
     lost_at: float | None = None
     """Monotonic seconds since when the processes report something else."""
 
@@ -45,10 +48,17 @@ class SourceReports:
         now = self._clock.monotonic()
         for uid in {*reports, *self._ready}:
             report, known = reports.get(uid), self._ready.get(uid)
-            if not _is_to_run(routes.get(source_key(uid))):
+            route = routes.get(source_key(uid))
+            if not isinstance(route, EventSource) or route.paused or route.finalizing:
                 self._ready.pop(uid, None)
-            elif report is not None and _is_ready(report, known):
-                self._ready[uid] = _Ready(report)
+                continue
+            runs = (route.adapter, route.config)
+            if known is not None and known.runs != runs:
+                # What was reported is not true of another configuration.
+                known = None
+                del self._ready[uid]
+            if report is not None and _is_ready(report, known):
+                self._ready[uid] = _Ready(report, runs)
             elif known is not None:
                 if known.lost_at is None:
                     known.lost_at = now
@@ -73,14 +83,15 @@ def _merge(instances: Iterable[Instance]) -> dict[str, SourceReport]:
     return {uid: report for uid, report in merged.items() if report is not None}
 
 
-def _is_to_run(route: Route | None) -> bool:
-    return isinstance(route, EventSource) and not route.paused and not route.finalizing
+def _of_ready(report: SourceReport) -> Mapping[str, SourceCondition]:
+    """The conditions on which Ready depends."""
+    return {name: each for name, each in report.conditions.items() if name != DELIVERY_HEALTHY}
 
 
 def _is_ready(report: SourceReport, known: _Ready | None) -> bool:
     """Whether every condition is True that the adapter has, as far as that is known."""
-    conditions = report.conditions
-    before = known.report.conditions.keys() if known is not None else set()
+    conditions = _of_ready(report)
+    before = _of_ready(known.report).keys() if known is not None else set()
     return (
         bool(conditions)
         and before <= conditions.keys()
@@ -93,12 +104,19 @@ def _may_be_handover(before: SourceReport, now: SourceReport | None) -> bool:
     return now is None or (
         now.generation == before.generation
         and not now.finalized
-        and all(each.status is not False for each in now.conditions.values())
+        and all(each.status is not False for each in _of_ready(now).values())
     )
 
 
 def _with_newest_fields(before: SourceReport, now: SourceReport | None) -> SourceReport:
-    return replace(before, fields={**before.fields, **(now.fields if now is not None else {})})
+    """What was reported before, with the fields and the other conditions that are reported now."""
+    if now is None:
+        return before
+    return replace(
+        before,
+        conditions={**now.conditions, **before.conditions},
+        fields={**before.fields, **now.fields},
+    )
 
 
 def _is_over(known: _Ready, now: float) -> bool:

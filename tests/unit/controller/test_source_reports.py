@@ -14,6 +14,7 @@ from headrace_controller.source_reports import HANDOVER_SECONDS, SourceReports
 TRUE = SourceCondition(True)
 STARTING = SourceCondition(None, "Starting", "the source is being started")
 REFUSED = SourceCondition(False, "Refused", "no such repository")
+UNDELIVERED = SourceCondition(False, "NotDelivered", "connection refused")
 READY = SourceReport(1, {"Deployed": TRUE, "Authenticated": TRUE}, {"address": "a"})
 ROUTE = EventSource(
     uid="s", generation=1, epoch=1, namespace="shop", name="orders", adapter="counter"
@@ -132,3 +133,42 @@ def test_a_source_that_is_not_to_run_is_not_passed_on(
     assert reported(None, None) is None
     reported.route = ROUTE
     assert reported(None, None) is None
+
+
+def test_a_source_whose_sink_fails_stays_ready_while_it_passes_on() -> None:
+    """`DeliveryHealthy` is not a condition of Ready."""
+    reported = Reported()
+    failing = replace(READY, conditions={**READY.conditions, "DeliveryHealthy": UNDELIVERED})
+    assert reported(failing, None) == failing
+    found = reported(None, SourceReport(1, {"Deployed": STARTING}))
+    assert found is not None
+    assert (TRUE, TRUE) == tuple(found.conditions.get(name) for name in READY.conditions)
+
+
+def test_a_process_that_joins_does_not_make_a_source_unready_whose_sink_fails() -> None:
+    """One that runs in all processes."""
+    reported = Reported()
+    assert reported(READY, None) == READY
+    failing = replace(READY, conditions={**READY.conditions, "DeliveryHealthy": UNDELIVERED})
+    found = reported(failing, SourceReport(1, {"Deployed": STARTING}))
+    assert found is not None
+    assert TRUE == found.conditions["Deployed"]
+    assert UNDELIVERED == found.conditions["DeliveryHealthy"]
+
+
+def test_another_configuration_of_the_same_generation_is_no_handover() -> None:
+    """The process says that what it reported is not true of the new configuration."""
+    reported = Reported()
+    assert reported(READY) == READY
+    reported.route = replace(ROUTE, config={"secret": "of another object"})
+    starting = SourceReport(1, {"Deployed": STARTING})
+    assert reported(starting) == starting
+
+
+def test_a_part_of_the_conditions_hides_no_report() -> None:
+    """A source that begins reports one condition after the other; it was never Ready."""
+    reported = Reported()
+    reported(SourceReport(1, {"Deployed": TRUE}))
+    asked = SourceCondition(None, "Configuring", "GitHub is being asked")
+    report = SourceReport(1, {"Deployed": TRUE, "WebhookConfigured": asked})
+    assert reported(report) == report

@@ -66,7 +66,7 @@ class Reader(Protocol):
 class _Turn:
     """Some feeds for which a partition is read now."""
 
-    __slots__ = ("feeds", "position", "read", "ticket")
+    __slots__ = ("at_end", "feeds", "position", "read", "ticket")
 
     def __init__(self, position: int) -> None:
         self.position = position
@@ -76,6 +76,8 @@ class _Turn:
         self.ticket = 0
         self.feeds: dict[SubscriptionFeed, None] = {}
         self.read = 0
+        self.at_end = False
+        """Whether the end of the log was reached: others need not wait until more is appended."""
 
 
 class CatchUp:
@@ -111,7 +113,7 @@ class CatchUp:
             turn.feeds[feed] = None
             return
         self._waiting.setdefault(number, {})[feed] = None
-        if turn is None and number not in self._timers:
+        if (turn is None or turn.at_end) and number not in self._timers:
             delay = min(self._reader.behind(number) * TOGETHER_SECONDS, TOGETHER_SECONDS_MAX)
             self._timers[number] = self._loop.call_later(delay, self._begin, number)
 
@@ -127,7 +129,10 @@ class CatchUp:
 
     def _begin(self, number: int) -> None:
         del self._timers[number]
-        self._next_turn(number)
+        if (turn := self._turns.get(number)) is not None:
+            self._advance(number, turn)
+        else:
+            self._next_turn(number)
 
     def forget(self, feed: SubscriptionFeed, number: int) -> None:
         """Read no more for this feed in this partition."""
@@ -246,6 +251,7 @@ class CatchUp:
         if end is not None and feeds and done == len(records):
             turn.position = max(turn.position, end)
         turn.read += done
+        turn.at_end = end is not None and done == len(records)
         self._advance(number, turn)
         # Last: what the listeners do must find all positions as they are now.
         for feed, fresh in taken:
@@ -286,7 +292,7 @@ class CatchUp:
             feeds, turn.feeds = turn.feeds, {}
             for feed in feeds:
                 self._reader.caught_up(feed, number)
-        elif turn.read >= TURN_RECORDS and self._waiting.get(number):
+        elif (turn.read >= TURN_RECORDS or turn.at_end) and self._waiting.get(number):
             self._skip_unwanted(number, turn)
             self._waiting[number] |= turn.feeds
             turn.feeds.clear()

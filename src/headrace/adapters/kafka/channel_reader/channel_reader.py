@@ -106,6 +106,8 @@ class ChannelReader:
         """How many feeds follow the reader, by partition."""
         self._overdue = asyncio.Event()
         """Whether the drain deadline of the revocation that runs has passed."""
+        self._given_back: Collection[int] = ()
+        """The partitions of that revocation."""
         self._drains = 0
         """Revocations that run."""
         self._waits_for_drain = False
@@ -542,7 +544,7 @@ class ChannelReader:
                 if number in feed.partitions:
                     feed.fall_behind(number, self.position(number))
         self._drop(numbers)
-        self._overdue = asyncio.Event()
+        self._overdue, self._given_back = asyncio.Event(), numbers
         self._spawn(self._revoke(feeds, numbers, self._overdue, drained))
 
     async def _revoke(
@@ -632,7 +634,8 @@ class ChannelReader:
             feed.lose(numbers)
         self._retries.lose(numbers)
         self._drop(numbers)
-        self._overdue.set()  # A revocation of them is over.
+        if not set(self._given_back).isdisjoint(numbers):
+            self._overdue.set()  # A revocation of them is over.
 
     def on_all_lost(self) -> None:
         """As `StartPositionsSource.on_all_lost`."""
