@@ -63,7 +63,7 @@ class SourceReports:
                 if known.lost_at is None:
                     known.lost_at = now
                 if _may_be_handover(known.report, report) and not _is_over(known, now):
-                    reports[uid] = _with_newest_fields(known.report, report)
+                    reports[uid] = _kept_with(known.report, report)
                 else:
                     del self._ready[uid]
         return reports
@@ -108,7 +108,7 @@ def _may_be_handover(before: SourceReport, now: SourceReport | None) -> bool:
     )
 
 
-def _with_newest_fields(before: SourceReport, now: SourceReport | None) -> SourceReport:
+def _kept_with(before: SourceReport, now: SourceReport | None) -> SourceReport:
     """What was reported before, with the fields and the other conditions that are reported now."""
     if now is None:
         return before

@@ -1,6 +1,7 @@
 """What feeds get in the partitions that stay while others are given back, without a Kafka."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -38,16 +39,25 @@ class Log:
         self.reading[partition] = self._ticket, offset, -1
         return self._ticket
 
-    def deliver(self, reader: OpenedReader, number: int, end: int) -> None:
-        """What is read of a log that ends there."""
-        partition = Partition(CHANNEL, number)
-        ticket, offset, ended = self.reading.get(partition, (0, 0, end))
+    async def deliver_until(
+        self, reader: OpenedReader, end: int, delivered: Callable[[], bool]
+    ) -> None:
+        """Deliver what is read of partition 1, which ends there, until that is enough."""
+
+        def deliver() -> bool:
+            self._deliver(reader, end)
+            return delivered()
+
+        await wait_until_async(deliver, what="the events of partition 1")
+
+    def _deliver(self, reader: OpenedReader, end: int) -> None:
+        ticket, offset, ended = self.reading.get(P1, (0, 0, end))
         if ended == end:
             return
-        records = reader.records(number, range(offset, end))
-        done = reader._catch_up.on_records(partition, ticket, records, end)
-        if self.reading.get(partition, (0,))[0] == ticket:
-            self.reading[partition] = ticket, offset + done, end if done == len(records) else ended
+        records = reader.records(1, range(offset, end))
+        done = reader._catch_up.on_records(P1, ticket, records, end)
+        if self.reading.get(P1, (0,))[0] == ticket:
+            self.reading[P1] = ticket, offset + done, end if done == len(records) else ended
 
 
 @pytest.fixture
@@ -70,15 +80,11 @@ async def test_a_feed_that_was_full_is_read_for_during_a_long_drain(
     await reader.assign(0, 1)
     reader.revoke(0)  # `fast` does not give it back: a request hangs.
     await wait_until_async(lambda: P1 in log.reading, what="both are read for")
-    for _ in range(30):
-        log.deliver(reader, 1, 107)
-        await asyncio.sleep(0.01)
+    await log.deliver_until(reader, 107, lambda: fast.offsets(1)[-1:] == [106])
     assert (100, 20) == (len(fast.offsets(1)), len(slow.offsets(1)))
     slow._finish = True
     slow.finish(slow.records)  # It has room for all.
-    for _ in range(50):  # Half a second.
-        log.deliver(reader, 1, 107)
-        await asyncio.sleep(0.01)
+    await log.deliver_until(reader, 107, lambda: len(slow.offsets(1)) >= 100)
     assert reader._waits_for_drain
     assert list(range(7, 107)) == slow.offsets(1)
 
@@ -96,9 +102,9 @@ async def test_a_feed_behind_another_one_is_read_for_during_a_long_drain(
     await reader.assign(0, 1)
     reader.revoke(0)
     await wait_until_async(lambda: P1 in log.reading, what="one is read for")
-    for _ in range(50):
-        log.deliver(reader, 1, 110)
-        await asyncio.sleep(0.01)
+    await log.deliver_until(
+        reader, 110, lambda: (len(ahead.offsets(1)), len(behind.offsets(1))) == (10, 20)
+    )
     assert reader._waits_for_drain
     assert list(range(100, 110)) == ahead.offsets(1)
     assert list(range(90, 110)) == behind.offsets(1)
